@@ -1,0 +1,1 @@
+"""Checkpoint to bundle (ONNX), and the proof that the two agree."""

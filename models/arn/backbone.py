@@ -1,0 +1,88 @@
+"""Backbones: frame to feature maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.ops import FrozenBatchNorm2d
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+class Normalise(nn.Module):
+    """uint8 RGB frames to ImageNet-normalised images; lives inside the exported graph."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, 3, H, W) float32."""
+        return (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50 up to C5, with frozen batch norm as in DETR."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+        del body.fc, body.avgpool
+        self.body = body
+        self.channels = 2048
+        for name, parameter in body.named_parameters():
+            # DETR trains layer2 to layer4 only.
+            parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 2048, H / 32, W / 32)."""
+        body = self.body
+        features = body.maxpool(body.relu(body.bn1(body.conv1(images))))
+        return body.layer4(body.layer3(body.layer2(body.layer1(features))))  # type: ignore[no-any-return]
+
+
+class CompactBackbone(nn.Module):
+    """A patch-4 stem and residual blocks at strides 4, 8 and 16."""
+
+    def __init__(self, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 4, 4, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stages = nn.ModuleList()
+        incoming = widths[0]
+        for level, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+            stride = 1 if level == 0 else 2
+            stage = [_ResidualBlock(incoming if block == 0 else width, width, stride if block == 0 else 1) for block in range(depth)]
+            self.stages.append(nn.Sequential(*stage))
+            incoming = width
+        self.channels = widths[2]
+        self.fine_channels = widths[1]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) -> (N, C8, H / 8, W / 8) and (N, C16, H / 16, W / 16)."""
+        fine = self.stages[1](self.stages[0](self.stem(images)))
+        return fine, self.stages[2](fine)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width_in, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        keeps_shape = stride == 1 and width_in == width
+        self.shortcut = nn.Identity() if keeps_shape else nn.Sequential(
+            nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (self.body(features) + self.shortcut(features)).relu()

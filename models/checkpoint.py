@@ -1,0 +1,47 @@
+"""Checkpoints: a network's configuration and weights in one file that loads without running code."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.arn import Arn, ArnConfig
+from models.errors import WeightsError
+
+
+def save_checkpoint(path: Path, model: Arn, training: dict[str, Any]) -> None:
+    """Writes the network and what made it (data, seed, command, figures: plain values only)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"network": "arn", "config": asdict(model.config), "state": model.state_dict(), "training": training}
+    temporary = path.with_suffix(".partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[Arn, dict[str, Any]]:
+    """Reads a network, in evaluation mode, and what made it. Raises WeightsError naming the file where it is no checkpoint."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise WeightsError(f"{path} is not a checkpoint of this project: {error}") from error
+    if not isinstance(content, dict) or content.get("network") != "arn":
+        raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
+    config = content["config"]
+    model = Arn(ArnConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}))
+    model.load_state_dict(content["state"])
+    return model.eval(), content["training"]
+
+
+def load_matching_weights(model: Arn, path: Path) -> list[str]:
+    """Takes from a checkpoint every weight whose name and shape fit; returns the names of those that keep their own values."""
+    source, _ = load_checkpoint(path)
+    known, own = source.state_dict(), model.state_dict()
+    fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise WeightsError(f"{path}: none of its weights fits this network; check `initialise_from` in the configuration")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())

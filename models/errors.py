@@ -1,0 +1,23 @@
+"""Errors of the models package.
+
+ModelError
+  BundleError          a bundle on disk is incomplete, altered or not understood
+  ConfigurationError   a model configuration contradicts itself
+  WeightsError         weights do not fit the network they are loaded into
+"""
+
+
+class ModelError(Exception):
+    """Root of all errors that `models` raises on purpose."""
+
+
+class BundleError(ModelError):
+    """A bundle on disk is incomplete, altered or not understood; the message names the file and the field."""
+
+
+class ConfigurationError(ModelError):
+    """A model configuration contradicts itself; the message names the fields."""
+
+
+class WeightsError(ModelError):
+    """Weights do not fit the network; the message names the keys."""

@@ -1,0 +1,137 @@
+"""The scene graph of a video, as the service returns it: validated, and the same names in code and JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, PredicateGroup
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Box = tuple[float, float, float, float]
+Constraint = Literal["with", "no", "semi"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SceneObject(_Part):
+    """One thing in one frame. `id` is stable over the video; `box` is xyxy in pixels of the displayed video."""
+
+    id: int = Field(ge=1)
+    label: str
+    score: Score
+    box: Box
+
+    @model_validator(mode="after")
+    def _label_is_known(self) -> SceneObject:
+        if self.label not in OBJECT_INDEX:
+            raise ValueError(f"object label {self.label!r} is not in the vocabulary")
+        return self
+
+
+class Triplet(_Part):
+    """`<subject, predicate, object>` in one frame, by object ids, in Action Genome's direction.
+
+    `score` is the product of the two object scores, the predicate score and, where the model has one, the relation score.
+    """
+
+    subject: int
+    predicate: str
+    object: int
+    group: PredicateGroup
+    predicate_score: Score
+    relation_score: Score | None = Field(description="how much the pair matters; null where the model has no relation scorer")
+    score: Score
+
+    @model_validator(mode="after")
+    def _predicate_belongs_to_group(self) -> Triplet:
+        if GROUP_OF_PREDICATE.get(self.predicate) != self.group:
+            raise ValueError(f"predicate {self.predicate!r} is not a predicate of the group {self.group!r}")
+        return self
+
+
+class Frame(_Part):
+    """One sampled frame. `index` counts sampled frames from 0; `timestamp` is the presentation time in seconds."""
+
+    index: int = Field(ge=0)
+    timestamp: float = Field(ge=0.0)
+    objects: list[SceneObject]
+    triplets: list[Triplet] = Field(description="sorted by score, best first")
+
+    @model_validator(mode="after")
+    def _triplets_name_objects(self) -> Frame:
+        known = {thing.id for thing in self.objects}
+        for triplet in self.triplets:
+            if triplet.subject not in known or triplet.object not in known:
+                raise ValueError(f"frame {self.index}: triplet names object {triplet.subject} or {triplet.object}, which is not there")
+        return self
+
+
+class Relation(_Part):
+    """A triplet over an interval of time, in seconds; scores are means over its frames."""
+
+    subject: int
+    predicate: str
+    object: int
+    start: float = Field(ge=0.0)
+    end: float = Field(ge=0.0)
+    score: Score
+    relation_score: Score | None
+
+
+class Video(_Part):
+    """What was posted. Width and height are those of the displayed (rotated) video; null where a container does not say."""
+
+    sha256: str
+    width: int
+    height: int
+    duration: float | None = Field(description="seconds")
+    frame_rate: float | None
+    codec: str
+
+
+class ModelReference(_Part):
+    """The model that made a graph; `engine` is the ONNX Runtime provider that really ran."""
+
+    name: str
+    version: str
+    engine: str
+    precision: str
+
+
+class Options(_Part):
+    """Options as applied, after clamping."""
+
+    fps: float
+    start: float
+    end: float | None
+    max_frames: int
+    min_score: float
+    top_k: int
+    constraint: Constraint
+
+
+class Warning(_Part):
+    """Something the user should know about a graph that was made all the same."""
+
+    code: str
+    detail: str
+
+
+class SceneGraph(_Part):
+    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded)."""
+
+    id: str
+    status: Status = "succeeded"
+    video: Video
+    model: ModelReference
+    options: Options
+    frames: list[Frame]
+    relations: list[Relation]
+    prompt: str
+    timings: dict[str, float] = Field(description="seconds by part: decode, engine, graph, total")
+    warnings: list[Warning]

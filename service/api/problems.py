@@ -1,0 +1,63 @@
+"""Every error leaves as a problem document, also those of the framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.api.state import service_of
+from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError
+from service.problem import MEDIA_TYPE, problem_bytes
+
+_RETRY_SECONDS = {429: "5", 503: "10"}
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Makes the application answer every error with a problem document."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem_response(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that ended in an error; counts it."""
+    service_of(request).metrics.errors.labels(error.code).inc()
+    sent = dict(headers or {})
+    if error.status in _RETRY_SECONDS:
+        sent["Retry-After"] = _RETRY_SECONDS[error.status]
+    content = problem_bytes(error, instance=request.url.path)
+    return Response(content, error.status, sent, media_type=MEDIA_TYPE)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return problem_response(request, error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        detail = f"there is nothing at {request.url.path[:200]}; /docs lists the pages"
+        return problem_response(request, NotFound(detail))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} is not possible at {request.url.path[:200]}; allowed: {allowed}"
+        return problem_response(request, MethodNotAllowed(detail), error.headers)
+    return problem_response(request, RequestError(str(error.detail)), error.headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return problem_response(request, InvalidOption(name, f"{name} is {str(first['input'])[:40]!r}: {first['msg']}"))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # The server logs the exception with its trace; the caller learns nothing of it.
+    detail = "the service failed on this request; its operator finds the reason in the log"
+    return problem_response(request, ServiceError(detail))

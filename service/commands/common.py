@@ -1,0 +1,43 @@
+"""What `vsg graph` and `vsg bench` share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.decoding import SNIFF_BYTES, sniff_container
+from service.errors import EmptyUpload
+from service.options import OPTION_NAMES, VideoOptions, parse_options
+
+
+def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument VIDEO, a file that exists."""
+    return click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))(function)
+
+
+def options_of(**texts: str | None) -> VideoOptions:
+    """Options of the command line, read by the same rules as those of a request. Raises InvalidOption."""
+    return parse_options({name: text for name, text in texts.items() if text is not None and name in OPTION_NAMES})
+
+
+def check_video(path: Path) -> None:
+    """Looks at the first bytes, as the API does before it takes a job. Raises EmptyUpload or UnsupportedMedia."""
+    with path.open("rb") as file:
+        head = file.read(SNIFF_BYTES)
+    if not head:
+        raise EmptyUpload(f"{path} has no bytes")
+    sniff_container(head)
+
+
+def write_output(text: str, output: Path | None) -> None:
+    """Writes to a file, whole or not at all, or to standard output."""
+    if output is None:
+        click.echo(text)
+        return
+    part = output.with_name(output.name + ".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, output)

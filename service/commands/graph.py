@@ -1,0 +1,44 @@
+"""`vsg graph`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from service.commands.common import check_video, options_of, video_argument, write_output
+from service.engine import load_engines
+from service.pipeline import Pipeline, Progress
+from service.settings import bundle_folders, load_settings
+
+
+@click.command()
+@video_argument
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
+@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
+@click.option("--model", help="Name of the model; default: the first.")
+@click.option("--fps", help="Frames sampled per second (2).")
+@click.option("--start", help="Seconds from the beginning where sampling starts (0).")
+@click.option("--end", help="Seconds from the beginning where it ends.")
+@click.option("--max-frames", help="Most frames to sample.")
+@click.option("--min-score", help="Least score of a triplet (0).")
+@click.option("--top-k", help="Most triplets per frame (20).")
+@click.option("--constraint", help="with, semi or no (with).")
+def graph(video: Path, output: Path | None, bundles: tuple[Path, ...], **texts: str | None) -> None:
+    """Make the scene graph of a video file, as JSON."""
+    settings = load_settings({"bundles": bundles or None})
+    options = options_of(**texts)
+    check_video(video)
+    pipeline = Pipeline(load_engines(bundle_folders(settings), threads=settings.threads), settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("frames")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.frames, total=progress.expected)
+
+        result = pipeline.run(video, options, progress=show)
+    write_output(result.model_dump_json(indent=2), output)

@@ -1,0 +1,54 @@
+"""`vsg serve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import structlog
+import uvicorn
+
+from service.api import create_app
+from service.settings import load_settings
+
+
+@click.command()
+@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
+@click.option("--concurrency", type=int, help="Videos worked on at once.")
+@click.option("--threads", type=int, help="Threads of an engine; 0 is one per core.")
+def serve(
+    bundles: tuple[Path, ...],
+    host: str | None,
+    port: int | None,
+    data: str | None,
+    concurrency: int | None,
+    threads: int | None,
+) -> None:
+    """Serve the API, with a worker in the same process.
+
+    Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
+    given as VSG_* environment variables; docs/api.md lists them.
+    """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    settings = load_settings(
+        {
+            "bundles": bundles or None,
+            "host": host,
+            "port": port,
+            "data": data,
+            "concurrency": concurrency,
+            "threads": threads,
+        }
+    )
+    # The upload limit is ours; a graph that is being waited for must not be cut off by the server's own stop.
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+    )

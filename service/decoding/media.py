@@ -1,0 +1,237 @@
+"""What a video file holds, found with PyAV before any decoder is trusted with it. Runs in the decoder process."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from service.decoding.protocol import Request
+from service.decoding.sniffing import Container
+from service.decoding.video import VideoInfo
+from service.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
+
+DEFAULT_FRAME_RATE = 25.0
+"""For videos that say nothing about their rate, which GIF and AVI may."""
+MAXIMUM_FRAME_RATE = 1000.0
+UNREADABLE = "Not one frame of the video can be decoded; the file may be damaged. Encode it again as H.264 in MP4."
+
+
+@dataclass(frozen=True)
+class Media:
+    """A video file after one pass over its packets, undecoded but for the first frame.
+
+    `times` (n,) float64 are the presentation times of the packets in seconds, sorted, the first one 0; in the file that
+    first one is at `origin`. `end` is when the last frame goes off display.
+    `regular` says that every frame is known by exactly one of `times` and that decoding may begin at every key frame:
+    only then are frames found by their number what their number says. `cut_short` says that the file ends before the
+    duration that it declares.
+    """
+
+    info: VideoInfo
+    times: NDArray[np.float64]
+    origin: float
+    end: float
+    regular: bool
+    cut_short: bool
+    declared_duration: float | None
+    stream: int
+    streams: int
+
+
+@contextmanager
+def opened(request: Request) -> Iterator[tuple[Any, Any]]:
+    """The PyAV container and its video stream, the one that a player takes by default.
+
+    Raises VideoUnreadable, NoVideoStream and VideoTooLarge.
+    """
+    try:
+        # The demuxer is fixed: left to itself it would also take playlists, which open other files.
+        container = av.open(
+            request.path,
+            format=request.container.value,
+            container_options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, UnicodeError) as error:
+        raise_if_out_of_memory(error)
+        raise VideoUnreadable(
+            f"The {request.container.name} headers of the video cannot be read; the upload may be incomplete. "
+            "Upload it again."
+        ) from error
+    with container:
+        yield container, _video_stream(container, request)
+
+
+def _video_stream(container: Any, request: Request) -> Any:
+    # A picture attached to a song is a video stream to a demuxer.
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise NoVideoStream("The upload has no video stream, only sound or other data. Send a video.")
+    best = container.streams.best("video")
+    stream = best if best in moving else moving[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise VideoUnreadable("The codec of the video is not supported. Encode it as H.264 in MP4.")
+    if codec.width * codec.height > request.limits.max_pixels:
+        raise VideoTooLarge(
+            f"The frames are {codec.width}x{codec.height} pixels; "
+            f"at most {request.limits.max_pixels} pixels are decoded. Scale the video down."
+        )
+    # Said again to the decoder, because the stream itself may hold larger frames than its container declares.
+    codec.options = {"max_pixels": str(request.limits.max_pixels)}
+    codec.thread_type = "AUTO"
+    codec.thread_count = request.limits.threads
+    return stream
+
+
+def raise_if_out_of_memory(error: Exception) -> None:
+    """Raises MemoryError when that is what a library's error means."""
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        raise MemoryError from error
+
+
+def examine(request: Request) -> Media:
+    """Reads the packets of the file, and its first frame for rotation.
+
+    Raises VideoUnreadable, NoVideoStream, VideoTooLarge, and UnsupportedMedia for a GIF that does not move.
+    """
+    with opened(request) as (container, stream):
+        packets = _Packets(container, stream)
+        declared = container.duration / av.time_base if container.duration and container.duration > 0 else None
+        streams = len(container.streams.video)
+        rate = packets.frame_rate(_sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate))
+        codec = stream.codec_context.codec.canonical_name
+        is_default = stream == container.streams.best("video")
+        index = stream.index
+    with opened(request) as (container, stream):
+        first = _first_frame(container, stream)
+        width, height = first.width, first.height
+        if first.rotation % 180:
+            width, height = height, width
+    if request.container is Container.GIF and len(packets.times) == 1:
+        raise UnsupportedMedia("The upload is a GIF image that does not move. Send a video.")
+    interval = 1.0 / (rate or DEFAULT_FRAME_RATE)
+    end = packets.video_end(interval)
+    # The declared duration is that of the longest stream, sound included, hence the comparison with all packets.
+    cut_short = packets.broken or (declared is not None and packets.end < declared - max(0.5, 2 * interval))
+    return Media(
+        info=VideoInfo(width=width, height=height, duration=end or declared, frame_rate=rate, codec=codec),
+        times=packets.times,
+        origin=packets.origin,
+        end=end,
+        regular=packets.regular and is_default and not first.interlaced_frame,
+        cut_short=cut_short,
+        declared_duration=declared,
+        stream=index,
+        streams=streams,
+    )
+
+
+def _first_frame(container: Any, stream: Any) -> Any:
+    for frame in decoded(container, stream, on_error=lambda error: None):
+        return frame
+    raise VideoUnreadable(UNREADABLE)
+
+
+def decoded(container: Any, stream: Any, on_error: Callable[[Exception], None]) -> Iterator[Any]:
+    """Every frame of the stream that can be decoded; `on_error` is told about each packet that cannot.
+
+    Raises MemoryError.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError as error:
+            # The file ends in the middle of something: there are no further packets.
+            raise_if_out_of_memory(error)
+            on_error(error)
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            raise_if_out_of_memory(error)
+            on_error(error)
+            continue
+        yield from frames
+
+
+def _sane_rate(rate: Any) -> float | None:
+    return float(rate) if rate is not None and 0 < rate <= MAXIMUM_FRAME_RATE else None
+
+
+class _Packets:
+    """The times of all packets of a file, and whether frames can be found by them."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        presented: list[int] = []
+        keys: list[int] = []
+        durations = [0]
+        self.broken = False
+        self.end = 0.0
+        regular = True
+        try:
+            for packet in container.demux():
+                if packet.dts is None and packet.pts is None and packet.size == 0:
+                    continue  # the flush at the end
+                moment = packet.pts if packet.pts is not None else packet.dts
+                if moment is not None:
+                    self.end = max(self.end, float((moment + (packet.duration or 0)) * packet.time_base))
+                if packet.stream != stream:
+                    continue
+                # A file that was cut off ends with part of a packet; elsewhere, something was lost on the way.
+                self.broken = packet.is_corrupt
+                regular &= not packet.is_corrupt
+                if packet.pts is None:
+                    regular = False
+                elif packet.is_discard:
+                    regular = False  # cut off by an edit list, but still counted by some readers
+                else:
+                    if packet.is_keyframe:
+                        keys.append(len(presented))
+                    presented.append(packet.pts)
+                    durations.append(packet.duration or 0)
+        except av.FFmpegError as error:
+            raise_if_out_of_memory(error)
+            self.broken = True
+        decoding_order = np.array(presented, dtype=np.float64)
+        unit = float(stream.time_base) if stream.time_base else math.nan
+        ordered = np.sort(decoding_order)
+        first = ordered[0] if len(ordered) else 0.0
+        self.times: NDArray[np.float64] = (ordered - first) * unit
+        self.origin = float(first) * unit
+        self._last_duration = durations[-1] * unit
+        # The end counts from zero as the declared duration does, but a stream may begin late, as captures do.
+        self.end -= float(container.start_time or 0) / av.time_base
+        # Frames that are shown before a key frame but stored after it (open GOPs) cannot be decoded from it: readers
+        # that jump to it then miscount.
+        earliest_from = np.minimum.accumulate(decoding_order[::-1])[::-1]
+        closed = bool(np.all(earliest_from[keys] >= decoding_order[keys]))
+        self._distinct = bool(np.all(np.diff(ordered) > 0))
+        self.regular = (
+            regular and closed and self._distinct and len(keys) > 0 and not self.broken and math.isfinite(unit)
+        )
+
+    def frame_rate(self, declared: float | None) -> float | None:
+        """Frames a second: as declared if that is about what there is, which is rounded less, else the mean."""
+        if len(self.times) < 2 or not self._distinct:
+            return declared
+        mean = _sane_rate((len(self.times) - 1) / self.times[-1])
+        return declared if declared and mean and abs(declared - mean) < 0.02 * mean else mean
+
+    def video_end(self, interval: float) -> float:
+        """When the last frame goes off display, in seconds after the first frame; 0 where no packet has a time."""
+        if not len(self.times):
+            return 0.0
+        return round(float(self.times[-1]) + (self._last_duration if self._last_duration > 0 else interval), 6)

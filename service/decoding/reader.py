@@ -1,0 +1,239 @@
+"""The parent's side of decoding: starts the decoder process, takes frames from it, and never leaves it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
+
+import service
+from service.decoding.protocol import ERRORS, LENGTH, MAXIMUM_MESSAGE, Request
+from service.decoding.sniffing import SNIFF_BYTES, sniff_container
+from service.decoding.video import DecodeLimits, FrameChunk, Sampling, VideoInfo
+from service.errors import DecoderUnavailable, DecodeTimeout, UnsupportedMedia, VideoUnreadable
+
+if TYPE_CHECKING:
+    from models.scene_graph import Warning
+
+_log = logging.getLogger(__name__)
+_DEFAULT_LIMITS = DecodeLimits()
+_PIPE_BYTES = 2**20
+_ROOT = Path(service.__file__).resolve().parent.parent
+_COMMAND = (sys.executable, "-P", "-s", "-m", "service.decoding.child")
+
+
+class VideoReader:
+    """The sampled frames of one video file, decoded in a process of its own: a context manager and an iterator.
+
+    `info` is there from `__enter__` on; `warnings` is complete when the iteration has ended. Leaving the context ends
+    the process at once, whether or not all frames were taken. `close` may be called from another thread.
+
+    Raises, from `__enter__` or while iterating: EmptyUpload, UnsupportedMedia, NoVideoStream, VideoUnreadable,
+    VideoTooLarge, RangeOutsideVideo, DecodeTimeout, DecodeMemory; DecoderUnavailable if the installation is broken;
+    OSError if there is no such file.
+    """
+
+    info: VideoInfo
+
+    def __init__(self, path: Path, sampling: Sampling, limits: DecodeLimits = _DEFAULT_LIMITS) -> None:
+        self.warnings: list[Warning] = []
+        self._path = path
+        self._sampling = sampling
+        self._limits = limits
+        self._patience = limits.seconds
+        self._frames = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._ended = False
+        self._reading = threading.Lock()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+            self._expect("ready")
+            self._ready = True
+            self.info = VideoInfo(**self._expect("info"))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> FrameChunk:
+        if self._ended:
+            raise StopIteration
+        try:
+            with self._reading:
+                message = self._receive()
+                if message["kind"] == "chunk":
+                    return self._chunk(message["frames"])
+        except BaseException:
+            self.close()
+            raise
+        self._end(message)
+        raise StopIteration
+
+    def close(self) -> None:
+        """Ends the decoder process and frees what it held; a second call does nothing."""
+        process = self._process
+        if process is None:
+            return
+        process.kill()
+        # Another thread may be waiting for frames: the end of the process wakes it, then the pipes can be closed.
+        with self._reading:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+            self._process = None
+
+    def _start(self) -> None:
+        file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)  # not to wait for the writer of a named pipe
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise UnsupportedMedia("The upload is not a regular file. Send the bytes of a video.")
+            request = Request(
+                path=f"/proc/self/fd/{file}",
+                container=sniff_container(os.pread(file, SNIFF_BYTES, 0)),
+                sampling=self._sampling,
+                limits=self._limits,
+            )
+            self._process = subprocess.Popen(
+                _COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                cwd="/",
+                env=_environment(),
+                pass_fds=(file,),
+                # Ctrl-C in a terminal is for the parent, which then ends the child.
+                start_new_session=True,
+            )
+        finally:
+            os.close(file)
+        pipe = self._process.stdin
+        assert pipe is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(PermissionError):  # an operator's limit on pipes costs speed only
+            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        with contextlib.suppress(BrokenPipeError):  # it did not start: found out, with the reason, by the first read
+            pipe.write(request.to_json().encode() + b"\n")
+
+    def _expect(self, kind: str) -> dict[str, Any]:
+        message = self._receive()
+        if message.pop("kind") != kind:
+            self._fail("said something that it should not have")
+        return message
+
+    def _receive(self) -> dict[str, Any]:
+        """The next message. Raises what the child has to report as an error."""
+        (length,) = LENGTH.unpack(self._read(bytearray(LENGTH.size)))
+        if length > MAXIMUM_MESSAGE:
+            self._fail("said something that it should not have")
+        message: dict[str, Any] = json.loads(self._read(bytearray(length)))
+        if message["kind"] == "error":
+            raise ERRORS[message["error"]](message["detail"])
+        if message["kind"] == "defect":
+            _log.error("defect in the decoder process:\n%s", message["trace"])
+            if not self._ready:
+                raise DecoderUnavailable("The video decoder did not start. The log says why.")
+            raise _crash("failed")
+        return message
+
+    def _chunk(self, count: int) -> FrameChunk:
+        self._frames += count
+        # The child runs untrusted data: it does not decide how much memory its parent takes.
+        if not 0 < count <= self._limits.chunk_frames or self._frames > self._sampling.max_frames:
+            self._fail("sent more frames than were asked for")
+        timestamps = np.empty(count, dtype=np.float64)
+        frames = np.empty((count, self._sampling.height, self._sampling.width, 3), dtype=np.uint8)
+        self._read(timestamps)
+        self._read(frames)
+        return FrameChunk(timestamps, frames)
+
+    def _read(self, buffer: Any) -> Any:
+        """Fills the buffer. Raises DecodeTimeout when the waiting exceeds the limit, VideoUnreadable after a crash."""
+        view = memoryview(buffer).cast("B")
+        pipe = self._process.stdout if self._process is not None else None
+        if pipe is None:
+            raise ValueError("the video reader is closed")
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        while view:
+            before = time.monotonic()
+            waiting = bool(poll.poll(max(0.0, self._patience) * 1000))
+            self._patience -= time.monotonic() - before
+            if not waiting:
+                raise DecodeTimeout(
+                    f"Decoding the video took more than {self._limits.seconds:g} s. Send a shorter or smaller video."
+                )
+            count = os.readv(pipe.fileno(), [view])
+            if count == 0:
+                self._fail("ended too early")
+            view = view[count:]
+        return buffer
+
+    def _end(self, message: dict[str, Any]) -> None:
+        # Imported when it is needed: the child imports this package too, and has to start fast.
+        from models.scene_graph import Warning
+
+        self.warnings.extend(Warning(code=code, detail=detail) for code, detail in message["warnings"])
+        self._ended = True
+        self.close()
+
+    def _fail(self, what: str) -> NoReturn:
+        """Raises the error that fits the way in which the child has ended, or ends it."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            raise _crash(what) from None
+        if code == -signal.SIGXCPU:
+            raise DecodeTimeout(
+                f"Decoding the video took more than {self._limits.cpu_seconds} s of processor time. "
+                "Send a shorter or smaller video."
+            )
+        if not self._ready:
+            raise DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
+        if code < 0:
+            what = f"was ended by {signal.Signals(-code).name}"
+        raise _crash(what)
+
+
+def _crash(what: str) -> VideoUnreadable:
+    return VideoUnreadable(f"The decoder {what}; the video may be damaged. Encode it again as H.264 in MP4.")
+
+
+def _environment() -> dict[str, str]:
+    """What the child needs and nothing else: no credentials, and no threads or memory pools for arithmetic."""
+    environment = {
+        "PATH": os.defpath,  # decord does not import without one
+        "PYTHONPATH": str(_ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }
+    if "LD_LIBRARY_PATH" in os.environ:
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return environment

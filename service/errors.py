@@ -1,0 +1,255 @@
+"""Errors of the service: what a caller can do something about, each with the HTTP status and code it is answered with.
+
+ServiceError
+  EmptyUpload           400  the body or file has no bytes
+  UnsupportedMedia      415  the bytes are not a video container
+  VideoError            422  a video container that no frames can be taken from
+    NoVideoStream            it has no video stream
+    VideoUnreadable          not one frame of it decodes
+    VideoTooLarge            its frames have too many pixels
+    DecodeTimeout            decoding took longer than allowed
+    DecodeMemory             decoding took more memory than allowed
+    RangeOutsideVideo        the asked range begins after its end
+  DecoderUnavailable    500  the decoder process does not start: the installation is broken
+  RequestError          4xx  the request itself cannot be served
+    MissingVideo        400  a form without the field `video`
+    MalformedUpload     400  a body that is cut short or is not the multipart form it claims to be
+    UrlNotAllowed       403  a URL was posted and the operator allows none
+    NotFound            404  no such video, or no such page
+    MethodNotAllowed    405  the page exists, but not for this method
+    NotReady            409  asked for a part of a graph that is not made yet
+    BodyTooLarge        413  the body is over the operator's limit
+    UnsupportedContentType 415  the Content-Type is neither a form, nor video, nor bytes
+    InvalidOption       422  an option has a value that cannot be used
+      UnknownModel           no such model
+    QueueFull           429  too many jobs wait already
+  JobCancelled          410  the job was cancelled before it ended
+  Unavailable           503  the service cannot take work now
+  SetupError            500  the service cannot start
+    SettingsError            a setting is wrong
+    EngineError              a model cannot be loaded or run here
+    NoModels                 there is no bundle to serve
+
+`detail` is shown to the caller as it is: it names the thing, the value and the remedy, and never holds a path of the
+server, a stack trace or the name of a library.
+"""
+
+# ruff: noqa: N818 - the names say what is wrong, as in `except QueueFull`; a suffix would add nothing
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Root of all errors that `service` raises on purpose; the class attributes are those of a problem document."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "The service failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class EmptyUpload(ServiceError):
+    """The body or file has no bytes."""
+
+    status = 400
+    code = "empty_body"
+    title = "The upload is empty"
+
+
+class UnsupportedMedia(ServiceError):
+    """The bytes are not a video container; the detail says what they look like."""
+
+    status = 415
+    code = "unsupported_media"
+    title = "The upload is not a video"
+
+
+class VideoError(ServiceError):
+    """A video container that no frames can be taken from as asked."""
+
+    status = 422
+    code = "video_unreadable"
+    title = "The video cannot be used"
+
+
+class NoVideoStream(VideoError):
+    """The container has no video stream, such as an MP4 that holds only audio."""
+
+    code = "no_video_stream"
+    title = "The upload has no video stream"
+
+
+class VideoUnreadable(VideoError):
+    """Not one frame could be decoded, or the decoder crashed."""
+
+    code = "video_unreadable"
+    title = "The video cannot be decoded"
+
+
+class VideoTooLarge(VideoError):
+    """The frames of the video have more pixels than the service decodes."""
+
+    code = "video_too_large"
+    title = "The frames of the video are too large"
+
+
+class DecodeTimeout(VideoError):
+    """Decoding took longer, by the clock or by processor time, than the service allows."""
+
+    code = "decode_timeout"
+    title = "Decoding the video took too long"
+
+
+class DecodeMemory(VideoError):
+    """Decoding took more memory than the service allows."""
+
+    code = "decode_memory"
+    title = "Decoding the video took too much memory"
+
+
+class RangeOutsideVideo(VideoError):
+    """The asked range begins after the end of the video."""
+
+    code = "range_outside_video"
+    title = "The asked range is outside the video"
+
+
+class DecoderUnavailable(ServiceError):
+    """The decoder process does not start; nothing is wrong with the upload."""
+
+    code = "decoder_unavailable"
+    title = "The video decoder does not start"
+
+
+class RequestError(ServiceError):
+    """The request itself cannot be served; its author can repair it."""
+
+    status = 400
+    code = "bad_request"
+    title = "The request cannot be served"
+
+
+class MissingVideo(RequestError):
+    """The form has no field `video`."""
+
+    code = "missing_video"
+    title = "The request has no video"
+
+
+class MalformedUpload(RequestError):
+    """The body is cut short or is not the multipart form that its Content-Type claims."""
+
+    code = "malformed_upload"
+    title = "The upload is malformed"
+
+
+class UrlNotAllowed(RequestError):
+    """A URL was posted and the operator allows none."""
+
+    status = 403
+    code = "url_not_allowed"
+    title = "This service takes no URLs"
+
+
+class NotFound(RequestError):
+    """No such video, or no such page."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class MethodNotAllowed(RequestError):
+    """The page exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class NotReady(RequestError):
+    """A part of a graph was asked for that is not made yet."""
+
+    status = 409
+    code = "not_ready"
+    title = "The graph is not ready"
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the operator's limit."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class UnsupportedContentType(RequestError):
+    """The Content-Type is neither a multipart form, nor a video type, nor plain bytes."""
+
+    status = 415
+    code = "unsupported_content_type"
+    title = "The content type is not supported"
+
+
+class InvalidOption(RequestError):
+    """An option has a value that cannot be used; `option` names it."""
+
+    status = 422
+    code = "invalid_option"
+    title = "An option is invalid"
+
+    def __init__(self, option: str, detail: str) -> None:
+        super().__init__(detail)
+        self.option = option
+
+
+class UnknownModel(InvalidOption):
+    """No model of that name is served here."""
+
+    code = "unknown_model"
+    title = "No such model"
+
+
+class QueueFull(RequestError):
+    """Too many jobs wait already; the same request can succeed later."""
+
+    status = 429
+    code = "queue_full"
+    title = "The queue is full"
+
+
+class JobCancelled(ServiceError):
+    """The job was cancelled before it ended."""
+
+    status = 410
+    code = "cancelled"
+    title = "The job was cancelled"
+
+
+class Unavailable(ServiceError):
+    """The service cannot take work now."""
+
+    status = 503
+    code = "unavailable"
+    title = "The service is not available"
+
+
+class SetupError(ServiceError):
+    """The service cannot start; shown on the command line, never over HTTP."""
+
+
+class SettingsError(SetupError):
+    """A setting is wrong; the message names its key."""
+
+
+class EngineError(SetupError):
+    """A model cannot be loaded or run here."""
+
+
+class NoModels(SetupError):
+    """There is no bundle to serve."""

@@ -1,0 +1,199 @@
+"""Which people and things every frame shows, and which slot speaks for each pair of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Thresholds
+from models.duplicates import (
+    SAME_PERSON_IOU,
+    box_containment,
+    box_iou,
+    find_leaders,
+    pair_scores,
+    slot_ranks,
+    suppress_duplicates,
+)
+from models.predictions import PairPredictions
+from models.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+
+# A box that lies almost wholly inside another person's box is a part of that person, such as the upper body.
+SAME_PERSON_CONTAINMENT = 0.85
+# Two classes that claim the same box to this degree mean one thing.
+RIVAL_CLASS_IOU = 0.85
+# What is narrower than this after clipping lies outside the picture.
+SMALLEST_SIDE = 1.0  # px
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N people or N things, in order of frame and within a frame best first.
+
+    frames        (N,)     intp, index of the sampled frame
+    boxes         (N, 4)   float64, xyxy in pixels, inside the picture and at least a pixel wide and high
+    scores        (N,)     float64
+    class_scores  (N, 36)  float64, per class of `OBJECT_CLASSES`
+    """
+
+    frames: Integers
+    boxes: Floats
+    scores: Floats
+    class_scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs of a person and a thing of the same frame, each pair once.
+
+    people, things   (M,)     intp, rows of the respective `Detections`
+    predicates       (M, 26)  float64, per name of `PREDICATES`
+    relation_scores  (M,)     float64, or None where the model has no relation scorer
+    """
+
+    people: Integers
+    things: Integers
+    predicates: Floats
+    relation_scores: Floats | None
+
+
+def find_pairs(
+    predictions: PairPredictions, *, width: int, height: int, thresholds: Thresholds
+) -> tuple[Detections, Detections, Pairs]:
+    """Reads (people, things, pairs) out of a video's predictions.
+
+    Slots under `thresholds.object_score`, slots outside the picture or not finite, and duplicates are dropped. Person
+    boxes that overlap become one person with their score-weighted mean box; object boxes of one class that overlap by
+    more than `thresholds.duplicate_iou` become one thing with the best of these boxes, whoever relates to it. Of two
+    classes on the same box only the better one is kept. A pair is described by its best slot.
+    """
+    predictions = suppress_duplicates(_visible(predictions, width, height, thresholds), thresholds.duplicate_iou)
+    scale = np.array([width, height, width, height], dtype=np.float64)
+    detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
+
+    leaders = _person_leaders(predictions)
+    frames, _, person_rows = _rows(leaders, detected)
+    person_scores = _best(person_rows, predictions.subject_scores, len(frames))
+    person_class = np.zeros((len(frames), len(OBJECT_CLASSES)))
+    person_class[:, OBJECT_INDEX[PERSON]] = person_scores
+    leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
+    whole = box_iou(predictions.subject_boxes, leading_boxes) > SAME_PERSON_IOU  # a part must not shrink the mean
+    person_boxes = _mean_boxes(np.where(whole, person_rows, -1), predictions.subject_boxes, detected, len(frames))
+    people = Detections(frames, person_boxes * scale, person_scores, person_class)
+
+    frames, slots, thing_rows = _rows(_thing_leaders(predictions, thresholds.duplicate_iou), object_scores)
+    things = Detections(
+        frames,
+        predictions.object_boxes[frames, slots] * scale,
+        _best(thing_rows, object_scores, len(frames)),
+        predictions.object_scores[frames, slots].astype(np.float64),
+    )
+    return people, things, _pairs(predictions, person_rows, thing_rows)
+
+
+def _visible(predictions: PairPredictions, width: int, height: int, thresholds: Thresholds) -> PairPredictions:
+    """Clips scores and boxes to their ranges and masks slots that are unsure, not finite or outside the picture."""
+
+    def clip(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.clip(values, 0, 1).astype(np.float32)
+
+    clipped = replace(
+        predictions,
+        subject_boxes=clip(predictions.subject_boxes),
+        object_boxes=clip(predictions.object_boxes),
+        subject_scores=clip(predictions.subject_scores),
+        object_scores=clip(predictions.object_scores),
+        attention=clip(predictions.attention),
+        spatial=clip(predictions.spatial),
+        contacting=clip(predictions.contacting),
+        relation_scores=None if predictions.relation_scores is None else clip(predictions.relation_scores),
+    )
+    # NaN survives clipping and fails every comparison, so that a slot that is not finite is masked here, too.
+    mask = clipped.pair_mask & (pair_scores(clipped) >= thresholds.object_score)
+    for boxes in (clipped.subject_boxes, clipped.object_boxes):
+        mask = mask & ((boxes[..., 2] - boxes[..., 0]) * width >= SMALLEST_SIDE)
+        mask = mask & ((boxes[..., 3] - boxes[..., 1]) * height >= SMALLEST_SIDE)
+    return replace(clipped, pair_mask=mask)
+
+
+def _person_leaders(predictions: PairPredictions) -> Integers:
+    boxes = predictions.subject_boxes
+
+    def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
+        others, leader = boxes[rows], boxes[rows, leaders, None]
+        return (box_iou(others, leader) > SAME_PERSON_IOU) | (box_containment(others, leader) > SAME_PERSON_CONTAINMENT)
+
+    return find_leaders(predictions.pair_mask, pair_scores(predictions), same)
+
+
+def _thing_leaders(predictions: PairPredictions, iou: float) -> Integers:
+    """As `find_leaders`; -1 also for the slots of a thing that lost its box to a better class."""
+    boxes, scores = predictions.object_boxes, predictions.object_scores.max(axis=-1)
+    classes = predictions.object_scores.argmax(axis=-1)
+
+    def overlap(rows: Integers, leaders: Integers) -> NDArray[np.floating]:
+        return box_iou(boxes[rows], boxes[rows, leaders, None])
+
+    def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
+        one_thing: NDArray[np.bool_] = (classes[rows] == classes[rows, leaders, None]) & (overlap(rows, leaders) > iou)
+        return one_thing
+
+    leaders = find_leaders(predictions.pair_mask, scores, same)
+    slots = np.arange(leaders.shape[1])
+    winners = find_leaders(leaders == slots, scores, lambda rows, slots: overlap(rows, slots) > RIVAL_CLASS_IOU)
+    lost = (winners >= 0) & (winners != slots)
+    return np.where((leaders >= 0) & ~np.take_along_axis(lost, leaders, axis=1), leaders, -1)
+
+
+def _rows(leaders: Integers, ranking: NDArray[np.float32]) -> tuple[Integers, Integers, Integers]:
+    """Numbers the groups by frame, best first: frame and leading slot of each, and (T, P) the row of every member."""
+    frames, slots = np.nonzero(leaders == np.arange(leaders.shape[1]))
+    order = np.lexsort((-ranking[frames, slots], frames))
+    frames, slots = frames[order], slots[order]
+    row_of_leader = np.full(leaders.shape, -1, dtype=np.intp)
+    row_of_leader[frames, slots] = np.arange(len(frames))
+    rows = np.where(leaders >= 0, np.take_along_axis(row_of_leader, np.maximum(leaders, 0), axis=1), -1)
+    return frames, slots, rows
+
+
+def _best(rows: Integers, scores: NDArray[np.float32], count: int) -> Floats:
+    """The best score of every row's member slots, (count,)."""
+    best = np.zeros(count)
+    np.maximum.at(best, rows[rows >= 0], scores[rows >= 0])
+    return best
+
+
+def _mean_boxes(rows: Integers, boxes: NDArray[np.float32], scores: NDArray[np.float32], count: int) -> Floats:
+    """Score-weighted mean box of every row's member slots, (count, 4)."""
+    members = rows >= 0
+    owners = rows[members]
+    weights = scores[members].astype(np.float64) + 1e-6  # a threshold of 0 lets slots pass that weigh nothing
+    total = np.bincount(owners, weights, minlength=count)
+    sums = [np.bincount(owners, weights * boxes[members][:, side], minlength=count) for side in range(4)]
+    return np.stack(sums, axis=1) / total[:, None]
+
+
+def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Integers) -> Pairs:
+    frames, slots = np.nonzero((person_rows >= 0) & (thing_rows >= 0))
+    people, things = person_rows[frames, slots], thing_rows[frames, slots]
+    best_first = np.lexsort((-slot_ranks(predictions)[frames, slots], things, people))
+    frames, slots, people, things = (column[best_first] for column in (frames, slots, people, things))
+    first = np.ones(len(frames), dtype=np.bool_)
+    first[1:] = (people[1:] != people[:-1]) | (things[1:] != things[:-1])
+    frames, slots = frames[first], slots[first]
+    groups = (predictions.attention, predictions.spatial, predictions.contacting)
+    relation = predictions.relation_scores
+    return Pairs(
+        people=people[first],
+        things=things[first],
+        predicates=np.concatenate([group[frames, slots] for group in groups], axis=1).astype(np.float64),
+        relation_scores=None if relation is None else relation[frames, slots].astype(np.float64),
+    )

@@ -1,0 +1,323 @@
+"""Jobs: what was uploaded waits in a queue until a worker has made its graph.
+
+The queue is docket's. With `memory://` (the default) queue and worker live in this process; the same code serves a
+Redis URL. A job carries names only: the upload and the result lie in `Storage`, so any worker can do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import docket
+import structlog
+from docket import CurrentExecution, Docket, Execution, ExecutionState, Worker
+
+from models.scene_graph import SceneGraph, Status
+from service.errors import JobCancelled, NotFound, QueueFull, ServiceError, Unavailable
+from service.metrics import Metrics
+from service.options import VideoOptions
+from service.pipeline import Pipeline, Progress
+from service.problem import problem_bytes
+from service.settings import Settings
+from service.storage import Storage
+
+VIDEO_ID = re.compile(r"[0-9a-f]{32}")
+MEMORY_QUEUE = "memory://"
+_MAKE_GRAPH = "make_graph"
+_FORGET = "forget"
+_OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
+# How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
+_CHECK_INTERVAL = timedelta(milliseconds=100)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What is known about a job: `content` is the stored graph or, for a failed job, the stored problem document."""
+
+    id: str
+    status: Status
+    progress: Progress | None = None
+    content: bytes | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The body that reports a job which has not ended."""
+        body: dict[str, Any] = {"id": self.id, "status": self.status}
+        if self.progress is not None:
+            body["progress"] = {"frames": self.progress.frames, "expected": self.progress.expected}
+        return body
+
+
+@dataclass
+class _Running:
+    """A job that a thread of this process works on."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    moved_at: float = field(default_factory=time.monotonic)
+
+
+class Jobs:
+    """Takes jobs, works on them, and keeps what came out. Use it as an async context manager."""
+
+    def __init__(self, pipeline: Pipeline, storage: Storage, settings: Settings, metrics: Metrics) -> None:
+        self._pipeline = pipeline
+        self._storage = storage
+        self._settings = settings
+        self._metrics = metrics
+        self._running: dict[str, _Running] = {}
+        self._in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
+        # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
+        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self._in_memory else settings.queue_url
+        self._docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
+        self._docket.register(self._make_graph, names=[_MAKE_GRAPH])
+        self._docket.register(self._forget, names=[_FORGET])
+        self._worker_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(self._storage.delete_older_than, self._settings.retention)
+            self._threads = stack.enter_context(ThreadPoolExecutor(self._settings.concurrency, "vsg-job"))
+            await stack.enter_async_context(self._docket)
+            slots = self._settings.concurrency
+            worker = Worker(self._docket, concurrency=slots, minimum_check_interval=_CHECK_INTERVAL)
+            await stack.enter_async_context(worker)
+            self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg worker")
+            stack.push_async_callback(self._stop_worker)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def check_room(self) -> None:
+        """Raises QueueFull when the operator's limit of jobs is reached."""
+        if await self._stream_length() >= self._settings.queue_limit:
+            raise QueueFull(f"{self._settings.queue_limit} videos wait or run already, the most here; try again later")
+
+    async def submit(self, video_id: str, sha256: str, options: VideoOptions) -> None:
+        """Puts a job for a stored upload into the queue; once it is there, the upload is the job's to delete.
+
+        Raises QueueFull.
+        """
+        await self.check_room()
+        await self._docket.add(_MAKE_GRAPH, key=video_id)(video_id, sha256, options.model_dump())
+
+    async def state(self, video_id: str) -> JobState:
+        """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
+        execution = await self._execution(video_id)
+        stored = await asyncio.to_thread(self._storage.read_result, video_id)
+        if stored is not None:
+            content, failed = stored
+            return JobState(video_id, "failed" if failed else "succeeded", content=content)
+        if execution is None or execution.state in _OVER:
+            raise _not_found(video_id)
+        return _state_of(execution)
+
+    async def wait(self, video_id: str, seconds: float) -> bool:
+        """Waits until a job is over, at most so long; says whether it is."""
+        try:
+            async with asyncio.timeout(seconds):
+                async for _ in self.events(video_id):
+                    pass
+        except TimeoutError:
+            return False
+        return True
+
+    async def events(self, video_id: str) -> AsyncIterator[JobState]:
+        """The states of a job as they change, the present one first, until it is over.
+
+        The last one carries no content; ask `state` for it. Raises NotFound.
+        """
+        execution = await self._execution(video_id)
+        if execution is None:
+            yield await self.state(video_id)
+            return
+        async with aclosing(execution.subscribe()) as events:
+            async for event in events:
+                if event["type"] == "state":
+                    execution.state = ExecutionState(event["state"])
+                elif event["current"] is not None:
+                    execution.progress.current, execution.progress.total = event["current"], event["total"]
+                yield _state_of(execution)
+                if execution.state in _OVER:
+                    return
+
+    async def delete(self, video_id: str) -> None:
+        """Cancels a job, wherever it is, and deletes what is kept of it. Raises NotFound."""
+        execution = await self._execution(video_id)
+        if execution is not None:
+            await self._docket.cancel(video_id)
+        waiting = execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED)
+        if waiting:
+            self._metrics.jobs.labels("cancelled").inc()
+        # A job that runs deletes its upload when it has stopped reading.
+        if waiting:
+            await asyncio.to_thread(self._storage.delete_upload, video_id)
+        deleted = await asyncio.to_thread(self._storage.delete_result, video_id)
+        if not deleted and (execution is None or execution.state in _OVER):
+            raise _not_found(video_id)
+
+    async def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return max(0, await self._stream_length() - len(self._running))
+
+    async def check(self) -> None:
+        """Raises Unavailable when the worker has ended, the queue does not answer, or a running job does not move."""
+        if not self.is_alive:
+            raise Unavailable("the worker has ended; restart the service")
+        try:
+            await self._stream_length()
+        except OSError as error:
+            raise Unavailable("the job queue does not answer") from error
+        limit = time.monotonic() - self._settings.stall_seconds
+        stalled = [video_id for video_id, job in self._running.items() if job.moved_at < limit]
+        if stalled:
+            raise Unavailable(f"job {stalled[0]} has made no progress for {self._settings.stall_seconds:g} seconds")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker still takes jobs; once it has ended it does not come back."""
+        return self._worker_task is not None and not self._worker_task.done()
+
+    async def _stop_worker(self) -> None:
+        """Stops what runs. Jobs of a memory queue are lost with it, so their uploads go as well."""
+        assert self._worker_task is not None
+        for job in self._running.values():
+            job.stop.set()
+        snapshot = await self._docket.snapshot() if self._in_memory else None
+        self._worker_task.cancel()
+        await asyncio.wait([self._worker_task])
+        for execution in snapshot.future if snapshot is not None else ():
+            if execution.function_name == _MAKE_GRAPH:
+                await asyncio.to_thread(self._storage.delete_upload, execution.key)
+
+    async def _make_graph(
+        self,
+        video_id: str,
+        sha256: str,
+        options: dict[str, Any],
+        progress: docket.Progress = docket.Progress(),  # noqa: B008 - docket's way of asking for it
+        execution: Execution = CurrentExecution(),  # noqa: B008
+    ) -> None:
+        job = self._running[video_id] = _Running()
+        self._metrics.jobs_running.set(len(self._running))
+        status: Status = "failed"
+        try:
+            graph = await self._in_thread(video_id, sha256, VideoOptions.model_validate(options), job, progress)
+            await self._keep(video_id, graph.model_dump_json().encode(), execution, failed=False)
+            self._metrics.record(graph)
+            status = "succeeded"
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        except ServiceError as error:
+            # Not a failure of ours: the job has done what could be done, and its result is the problem.
+            status = "cancelled" if isinstance(error, JobCancelled) else "failed"
+            await self._keep_problem(video_id, error, execution)
+        except Exception:
+            detail = "the service failed on this video; its operator finds the reason in the log under this id"
+            await self._keep_problem(video_id, ServiceError(detail), execution)
+            raise
+        finally:
+            del self._running[video_id]
+            self._metrics.jobs_running.set(len(self._running))
+            self._metrics.jobs.labels(status).inc()
+            await asyncio.to_thread(self._storage.delete_upload, video_id)
+
+    async def _in_thread(
+        self, video_id: str, sha256: str, options: VideoOptions, job: _Running, progress: docket.Progress
+    ) -> SceneGraph:
+        """Runs the pipeline in a thread; when cancelled, tells it to stop and waits until it has."""
+        loop = asyncio.get_running_loop()
+        done = 0
+
+        async def publish(now: Progress) -> None:
+            nonlocal done
+            await progress.set_total(now.expected)
+            if now.frames > done:
+                await progress.increment(now.frames - done)
+                done = now.frames
+
+        def report(now: Progress) -> None:
+            job.moved_at = time.monotonic()
+            # Waiting for it keeps reports in order, and none can come after the job has ended.
+            asyncio.run_coroutine_threadsafe(publish(now), loop).result()
+
+        def work() -> SceneGraph:
+            with self._storage.local_upload(video_id) as path:
+                return self._pipeline.run(
+                    path, options, video_id=video_id, sha256=sha256, progress=report, cancelled=job.stop.is_set
+                )
+
+        running = loop.run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            job.stop.set()
+            await asyncio.wait([running])
+            # What the thread raises or returns now is of no interest; asking for it keeps asyncio from complaining.
+            running.exception()
+            raise
+
+    async def _keep(self, video_id: str, content: bytes, execution: Execution, *, failed: bool) -> None:
+        """Stores a result until the operator's retention is over, unless its job was deleted in the meantime."""
+        await asyncio.to_thread(self._storage.write_result, video_id, content, failed=failed)
+        await execution.sync()
+        if execution.state is ExecutionState.CANCELLED:
+            await asyncio.to_thread(self._storage.delete_result, video_id)
+            return
+        when = datetime.now(UTC) + timedelta(seconds=self._settings.retention)
+        await self._docket.add(_FORGET, when=when, key=f"forget-{video_id}")(video_id)
+
+    async def _keep_problem(self, video_id: str, error: ServiceError, execution: Execution) -> None:
+        self._metrics.errors.labels(error.code).inc()
+        log.info("job failed", id=video_id, code=error.code, detail=error.detail)
+        await self._keep(video_id, problem_bytes(error, job_id=video_id), execution, failed=True)
+
+    async def _forget(self, video_id: str) -> None:
+        await asyncio.to_thread(self._storage.delete_result, video_id)
+
+    async def _execution(self, video_id: str) -> Execution | None:
+        """The queue's record of a job, None when it keeps none. Raises NotFound for what is no id or was deleted."""
+        if not VIDEO_ID.fullmatch(video_id):
+            raise _not_found(video_id)
+        execution = await self._docket.get_execution(video_id)
+        if execution is not None and execution.state is ExecutionState.CANCELLED:
+            raise _not_found(video_id)
+        return execution
+
+    async def _stream_length(self) -> int:
+        async with self._docket.redis() as redis:
+            return int(await redis.xlen(self._docket.stream_key))
+
+
+def _state_of(execution: Execution) -> JobState:
+    status = _STATUS[execution.state]
+    done, expected = execution.progress.current, execution.progress.total
+    progress = Progress(done, expected) if status == "running" and done is not None else None
+    return JobState(execution.key, status, progress)
+
+
+_STATUS: dict[ExecutionState, Status] = {
+    ExecutionState.SCHEDULED: "queued",
+    ExecutionState.QUEUED: "queued",
+    ExecutionState.RUNNING: "running",
+    ExecutionState.COMPLETED: "succeeded",
+    ExecutionState.FAILED: "failed",
+    ExecutionState.CANCELLED: "cancelled",
+}
+
+
+def _not_found(video_id: str) -> NotFound:
+    return NotFound(f"no video {video_id[:40]!r}; it was deleted, is kept no longer, or never was")

@@ -1,0 +1,47 @@
+"""What the service counts, in Prometheus' format."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from models.scene_graph import SceneGraph
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """The meters of one application, in a registry of its own, so that two applications in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "vsg_requests", "HTTP requests answered", ["method", "route", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "vsg_request_seconds",
+            "seconds from the request's first byte to the answer's last",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.errors = Counter("vsg_errors", "problems answered or stored, by code", ["code"], registry=self.registry)
+        self.upload_bytes = Counter("vsg_upload_bytes", "bytes of video received", registry=self.registry)
+        self.jobs = Counter("vsg_jobs", "jobs ended, by status", ["status"], registry=self.registry)
+        self.jobs_running = Gauge("vsg_jobs_running", "jobs this process works on", registry=self.registry)
+        self.queue_depth = Gauge("vsg_queue_depth", "jobs that wait for a worker", registry=self.registry)
+        self.frames = Counter("vsg_frames", "frames that went through a model", ["model"], registry=self.registry)
+        self.stage_seconds = Histogram(
+            "vsg_stage_seconds", "seconds of one video by stage", ["stage"], buckets=_SECONDS, registry=self.registry
+        )
+
+    def record(self, graph: SceneGraph) -> None:
+        """Counts a finished graph."""
+        self.frames.labels(graph.model.name).inc(len(graph.frames))
+        for stage, seconds in graph.timings.items():
+            self.stage_seconds.labels(stage).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The text that a Prometheus server scrapes."""
+        return generate_latest(self.registry)

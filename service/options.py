@@ -1,0 +1,148 @@
+"""The options of a request: read from text, checked, and limited to what the operator allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from models.scene_graph import Constraint, Options, Warning
+from service.errors import InvalidOption
+from service.settings import Settings
+
+DEFAULT_FPS = 2.0
+DEFAULT_TOP_K = 20
+# No camera goes beyond; above it a rate is a mistake, not a wish that an operator's cap could grant in part.
+HIGHEST_FPS = 1000.0
+HIGHEST_TOP_K = 1000
+
+
+class VideoOptions(BaseModel):
+    """What a caller asks for; None means the operator's choice. Built by `parse_options`, which checks every value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    fps: float = DEFAULT_FPS
+    start: float = 0.0
+    end: float | None = None
+    max_frames: int | None = None
+    min_score: float = 0.0
+    top_k: int = DEFAULT_TOP_K
+    constraint: Constraint = "with"
+
+    def applied(self, settings: Settings) -> tuple[Options, list[Warning]]:
+        """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
+        warnings = []
+        fps, max_frames = self.fps, settings.max_frames if self.max_frames is None else self.max_frames
+        if fps > settings.max_fps:
+            detail = f"fps {fps:g} is over this service's cap; {settings.max_fps:g} is used"
+            warnings.append(Warning(code="fps_lowered", detail=detail))
+            fps = settings.max_fps
+        if max_frames > settings.max_frames:
+            detail = f"max_frames {max_frames} is over this service's cap; {settings.max_frames} is used"
+            warnings.append(Warning(code="max_frames_lowered", detail=detail))
+            max_frames = settings.max_frames
+        options = Options(
+            fps=fps,
+            start=self.start,
+            end=self.end,
+            max_frames=max_frames,
+            min_score=self.min_score,
+            top_k=self.top_k,
+            constraint=self.constraint,
+        )
+        return options, warnings
+
+
+OPTION_NAMES = tuple(VideoOptions.model_fields)
+
+
+def parse_options(texts: Mapping[str, str]) -> VideoOptions:
+    """Reads options from form fields or query parameters; an empty text means not given.
+
+    Raises InvalidOption, naming the option, the value and what is allowed.
+    """
+    values: dict[str, object] = {}
+    for name, text in texts.items():
+        if name not in OPTION_NAMES:
+            raise InvalidOption(name, f"{name!r} is not an option; the options are {', '.join(OPTION_NAMES)}")
+        if text.strip() == "":
+            continue
+        values[name] = _READERS[name](name, text.strip())
+    options = VideoOptions.model_validate(values)
+    if options.end is not None and options.start >= options.end:
+        detail = f"start {options.start:g} is not before end {options.end:g}; both are seconds from the beginning"
+        raise InvalidOption("start", detail)
+    return options
+
+
+def _number(name: str, text: str, low: float, high: float, *, above: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    # Every comparison with nan is false, so nan is refused here too.
+    if not ((low < value if above else low <= value) and value <= high):
+        span = f"over {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+        if high == math.inf:
+            span = f"from {low:g} up"
+        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a number {span}")
+    return value
+
+
+def _fps(name: str, text: str) -> float:
+    return _number(name, text, 0, HIGHEST_FPS, above=True)
+
+
+def _seconds(name: str, text: str) -> float:
+    value = _number(name, text, 0, math.inf)
+    if value == math.inf:
+        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a finite number of seconds")
+    return value
+
+
+def _fraction(name: str, text: str) -> float:
+    return _number(name, text, 0, 1)
+
+
+def _count(name: str, text: str) -> int:
+    # isdecimal takes other scripts' digits, which int reads as well; the length keeps int from minutes of work.
+    if not (text.isdecimal() and len(text) <= 12 and int(text) >= 1):
+        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a whole number from 1 up")
+    return int(text)
+
+
+def _top_k(name: str, text: str) -> int:
+    value = _count(name, text)
+    if value > HIGHEST_TOP_K:
+        raise InvalidOption(name, f"{name} is {value}, but must be a whole number from 1 to {HIGHEST_TOP_K}")
+    return value
+
+
+def _constraint(name: str, text: str) -> str:
+    if text not in get_args(Constraint):
+        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be one of {', '.join(get_args(Constraint))}")
+    return text
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+_READERS = {
+    "model": _text,
+    "fps": _fps,
+    "start": _seconds,
+    "end": _seconds,
+    "max_frames": _count,
+    "min_score": _fraction,
+    "top_k": _top_k,
+    "constraint": _constraint,
+}

@@ -1,0 +1,114 @@
+"""What an operator can set: one typed object, read from `VSG_*` environment variables and from the command line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.bundle import MANIFEST_FILE
+from service.decoding.video import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
+from service.errors import NoModels, SettingsError
+
+ENV_PREFIX = "VSG_"
+DEFAULT_BUNDLE_FOLDER = Path("bundles")
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Settings of the service; each field is also the environment variable `VSG_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="bundle folders, separated by ':', the first the default; empty: every bundle in ./bundles"
+    )
+    data: str | None = Field(
+        None, description="folder or fsspec URL of uploads and results; empty: a private, temporary folder"
+    )
+    queue_url: str = Field("memory://", description="the job queue; memory:// lives and dies with the process")
+
+    max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
+    default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
+    max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
+    concurrency: Count = Field(2, description="videos worked on at once")
+    queue_limit: Count = Field(64, description="jobs that may wait or run; over it POST /videos answers 429")
+    threads: int = Field(0, ge=0, description="threads of an engine; 0: one per core")
+
+    max_fps: float = Field(
+        MAXIMUM_FPS, gt=0, le=MAXIMUM_FPS, description="a higher `fps` is lowered to this, with a warning"
+    )
+    max_frames: Count = Field(3600, description="a higher `max_frames` is lowered to this, with a warning")
+
+    decode_seconds: Seconds = Field(900.0, description="most seconds of decoding one video")
+    decode_memory_bytes: int = Field(3 * 2**30, ge=MINIMUM_MEMORY, description="most address space of a decoder process")
+    max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
+
+    retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
+    stall_seconds: Seconds = Field(
+        180.0, description="a running job without progress for so long makes /health/ready fail"
+    )
+    shutdown_seconds: int = Field(10, ge=0, description="seconds that open requests get to end when the service stops")
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """The limits of a decoder process."""
+    return DecodeLimits(
+        seconds=settings.decode_seconds,
+        # Decoding runs on several threads, so processor time may pass faster than the clock.
+        cpu_seconds=2 * math.ceil(settings.decode_seconds),
+        memory_bytes=settings.decode_memory_bytes,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Reads the settings: `overrides` (None: not given) come before the environment, and that before defaults.
+
+    Raises SettingsError, naming the key, when a value is wrong or when a `VSG_` variable is not a setting.
+    """
+    for key in os.environ:
+        name = key.removeprefix(ENV_PREFIX).lower()
+        if key.startswith(ENV_PREFIX) and name not in Settings.model_fields:
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else "; docs/api.md lists the settings"
+            raise SettingsError(f"{key} is not a setting{hint}")
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        key = name if name in given else ENV_PREFIX + name.upper()
+        raise SettingsError(f"setting {key} has value {first['input']!r}: {first['msg']}") from error
+
+
+def bundle_folders(settings: Settings) -> list[Path]:
+    """The bundles to serve: those set, else every folder in ./bundles with a manifest, by name.
+
+    Raises NoModels when there are none.
+    """
+    if settings.bundles:
+        return list(settings.bundles)
+    found = sorted(path.parent for path in DEFAULT_BUNDLE_FOLDER.glob(f"*/{MANIFEST_FILE}"))
+    if not found:
+        raise NoModels(
+            f"there is no bundle in {DEFAULT_BUNDLE_FOLDER.absolute()}; name one with --bundle PATH, "
+            f"or {ENV_PREFIX}BUNDLES, or write one with `vsg export`"
+        )
+    return found

@@ -1,0 +1,138 @@
+"""Fixtures for tests of the service: a small real bundle, real servers on free loopback ports."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+# With importlib mode pytest leaves the import path alone, so the helpers beside this file would not be found.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from service.api import create_app
+from service.engine import Engine
+from service.settings import load_settings
+from tests.bundles import make_tiny_bundle
+from tests.videos import make_video
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that listens on loopback; `data` is its folder of uploads and results."""
+
+    client: httpx.Client
+    url: str
+    port: int
+    data: Path
+
+    def post(self, video: Path | bytes, **arguments: Any) -> httpx.Response:
+        """Posts a video as a multipart form; `data` and the rest go to httpx."""
+        content = video if isinstance(video, bytes) else video.read_bytes()
+        name = "upload.mp4" if isinstance(video, bytes) else video.name
+        return self.client.post("/videos", files={"video": (name, content)}, **arguments)
+
+    def uploads(self) -> list[Path]:
+        """The uploads that lie in storage."""
+        return list((self.data / "uploads").iterdir())
+
+    def results(self) -> list[Path]:
+        """The results that lie in storage."""
+        return list((self.data / "results").iterdir())
+
+
+@contextmanager
+def serve(data: Path, **settings: Any) -> Iterator[Server]:
+    """Runs the service with real uvicorn in a thread."""
+    app = create_app(load_settings({"data": str(data), "threads": 1, **settings}))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive())
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            yield Server(client, url, port, data)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the server does not stop"
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Waits until a condition holds; fails the test when it does not in time."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"not true within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle named `tiny`."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service for all tests that do not change its settings; serves `tiny` and `tiny-2`."""
+    second = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "second", name="tiny-2")
+    settings = {"bundles": (tiny_bundle, second), "max_body_bytes": 2_000_000, "max_frames": 100}
+    with serve(tmp_path_factory.mktemp("data"), **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts services with settings of the test's own."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> Server:
+            data = Path(settings.pop("data", tmp_path / "data"))
+            return stack.enter_context(serve(data, **{"bundles": (tiny_bundle,), **settings}))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of grey, 64 x 48, H.264 in MP4, 10 frames per second."""
+    return make_video(tmp_path_factory.mktemp("videos") / "clip.mp4")
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two minutes of grey at one frame per second."""
+    return make_video(tmp_path_factory.mktemp("videos") / "long.mp4", seconds=120, rate=1)
+
+
+@pytest.fixture
+def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every run of an engine take a tenth of a second longer, without keeping a core busy."""
+    run = Engine.run
+
+    def slowly(self: Engine, frames: Any) -> Any:
+        time.sleep(0.1)
+        return run(self, frames)
+
+    monkeypatch.setattr(Engine, "run", slowly)
+
+
+@pytest.fixture(scope="session")
+def shared_videos() -> Path:
+    """The folder of real clips; tests that need it are skipped where it is not."""
+    folder = SHARED / "videos"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here; real clips are kept beside the checkout")
+    return folder

@@ -1,0 +1,89 @@
+"""Scripts of scenes: what a model says about a video, written the way one would tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from models.predictions import PairPredictions
+from models.vocabulary import GROUP_OF_PREDICATE, GROUP_SLICE, OBJECT_INDEX, PREDICATE_INDEX
+
+Box = tuple[float, float, float, float]
+
+STANDING = (0.3, 0.2, 0.5, 0.9)  # where the one person of most scenes is
+
+
+@dataclass
+class Said:
+    """One slot: a person, a thing and the predicates between them. `also` gives other classes a score."""
+
+    label: str
+    box: Box
+    person: Box = STANDING
+    score: float = 0.9
+    person_score: float = 0.95
+    relation: float | None = None
+    also: dict[str, float] = field(default_factory=dict)
+    predicates: dict[str, float] = field(default_factory=dict)
+
+
+def say(label: str, box: Box, person: Box = STANDING, **rest: float | dict[str, float] | None) -> Said:
+    """`say("chair", box, touching=0.8)`: what is no field of `Said` is a predicate."""
+    fields = {name: rest.pop(name) for name in ("score", "person_score", "relation", "also") if name in rest}
+    return Said(label, box, person, predicates=rest, **fields)  # type: ignore[arg-type]
+
+
+def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictions:
+    """The predictions of a model that says `script`, a list of frames; slots beyond what is said hold garbage."""
+    frames, slots = len(script), slots or max((len(frame) for frame in script), default=1) or 1
+    rng = np.random.default_rng(0)
+
+    def garbage(*depth: int) -> np.ndarray:
+        return rng.random((frames, slots, *depth), dtype=np.float32)
+
+    mask = np.zeros((frames, slots), dtype=np.bool_)
+    people, things, classes = garbage(4), garbage(4), garbage(36)
+    person_scores, relations = garbage(), garbage()
+    groups = {"attention": garbage(3), "spatial": garbage(6), "contacting": garbage(17)}
+    scored = False
+    for t, frame in enumerate(script):
+        for p, said in enumerate(frame):
+            mask[t, p] = True
+            people[t, p], things[t, p], person_scores[t, p] = said.person, said.box, said.person_score
+            classes[t, p] = 0
+            for label, score in ({said.label: said.score} | said.also).items():
+                classes[t, p, OBJECT_INDEX[label]] = score
+            for group in groups.values():
+                group[t, p] = 0.01
+            for predicate, score in said.predicates.items():
+                group_name = GROUP_OF_PREDICATE[predicate]
+                column = PREDICATE_INDEX[predicate] - GROUP_SLICE[group_name].start
+                groups[group_name][t, p, column] = score
+            if said.relation is not None:
+                scored, relations[t, p] = True, said.relation
+    return PairPredictions(
+        mask, people, person_scores, things, classes, **groups, relation_scores=relations if scored else None
+    )
+
+
+def moved(box: Box, right: float = 0.0, down: float = 0.0) -> Box:
+    """The box, moved by fractions of the picture."""
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What tests need to write a scene."""
+
+    say: Callable[..., Said] = staticmethod(say)
+    predict: Callable[..., PairPredictions] = staticmethod(predict)
+    moved: Callable[..., Box] = staticmethod(moved)
+    standing: Box = STANDING
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    return Stage()

@@ -1,0 +1,287 @@
+"""What `build_frames` makes of a video: people, things, triplets and their limits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.bundle import Thresholds
+from models.predictions import PairPredictions
+from models.scene_graph import Frame, Relation
+from models.vocabulary import GROUPS, runs_from_object
+from service.graph import build_frames
+
+WIDTH, HEIGHT = 640, 360
+LEFT, RIGHT = (0.05, 0.1, 0.3, 0.95), (0.65, 0.1, 0.95, 0.95)
+CUP_BOX, CHAIR_BOX = (0.45, 0.4, 0.5, 0.5), (0.6, 0.5, 0.8, 0.95)
+
+
+def build(predictions: PairPredictions, **options) -> tuple[list[Frame], list[Relation]]:
+    thresholds = Thresholds(object_score=0.3, predicate_score=0.2, duplicate_iou=0.6)
+    settings = {"thresholds": thresholds, "min_score": 0.0, "top_k": 100, "constraint": "with"} | options
+    times = settings.pop("timestamps", np.arange(len(predictions)) / 2)
+    return build_frames(predictions, times, width=WIDTH, height=HEIGHT, **settings)
+
+
+def labels(frame: Frame) -> list[str]:
+    return [thing.label for thing in frame.objects]
+
+
+def predicates(frame: Frame) -> list[str]:
+    return [triplet.predicate for triplet in frame.triplets]
+
+
+def test_one_pair_gives_two_objects_and_one_triplet_per_group(stage) -> None:
+    said = stage.say("cup/glass/bottle", CUP_BOX, looking_at=0.7, in_front_of=0.8, holding=0.9)
+    (frame,), _ = build(stage.predict([[said]]))
+    person, cup = frame.objects
+    assert (person.id, person.label, person.score) == (1, "person", 0.95)
+    assert (cup.id, cup.label, cup.score) == (2, "cup/glass/bottle", 0.9)
+    assert cup.box == pytest.approx((288, 144, 320, 180), abs=0.1)
+    assert [(t.subject, t.predicate, t.object, t.group) for t in frame.triplets] == [
+        (1, "holding", 2, "contacting"),
+        (2, "in_front_of", 1, "spatial"),
+        (1, "looking_at", 2, "attention"),
+    ]
+
+
+def test_the_score_is_the_product_of_its_parts(stage) -> None:
+    plain, scored = (
+        stage.say("chair", CHAIR_BOX, score=0.8, person_score=0.9, touching=0.5, relation=relation)
+        for relation in (None, 0.6)
+    )
+    (frame,), _ = build(stage.predict([[plain]]))
+    assert frame.triplets[0].score == pytest.approx(0.8 * 0.9 * 0.5, abs=1e-4)
+    assert frame.triplets[0].relation_score is None
+    (frame,), relations = build(stage.predict([[scored]]))
+    assert frame.triplets[0].score == pytest.approx(0.8 * 0.9 * 0.5 * 0.6, abs=1e-4)
+    assert frame.triplets[0].relation_score == relations[0].relation_score == 0.6
+
+
+def test_near_duplicates_of_one_person_are_one_person_with_the_mean_box(stage) -> None:
+    script = [
+        stage.say("chair", CHAIR_BOX, touching=0.8),
+        stage.say("cup/glass/bottle", CUP_BOX, stage.moved(stage.standing, 0.02), holding=0.9),
+        stage.say("table", (0.0, 0.6, 0.3, 0.9), stage.moved(stage.standing, -0.02), in_front_of=0.9),
+    ]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame).count("person") == 1
+    assert frame.objects[0].box == pytest.approx((192, 72, 320, 324), abs=0.1)
+    assert {triplet.subject for triplet in frame.triplets if triplet.group == "contacting"} == {1}
+
+
+def test_an_upper_body_is_part_of_its_person(stage) -> None:
+    upper = (0.32, 0.2, 0.48, 0.45)
+    script = [stage.say("chair", CHAIR_BOX, touching=0.8), stage.say("cup/glass/bottle", CUP_BOX, upper, holding=0.5)]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame).count("person") == 1
+    assert frame.objects[0].box == pytest.approx((192, 72, 320, 324), abs=0.1)
+
+
+def test_two_people_apart_are_two_people_and_share_a_thing(stage) -> None:
+    script = [
+        stage.say("table", CUP_BOX, LEFT, touching=0.8),
+        stage.say("table", stage.moved(CUP_BOX, 0.002), RIGHT, leaning_on=0.9, person_score=0.9),
+    ]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame) == ["person", "person", "table"]
+    assert {(t.subject, t.predicate, t.object) for t in frame.triplets} == {(1, "touching", 3), (2, "leaning_on", 3)}
+
+
+def test_two_slots_on_one_pair_speak_once_by_the_better_one(stage) -> None:
+    script = [stage.say("chair", CHAIR_BOX, score=0.6, touching=0.9), stage.say("chair", CHAIR_BOX, sitting_on=0.8)]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame) == ["person", "chair"]
+    assert predicates(frame) == ["sitting_on"]
+
+
+def test_two_chairs_side_by_side_stay_two(stage) -> None:
+    script = [stage.say("chair", CHAIR_BOX), stage.say("chair", stage.moved(CHAIR_BOX, 0.1))]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame) == ["person", "chair", "chair"]
+
+
+def test_of_two_classes_on_one_box_the_better_one_is_kept(stage) -> None:
+    script = [stage.say("chair", CHAIR_BOX, touching=0.9), stage.say("sofa/couch", CHAIR_BOX, score=0.6, touching=0.9)]
+    (frame,), _ = build(stage.predict([script]))
+    assert labels(frame) == ["person", "chair"]
+    assert len(frame.triplets) == 1
+
+
+def test_an_unsure_pair_is_not_shown(stage) -> None:
+    script = [stage.say("chair", CHAIR_BOX, score=0.5, person_score=0.5, touching=1.0)]
+    (frame,), relations = build(stage.predict([script]))
+    assert frame.objects == frame.triplets == relations == []
+
+
+def test_an_unsure_predicate_is_not_shown(stage) -> None:
+    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.19, behind=0.21)]]))
+    assert predicates(frame) == ["behind"]
+
+
+def test_min_score_is_on_the_final_score(stage) -> None:
+    script = [[stage.say("chair", CHAIR_BOX, score=0.5, person_score=1.0, touching=0.9, behind=0.5)]]
+    (frame,), _ = build(stage.predict(script), min_score=0.3)
+    assert predicates(frame) == ["touching"]
+
+
+def test_top_k_keeps_the_best_of_every_frame(stage) -> None:
+    frame = [stage.say("chair", CHAIR_BOX, touching=0.9, behind=0.8, looking_at=0.7)]
+    frames, _ = build(stage.predict([frame, frame]), top_k=2)
+    assert [predicates(frame) for frame in frames] == [["touching", "behind"]] * 2
+    frames, relations = build(stage.predict([frame]), top_k=0)
+    assert frames[0].triplets == relations == []
+
+
+def test_with_constraint_shows_the_best_of_every_group(stage) -> None:
+    said = stage.say(
+        "chair", CHAIR_BOX, touching=0.9, holding=0.95, behind=0.4, beneath=0.5, unsure=0.3, looking_at=0.4
+    )
+    (frame,), _ = build(stage.predict([[said]]))
+    assert predicates(frame) == ["holding", "beneath", "looking_at"]
+
+
+def test_semi_constraint_shows_the_best_attention_and_all_that_is_over_nine_tenths(stage) -> None:
+    said = stage.say(
+        "chair", CHAIR_BOX, touching=0.92, holding=0.95, wiping=0.9, behind=0.89, unsure=0.3, looking_at=0.4
+    )
+    (frame,), _ = build(stage.predict([[said]]), constraint="semi")
+    assert predicates(frame) == ["holding", "touching", "looking_at"]
+
+
+def test_no_constraint_shows_everything_over_the_threshold(stage) -> None:
+    said = stage.say(
+        "chair", CHAIR_BOX, touching=0.92, holding=0.95, behind=0.3, unsure=0.25, looking_at=0.4, above=0.1
+    )
+    (frame,), _ = build(stage.predict([[said]]), constraint="no")
+    assert predicates(frame) == ["holding", "touching", "looking_at", "behind", "unsure"]
+
+
+def test_boxes_are_clipped_to_the_picture(stage) -> None:
+    script = [[stage.say("table", (-0.2, 0.5, 1.4, 1.3), (-0.1, -0.1, 0.4, 1.2), touching=0.9)]]
+    (frame,), _ = build(stage.predict(script))
+    assert [thing.box for thing in frame.objects] == [(0, 0, 256, 360), (0, 180, 640, 360)]
+
+
+@pytest.mark.parametrize(
+    "box", [(1.1, 0.2, 1.4, 0.5), (0.5, 0.5, 0.5, 0.8), (0.5, 0.5, 0.4, 0.8), (0.5, 0.5, np.nan, 1)]
+)
+def test_a_box_that_shows_nothing_is_dropped(stage, box) -> None:
+    script = [[stage.say("table", box, touching=0.9), stage.say("chair", CHAIR_BOX, touching=0.9)]]
+    (frame,), _ = build(stage.predict(script))
+    assert labels(frame) == ["person", "chair"]
+
+
+def test_scores_a_hair_over_one_are_one(stage) -> None:
+    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, score=1.0000001, touching=1.0000001)]]))
+    assert frame.objects[1].score == frame.triplets[0].predicate_score == 1
+
+
+def test_masked_slots_are_ignored(stage) -> None:
+    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]], slots=40))
+    assert labels(frame) == ["person", "chair"]
+
+
+def test_a_video_without_frames_gives_an_empty_graph(stage) -> None:
+    assert build(stage.predict([])) == ([], [])
+
+
+def test_frames_with_nothing_stay_in_their_place(stage) -> None:
+    seen = [stage.say("chair", CHAIR_BOX, touching=0.9)]
+    frames, _ = build(stage.predict([[], seen, [], seen]), timestamps=[0.0, 0.5, 1.0, 1.5])
+    assert [(frame.index, frame.timestamp, len(frame.objects)) for frame in frames] == [
+        (0, 0.0, 0),
+        (1, 0.5, 2),
+        (2, 1.0, 0),
+        (3, 1.5, 2),
+    ]
+
+
+def test_sixty_things_in_a_frame_are_sixty_things(stage) -> None:
+    boxes = [
+        (0.1 * column, 0.16 * row, 0.1 * column + 0.08, 0.16 * row + 0.1) for column in range(10) for row in range(6)
+    ]
+    frames, _ = build(stage.predict([[stage.say("shoe", box, touching=0.8) for box in boxes]] * 5))
+    assert all(len(frame.objects) == 61 for frame in frames)
+    assert {thing.id for frame in frames for thing in frame.objects} == set(range(1, 62))
+
+
+def test_a_timestamp_is_needed_for_every_frame(stage) -> None:
+    with pytest.raises(ValueError, match=r"timestamps must have shape \(1,\)"):
+        build(stage.predict([[]]), timestamps=[0.0, 1.0])
+
+
+def random_predictions(T: int, P: int) -> st.SearchStrategy[PairPredictions]:
+    score = st.floats(0, 1, width=16)
+    coordinate = st.floats(-0.25, 1.25, width=16)
+
+    def array(*shape: int, elements: st.SearchStrategy[float] = score) -> st.SearchStrategy[np.ndarray]:
+        return arrays(np.float32, shape, elements=elements)
+
+    return st.builds(
+        PairPredictions,
+        arrays(np.bool_, (T, P), fill=st.just(True)),
+        array(T, P, 4, elements=coordinate),
+        array(T, P),
+        array(T, P, 4, elements=coordinate),
+        array(T, P, 36).map(lambda scores: scores * (np.arange(36) > 0)),
+        array(T, P, 3),
+        array(T, P, 6),
+        array(T, P, 17),
+        st.none() | array(T, P),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.tuples(st.integers(0, 6), st.integers(0, 5)).flatmap(lambda shape: random_predictions(*shape)),
+    st.sampled_from(["with", "semi", "no"]),
+    st.integers(0, 12),
+    st.floats(0, 1),
+    st.floats(0, 0.5),
+    st.floats(0.1, 2),
+)
+def test_every_graph_keeps_its_promises(predictions, constraint, top_k, min_score, threshold, interval) -> None:
+    thresholds = Thresholds(object_score=threshold, predicate_score=threshold, duplicate_iou=0.6)
+    times = np.arange(len(predictions)) * interval
+    duration = len(predictions) * interval
+    frames, relations = build(
+        predictions,
+        thresholds=thresholds,
+        min_score=min_score,
+        top_k=top_k,
+        constraint=constraint,
+        timestamps=times,
+        duration=duration,
+    )
+    assert [frame.timestamp for frame in frames] == times.tolist()
+    label_of: dict[int, str] = {}
+    for frame in frames:
+        things = {thing.id: thing for thing in frame.objects}
+        assert len(things) == len(frame.objects)
+        for thing in frame.objects:
+            x1, y1, x2, y2 = thing.box
+            assert 0 <= x1 < x2 <= WIDTH
+            assert 0 <= y1 < y2 <= HEIGHT
+            assert label_of.setdefault(thing.id, thing.label) == thing.label
+        assert len(frame.triplets) <= top_k
+        scores = [triplet.score for triplet in frame.triplets]
+        assert scores == sorted(scores, reverse=True)
+        assert min(scores, default=1) >= min_score - 1e-4
+        for triplet in frame.triplets:
+            person, thing = triplet.subject, triplet.object
+            if runs_from_object(triplet.predicate):
+                person, thing = thing, person
+            assert things[person].label == "person"
+            assert things[thing].label != "person"
+        if constraint == "with":
+            said = [(triplet.subject, triplet.object, triplet.group) for triplet in frame.triplets]
+            assert len(said) == len(set(said))
+            assert {group for _, _, group in said} <= set(GROUPS)
+    for relation in relations:
+        assert 0 <= relation.start <= relation.end <= duration
+        assert relation.start in times
+    keys = [(relation.start, -relation.score) for relation in relations]
+    assert keys == sorted(keys)
+    assert sorted(label_of) == list(range(1, len(label_of) + 1))

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.scene_graph import SceneGraph
+from service.decoding import FrameChunk
+from service.engine import load_engines
+from service.errors import JobCancelled, UnknownModel
+from service.options import VideoOptions
+from service.pipeline import Pipeline, Progress, clips
+from service.settings import load_settings
+from tests.videos import make_video
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_bundle: Path) -> Pipeline:
+    return Pipeline(load_engines([tiny_bundle], threads=1), load_settings({"max_frames": 100}))
+
+
+def person_box(graph: SceneGraph, frame: int = 0) -> tuple[float, float, float, float]:
+    return next(thing.box for thing in graph.frames[frame].objects if thing.label == "person")
+
+
+def test_a_video_becomes_a_graph(pipeline: Pipeline, clip: Path) -> None:
+    graph = pipeline.run(clip, VideoOptions())
+    assert [frame.timestamp for frame in graph.frames] == [0.0, 0.5, 1.0, 1.5]
+    assert (graph.video.width, graph.video.height, graph.video.codec) == (64, 48, "h264")
+    assert graph.video.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert graph.model.model_dump() == {"name": "tiny", "version": "1", "engine": "onnxruntime-cpu", "precision": "fp32"}
+    assert {triplet.predicate for triplet in graph.frames[0].triplets} >= {"holding", "sitting_on"}
+    assert "cup" in graph.prompt
+    assert graph.warnings == []
+    assert graph.timings.keys() == {"decode", "engine", "graph", "total"}
+    assert graph.timings["total"] >= graph.timings["engine"]
+
+
+def test_boxes_are_pixels_of_the_video_not_of_the_model(pipeline: Pipeline, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "wide.mp4", seconds=0.5, size=(320, 100))
+    x1, y1, x2, y2 = person_box(pipeline.run(video, VideoOptions()))
+    assert (x1, y1, y2) == pytest.approx((32, 10, 90), abs=0.2)
+    assert x2 == pytest.approx(320 * (0.2 + 0.7 * 0.6), abs=3)
+
+
+def test_frames_reach_the_engine_in_order_across_clips(pipeline: Pipeline, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "brighter.mp4", seconds=5, brightness=lambda seconds: 0.2 + 0.15 * seconds)
+    graph = pipeline.run(video, VideoOptions())
+    edges = [person_box(graph, index)[2] for index in range(len(graph.frames))]
+    assert len(edges) == 10  # two clips of four and one of two
+    assert edges == sorted(edges)
+    assert edges[-1] > edges[0] + 15
+
+
+def test_a_video_where_nobody_is_there_gives_an_empty_graph(pipeline: Pipeline, tmp_path: Path) -> None:
+    graph = pipeline.run(make_video(tmp_path / "dark.mp4", brightness=lambda seconds: 0.0), VideoOptions())
+    assert len(graph.frames) == 4
+    assert all(not frame.objects and not frame.triplets for frame in graph.frames)
+    assert graph.relations == []
+    assert graph.prompt
+    SceneGraph.model_validate_json(graph.model_dump_json())
+
+
+def test_rate_and_range_are_those_asked_for(pipeline: Pipeline, clip: Path) -> None:
+    graph = pipeline.run(clip, VideoOptions(fps=5, start=0.5, end=1.5))
+    assert [frame.timestamp for frame in graph.frames] == pytest.approx([0.5, 0.7, 0.9, 1.1, 1.3], abs=0.051)
+
+
+def test_max_frames_ends_sampling_with_a_warning(pipeline: Pipeline, clip: Path) -> None:
+    graph = pipeline.run(clip, VideoOptions(max_frames=3))
+    assert len(graph.frames) == 3
+    assert graph.options.max_frames == 3
+    assert len(graph.warnings) == 1
+
+
+def test_options_over_the_caps_are_reported_as_applied(pipeline: Pipeline, clip: Path) -> None:
+    graph = pipeline.run(clip, VideoOptions(max_frames=5000))
+    assert graph.options.max_frames == 100
+    assert [warning.code for warning in graph.warnings] == ["max_frames_lowered"]
+
+
+def test_constraint_score_and_top_k_reach_the_graph(pipeline: Pipeline, clip: Path) -> None:
+    everything = pipeline.run(clip, VideoOptions(constraint="no"))
+    best = pipeline.run(clip, VideoOptions(constraint="with"))
+    assert len(everything.frames[0].triplets) > len(best.frames[0].triplets)
+    assert len(pipeline.run(clip, VideoOptions(top_k=2)).frames[0].triplets) == 2
+    assert all(triplet.score >= 0.5 for triplet in pipeline.run(clip, VideoOptions(min_score=0.5)).frames[0].triplets)
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(pipeline: Pipeline, clip: Path) -> None:
+    with pytest.raises(UnknownModel, match="no model named 'huge' is served here; there is tiny"):
+        pipeline.run(clip, VideoOptions(model="huge"))
+
+
+def test_progress_counts_up_to_what_was_expected(pipeline: Pipeline, clip: Path) -> None:
+    seen: list[Progress] = []
+    pipeline.run(clip, VideoOptions(fps=5), progress=seen.append)
+    assert seen == [Progress(0, 10), Progress(4, 10), Progress(8, 10), Progress(10, 10)]
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_cancelling_ends_a_run_between_clips(pipeline: Pipeline, long_clip: Path) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(JobCancelled):
+        pipeline.run(long_clip, VideoOptions(fps=1), progress=seen.append, cancelled=lambda: len(seen) >= 3)
+    assert seen[-1].frames == 8
+
+
+def test_cancelling_does_not_wait_for_the_decoder(pipeline: Pipeline, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "big.mp4", seconds=60, size=(1280, 720), rate=10)
+    began = time.monotonic()
+    with pytest.raises(JobCancelled):  # no frame is due before a minute of video has been decoded
+        pipeline.run(video, VideoOptions(start=59), cancelled=lambda: time.monotonic() > began + 0.2)
+    assert time.monotonic() - began < 5
+
+
+def test_clips_regroup_chunks_of_any_size() -> None:
+    def chunk(*times: float) -> FrameChunk:
+        return FrameChunk(np.array(times), np.array(times, np.uint8).reshape(-1, 1, 1, 1).repeat(3, axis=3))
+
+    regrouped = list(clips([chunk(0, 1, 2), chunk(3), chunk(4, 5, 6, 7, 8), chunk(9)], 4))
+    assert [times for times, _ in regrouped] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [frames[:, 0, 0, 0].tolist() for _, frames in regrouped] == [times for times, _ in regrouped]

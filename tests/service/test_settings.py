@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.bundle import MANIFEST_FILE
+from service.errors import NoModels, SettingsError
+from service.settings import Settings, bundle_folders, decode_limits, load_settings
+
+
+def test_defaults_need_no_environment() -> None:
+    assert load_settings().host == "127.0.0.1"
+
+
+def test_there_are_at_most_forty_settings_and_each_is_described() -> None:
+    assert len(Settings.model_fields) <= 40
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSG_PORT", "1234")
+    assert load_settings().port == 1234
+    assert load_settings({"port": 4321}).port == 4321
+    assert load_settings({"port": None}).port == 1234
+
+
+def test_bundles_are_paths_separated_as_on_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSG_BUNDLES", "/one:/two")
+    assert load_settings().bundles == (Path("/one"), Path("/two"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("VSG_PORT", "ninety"), ("VSG_CONCURRENCY", "0"), ("VSG_RETENTION", "nan")])
+def test_a_wrong_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch, key: str, value: str) -> None:
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match=f"{key} has value '{value}'"):
+        load_settings()
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSG_MAX_FRAME", "3")
+    with pytest.raises(SettingsError, match="VSG_MAX_FRAME is not a setting; did you mean VSG_MAX_FRAMES"):
+        load_settings()
+
+
+def test_bundles_are_found_in_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a", "empty"):
+        (tmp_path / "bundles" / name).mkdir(parents=True)
+    for name in ("b", "a"):
+        (tmp_path / "bundles" / name / MANIFEST_FILE).touch()
+    assert [folder.name for folder in bundle_folders(load_settings())] == ["a", "b"]
+
+
+def test_no_bundle_at_all_says_where_it_looked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NoModels, match=r"bundles; name one with --bundle"):
+        bundle_folders(load_settings())
+
+
+def test_the_decoder_gets_the_operators_limits() -> None:
+    limits = decode_limits(load_settings({"decode_seconds": 7.5, "max_pixels": 1000}))
+    assert (limits.seconds, limits.cpu_seconds, limits.max_pixels) == (7.5, 16, 1000)

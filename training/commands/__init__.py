@@ -1,0 +1,1 @@
+"""The subcommands of `vsg` that need the training extra."""

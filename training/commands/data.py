@@ -1,0 +1,103 @@
+"""`vsg data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from training.data_check import Report
+
+_SHOWN = 20
+"""Problems and warnings that are printed without --json."""
+
+
+@click.group()
+def data() -> None:
+    """Make and check data folders."""
+
+
+@data.command()
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, however much it is.")
+@click.pass_context
+def check(context: click.Context, root: Path, as_json: bool) -> None:
+    """Say what is wrong with a data folder, and what it holds.
+
+    ROOT is laid out like Action Genome. The exit code is 1 if anything is wrong.
+    """
+    from training.data_check import check_data
+
+    report = check_data(root)
+    click.echo(json.dumps(report.as_json(), indent=1) if as_json else _text(report))
+    context.exit(0 if report.ok else 1)
+
+
+@data.command()
+@click.argument("root", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--world", type=click.Choice(["demanding", "easy"]), default="demanding", show_default=True)
+@click.option("--train-videos", type=click.IntRange(0), default=400, show_default=True)
+@click.option("--test-videos", type=click.IntRange(0), default=100, show_default=True)
+@click.option("--frames-per-video", type=click.IntRange(3), default=20, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same set.")
+@click.option("--videos", is_flag=True, help="Write the videos too, not only their annotated frames.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Processes that render.")
+def puppets(
+    root: Path,
+    world: str,
+    train_videos: int,
+    test_videos: int,
+    frames_per_video: int,
+    seed: int,
+    videos: bool,
+    processes: int,
+) -> None:
+    """Make Puppet Genome, the synthetic data set.
+
+    OUT must be new or empty; it gets the layout of Action Genome.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from training.errors import DataError
+    from training.puppets.dataset import write_dataset
+    from training.puppets.world import WORLDS
+
+    if root.exists() and any(root.iterdir()):
+        raise DataError(f"{root} is not empty: name a new folder, so that two sets do not mix")
+    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("videos", total=train_videos + test_videos)
+        write_dataset(
+            root,
+            WORLDS[world],
+            train_videos=train_videos,
+            test_videos=test_videos,
+            frames_per_video=frames_per_video,
+            seed=seed,
+            write_videos=videos,
+            processes=processes,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    click.echo(f"{root}: {train_videos} training and {test_videos} test videos of the {world} world, seed {seed}")
+
+
+def _text(report: Report) -> str:
+    """The report as lines; of many problems only the first ones."""
+    lines = []
+    for kind, found in (("Problem", report.problems), ("Warning", report.warnings)):
+        lines += [f"{kind}: {message}" for message in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"{kind}: {len(found) - _SHOWN} more; --json lists them all")
+    for split, counts in report.splits.items():
+        lines.append(
+            f"{split}: {counts.videos} videos, {counts.frames} frames, {counts.objects} objects, "
+            f"{sum(counts.predicates.values())} relations; left out: {counts.frames_without_object} frames without a "
+            f"visible object, {counts.frames_without_person} without a person, {counts.short_videos} short videos"
+        )
+        lines += [f"  {predicate:<20}{count:>9}" for predicate, count in counts.predicates.items() if count]
+    lines.append(f"{report.root} is in order" if report.ok else f"{report.root} has {len(report.problems)} problems")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""`vsg evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from training.evaluation import TASKS, Figures, Task
+from training.neutral import FrameName, compare_files
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_TITLES = {"with": "with constraint", "semi": "semi constraint", "no": "no constraint", "top6": "top 6"}
+
+
+@click.command()
+@click.option("--ground-truth", type=_FILE, help="Annotations in the neutral JSON format.")
+@click.option("--predictions", type=_FILE, help="Predictions in the neutral JSON format.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data folder to run a model on.")
+@click.option("--model", type=click.Path(path_type=Path), help="Checkpoint or bundle to run.")
+@click.option("--task", type=click.Choice(TASKS), required=True, help="What the predictions were given.")
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True, help="With --data.")
+@click.option("--json", "as_json", is_flag=True, help="Fractions as JSON instead of a table of percentages.")
+def evaluate(
+    ground_truth: Path | None,
+    predictions: Path | None,
+    data: Path | None,
+    model: Path | None,
+    task: Task,
+    split: str,
+    as_json: bool,
+) -> None:
+    """Score predictions, or a model on a data folder.
+
+    Give either --ground-truth and --predictions, or --data and --model.
+    """
+    if ground_truth and predictions and not (data or model):
+        comparison = compare_files(ground_truth, predictions, task=task)
+        _note(comparison.unpredicted, "have no predictions; they count with recall and precision 0")
+        _note(comparison.unannotated, "of the predictions are not in the ground truth; they are left out")
+        _note(comparison.off_task, f"hold boxes or labels that are not the annotated ones, which {task} gives")
+        figures = comparison.figures
+    elif data and model and not (ground_truth or predictions):
+        # Running a model needs torch or an engine; scoring files needs neither.
+        from training.prediction import evaluate_model
+
+        figures = evaluate_model(data, model, task, split, progress=True)
+    else:
+        raise click.UsageError("give either --ground-truth and --predictions, or --data and --model")
+    click.echo(json.dumps(figures, indent=1) if as_json else _table(figures, task))
+
+
+def _note(frames: Sequence[FrameName], what: str) -> None:
+    if frames:
+        video, index = frames[0]
+        click.echo(f"Note: {len(frames)} frames {what} (first: video {video!r}, frame {index})", err=True)
+
+
+def _table(figures: Figures, task: str) -> str:
+    """One line per constraint and metric, one column per K, in per cent."""
+    columns = list(dict.fromkeys(name.partition("@")[2] for name in next(iter(figures.values()))))
+    lines = [f"{task:<20}" + "".join(f"{'@' + k:>8}" for k in columns)]
+    for constraint, values in figures.items():
+        for metric in dict.fromkeys(name.partition("@")[0] for name in values):
+            title = f"{_TITLES.get(constraint, constraint):<16}{metric:<4}"
+            lines.append(title + "".join(f"{100 * values[f'{metric}@{k}']:8.2f}" for k in columns))
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Training configurations: YAML files checked against dataclasses, so that a misspelt key is an error that names it."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from models.arn import ArnConfig
+from training.clips import Augmentation
+from training.errors import ConfigurationError
+from training.losses import LossConfig
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TrainingConfig:
+    """One training run."""
+
+    name: str
+    data: Path
+    """Root of a data folder that lies on disk as Action Genome does."""
+    output: Path
+    """Folder of checkpoints, TensorBoard events and the resumable state."""
+    model: ArnConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    steps: int = 10_000
+    batch_size: int = 8
+    clip_length: int = 1
+    """Frames of a training clip."""
+    small_objects: Literal["keep", "drop"] = "drop"
+    """Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them."""
+    validation_videos: int = 0
+    """Videos held out of the end of the training split; the test split is never looked at."""
+    learning_rate: float = 1e-4
+    backbone_learning_rate: float | None = None
+    text_learning_rate: float | None = None
+    """Of the classifiers that start from text embeddings; None is `learning_rate`."""
+    weight_decay: float = 1e-4
+    warmup_steps: int = 0
+    schedule: Literal["cosine", "step"] = "step"
+    """`step` divides the rate by 10 after three quarters, `cosine` brings it to 2 %."""
+    clip_gradient_norm: float = 0.1
+    averaging: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved; 0 is off."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    freeze_backbone: bool = False
+    workers: int = 0
+    cache_frames: bool = False
+    initialise_from: Path | None = None
+    """A checkpoint of this project whose fitting weights start this run."""
+    detr_weights: str | None = None
+    """COCO DETR weights as a file or an https URL."""
+    text_embeddings: Path | None = None
+    """A .npy file of triplet sentence embeddings; None asks open_clip for ViT-B/32."""
+    evaluate_every: int = 1000
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.clip_length > self.model.clip_length:
+            raise ConfigurationError(
+                f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}: raise the latter"
+            )
+
+
+def load_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
+    """Reads a YAML file; `overrides` are dotted keys (`model.queries`) that win over the file.
+
+    Raises ConfigurationError naming the file and the key that is unknown, missing or of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold keys and values, not {type(content).__name__}")
+    for key, value in (overrides or {}).items():
+        node = content
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    try:
+        return TypeAdapter(TrainingConfig).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path}: {key}: {first['msg']} (found {first['input']!r})") from error

@@ -1,0 +1,46 @@
+"""What can go wrong in training, data and evaluation.
+
+* TrainingError
+  x DataError
+    + ForbiddenPickleError
+  x ConfigurationError
+  x EvaluationError
+  x DivergedError
+
+Every message names the thing, the value found and what to do about it, on one line.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrainingError(Exception):
+    """Root of everything that `training` raises on purpose; its message is fit to be shown to a user as it is."""
+
+
+class DataError(TrainingError):
+    """A data folder, an annotation or a prediction file is missing, malformed or not what it claims to be."""
+
+
+class ForbiddenPickleError(DataError):
+    """A pickle asks for something that annotation files never need, such as calling a function of the system."""
+
+
+class ConfigurationError(TrainingError):
+    """A training configuration has a key that is unknown, missing or contradicts another."""
+
+
+class EvaluationError(TrainingError):
+    """Arrays handed to the evaluator do not have the shape, range or size that the protocol asks for."""
+
+
+class DivergedError(TrainingError):
+    """Training cannot go on: the loss is no longer a number."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
+    """`object class 'cup' is not in the vocabulary; the nearest is 'cup/glass/bottle'`: for use in a message."""
+    names = tuple(valid)
+    # Every name resembles some other a little: a cutoff of 0 always proposes one.
+    nearest = get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
+    return f"{kind} {name!r} is not in the vocabulary; the nearest is {nearest!r}"

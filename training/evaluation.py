@@ -1,0 +1,347 @@
+"""The field's evaluation protocol for dynamic scene graphs, in NumPy.
+
+Four constraints say which triplets a pair may give (STTran's three and TR2's `top6`):
+
+| constraint | triplets of one pair |
+|---|---|
+| `with` | the best attention, the best spatial and the best contacting predicate |
+| `semi` | the best attention predicate, and every spatial or contacting one whose probability is strictly above 0.9 |
+| `no`   | all 26; the 100 best of the frame are kept |
+| `top6` | the six most probable of the 26 |
+
+Triplets are ranked by the product of subject score, object score and predicate probability, and of the pair's relation
+score where a model gives one. One matches an annotated relation when classes and predicate are equal and both boxes
+overlap it by IoU >= 0.5, computed on pixels that have a width (`x2 - x1 + 1`). Three figures follow for every K:
+
+* **R@K**: the share of the frame's annotated relations that the first K triplets match; mean over frames. A triplet may
+  match several relations, a relation counts once. A frame without predictions has recall 0.
+* **mR@K**: TEMPURA's mean recall. The share of each predicate's relations that are matched, pooled over all frames,
+  then the mean over the 26 predicates; one that never occurs adds 0.
+* **P@K**: the triplets among the first K that match anything, divided by min(K, triplets of the frame); mean over
+  frames. A frame without triplets has precision 0.
+
+PredCls, SGCls and SGDet differ only in which boxes, labels and scores the predictions hold. Sources:
+`evaluation_recall.py` of STTran, TR2 and TEMPURA, restated; equal scores rank as they do there on short lists, the
+later candidate first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES
+from training.errors import EvaluationError
+
+Constraint = Literal["with", "semi", "no", "top6"]
+Task = Literal["predcls", "sgcls", "sgdet"]
+CONSTRAINTS: Final[tuple[Constraint, ...]] = ("with", "semi", "no", "top6")
+TASKS: Final[tuple[Task, ...]] = ("predcls", "sgcls", "sgdet")
+RECALL_AT: Final = (10, 20, 50, 100)
+
+SEMI_THRESHOLD: Final = 0.9
+CANDIDATES_WITHOUT_CONSTRAINT: Final = 100
+TOP_PREDICATES: Final = 6
+MATCHING_IOU: Final = 0.5
+
+Figures = dict[str, dict[str, float]]
+"""Constraint to metric (`R@20`) to a fraction."""
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+
+def _array(owner: object, field: str, dtype: type[np.generic], *widths: int) -> npt.NDArray[Any]:
+    """Replace a field by its array of `dtype` and shape (any, *widths); an empty sequence may have any shape."""
+    value = np.asarray(getattr(owner, field))
+    if value.shape[:1] == (0,):
+        value = value.reshape(0, *widths)
+    if value.ndim != 1 + len(widths) or value.shape[1:] != widths:
+        wanted = ", ".join(["any", *map(str, widths)])
+        raise EvaluationError(f"{type(owner).__name__}.{field} must have shape ({wanted}), but has {value.shape}")
+    if np.issubdtype(dtype, np.integer) and value.size and not np.issubdtype(value.dtype, np.integer):
+        raise EvaluationError(f"{type(owner).__name__}.{field} must hold integers, but holds {value.dtype}")
+    value = value.astype(dtype)
+    object.__setattr__(owner, field, value)
+    return value
+
+
+def _require_range(owner: object, field: str, values: npt.NDArray[Any], low: float, high: float, meaning: str) -> None:
+    """Raise unless every value lies in [low, high]; NaN lies nowhere."""
+    outside = ~((values >= low) & (values <= high))
+    if outside.any():
+        raise EvaluationError(
+            f"{type(owner).__name__}.{field} holds {values[outside].flat[0]}: {meaning} lie in {low:g} to {high:g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FrameGroundTruth:
+    """What is annotated in one frame.
+
+    boxes: (N, 4) float64, x1 y1 x2 y2 in pixels; the person and every visible object.
+    labels: (N,) int64, indices into `OBJECT_CLASSES`.
+    relations: (M, 3) int64, rows of (subject, object, predicate): two indices into `boxes` and one into `PREDICATES`.
+        A spatial relation runs from the object to the person. Rows are not de-duplicated.
+
+    Raises `EvaluationError` on a wrong shape or an index out of range.
+    """
+
+    boxes: Floats
+    labels: Integers
+    relations: Integers
+
+    def __post_init__(self) -> None:
+        boxes = _array(self, "boxes", np.float64, 4)
+        labels = _array(self, "labels", np.int64)
+        relations = _array(self, "relations", np.int64, 3)
+        _require_labelled_boxes(self, boxes, labels)
+        _require_range(self, "relations", relations[:, :2], 0, len(boxes) - 1, "indices of boxes")
+        _require_range(self, "relations", relations[:, 2], 0, len(PREDICATES) - 1, "predicates")
+
+
+@dataclass(frozen=True, eq=False)
+class FramePredictions:
+    """What a model says about one frame; float32 input is widened to float64.
+
+    boxes: (N, 4) float64, x1 y1 x2 y2 in pixels of the annotated frame.
+    labels: (N,) int64, indices into `OBJECT_CLASSES`.
+    scores: (N,) float64, probability of the label; 1 in PredCls.
+    pairs: (P, 2) int64, rows of (subject, object), indices into `boxes`; the subject is the person.
+    attention, spatial, contacting: (P, 3), (P, 6), (P, 17) float64 probabilities in the order of the vocabulary.
+    relation_scores: (P,) float64, how much each pair matters (RS-Net); None stands for 1 everywhere.
+
+    Raises `EvaluationError` on a wrong shape, an index out of range or something that is no probability.
+    """
+
+    boxes: Floats
+    labels: Integers
+    scores: Floats
+    pairs: Integers
+    attention: Floats
+    spatial: Floats
+    contacting: Floats
+    relation_scores: Floats | None = None
+
+    def __post_init__(self) -> None:
+        boxes = _array(self, "boxes", np.float64, 4)
+        labels = _array(self, "labels", np.int64)
+        _require_labelled_boxes(self, boxes, labels)
+        pairs = _array(self, "pairs", np.int64, 2)
+        _require_range(self, "pairs", pairs, 0, len(boxes) - 1, "indices of boxes")
+        widths: dict[str, tuple[int, ...]] = {"attention": (3,), "spatial": (6,), "contacting": (17,)}
+        if self.relation_scores is not None:
+            widths["relation_scores"] = ()
+        for field, width in {"scores": (), **widths}.items():
+            probabilities = _array(self, field, np.float64, *width)
+            rows = len(boxes) if field == "scores" else len(pairs)
+            if len(probabilities) != rows:
+                raise EvaluationError(f"FramePredictions.{field} must have {rows} rows, but has {len(probabilities)}")
+            # float32 softmax may sum to a hair above one
+            _require_range(self, field, probabilities, 0.0, 1.0 + 1e-6, "probabilities")
+
+    @classmethod
+    def none(cls) -> "FramePredictions":
+        """A frame in which a model finds nothing."""
+        numbers, indices = np.zeros(0), np.zeros(0, dtype=np.int64)
+        return cls(numbers, indices, numbers, indices, numbers, numbers, numbers)
+
+
+def _require_labelled_boxes(owner: object, boxes: Floats, labels: Integers) -> None:
+    if len(labels) != len(boxes):
+        raise EvaluationError(f"{type(owner).__name__} has {len(boxes)} boxes but {len(labels)} labels")
+    if not np.isfinite(boxes).all():
+        raise EvaluationError(f"{type(owner).__name__}.boxes holds a value that is not finite")
+    _require_range(owner, "labels", labels, 0, len(OBJECT_CLASSES) - 1, "object classes")
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A frame's predictions as the protocol sees them: three rows per pair, first all attention, then all spatial ones
+    (whose subject and object are swapped), then all contacting ones."""
+
+    subjects: Integers  # (3P,)
+    objects: Integers  # (3P,)
+    weights: Floats  # (3P,) subject score * object score
+    relation_scores: Floats  # (3P,)
+    probabilities: Floats  # (3P, 26), zero outside the row's own group
+    in_group: Booleans  # (3P, 26), whether the column belongs to the row's group
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Triplets of one frame: (C,) rows of `_Rows` and (C,) predicates, in the order that breaks ties."""
+
+    rows: Integers
+    predicates: Integers
+
+
+def _rows(predictions: FramePredictions) -> _Rows:
+    pairs = len(predictions.pairs)
+    subjects, objects = predictions.pairs.T
+    probabilities = np.zeros((3, pairs, len(PREDICATES)))
+    in_group = np.zeros_like(probabilities, dtype=np.bool_)
+    for block, group in enumerate(GROUPS):
+        columns = GROUP_SLICE[group]
+        probabilities[block, :, columns] = getattr(predictions, group)
+        in_group[block, :, columns] = True
+    relation_scores = predictions.relation_scores if predictions.relation_scores is not None else np.ones(pairs)
+    return _Rows(
+        subjects=np.concatenate([subjects, objects, subjects]),
+        objects=np.concatenate([objects, subjects, objects]),
+        weights=np.tile(predictions.scores[subjects] * predictions.scores[objects], 3),
+        relation_scores=np.tile(relation_scores, 3),
+        probabilities=probabilities.reshape(3 * pairs, -1),
+        in_group=in_group.reshape(3 * pairs, -1),
+    )
+
+
+def _triplet_scores(rows: _Rows, chosen: Integers, predicates: Integers) -> Floats:
+    return rows.weights[chosen] * rows.probabilities[chosen, predicates] * rows.relation_scores[chosen]
+
+
+def _with_constraint(rows: _Rows) -> _Candidates:
+    return _Candidates(np.arange(len(rows.subjects)), rows.probabilities.argmax(axis=1))
+
+
+def _semi_constraint(rows: _Rows) -> _Candidates:
+    # The type of a row is read from its first two columns, as the published evaluator does: a row whose first two
+    # probabilities are both exactly zero has no type and gives nothing.
+    probabilities = rows.probabilities
+    attention = probabilities[:, 0] + probabilities[:, 1] > 0
+    multi_label = (probabilities[:, 3] + probabilities[:, 4] > 0) | (probabilities[:, 9] + probabilities[:, 10] > 0)
+    chosen = (probabilities > SEMI_THRESHOLD) & (multi_label & ~attention)[:, None]
+    chosen[attention, probabilities[attention].argmax(axis=1)] = True
+    return _Candidates(*np.nonzero(chosen))
+
+
+def _no_constraint(rows: _Rows) -> _Candidates:
+    # Only a row's own predicates: the zeros elsewhere match nothing, and would count as predictions in P@K.
+    candidates, predicates = np.nonzero(rows.in_group)
+    best = np.argsort(-_triplet_scores(rows, candidates, predicates), kind="stable")[:CANDIDATES_WITHOUT_CONSTRAINT]
+    return _Candidates(candidates[best], predicates[best])
+
+
+def _top_six(rows: _Rows) -> _Candidates:
+    pairs = len(rows.subjects) // 3
+    # The groups do not overlap, so the sum puts the three rows of a pair side by side.
+    merged = rows.probabilities.reshape(3, pairs, -1).sum(axis=0)
+    predicates = np.argsort(-merged, axis=1, kind="stable")[:, :TOP_PREDICATES]
+    blocks = np.searchsorted([GROUP_SLICE["spatial"].start, GROUP_SLICE["contacting"].start], predicates, side="right")
+    return _Candidates((blocks * pairs + np.arange(pairs)[:, None]).ravel(), predicates.ravel())
+
+
+_CANDIDATES_OF: Final[dict[Constraint, Callable[[_Rows], _Candidates]]] = {
+    "with": _with_constraint,
+    "semi": _semi_constraint,
+    "no": _no_constraint,
+    "top6": _top_six,
+}
+
+
+def intersection_over_union(first: Floats, second: Floats) -> Floats:
+    """IoU of every box with every box, where a box covers its last pixel: a width is `x2 - x1 + 1`.
+
+    first: (A, 4) float64, second: (B, 4) float64, x1 y1 x2 y2 in pixels. Returns (A, B) float64.
+    """
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    intersection = np.clip(high - low + 1, 0, None).prod(axis=2)
+    first_area = (first[:, 2:] - first[:, :2] + 1).prod(axis=1)
+    second_area = (second[:, 2:] - second[:, :2] + 1).prod(axis=1)
+    union = first_area[:, None] + second_area[None, :] - intersection
+    # Boxes that do not meet have IoU 0 whatever their areas are, even where an inverted box makes the union zero.
+    overlap: Floats = np.divide(intersection, union, out=np.zeros_like(intersection), where=intersection > 0)
+    return overlap
+
+
+class _Tally:
+    """Sums over frames of one constraint."""
+
+    def __init__(self, recall_at: Sequence[int]) -> None:
+        self.recall_at = np.asarray(recall_at, dtype=np.int64)  # (K,)
+        self.recall = np.zeros(len(recall_at))
+        self.precision = np.zeros(len(recall_at))
+        self.found = np.zeros((len(recall_at), len(PREDICATES)), dtype=np.int64)
+
+    def add(self, matches: Booleans, relation_predicates: Integers) -> None:
+        """matches: (M, C) bool, whether annotated relation m is matched by the c-th triplet of the ranking, C > 0."""
+        rank = np.where(matches.any(axis=1), matches.argmax(axis=1), matches.shape[1] + self.recall_at.max())  # (M,)
+        found = rank < self.recall_at[:, None]  # (K, M)
+        self.recall += found.sum(axis=1) / len(rank)
+        for position, relations in enumerate(found):
+            self.found[position] += np.bincount(relation_predicates[relations], minlength=len(PREDICATES))
+        considered = np.minimum(self.recall_at, matches.shape[1])
+        self.precision += np.cumsum(matches.any(axis=0))[considered - 1] / considered
+
+    def figures(self, frames: int, occurrences: Integers) -> dict[str, float]:
+        per_predicate = self.found / (occurrences + 1e-10)  # TEMPURA's guard against predicates that never occur
+        columns = {
+            "R": self.recall / frames,
+            "mR": per_predicate.mean(axis=1),
+            "P": self.precision / frames,
+        }
+        return {
+            f"{name}@{k}": float(value)
+            for name, values in columns.items()
+            for k, value in zip(self.recall_at, values, strict=True)
+        }
+
+
+class Evaluator:
+    """Adds up frames and gives the figures of the protocol.
+
+        evaluator = Evaluator()
+        for ground_truth, predictions in frames:
+            evaluator.add(ground_truth, predictions)
+        evaluator.result()["with"]["R@20"]  # a fraction
+
+    recall_at: the values of K, at most 100, where the list without constraint ends.
+    """
+
+    def __init__(self, recall_at: Sequence[int] = RECALL_AT) -> None:
+        if not recall_at or min(recall_at) < 1 or max(recall_at) > CANDIDATES_WITHOUT_CONSTRAINT:
+            raise EvaluationError(f"recall_at is {tuple(recall_at)}: give one or more K from 1 to 100")
+        self.frames = 0
+        self._limit = max(recall_at)
+        self._tallies = {constraint: _Tally(recall_at) for constraint in CONSTRAINTS}
+        self._occurrences = np.zeros(len(PREDICATES), dtype=np.int64)
+
+    def add(self, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> None:
+        """Count one frame. A frame in which no relation is annotated is no frame of the protocol and is left out."""
+        if not len(ground_truth.relations):
+            return
+        self.frames += 1
+        subjects, objects, predicates = ground_truth.relations.T  # each (M,)
+        self._occurrences += np.bincount(predicates, minlength=len(PREDICATES))
+        if not len(predictions.pairs):
+            return
+        rows = _rows(predictions)
+        same = ground_truth.labels[:, None] == predictions.labels[None, :]
+        same &= intersection_over_union(ground_truth.boxes, predictions.boxes) >= MATCHING_IOU  # (N, N')
+        for constraint, tally in self._tallies.items():
+            candidates = _CANDIDATES_OF[constraint](rows)
+            if not len(candidates.rows):
+                continue
+            scores = _triplet_scores(rows, candidates.rows, candidates.predicates)
+            # No figure looks behind the largest K.
+            ranking = np.argsort(scores, kind="stable")[::-1][: self._limit]
+            ranked = candidates.rows[ranking]
+            matches = predicates[:, None] == candidates.predicates[ranking][None, :]  # (M, C)
+            matches &= same[subjects[:, None], rows.subjects[ranked][None, :]]
+            matches &= same[objects[:, None], rows.objects[ranked][None, :]]
+            tally.add(matches, predicates)
+
+    def result(self) -> Figures:
+        """`{"with": {"R@10": …, "mR@10": …, "P@10": …, …}, "semi": …, "no": …, "top6": …}` as fractions.
+
+        Raises `EvaluationError` if no frame with an annotated relation was added.
+        """
+        if not self.frames:
+            raise EvaluationError("there is nothing to evaluate: no frame with an annotated relation was added")
+        return {
+            constraint: tally.figures(self.frames, self._occurrences) for constraint, tally in self._tallies.items()
+        }

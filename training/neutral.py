@@ -1,0 +1,238 @@
+"""The neutral JSON format in which ground truth and any system's predictions meet the evaluator.
+
+    ground truth  {"videos": [{"id", "frames": [{"index",
+                    "objects":   [{"label", "box": [x1, y1, x2, y2]}],
+                    "relations": [{"subject", "predicate", "object"}]}]}]}
+    predictions   {"videos": [{"id", "frames": [{"index",
+                    "objects":   [{"label", "box", "score"}],
+                    "pairs":     [{"subject", "object", "attention": [3], "spatial": [6], "contacting": [17]}]}]}]}
+
+`subject` and `object` index the `objects` of the frame; boxes are pixels. In the ground truth a spatial relation runs
+from the object to the person; in predictions the subject of a pair is the person, and a pair may hold a
+`relation_score`, 1 where it is absent. Labels and predicates are names of `models.vocabulary`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from training.errors import DataError, EvaluationError, unknown_name
+from training.evaluation import (
+    RECALL_AT,
+    Evaluator,
+    Figures,
+    FrameGroundTruth,
+    FramePredictions,
+    Task,
+    intersection_over_union,
+)
+
+FrameName = tuple[str, int]
+"""Video id and frame index."""
+
+_Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+_Index = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    # NaN is no JSON, but Python writes and reads it.
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _AnnotatedObject(_Record):
+    label: str
+    box: _Box
+
+
+class _Relation(_Record):
+    subject: _Index
+    predicate: str
+    object: _Index
+
+
+class _AnnotatedFrame(_Record):
+    index: int
+    objects: list[_AnnotatedObject]
+    relations: list[_Relation]
+
+
+class _PredictedObject(_AnnotatedObject):
+    score: float
+
+
+class _Pair(_Record):
+    subject: _Index
+    object: _Index
+    attention: Annotated[list[float], Field(min_length=3, max_length=3)]
+    spatial: Annotated[list[float], Field(min_length=6, max_length=6)]
+    contacting: Annotated[list[float], Field(min_length=17, max_length=17)]
+    relation_score: float = 1.0
+
+
+class _PredictedFrame(_Record):
+    index: int
+    objects: list[_PredictedObject]
+    pairs: list[_Pair]
+
+
+_Frame = TypeVar("_Frame", _AnnotatedFrame, _PredictedFrame)
+
+
+class _Video(_Record, Generic[_Frame]):
+    id: str
+    frames: list[_Frame]
+
+
+class _File(_Record, Generic[_Frame]):
+    videos: list[_Video[_Frame]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The figures, and the frames that only one of the two files has."""
+
+    figures: Figures
+    unpredicted: tuple[FrameName, ...]
+    """Frames of the ground truth without predictions; each counts with recall and precision 0."""
+    unannotated: tuple[FrameName, ...]
+    """Frames of the predictions without ground truth; they count for nothing."""
+    off_task: tuple[FrameName, ...]
+    """Frames whose predictions hold more than the task gives: boxes (PredCls, SGCls) or labels (PredCls) that are not
+    the annotated ones. They are scored all the same."""
+
+
+def load_ground_truth(path: Path) -> dict[FrameName, FrameGroundTruth]:
+    """Frames of a ground truth file in file order. Raises `DataError` with the file and the place in it."""
+    frames: dict[FrameName, FrameGroundTruth] = {}
+    for name, place, frame in _frames(path, _read(path, _File[_AnnotatedFrame], "ground truth")):
+        relations = [
+            (
+                relation.subject,
+                relation.object,
+                _lookup(PREDICATE_INDEX, "predicate", relation.predicate, f"{place}.relations[{position}]"),
+            )
+            for position, relation in enumerate(frame.relations)
+        ]
+        try:
+            frames[name] = FrameGroundTruth(
+                boxes=np.array([item.box for item in frame.objects]),
+                labels=_labels(frame.objects, place),
+                relations=np.array(relations),
+            )
+        except EvaluationError as error:
+            raise DataError(f"{place}: {error}") from error
+    return frames
+
+
+def load_predictions(path: Path) -> dict[FrameName, FramePredictions]:
+    """Frames of a predictions file in file order. Raises `DataError` with the file and the place in it."""
+    frames: dict[FrameName, FramePredictions] = {}
+    for name, place, frame in _frames(path, _read(path, _File[_PredictedFrame], "predictions")):
+        try:
+            frames[name] = FramePredictions(
+                boxes=np.array([item.box for item in frame.objects]),
+                labels=_labels(frame.objects, place),
+                scores=np.array([item.score for item in frame.objects]),
+                pairs=np.array([(pair.subject, pair.object) for pair in frame.pairs]),
+                attention=np.array([pair.attention for pair in frame.pairs]),
+                spatial=np.array([pair.spatial for pair in frame.pairs]),
+                contacting=np.array([pair.contacting for pair in frame.pairs]),
+                relation_scores=np.array([pair.relation_score for pair in frame.pairs]),
+            )
+        except EvaluationError as error:
+            raise DataError(f"{place}: {error}") from error
+    return frames
+
+
+def compare_files(
+    ground_truth: Path, predictions: Path, *, task: Task, recall_at: Sequence[int] = RECALL_AT
+) -> Comparison:
+    """Score a predictions file against a ground truth file.
+
+    The task changes no figure; it says which of the predictions must be the annotation's own.
+
+    Raises `DataError` if a file is missing or malformed or if the two have no frame in common.
+    """
+    annotated = load_ground_truth(ground_truth)
+    predicted = load_predictions(predictions)
+    if annotated and not annotated.keys() & predicted.keys():
+        raise DataError(
+            f"{predictions} and {ground_truth} have no frame in common (the ground truth begins with video "
+            f"{next(iter(annotated))[0]!r}): video ids and frame indices must be the same in both"
+        )
+    evaluator = Evaluator(recall_at)
+    nothing = FramePredictions.none()
+    for name, frame in annotated.items():
+        evaluator.add(frame, predicted.get(name, nothing))
+    if not evaluator.frames:
+        raise DataError(f"{ground_truth} has no frame with a relation: there is nothing to evaluate")
+    return Comparison(
+        figures=evaluator.result(),
+        unpredicted=tuple(name for name in annotated if name not in predicted),
+        unannotated=tuple(name for name in predicted if name not in annotated),
+        off_task=tuple(
+            name
+            for name, frame in annotated.items()
+            if name in predicted and not _fits_task(task, frame, predicted[name])
+        ),
+    )
+
+
+def _fits_task(task: Task, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> bool:
+    if task == "sgdet":
+        return True
+    # Scaling to a network's frame size and back in float32 moves a box a little.
+    given = intersection_over_union(ground_truth.boxes, predictions.boxes) > 0.9
+    if task == "predcls":
+        given &= ground_truth.labels[:, None] == predictions.labels[None, :]
+    return bool(given.any(axis=0).all())
+
+
+def _read(path: Path, kind: type[_File[_Frame]], what: str) -> _File[_Frame]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path") from error
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        others = f" ({error.error_count() - 1} more like it)" if error.error_count() > 1 else ""
+        raise DataError(
+            f"{path} is no {what} file: {place or 'content'}: {first['msg']}{others}; see training/neutral.py"
+        ) from error
+
+
+def _frames(path: Path, file: _File[_Frame]) -> Iterator[tuple[FrameName, str, _Frame]]:
+    """Every frame with its name and its place in the file, each name once."""
+    seen: set[FrameName] = set()
+    for video_position, video in enumerate(file.videos):
+        for frame_position, frame in enumerate(video.frames):
+            name = (video.id, frame.index)
+            place = f"{path}: videos[{video_position}].frames[{frame_position}]"
+            if name in seen:
+                raise DataError(f"{place} is frame {frame.index} of video {video.id!r} again: give each frame once")
+            seen.add(name)
+            yield name, place, frame
+
+
+def _labels(objects: Sequence[_AnnotatedObject], place: str) -> np.typing.NDArray[np.int64]:
+    return np.array(
+        [
+            _lookup(OBJECT_INDEX, "object class", item.label, f"{place}.objects[{position}]")
+            for position, item in enumerate(objects)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _lookup(indices: dict[str, int], kind: str, name: str, place: str) -> int:
+    if name not in indices:
+        raise DataError(f"{place}: {unknown_name(kind, name, indices)}")
+    return indices[name]
