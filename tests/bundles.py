@@ -38,7 +38,9 @@ def make_tiny_bundle(folder: Path, *, name: str = "tiny") -> Path:
     frames = Tensor(name="frames", dtype="uint8", shape=("batch", "time", SIZE, SIZE, 3))
     brightness = Tensor(name="brightness", dtype="float32", shape=("batch", "time", 1, 1))
     pairs = [
-        Tensor(name=output, dtype="bool" if output == "pair_mask" else "float32", shape=("batch", "time", PAIRS, *depth))
+        Tensor(
+            name=output, dtype="bool" if output == "pair_mask" else "float32", shape=("batch", "time", PAIRS, *depth)
+        )
         for output, depth in (
             ("pair_mask", ()),
             ("subject_boxes", (4,)),
@@ -142,7 +144,11 @@ def _write(path: Path, graph: _Graph, stage: Stage) -> None:
         return helper.make_tensor_value_info(tensor.name, _DTYPES[tensor.dtype], tensor.shape)
 
     body = helper.make_graph(
-        graph.nodes, stage.name, [describe(t) for t in stage.inputs], [describe(t) for t in stage.outputs], graph.constants
+        graph.nodes,
+        stage.name,
+        [describe(t) for t in stage.inputs],
+        [describe(t) for t in stage.outputs],
+        graph.constants,
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)

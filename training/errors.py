@@ -40,7 +40,8 @@ class DivergedError(TrainingError):
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     """`object class 'cup' is not in the vocabulary; the nearest is 'cup/glass/bottle'`: for use in a message."""
-    names = tuple(valid)
+    # Who writes `cup` means `cup/glass/bottle`.
+    name_of = {part: each for each in valid for part in (each, *each.split("/"))}
     # Every name resembles some other a little: a cutoff of 0 always proposes one.
-    nearest = get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
-    return f"{kind} {name!r} is not in the vocabulary; the nearest is {nearest!r}"
+    nearest = get_close_matches(str(name), name_of, n=1, cutoff=0.0)[0]
+    return f"{kind} {name!r} is not in the vocabulary; the nearest is {name_of[nearest]!r}"

@@ -14,10 +14,10 @@ from models.bundle import MANIFEST_FILE, Bundle
 from models.checkpoint import load_checkpoint
 from models.duplicates import suppress_duplicates
 from models.predictions import PairPredictions
-from training.action_genome import AnnotatedVideo, ground_truth_of, load_action_genome
+from training.action_genome import AnnotatedVideo, SmallObjects, Split, ground_truth_of, load_action_genome
 from training.clips import read_frame
 from training.errors import EvaluationError
-from training.evaluation import Evaluator, FramePredictions
+from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
 
 Outputs = Mapping[str, NDArray[np.generic]]
@@ -25,21 +25,26 @@ Predict = Callable[[NDArray[np.uint8]], Outputs]
 """(B, T, H, W, 3) uint8 frames to a bundle's named outputs."""
 
 DUPLICATE_IOU = 0.7
+PUPPETS_FILE = Path("annotations") / "puppets.json"
 
 
 def evaluate_model(
-    data: Path, model: Path, task: str = "sgdet", split: str = "test", *, small_objects: str = "drop", videos: int | None = None,
-    progress: bool = False,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+    data: Path, model: Path, task: str = "sgdet", split: Split = "test", progress: bool = False
+) -> Figures:
     """Figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
 
     Only SGDet runs on a one-stage model: it finds its own boxes. Raises EvaluationError for another task.
     """
     if task != "sgdet":
         raise EvaluationError(f"task {task!r} needs given boxes, which a one-stage model does not take; use --task sgdet")
-    annotated = load_action_genome(data, split=split, small_objects=small_objects)[:videos]
+    annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data))
     predict, height, width, clip_length = load_predictor(model)
     return evaluate_videos(annotated, predict, height, width, clip_length, progress=progress)
+
+
+def small_objects_of(data: Path) -> SmallObjects:
+    """SGDet on Action Genome leaves out objects under 16 px; Puppet Genome's frames are a third of the size, so it keeps them."""
+    return "keep" if (data / PUPPETS_FILE).is_file() else "drop"
 
 
 def load_predictor(model: Path) -> tuple[Predict, int, int, int]:
@@ -84,7 +89,7 @@ def bundle_predictor(bundle: Bundle) -> Predict:
 
 def evaluate_videos(
     videos: list[AnnotatedVideo], predict: Predict, height: int, width: int, clip_length: int, *, progress: bool = False
-) -> dict[str, dict[str, float]]:
+) -> Figures:
     """SGDet figures over videos, run clip by clip in their annotated order."""
     evaluator = Evaluator()
     for video in track(videos, "evaluating", disable=not progress):

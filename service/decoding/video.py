@@ -64,8 +64,8 @@ class DecodeLimits:
     """Wall clock, counted only while somebody waits for the decoder: a slow consumer does not use it up."""
     cpu_seconds: int = 1800
     """Processor time over all threads."""
-    memory_bytes: int = 3 * 2**30
-    """Address space of the decoder process. 8K video with its reference frames needs most of the default."""
+    memory_bytes: int = 2 * 2**30
+    """Address space of the decoder process. Ten-bit 8K video needs half of the default."""
     max_pixels: int = 7680 * 4320
     """Pixels of one frame as stored."""
     chunk_frames: int = 16

@@ -11,7 +11,7 @@ from models.bundle import Thresholds
 from models.predictions import PairPredictions
 from models.scene_graph import Constraint, Frame, Relation, SceneObject, Triplet
 from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_CLASSES, OBJECT_INDEX, PERSON, PREDICATES
-from service.graph.detections import Detections, Floats, Integers, Pairs, find_pairs
+from service.graph.detections import Detections, Integers, Pairs, find_pairs
 from service.graph.relations import merge_relations
 from service.graph.rounding import rounded, rounded_boxes
 from service.graph.tracking import Tracks, link
@@ -117,8 +117,7 @@ def _with_ids(pairs: Pairs, person_ids: Integers, thing_ids: Integers) -> Pairs:
 def _add_objects(objects: list[list[SceneObject]], found: Detections, ids: Integers, labels: Integers) -> None:
     order = np.lexsort((ids, found.frames))
     order = order[ids[order] > 0]
-    columns: tuple[Integers | Floats, ...] = (found.frames[order], ids[order], labels[order])
-    frames, identities, classes = (column.tolist() for column in columns)
+    frames, identities, classes = (column[order].tolist() for column in (found.frames, ids, labels))
     scores, boxes = rounded(found.scores[order]), rounded_boxes(found.boxes[order])
     for frame, identity, label, score, box in zip(frames, identities, classes, scores, boxes, strict=True):
         objects[frame].append(SceneObject(id=identity, label=OBJECT_CLASSES[label], score=score, box=box))

@@ -156,8 +156,10 @@ def _centres(boxes: Floats) -> Floats:
 
 def _distances(boxes: Floats, others: Floats) -> Floats:
     """Between all centres, (len(boxes), len(others))."""
-    offsets = _centres(boxes)[:, None] - _centres(others)
-    distances: Floats = np.sqrt((offsets**2).sum(axis=-1))
+    centres, other_centres = _centres(boxes), _centres(others)
+    right = centres[:, :1] - other_centres[:, 0]
+    down = centres[:, 1:] - other_centres[:, 1]
+    distances: Floats = np.sqrt(right * right + down * down)
     return distances
 
 

@@ -160,7 +160,7 @@ class Pose:
 
     def mouth(self, build: Build) -> Vector:
         """Where the mouth is, (2,)."""
-        return self.head(build) + self.gaze * (build.head * 0.35) - self.up * (build.head * 0.45)
+        return self.head(build) + self.gaze * (build.head * 0.22) - self.up * (build.head * 0.46)
 
     def shoulders(self, build: Build) -> tuple[Vector, Vector]:
         """Shoulder joints at -x and +x of the upright body, (2,) each."""
@@ -258,18 +258,18 @@ def head(build: Build, pose: Pose, *, mouth_open: bool = False) -> list[Shape]:
     gaze, up, across = pose.gaze, pose.up, pose.across
     face = centre + gaze * (radius * 0.24) - up * (radius * 0.08)
     shapes.append(disc(face, radius * 0.8, build.skin))
-    eyes = centre + gaze * (radius * 0.46) + up * (radius * 0.14)
+    eyes = centre + gaze * (radius * 0.48) + up * (radius * 0.12)
     for side in (-0.34, 0.34):
         eye = eyes + across * (side * radius)
         shapes.append(disc(eye, radius * 0.25, (250, 250, 250)))
         shapes.append(disc(eye + gaze * (radius * 0.1), radius * 0.165, build.ink))
-    nose = centre + gaze * (radius * 0.78) - up * (radius * 0.1)
-    shapes.append(disc(nose, radius * 0.17, (196, 84, 72)))
     mouth = pose.mouth(build)
     if mouth_open:
         shapes.append(disc(mouth, radius * 0.24, build.ink))
     else:
         shapes.append(limb(mouth - across * (radius * 0.2), mouth + across * (radius * 0.2), 0.55, 0.55, build.ink))
+    nose = centre + gaze * (radius * 0.82) - up * (radius * 0.06)
+    shapes.append(disc(nose, radius * 0.18, (196, 84, 72)))
     return shapes
 
 

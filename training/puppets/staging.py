@@ -37,6 +37,7 @@ _ON_FLOOR: Final = frozenset(
         "vacuum",
     )
 )
+_LOW: Final = frozenset(("chair", "sofa/couch", "bed"))
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,9 @@ def _sites(member: Member, contact: str) -> dict[Site, float]:
             return {"front": 1.0}
         if name == "table":
             return {"side": 0.15, "front": 0.85}
-        return {"side": 0.12, "front": 0.88} if name in PORTABLE else {"side": 0.4, "behind": 0.6}
+        if name in PORTABLE or name in _LOW:
+            return {"side": 0.12, "front": 0.88}
+        return {"side": 0.35, "behind": 0.65}
     if name == "doorway":
         return {"inside": 0.75, "side": 0.1, "behind": 0.15}
     if name == "closet/cabinet":
@@ -256,10 +259,12 @@ def _sites(member: Member, contact: str) -> dict[Site, float]:
     if name == "light":
         return {"above": 0.7, "side": 0.3}
     if name in _ON_WALL:
-        return {"above": 0.25, "side": 0.2, "behind": 0.55}
+        return {"above": 0.3, "side": 0.15, "behind": 0.55}
     if name == "table":
         return {"front": 0.85, "side": 0.1, "behind": 0.05}
-    if name in ("chair", "sofa/couch", "bed", "refrigerator", "door", "floor"):
+    if name in _LOW:
+        return {"side": 0.15, "behind": 0.4, "front": 0.45}
+    if name in ("refrigerator", "door", "floor"):
         return {"side": 0.3, "behind": 0.7}
     return {"front": 0.9, "side": 0.08, "behind": 0.02}
 
@@ -343,6 +348,8 @@ def _candidate(
             x, y = posture.x + math.copysign(build.torso * 0.5, posture.spine), posture.hip_y - h * 0.2
         elif member.name == "table":
             y = posture.hip_y + rng.uniform(-2.0, 4.0) + h / 2.0
+        elif member.name in _LOW:
+            y = min(posture.ground + rng.uniform(2.0, 6.0), 127.0) - h / 2.0
         elif not touched and posture.kind != "sit":
             y = rng.uniform(posture.hip_y, max(posture.ground - h / 2.0, posture.hip_y + 1.0))
         return Home(x, y, True, False)

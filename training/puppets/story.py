@@ -156,9 +156,11 @@ class Story:
         """The direction nearest to the wish that is well apart from every way to a thing."""
 
         def apart(angle: float) -> float:
-            return min(float(abs(math.remainder(angle - way, 2.0 * math.pi))) for way in ways)
+            return min(abs(math.remainder(angle - way, 2.0 * math.pi)) for way in ways)
 
-        turns = [wish + step * sign for step in np.linspace(0.0, math.pi, 19).tolist() for sign in (1.0, -1.0)]
+        turns: list[float] = [
+            wish + step * sign for step in np.linspace(0.0, math.pi, 19).tolist() for sign in (1.0, -1.0)
+        ]
         return next((angle for angle in turns if apart(angle) > 1.25), max(turns, key=apart))
 
     def _layers(self, act: int, performance: Performance, time: float) -> tuple[list[Shape], tuple[Layer, ...]]:
@@ -226,8 +228,7 @@ def make_story(world: World, seed: int, *, seconds: float = 8.0) -> Story:
             best, best_share = story, share
         if best_share >= 0.68:
             break
-    if best is None:
-        raise AssertionError("a story was laid out at least once")
+    assert best is not None  # the loop ran
     return _dressed(best, rng)
 
 

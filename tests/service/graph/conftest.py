@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,16 +74,7 @@ def moved(box: Box, right: float = 0.0, down: float = 0.0) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What tests need to write a scene."""
-
-    say: Callable[..., Said] = staticmethod(say)
-    predict: Callable[..., PairPredictions] = staticmethod(predict)
-    moved: Callable[..., Box] = staticmethod(moved)
-    standing: Box = STANDING
-
-
 @pytest.fixture(scope="session")
-def stage() -> Stage:
-    return Stage()
+def stage() -> SimpleNamespace:
+    """What tests need to write a scene."""
+    return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING)

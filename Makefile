@@ -1,0 +1,34 @@
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo serve test check bench clean
+
+demo: .venv/serving ## serve the bundled model, post the sample video, print its scene graph and prompt
+	.venv/bin/python -m service.demo docs/puppets.mp4 --output demo.json
+
+serve: .venv/serving ## the API on http://127.0.0.1:8000
+	.venv/bin/vsg serve
+
+test: .venv/development check ## everything, about ten minutes on two cores
+	tests/install-system-packages
+	.venv/bin/python -m pytest -m "not bench"
+
+check: .venv/development ## style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/development ## what trains or measures for long
+	.venv/bin/python -m pytest -m bench --timeout 7200
+
+clean:
+	rm -rf .venv build demo.json
+
+.venv/serving: pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable '.[cpu]'
+	touch $@
+
+.venv/development: .venv/serving
+	$(PIP) --editable '.[cpu,training,dev]'
+	touch $@

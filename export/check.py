@@ -1,0 +1,91 @@
+"""The proof that a bundle gives what its checkpoint gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.errors import DisagreementError, ExportError
+from models.arn import Arn
+from models.bundle import Bundle
+from models.checkpoint import load_checkpoint
+
+TOLERANCE = 1e-4
+"""Largest difference allowed, as a share of the range that the output takes."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The worst difference of one output over all shapes, as a share of that output's range."""
+
+    output: str
+    difference: float
+    batch: int
+    time: int
+
+
+def check_bundle(folder: Path, checkpoint: Path, *, batches: Sequence[int] = (1, 2, 5), times: Sequence[int] = (1, 2, 3, 8), seed: int = 0) -> list[Agreement]:
+    """Compares every output of a bundle with its checkpoint on frames of several kinds; returns the worst case of each output.
+
+    Raises DisagreementError naming the first output whose difference is over `TOLERANCE`, ExportError where an output hardly reacts
+    to its input, so that the comparison would prove nothing.
+    """
+    network, _ = load_checkpoint(checkpoint)
+    return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
+
+
+def check_network(bundle: Bundle, network: Arn, *, batches: Sequence[int], times: Sequence[int], seed: int = 0) -> list[Agreement]:
+    """`check_bundle` with a network in hand."""
+    from onnxruntime import InferenceSession
+
+    stage = bundle.manifest.stages[0]
+    session = InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"])
+    names = [output.name for output in stage.outputs]
+    size = bundle.manifest.frame_size
+    random = np.random.default_rng(seed)
+    worst: dict[str, Agreement] = {}
+    reacts: dict[str, float] = dict.fromkeys(names, 0.0)
+    for batch in batches:
+        for time in (time for time in times if time <= bundle.manifest.clip_length):
+            frames = test_frames(random, batch, time, size.height, size.width)
+            with torch.inference_mode():
+                expected = {name: tensor.numpy() for name, tensor in network.predict(torch.from_numpy(frames)).items()}
+            for name, found in zip(names, session.run(names, {"frames": frames}), strict=True):
+                if found.shape != expected[name].shape:
+                    raise DisagreementError(f"{name}: the bundle gives shape {found.shape}, the checkpoint {expected[name].shape}")
+                wanted, difference = expected[name].astype(np.float64), found.astype(np.float64) - expected[name]
+                spread = float(wanted.max() - wanted.min())
+                share = float(np.abs(difference).max()) / spread if spread else float(np.abs(difference).max())
+                reacts[name] = max(reacts[name], float(np.abs(wanted - wanted.reshape(-1, *wanted.shape[2:])[0]).max()))
+                if name not in worst or share > worst[name].difference:
+                    worst[name] = Agreement(name, share, batch, time)
+    constant = {"pair_mask"} | ({"subject_scores"} if network.dense_head is None else set())
+    for name, agreement in worst.items():
+        if reacts[name] < 1e-4 and name not in constant:
+            raise ExportError(f"{name} hardly changes from frame to frame ({reacts[name]:.1e}): the weights do not react to their input")
+        if agreement.difference > TOLERANCE:
+            raise DisagreementError(
+                f"{name} differs by {agreement.difference:.1e} of its range at batch {agreement.batch}, {agreement.time} frames; "
+                f"at most {TOLERANCE:.0e} is allowed"
+            )
+    return list(worst.values())
+
+
+def test_frames(random: np.random.Generator, batch: int, time: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Frames that differ in more than noise: a gradient, some rectangles and grain; (B, T, H, W, 3) uint8."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    slopes = random.uniform(-120, 120, (batch, time, 2, 1, 1, 3))
+    frames = 128 + slopes[:, :, 0] * x[..., None] + slopes[:, :, 1] * y[..., None]
+    for clip in frames:
+        for frame in clip:
+            for _ in range(6):
+                top, left = random.integers(0, height - 8), random.integers(0, width - 8)
+                tall, wide = random.integers(8, height // 2), random.integers(8, width // 2)
+                frame[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
+    frames += random.normal(0, 8, frames.shape)
+    return frames.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,62 @@
+"""`vsg export` and `vsg check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Write a bundle from a checkpoint.")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--name", default=None, help="Name of the model; the name of the folder OUT by default.")
+@click.option("--version", default="1", show_default=True)
+@click.option("--description", default="", help="One sentence for `GET /models`.")
+@click.option(
+    "--figures", multiple=True, metavar="WORLD=FILE", help="What `vsg evaluate --json` printed for a world; goes into the manifest."
+)
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare the bundle with the checkpoint afterwards.")
+def export(checkpoint: Path, out: Path, name: str | None, version: str, description: str, figures: tuple[str, ...], check: bool) -> None:
+    """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT."""
+    from export.bundle import export_bundle
+    from export.check import check_bundle
+    from export.errors import ExportError
+    from models.errors import ModelError
+
+    try:
+        measured = {world: json.loads(Path(file).read_text()) for world, _, file in (item.partition("=") for item in figures)}
+        bundle = export_bundle(
+            checkpoint, out, name=name or out.name, version=version, description=description, figures=measured
+        )
+        for stage in bundle.manifest.stages:
+            click.echo(f"wrote {bundle.path_of(stage)} ({bundle.path_of(stage).stat().st_size / 1e6:.1f} MB)")
+        if check:
+            _print(check_bundle(out, checkpoint))
+    except (ExportError, ModelError, OSError, json.JSONDecodeError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command(short_help="Prove a bundle against its checkpoint.")
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare the outputs with this checkpoint's.")
+def check(bundle: Path, checkpoint: Path | None) -> None:
+    """Verifies the files of BUNDLE and, with --checkpoint, that both give the same for several batch sizes and clip lengths."""
+    from models.bundle import Bundle
+    from models.errors import ModelError
+
+    try:
+        manifest = Bundle.load(bundle).manifest
+        click.echo(f"{manifest.name} {manifest.version}: manifest and files are whole")
+        if checkpoint is not None:
+            from export.check import check_bundle
+
+            _print(check_bundle(bundle, checkpoint))
+    except ModelError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _print(agreements: list) -> None:  # type: ignore[type-arg]
+    for agreement in agreements:
+        click.echo(f"  {agreement.output:16s} agrees within {agreement.difference:.1e} of its range")

@@ -1,0 +1,13 @@
+"""Errors of the export package.
+
+ExportError
+  DisagreementError   a bundle does not give what its checkpoint gives
+"""
+
+
+class ExportError(Exception):
+    """Root of all errors that `export` raises on purpose."""
+
+
+class DisagreementError(ExportError):
+    """A bundle does not give what its checkpoint gives; the message names the output, the shapes and the difference."""

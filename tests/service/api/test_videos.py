@@ -1,0 +1,222 @@
+"""What there is under /videos/{id}, before, during and after the job."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.scene_graph import Frame
+from service.engine import Engine
+from service.prompt import count_tokens
+from tests.conftest import Server, until
+from tests.service.api.test_bad_input import problem_of
+
+UNKNOWN = "0" * 32
+
+
+def test_the_graph_can_be_had_again(server: Server, clip: Path) -> None:
+    posted = server.post(clip)
+    again = server.client.get(posted.headers["location"])
+    assert (again.status_code, again.content) == (200, posted.content)
+
+
+def test_frames_come_one_per_line_for_who_accepts_that(server: Server, clip: Path) -> None:
+    graph = server.post(clip).json()
+    answer = server.client.get(f"/videos/{graph['id']}", headers={"accept": "application/jsonl"})
+    assert answer.headers["content-type"] == "application/jsonl"
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines == graph["frames"]
+    assert all(Frame.model_validate(line) for line in lines)
+
+
+def test_the_prompt_is_plain_text(server: Server, clip: Path) -> None:
+    graph = server.post(clip).json()
+    answer = server.client.get(f"/videos/{graph['id']}/prompt")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.text == graph["prompt"]
+
+
+def test_the_prompt_comes_as_messages_and_within_a_budget(server: Server, clip: Path) -> None:
+    place = f"/videos/{server.post(clip).json()['id']}/prompt"
+    messages = server.client.get(place, params={"format": "messages"}).json()
+    assert [message["role"] for message in messages] == ["system", "user"]
+    short = server.client.get(place, params={"max_tokens": "60"})
+    assert count_tokens(short.text) <= 60
+
+
+@pytest.mark.parametrize(("name", "text"), [("max_tokens", "1"), ("max_tokens", "many"), ("format", "song")])
+def test_a_prompt_option_that_cannot_be_used(server: Server, clip: Path, name: str, text: str) -> None:
+    place = f"/videos/{server.post(clip).json()['id']}/prompt"
+    problem = problem_of(server.client.get(place, params={name: text}), 422, "invalid_option")
+    assert problem["option"] == name
+
+
+@pytest.mark.parametrize("video_id", [UNKNOWN, "x", "..%2f..%2fetc%2fpasswd", "é", "a" * 3000])
+@pytest.mark.parametrize("path", ["", "/prompt", "/events"])
+def test_an_unknown_id_is_not_found(server: Server, video_id: str, path: str) -> None:
+    problem_of(server.client.get(f"/videos/{video_id}{path}"), 404, "not_found")
+
+
+def test_deleting_an_unknown_video_is_not_found(server: Server) -> None:
+    problem_of(server.client.delete(f"/videos/{UNKNOWN}"), 404, "not_found")
+
+
+def test_a_deleted_graph_is_gone(server: Server, clip: Path) -> None:
+    place = server.post(clip).headers["location"]
+    assert server.client.delete(place).status_code == 204
+    for answer in (server.client.get(place), server.client.get(place + "/events"), server.client.delete(place)):
+        problem_of(answer, 404, "not_found")
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_deleting_a_running_job_stops_it(start_server: Callable[..., Server], long_clip: Path) -> None:
+    server = start_server()
+    place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "wait=1"}).headers["location"]
+    assert server.client.get(place).json()["status"] == "running"
+    assert psutil.Process().children()
+    assert server.client.delete(place).status_code == 204
+    problem_of(server.client.get(place), 404, "not_found")
+    until(lambda: not psutil.Process().children(), 3)
+    until(lambda: not server.uploads())
+    assert not server.results()
+    assert 'vsg_jobs_total{status="cancelled"} 1.0' in server.client.get("/metrics").text
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_deleting_a_waiting_job_takes_it_from_the_queue(start_server: Callable[..., Server], long_clip: Path) -> None:
+    server = start_server(concurrency=1)
+    running, waiting = (
+        server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
+        for _ in range(2)
+    )
+    until(lambda: server.client.get(running).json()["status"] == "running")
+    assert server.client.get(waiting).json()["status"] == "queued"
+    assert "vsg_queue_depth 1.0" in server.client.get("/metrics").text
+    assert server.client.delete(waiting).status_code == 204
+    problem_of(server.client.get(waiting), 404, "not_found")
+    assert len(server.uploads()) == 1
+    assert "vsg_queue_depth 0.0" in server.client.get("/metrics").text
+    server.client.delete(running)
+    until(lambda: not server.uploads())
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_the_prompt_and_the_frames_are_not_ready_before_the_graph(server: Server, long_clip: Path) -> None:
+    place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
+    problem_of(server.client.get(place + "/prompt"), 409, "not_ready")
+    problem_of(server.client.get(place, headers={"accept": "application/jsonl"}), 409, "not_ready")
+    server.client.delete(place)
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_events_tell_the_progress_and_then_the_end(server: Server, long_clip: Path) -> None:
+    place = server.post(long_clip, data={"fps": "0.2"}, headers={"prefer": "respond-async"}).headers["location"]
+    answer = server.client.get(place + "/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in answer.text.strip().split("\n\n")]
+    assert events[-1]["event"] == "succeeded"
+    assert {event["event"] for event in events[:-1]} <= {"queued", "running"}
+    frames = [json.loads(event["data"])["progress"]["frames"] for event in events if "progress" in event["data"]]
+    assert frames == sorted(frames)
+    assert frames[-1] == 24
+    assert len({event["id"] for event in events}) == len(events)
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_events_tell_who_watches_that_the_job_was_cancelled(server: Server, long_clip: Path) -> None:
+    place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
+    with server.client.stream("GET", place + "/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("event: ")
+        server.client.delete(place)
+        assert "event: cancelled" in list(lines)
+
+
+def test_events_of_a_finished_job_are_its_end_unless_it_was_seen(server: Server, clip: Path) -> None:
+    place = server.post(clip).headers["location"] + "/events"
+    assert server.client.get(place).text.startswith("event: succeeded")
+    assert server.client.get(place, headers={"last-event-id": "succeeded"}).text == ""
+
+
+def test_graphs_are_kept_for_the_operators_retention(start_server: Callable[..., Server], clip: Path) -> None:
+    server = start_server(retention=1.0)
+    place = server.post(clip).headers["location"]
+    assert server.client.get(place).status_code == 200
+    until(lambda: server.client.get(place).status_code == 404, 10)
+    assert not server.results()
+
+
+def test_graphs_in_a_folder_of_the_operators_outlive_the_process(
+    start_server: Callable[..., Server], clip: Path, tmp_path: Path
+) -> None:
+    place = start_server(data=tmp_path / "kept").post(clip).headers["location"]
+    assert start_server(data=tmp_path / "kept").client.get(place).json()["status"] == "succeeded"
+
+
+def test_a_bug_of_ours_is_told_without_its_trace(server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Engine, frames: object) -> None:
+        raise RuntimeError("secret path /srv/models")
+
+    monkeypatch.setattr(Engine, "run", broken)
+    answer = server.post(clip)
+    problem = problem_of(answer, 500, "internal_error")
+    assert "secret" not in answer.text
+    assert problem["job_id"] == answer.headers["location"].removeprefix("/videos/")
+    until(lambda: not server.uploads())
+
+
+def send_half(server: Server, clip: Path, headers: str, start: bytes = b"") -> None:
+    """Begins a request, sends part of the body, and hangs up."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"POST /videos HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode() + start)
+        connection.sendall(clip.read_bytes()[:1500])
+        until(server.uploads)
+
+
+@pytest.mark.parametrize("kind", ["raw", "form"])
+def test_a_client_that_hangs_up_while_sending_leaves_nothing(server: Server, clip: Path, kind: str) -> None:
+    until(lambda: not server.uploads())
+    if kind == "raw":
+        send_half(server, clip, "Content-Type: video/mp4\r\nContent-Length: 1000000")
+    else:
+        start = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n'
+        send_half(server, clip, "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000000", start)
+    until(lambda: not server.uploads())
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_a_client_that_hangs_up_while_waiting_cancels_its_job(
+    start_server: Callable[..., Server], long_clip: Path
+) -> None:
+    server = start_server()
+    content = long_clip.read_bytes()
+    head = (
+        f"POST /videos?fps=1 HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head.encode() + content)
+        until(lambda: psutil.Process().children())
+    until(lambda: not server.uploads() and not psutil.Process().children(), 5)
+    assert not server.results()
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_stopping_the_service_stops_its_jobs_and_leaves_nothing(
+    tiny_bundle: Path, tmp_path: Path, long_clip: Path
+) -> None:
+    from tests.conftest import serve
+
+    with serve(tmp_path, bundles=(tiny_bundle,), concurrency=1) as server:
+        for _ in range(3):
+            server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"})
+        until(lambda: psutil.Process().children())
+        began = time.monotonic()
+    assert time.monotonic() - began < 4
+    assert not psutil.Process().children()
+    assert not list((tmp_path / "uploads").iterdir())

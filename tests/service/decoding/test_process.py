@@ -1,0 +1,226 @@
+"""The decoder process: limited, observed, and gone when nobody needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.decoding import DecodeLimits, Sampling, VideoReader, reader
+from service.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
+
+# Frames large and chunks small enough that the pipe is full long before the video ends: the child waits for us.
+SAMPLING = Sampling(fps=30.0, max_frames=1000, height=480, width=640)
+LIMITS = DecodeLimits(seconds=20.0, chunk_frames=2)
+
+
+@pytest.fixture
+def video(clips: Any) -> Path:
+    path: Path = clips.make("constant.mp4")
+    return path
+
+
+def child() -> psutil.Process:
+    """The decoder process of the one reader that is open."""
+    (only,) = psutil.Process().children()
+    return only
+
+
+def test_stopping_half_way(video: Path) -> None:
+    with VideoReader(video, SAMPLING, LIMITS) as frames:
+        next(frames)
+        decoder = child()
+    assert not decoder.is_running()
+
+
+def test_an_exception_of_the_consumer(video: Path) -> None:
+    with pytest.raises(ZeroDivisionError), VideoReader(video, SAMPLING, LIMITS) as frames:
+        for _ in frames:
+            raise ZeroDivisionError
+
+
+def test_the_process_ends_with_the_last_frame(video: Path) -> None:
+    with VideoReader(video, SAMPLING, LIMITS) as frames:
+        assert sum(len(chunk.frames) for chunk in frames) == 90
+        assert psutil.Process().children() == []
+        assert list(frames) == []
+
+
+def test_closing_twice_and_reading_after(video: Path) -> None:
+    frames = VideoReader(video, SAMPLING, LIMITS)
+    frames.close()
+    with frames:
+        frames.close()
+        frames.close()
+        with pytest.raises(ValueError, match="closed"):
+            next(frames)
+
+
+def test_a_slow_consumer_is_waited_for(video: Path) -> None:
+    """The child stops when the pipe is full, and the wall clock stops with it."""
+    with VideoReader(video, SAMPLING, DecodeLimits(seconds=3.0, chunk_frames=2)) as frames:
+        next(frames)
+        time.sleep(0.5)
+        used = child().cpu_times().user
+        time.sleep(3.0)
+        assert child().cpu_times().user == pytest.approx(used, abs=0.05)
+        assert sum(1 for _ in frames) == 44
+
+
+@pytest.mark.parametrize("crash", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_crash_is_an_error_at_once(video: Path, crash: signal.Signals) -> None:
+    with VideoReader(video, SAMPLING, LIMITS) as frames:
+        next(frames)
+        child().send_signal(crash)
+        begin = time.monotonic()
+        with pytest.raises(VideoUnreadable, match=crash.name):
+            list(frames)
+        assert time.monotonic() - begin < 2
+
+
+def test_a_hang_meets_the_wall_clock(video: Path) -> None:
+    with VideoReader(video, SAMPLING, DecodeLimits(seconds=2.0, chunk_frames=2)) as frames:
+        next(frames)
+        child().suspend()
+        with pytest.raises(DecodeTimeout, match="more than 2 s"):
+            list(frames)
+
+
+def test_closing_from_another_thread_wakes_the_reader(video: Path) -> None:
+    with VideoReader(video, SAMPLING, LIMITS) as frames:
+        next(frames)
+        child().suspend()
+        timer = threading.Timer(0.3, frames.close)
+        timer.start()
+        begin = time.monotonic()
+        with pytest.raises((VideoUnreadable, ValueError)):
+            list(frames)
+        assert time.monotonic() - begin < 5
+        timer.join()
+
+
+def test_the_thread_that_opened_it_may_end(video: Path) -> None:
+    opened: list[VideoReader] = []
+    thread = threading.Thread(target=lambda: opened.append(VideoReader(video, SAMPLING, LIMITS).__enter__()))
+    thread.start()
+    thread.join()
+    with opened[0] as frames:
+        assert sum(len(chunk.frames) for chunk in frames) == 90
+
+
+def test_it_dies_with_its_parent(video: Path) -> None:
+    program = (
+        "import psutil, sys, time\n"
+        "from pathlib import Path\n"
+        "from service.decoding import *\n"
+        "frames = VideoReader(Path(sys.argv[1]), Sampling(fps=30.0, max_frames=1000, height=480, width=640))\n"
+        "frames.__enter__()\n"
+        "child, = psutil.Process().children()\n"
+        "if sys.argv[2] == 'hung': child.suspend()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(video), "busy"],
+        stdout=subprocess.PIPE,
+        cwd=Path(reader.__file__).parents[2],
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout as output:
+        decoder = psutil.Process(int(output.readline()))
+        parent.kill()
+    # Nobody may be there to reap it.
+    psutil.wait_procs([decoder], timeout=5)
+    assert not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE
+
+
+def test_it_sees_no_secrets_and_starts_no_services(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
+    with VideoReader(video, SAMPLING, LIMITS) as frames:
+        next(frames)
+        decoder = child()
+        assert "AWS_SECRET_ACCESS_KEY" not in decoder.environ()
+        loaded = {Path(region.path).name for region in decoder.memory_maps()}
+        assert not [name for name in loaded if "onnxruntime" in name or "torch" in name or "pydantic" in name]
+        assert decoder.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert decoder.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+        assert decoder.rlimit(psutil.RLIMIT_AS)[0] == LIMITS.memory_bytes
+
+
+def test_a_decoder_that_does_not_start_is_not_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    with pytest.raises(DecoderUnavailable, match="exit code 3"), VideoReader(video, SAMPLING, LIMITS):
+        pass
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x05\x00\x00\x00hello",
+        b'\x10\x00\x00\x00{"kind": "info"}',
+        b"\x02\x00\x00\x00[]",
+        b'\x36\x00\x00\x00{"kind": "error", "error": "SystemExit", "detail": ""} ',
+    ],
+)
+def test_a_child_that_was_taken_over_is_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    program = f"import os, sys; sys.stdin.readline(); os.write(1, {said!r}); sys.stdin.read()"
+    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
+    with pytest.raises(VideoUnreadable), VideoReader(video, SAMPLING, LIMITS):
+        pass
+
+
+def test_more_frames_than_asked_for_are_not_taken(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import sys; sys.stdin.readline()\n"
+        "from service.decoding.protocol import encode_message as encode\n"
+        "info = encode('info', width=1, height=1, duration=None, frame_rate=None, codec='x')\n"
+        "sys.stdout.buffer.write(encode('ready') + info + encode('chunk', frames=10**9)); sys.stdout.flush()\n"
+        "sys.stdin.read()\n"
+    )
+    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
+    with VideoReader(video, SAMPLING, LIMITS) as frames, pytest.raises(VideoUnreadable, match="more frames"):
+        next(frames)
+
+
+def test_defects_are_logged_with_their_trace_and_shown_without(
+    video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = (
+        "from service.decoding import child\n"
+        "def fail(request, output):\n"
+        "    child._write(output, child.encode_message('ready'))\n"
+        "    raise RuntimeError('a defect')\n"
+        "child._decode = fail\n"
+        "child.main()\n"
+    )
+    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
+    with caplog.at_level(logging.ERROR), pytest.raises(VideoUnreadable) as caught, VideoReader(video, SAMPLING, LIMITS):
+        pass
+    assert "RuntimeError: a defect" in caplog.text
+    assert "defect" not in caught.value.detail
+
+
+def test_start_is_fast(video: Path) -> None:
+    """Well under this on an idle machine; the bound is for a busy one. The child must not import the service."""
+    begin = time.monotonic()
+    with VideoReader(video, Sampling(fps=1.0, max_frames=3, height=32, width=32), LIMITS):
+        assert time.monotonic() - begin < 5
+    modules = subprocess.run(
+        [sys.executable, "-c", "import sys, service.decoding.child as c; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(reader.__file__).parents[2],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    ).stdout.split()
+    assert not {"pydantic", "fastapi", "onnxruntime", "torch", "asyncio"} & set(modules)
