@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
 from models.arn import Arn
 from models.bundle import Bundle
 from models.checkpoint import load_checkpoint
+
+Outputs = Mapping[str, NDArray[np.generic]]
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the range that the output takes."""
@@ -52,13 +55,17 @@ def check_network(bundle: Bundle, network: Arn, *, batches: Sequence[int], times
     reacts: dict[str, float] = dict.fromkeys(names, 0.0)
     for batch in batches:
         for time in (time for time in times if time <= bundle.manifest.clip_length):
-            frames = test_frames(random, batch, time, size.height, size.width)
+            frames = sample_frames(random, batch, time, size.height, size.width)
             with torch.inference_mode():
                 expected = {name: tensor.numpy() for name, tensor in network.predict(torch.from_numpy(frames)).items()}
-            for name, found in zip(names, session.run(names, {"frames": frames}), strict=True):
-                if found.shape != expected[name].shape:
-                    raise DisagreementError(f"{name}: the bundle gives shape {found.shape}, the checkpoint {expected[name].shape}")
-                wanted, difference = expected[name].astype(np.float64), found.astype(np.float64) - expected[name]
+            outputs = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+            for name in names:
+                if outputs[name].shape != expected[name].shape:
+                    raise DisagreementError(f"{name}: the bundle gives shape {outputs[name].shape}, the checkpoint {expected[name].shape}")
+            if network.dense_head is not None:
+                outputs = _in_order_of(expected, outputs)
+            for name in names:
+                wanted, difference = expected[name].astype(np.float64), outputs[name].astype(np.float64) - expected[name]
                 spread = float(wanted.max() - wanted.min())
                 share = float(np.abs(difference).max()) / spread if spread else float(np.abs(difference).max())
                 reacts[name] = max(reacts[name], float(np.abs(wanted - wanted.reshape(-1, *wanted.shape[2:])[0]).max()))
@@ -76,7 +83,22 @@ def check_network(bundle: Bundle, network: Arn, *, batches: Sequence[int], times
     return list(worst.values())
 
 
-def test_frames(random: np.random.Generator, batch: int, time: int, height: int, width: int) -> NDArray[np.uint8]:
+def _in_order_of(expected: Outputs, outputs: Outputs) -> dict[str, NDArray[np.generic]]:
+    """The slots of each frame of `outputs`, (B, T, P, …) each, in the order that matches those of `expected` best.
+
+    Slots that come from the best cells of a dense head have no order of their own: where two cells score the same but for
+    rounding, two runtimes may pick them the other way round, and all that follows moves with them.
+    """
+    keys = ("object_boxes", "object_scores")
+    distances = sum(np.abs(expected[key][..., :, None, :] - outputs[key][..., None, :, :]).sum(-1) for key in keys)  # (B, T, P, P)
+    order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in distances])  # (B, T, P)
+    return {
+        name: np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 3)), axis=2)
+        for name, values in outputs.items()
+    }
+
+
+def sample_frames(random: np.random.Generator, batch: int, time: int, height: int, width: int) -> NDArray[np.uint8]:
     """Frames that differ in more than noise: a gradient, some rectangles and grain; (B, T, H, W, 3) uint8."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     slopes = random.uniform(-120, 120, (batch, time, 2, 1, 1, 3))
@@ -88,4 +110,5 @@ def test_frames(random: np.random.Generator, batch: int, time: int, height: int,
                 tall, wide = random.integers(8, height // 2), random.integers(8, width // 2)
                 frame[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
     frames += random.normal(0, 8, frames.shape)
-    return frames.clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = frames.clip(0, 255).astype(np.uint8)
+    return pixels

@@ -16,7 +16,7 @@ from models.bundle import Tensor as TensorOfStage
 BATCH, TIME = "batch", "time"
 OPSET = 18
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.BOOL: "bool",
     onnx.TensorProto.INT64: "int64",

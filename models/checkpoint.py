@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from models.arn import Arn, ArnConfig
 from models.errors import WeightsError
@@ -30,8 +31,7 @@ def load_checkpoint(path: Path) -> tuple[Arn, dict[str, Any]]:
         raise WeightsError(f"{path} is not a checkpoint of this project: {error}") from error
     if not isinstance(content, dict) or content.get("network") != "arn":
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
-    config = content["config"]
-    model = Arn(ArnConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}))
+    model = Arn(TypeAdapter(ArnConfig).validate_python(content["config"]))
     model.load_state_dict(content["state"])
     return model.eval(), content["training"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,9 @@ def _check_stages(stages: Sequence[Stage]) -> None:
 
 
 def _open_session(path: Path, threads: int) -> Any:
+    # From 1.29 on, the official Linux wheels report sessions to their maker and leave a file in the temporary folder.
+    # That is decided while the library loads, so this must come before its import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ModuleNotFoundError as error:

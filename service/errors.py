@@ -17,6 +17,7 @@ ServiceError
     UrlNotAllowed       403  a URL was posted and the operator allows none
     NotFound            404  no such video, or no such page
     MethodNotAllowed    405  the page exists, but not for this method
+    UploadStalled       408  no byte of the body arrives any more
     NotReady            409  asked for a part of a graph that is not made yet
     BodyTooLarge        413  the body is over the operator's limit
     UnsupportedContentType 415  the Content-Type is neither a form, nor video, nor bytes
@@ -170,6 +171,14 @@ class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
     title = "Method not allowed"
+
+
+class UploadStalled(RequestError):
+    """No byte of the body has arrived for longer than the operator waits."""
+
+    status = 408
+    code = "upload_stalled"
+    title = "The upload has stalled"
 
 
 class NotReady(RequestError):

@@ -240,14 +240,15 @@ class Jobs:
     ) -> SceneGraph:
         """Runs the pipeline in a thread; when cancelled, tells it to stop and waits until it has."""
         loop = asyncio.get_running_loop()
-        done = 0
+        published = Progress(0, 0)
 
         async def publish(now: Progress) -> None:
-            nonlocal done
-            await progress.set_total(now.expected)
-            if now.frames > done:
-                await progress.increment(now.frames - done)
-                done = now.frames
+            nonlocal published
+            if now.expected != published.expected:
+                await progress.set_total(now.expected)
+            if now.frames > published.frames:
+                await progress.increment(now.frames - published.frames)
+            published = now
 
         def report(now: Progress) -> None:
             job.moved_at = time.monotonic()

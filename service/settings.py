@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     queue_url: str = Field("memory://", description="the job queue; memory:// lives and dies with the process")
 
     max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
+    upload_idle_seconds: Seconds = Field(60.0, description="an upload of which nothing arrives for so long is given up")
     default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
     concurrency: Count = Field(2, description="videos worked on at once")
@@ -51,12 +52,12 @@ class Settings(BaseSettings):
     max_frames: Count = Field(3600, description="a higher `max_frames` is lowered to this, with a warning")
 
     decode_seconds: Seconds = Field(900.0, description="most seconds of decoding one video")
-    decode_memory_bytes: int = Field(3 * 2**30, ge=MINIMUM_MEMORY, description="most address space of a decoder process")
+    decode_memory_bytes: int = Field(3 * 2**30, ge=MINIMUM_MEMORY, description="most address space of a decoder")
     max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
 
     retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
     stall_seconds: Seconds = Field(
-        180.0, description="a running job without progress for so long makes /health/ready fail"
+        960.0, description="a running job without progress for so long makes /health/ready fail; over decode_seconds"
     )
     shutdown_seconds: int = Field(10, ge=0, description="seconds that open requests get to end when the service stops")
 

@@ -8,17 +8,18 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from models.arn import Arn
@@ -56,7 +57,9 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     model = _network(config)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config), weight_decay=config.weight_decay, fused=True)
     scheduler = LambdaLR(optimizer, lambda step: _rate(step, config))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True) if config.averaging else None
+    average = None
+    if config.averaging:
+        average = AveragedModel(model, avg_fn=partial(_average, config.averaging), use_buffers=True)
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     accelerator.register_for_checkpointing(scheduler, *([average] if average is not None else []))
     accelerator.init_trackers("tensorboard")
@@ -64,7 +67,7 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     step = _resume(accelerator, state) if resume else 0
     provenance = {"config": json.loads(json.dumps(asdict(config), default=str)), "command": command}
     generator = torch.Generator().manual_seed(config.seed + 1 + step)
-    best = average.module if average is not None else accelerator.unwrap_model(prepared)
+    best = cast(Arn, average.module if average is not None else accelerator.unwrap_model(prepared))
 
     with _bar(accelerator, config.steps) as advance:
         for batch in _batches(accelerator, loader, step):
@@ -93,7 +96,8 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
 
 
 def _network(config: TrainingConfig) -> Arn:
-    model = Arn(config.model).to(memory_format=torch.channels_last)
+    model = Arn(config.model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.model.triplet_prediction and config.initialise_from is None:
         model.initialise_text(text_embeddings(config.text_embeddings))
     if config.detr_weights is not None:
@@ -139,6 +143,12 @@ def _rate(step: int, config: TrainingConfig) -> float:
     if config.schedule == "step":
         return 1.0 if done < 0.75 else 0.1
     return 0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def _average(decay: float, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+    """Exponential moving average that follows faster at first, so that the start's random weights do not linger."""
+    weight = max(1 - decay, 9 / (10 + float(updates)))
+    return average + (current - average) * weight
 
 
 def _step(

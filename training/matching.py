@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from models.boxes import paired_generalised_iou, to_corners
-from models.vocabulary import GROUP_SLICE, GROUPS
+from models.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
 from training.targets import Targets
 
 
@@ -31,7 +31,7 @@ def match_pairs(
     object_probabilities: Tensor,
     subject_boxes: Tensor,
     object_boxes: Tensor,
-    predicate_probabilities: dict[str, Tensor] | None = None,
+    predicate_probabilities: dict[PredicateGroup, Tensor] | None = None,
 ) -> Tensor:
     """The query that answers for each annotated object.
 

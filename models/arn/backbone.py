@@ -66,7 +66,8 @@ class CompactBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> (N, C8, H / 8, W / 8) and (N, C16, H / 16, W / 16)."""
         fine = self.stages[1](self.stages[0](self.stem(images)))
-        return fine, self.stages[2](fine)
+        coarse: Tensor = self.stages[2](fine)
+        return fine, coarse
 
 
 class _ResidualBlock(nn.Module):
@@ -85,4 +86,5 @@ class _ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        return (self.body(features) + self.shortcut(features)).relu()
+        mixed: Tensor = self.body(features) + self.shortcut(features)
+        return mixed.relu()

@@ -96,8 +96,8 @@ class PredicateClassifier(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., 35, predicates) of triplets, or (..., 1, predicates) of the predicates themselves."""
-        logits: Tensor = self.head(features).float()
-        return logits.unflatten(-1, (-1, self.predicates))
+        logits: Tensor = self.head(features).float().unflatten(-1, (-1, self.predicates))
+        return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(..., 35 or 1, predicates) -> (..., predicates): the best triplet that has the predicate (eq 15)."""

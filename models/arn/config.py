@@ -85,7 +85,7 @@ def arn_compact() -> ArnConfig:
     return ArnConfig(
         frame_height=128,
         frame_width=160,
-        clip_length=8,
+        clip_length=4,
         backbone="compact",
         width=128,
         feed_forward=256,

@@ -58,8 +58,8 @@ class EntityDecoder(nn.Module):
         )
         if self.refine:
             for head in (self.subject_box, self.object_box):
-                nn.init.zeros_(head.layers[-1].weight)
-                nn.init.zeros_(head.layers[-1].bias)
+                for parameter in head.layers[-1].parameters():
+                    nn.init.zeros_(parameter)
 
     def forward(self, keys: Tensor, values: Tensor, fine: Tensor | None, proposals: Proposals | None) -> Entities:
         """Decodes one frame's memory.

@@ -16,7 +16,7 @@ from models.arn.predicate_decoder import PredicateDecoder
 from models.arn.proposals import DenseDetections, DenseHead, Proposals, RegionSampler
 from models.boxes import paired_generalised_iou, to_corners
 from models.layers import EncoderLayer, Perceptron, sine_position
-from models.vocabulary import GROUPS
+from models.vocabulary import GROUPS, PredicateGroup
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ArnOutput:
     """
 
     entity_layers: list[EntityOutput]
-    predicate_layers: list[dict[str, Tensor]]
+    predicate_layers: list[dict[PredicateGroup, Tensor]]
     subject_scores: Tensor
     dense: DenseDetections | None
     image_features: Tensor | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from models.arn.config import ArnConfig, WeightMapping
 from models.layers import Attention, DecoderLayer, FeedForward, attend, split_heads
-from models.vocabulary import GROUPS
+from models.vocabulary import GROUPS, PredicateGroup
 
 
 class TemporalAttention(nn.Module):
@@ -55,7 +57,8 @@ class ComplementaryAttention(nn.Module):
         if self.mapping == "nonlinear":
             return self.mix(halves.flatten(-2))  # type: ignore[no-any-return]
         # Interleave so that every head holds half of each group.
-        return halves.unflatten(-1, (self.heads, -1)).transpose(-2, -3).flatten(-3)
+        interleaved: Tensor = halves.unflatten(-1, (self.heads, -1)).transpose(-2, -3).flatten(-3)
+        return interleaved
 
     def forward(self, cues: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """F_comp (eq 11): cues (B, L, D) with query position e^o look at keys F_vt + p_t and values F_vt (B, S, D)."""
@@ -124,6 +127,20 @@ class Branch(nn.Module):
             DecoderLayer(config.width, config.heads, config.feed_forward, config.dropout) for _ in range(plain_layers)
         )
 
+    def start(self, pairs: Tensor, pair_features: Tensor | None) -> Tensor:
+        """Q: the learned queries, and where a region sampler has seen them the pairs' own features; (B, T, N, D)."""
+        learned = self.query.expand_as(pairs)
+        return learned if pair_features is None else learned + pair_features
+
+    def decode(self, index: int, queries: Tensor, pairs: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Layer `index`: the pairs of a frame attend to each other, and to the tokens of the whole clip.
+
+        queries and pairs, their e^o, (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens broadcast over T.
+        """
+        position = pairs + self.position  # eq 4: e~ = e^o + e^pred
+        decoded: Tensor = self.layers[index](queries, position, keys[:, None], values[:, None])
+        return decoded
+
 
 class PredicateDecoder(nn.Module):
     """Three branches over the clip's tokens; the last layer associates them where PAP is on."""
@@ -134,6 +151,7 @@ class PredicateDecoder(nn.Module):
         self.temporal = TemporalAttention(config) if config.temporal_attention else None
         self.frame_code = nn.Parameter(torch.randn(config.clip_length, width) * 0.02)
         plain = config.predicate_layers - (1 if config.predicate_association else 0)
+        self.plain_layers = plain
         self.branches = nn.ModuleDict({group: Branch(config, plain) for group in GROUPS})
         self.association = (
             nn.ModuleDict({group: AssociationLayer(config) for group in GROUPS}) if config.predicate_association else None
@@ -141,7 +159,7 @@ class PredicateDecoder(nn.Module):
 
     def forward(
         self, memory: Tensor, place: Tensor, entities: Tensor, object_position: Tensor, pair_features: Tensor | None
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[dict[PredicateGroup, Tensor]]:
         """Predicate features by group, after each layer.
 
         memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D); object_position
@@ -157,36 +175,20 @@ class PredicateDecoder(nn.Module):
         # A query carries its own frame's code, so that it can tell its frame's tokens from the others'.
         anchored = object_position + frame_code[:, None]  # (B, T, N, D)
         position = anchored.flatten(1, 2)
-        features: dict[str, Tensor] = {}
-        for group in GROUPS:
-            start = self.branches[group].query.expand_as(anchored)
-            features[group] = start if pair_features is None else start + pair_features
-        layers: list[dict[str, Tensor]] = []
-        depth = len(self.branches[GROUPS[0]].layers)
-        for index in range(depth):
-            for group in GROUPS:
-                branch = self.branches[group]
-                features[group] = _decode(
-                    branch.layers[index], features[group], anchored + branch.position, keys, values  # eq 4: e~ = e^o + e^pred
-                )
-            layers.append(dict(features))
+        branches = {group: cast(Branch, self.branches[group]) for group in GROUPS}
+        features = {group: branches[group].start(anchored, pair_features) for group in GROUPS}
+        layers: list[dict[PredicateGroup, Tensor]] = []
+        for index in range(self.plain_layers):
+            features = {group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS}
+            layers.append(features)
         if self.association is not None:
             flat = {group: tokens.flatten(1, 2) for group, tokens in features.items()}  # (B, T * N, D)
-            associated: dict[str, Tensor] = {}
+            associated: dict[PredicateGroup, Tensor] = {}
             for group in GROUPS:
                 first, second = (flat[other] for other in GROUPS if other != group)
-                branch_position = self.branches[group].position
                 tokens = self.association[group](
-                    flat[group], (first, second), entities.flatten(1, 2), branch_position, position, keys, values, frames
+                    flat[group], (first, second), entities.flatten(1, 2), branches[group].position, position, keys, values, frames
                 )
                 associated[group] = tokens.unflatten(1, (frames, slots))
             layers.append(associated)
         return layers
-
-
-def _decode(layer: nn.Module, queries: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """One plain decoder layer: pairs of a frame attend to each other, and to the tokens of the whole clip.
-
-    queries, position (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens broadcast over T.
-    """
-    return layer(queries, position, keys[:, None], values[:, None])  # type: ignore[no-any-return]

@@ -23,8 +23,10 @@ from service.errors import (
     MalformedUpload,
     MissingVideo,
     UnsupportedContentType,
+    UploadStalled,
     UrlNotAllowed,
 )
+from service.settings import Settings
 from service.storage import Storage, UploadWriter
 
 if TYPE_CHECKING:
@@ -46,21 +48,22 @@ class Upload:
     fields: dict[str, str]
 
 
-async def receive_upload(request: Request, video_id: str, storage: Storage, *, limit: int) -> Upload:
-    """Stores the video of a request body of at most `limit` bytes.
+async def receive_upload(request: Request, video_id: str, storage: Storage, settings: Settings) -> Upload:
+    """Stores the video of a request body.
 
     Raises a RequestError, EmptyUpload or UnsupportedMedia, as early as the reason is known. The caller deletes the
     upload then; this function only closes it.
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type"))
-    _refuse_by_headers(request, media_type, limit)
+    _refuse_by_headers(request, media_type, settings.max_body_bytes)
+    body = _body(request, settings)
     sink = _Sink(await asyncio.to_thread(storage.open_upload, video_id))
     try:
         if media_type == b"multipart/form-data":
-            fields = await _receive_form(request, parameters.get(b"boundary", b""), sink, limit)
+            fields = await _receive_form(body, parameters.get(b"boundary", b""), sink)
         else:
             fields = {}
-            async for chunk in _body(request, limit):
+            async for chunk in body:
                 await sink.write(chunk)
         await sink.finish()
     finally:
@@ -82,17 +85,25 @@ def _refuse_by_headers(request: Request, media_type: bytes, limit: int) -> None:
         raise UnsupportedContentType(f"the Content-Type is {shown}; send {ACCEPTED}")
 
 
-async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The chunks of the body, as they arrive, up to the limit."""
+async def _body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+    """The chunks of the body, as they arrive, up to the operator's limits of size and patience."""
+    limit, patience = settings.max_body_bytes, settings.upload_idle_seconds
     received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise BodyTooLarge(f"the body has more than the {limit} bytes that this service takes")
-            yield chunk
-    except ClientDisconnect as error:
-        raise MalformedUpload("the connection ended before the body did") from error
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                chunk = await anext(stream, None)
+        except ClientDisconnect as error:
+            raise MalformedUpload("the connection ended before the body did") from error
+        except TimeoutError as error:
+            raise UploadStalled(f"nothing of the body has arrived for {patience:g} seconds; send it again") from error
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > limit:
+            raise BodyTooLarge(f"the body has more than the {limit} bytes that this service takes")
+        yield chunk
 
 
 class _Sink:
@@ -196,12 +207,12 @@ class _Form:
         self.is_complete = True
 
 
-async def _receive_form(request: Request, boundary: bytes, sink: _Sink, limit: int) -> dict[str, str]:
+async def _receive_form(body: AsyncIterator[bytes], boundary: bytes, sink: _Sink) -> dict[str, str]:
     if not boundary:
         raise MalformedUpload("the Content-Type has no boundary; let the HTTP client set the header")
     try:
         form = _Form(boundary)
-        async for chunk in _body(request, limit):
+        async for chunk in body:
             await sink.write(form.feed(chunk))
     except FormParserError as error:
         raise MalformedUpload(f"the body is not a multipart form: {error}") from error

@@ -43,7 +43,7 @@ async def post_video(request: Request) -> Response:
 
     video_id = secrets.token_hex(16)
     try:
-        upload = await receive_upload(request, video_id, service.storage, limit=service.settings.max_body_bytes)
+        upload = await receive_upload(request, video_id, service.storage, service.settings)
         service.metrics.upload_bytes.inc(upload.size)
         if twice := sorted(texts.keys() & upload.fields.keys()):
             raise InvalidOption(twice[0], f"{twice[0]} is given in the form and in the query; give it once")

@@ -1,5 +1,7 @@
 """Frames out of untrusted video files, at asked times, in a child process with limits.
 
+To read a video:
+
     with VideoReader(path, Sampling(fps=2.0, max_frames=600, height=128, width=160)) as reader:
         reader.info                     # VideoInfo: size, duration, codec
         for chunk in reader:            # FrameChunk: timestamps (n,) and RGB frames (n, height, width, 3)

@@ -128,6 +128,7 @@ def examine(request: Request) -> Media:
         times=packets.times,
         origin=packets.origin,
         end=end,
+        # An interlaced frame may be stored as two packets, one for each field.
         regular=packets.regular and is_default and not first.interlaced_frame,
         cut_short=cut_short,
         declared_duration=declared,
@@ -148,16 +149,19 @@ def decoded(container: Any, stream: Any, on_error: Callable[[Exception], None]) 
     Raises MemoryError.
     """
     packets = container.demux(stream)
-    while True:
+    cut_off = False
+    while not cut_off:
         try:
             packet = next(packets)
         except StopIteration:
             return
         except av.FFmpegError as error:
-            # The file ends in the middle of something: there are no further packets.
+            # The file ends in the middle of something. What the decoder still holds can be had all the same.
             raise_if_out_of_memory(error)
             on_error(error)
-            return
+            cut_off = True
+            packet = av.Packet()
+            packet.stream, packet.time_base = stream, stream.time_base
         try:
             frames = packet.decode()
         except av.FFmpegError as error:

@@ -1,5 +1,7 @@
 """How the decoder process talks to its parent: JSON messages with a length in front; a chunk's arrays follow raw.
 
+What is said, in order:
+
     parent -> child   one message: the Request
     child -> parent   ready, info, any number of chunks, then end; or at any point error (the video's fault) or
                       defect (ours, with a trace for the log)
@@ -16,22 +18,20 @@ from service.decoding.sniffing import Container
 from service.decoding.video import DecodeLimits, Sampling
 from service.errors import (
     DecodeMemory,
-    DecodeTimeout,
     NoVideoStream,
     RangeOutsideVideo,
+    ServiceError,
     UnsupportedMedia,
-    VideoError,
     VideoTooLarge,
     VideoUnreadable,
 )
 
 LENGTH = struct.Struct("<I")
 MAXIMUM_MESSAGE = 64 * 2**10
-ERRORS: dict[str, type[VideoError] | type[UnsupportedMedia]] = {
+_ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
     for error in (
         DecodeMemory,
-        DecodeTimeout,
         NoVideoStream,
         RangeOutsideVideo,
         UnsupportedMedia,
@@ -39,7 +39,10 @@ ERRORS: dict[str, type[VideoError] | type[UnsupportedMedia]] = {
         VideoUnreadable,
     )
 }
-"""The errors that travel from the child to its parent, by class name."""
+
+
+class Defect(Exception):  # noqa: N818 - it is reported by an error, and is none itself
+    """The child met an error that it was not written for; the message is its trace."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,19 @@ def encode_message(kind: str, **fields: Any) -> bytes:
     """One message, ready to be written."""
     body = json.dumps({"kind": kind, **fields}).encode()
     return LENGTH.pack(len(body)) + body
+
+
+def decode_message(body: bytes | bytearray, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a message of one of the kinds.
+
+    Raises the ServiceError that the child reports, Defect, and ValueError, TypeError or KeyError for any other message.
+    """
+    fields: dict[str, Any] = json.loads(body)
+    kind = fields.pop("kind")
+    if kind == "error":
+        raise _ERRORS[fields["error"]](str(fields["detail"]))
+    if kind == "defect":
+        raise Defect(fields["trace"])
+    if kind not in kinds:
+        raise ValueError(f"the message is of kind {kind!r}, not of {kinds}")
+    return fields

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import select
@@ -16,15 +15,15 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 import service
-from service.decoding.protocol import ERRORS, LENGTH, MAXIMUM_MESSAGE, Request
+from service.decoding.protocol import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
 from service.decoding.sniffing import SNIFF_BYTES, sniff_container
 from service.decoding.video import DecodeLimits, FrameChunk, Sampling, VideoInfo
-from service.errors import DecoderUnavailable, DecodeTimeout, UnsupportedMedia, VideoUnreadable
+from service.errors import DecoderUnavailable, DecodeTimeout, ServiceError, UnsupportedMedia, VideoUnreadable
 
 if TYPE_CHECKING:
     from models.scene_graph import Warning
@@ -62,11 +61,13 @@ class VideoReader:
         self._reading = threading.Lock()
 
     def __enter__(self) -> Self:
+        if self._process is not None or self._ended:
+            raise ValueError("a video reader reads once; make another one")
         try:
             self._start()
-            self._expect("ready")
+            self._receive("ready")
             self._ready = True
-            self.info = VideoInfo(**self._expect("info"))
+            self.info = VideoInfo(**self._receive("info"))
         except BaseException:
             self.close()
             raise
@@ -85,8 +86,8 @@ class VideoReader:
             raise StopIteration
         try:
             with self._reading:
-                message = self._receive()
-                if message["kind"] == "chunk":
+                message = self._receive("chunk", "end")
+                if "frames" in message:
                     return self._chunk(message["frames"])
         except BaseException:
             self.close()
@@ -141,32 +142,28 @@ class VideoReader:
         with contextlib.suppress(BrokenPipeError):  # it did not start: found out, with the reason, by the first read
             pipe.write(request.to_json().encode() + b"\n")
 
-    def _expect(self, kind: str) -> dict[str, Any]:
-        message = self._receive()
-        if message.pop("kind") != kind:
-            self._fail("said something that it should not have")
-        return message
-
-    def _receive(self) -> dict[str, Any]:
-        """The next message. Raises what the child has to report as an error."""
+    def _receive(self, *kinds: str) -> dict[str, Any]:
+        """The next message, of one of the kinds. Raises what the child has to report instead."""
         (length,) = LENGTH.unpack(self._read(bytearray(LENGTH.size)))
         if length > MAXIMUM_MESSAGE:
-            self._fail("said something that it should not have")
-        message: dict[str, Any] = json.loads(self._read(bytearray(length)))
-        if message["kind"] == "error":
-            raise ERRORS[message["error"]](message["detail"])
-        if message["kind"] == "defect":
-            _log.error("defect in the decoder process:\n%s", message["trace"])
+            raise self._failure("sent a message that is too long")
+        body = self._read(bytearray(length))
+        try:
+            return decode_message(body, kinds)
+        except Defect as defect:
+            _log.error("defect in the decoder process:\n%s", defect)
             if not self._ready:
-                raise DecoderUnavailable("The video decoder did not start. The log says why.")
-            raise _crash("failed")
-        return message
+                raise DecoderUnavailable("The video decoder did not start. The log says why.") from None
+            raise _crash("failed") from None
+        except (ValueError, TypeError, KeyError) as error:
+            # The child runs untrusted data, and may have been taken over by it.
+            raise self._failure("sent a message that makes no sense") from error
 
     def _chunk(self, count: int) -> FrameChunk:
         self._frames += count
         # The child runs untrusted data: it does not decide how much memory its parent takes.
         if not 0 < count <= self._limits.chunk_frames or self._frames > self._sampling.max_frames:
-            self._fail("sent more frames than were asked for")
+            raise self._failure("sent more frames than were asked for")
         timestamps = np.empty(count, dtype=np.float64)
         frames = np.empty((count, self._sampling.height, self._sampling.width, 3), dtype=np.uint8)
         self._read(timestamps)
@@ -191,7 +188,7 @@ class VideoReader:
                 )
             count = os.readv(pipe.fileno(), [view])
             if count == 0:
-                self._fail("ended too early")
+                raise self._failure("ended too early")
             view = view[count:]
         return buffer
 
@@ -203,23 +200,23 @@ class VideoReader:
         self._ended = True
         self.close()
 
-    def _fail(self, what: str) -> NoReturn:
-        """Raises the error that fits the way in which the child has ended, or ends it."""
+    def _failure(self, what: str) -> ServiceError:
+        """The error that fits the way in which the child has ended, if it has."""
         assert self._process is not None
         try:
             code = self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
-            raise _crash(what) from None
+            return _crash(what)
         if code == -signal.SIGXCPU:
-            raise DecodeTimeout(
+            return DecodeTimeout(
                 f"Decoding the video took more than {self._limits.cpu_seconds} s of processor time. "
                 "Send a shorter or smaller video."
             )
         if not self._ready:
-            raise DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
+            return DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
         if code < 0:
             what = f"was ended by {signal.Signals(-code).name}"
-        raise _crash(what)
+        return _crash(what)
 
 
 def _crash(what: str) -> VideoUnreadable:

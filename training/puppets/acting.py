@@ -179,8 +179,9 @@ def _rest(
             if not habit.cue_left_out:
                 result.cues.append(_cloth(point))
         elif contact == "writing_on":
-            corner = (prop.size[0] * (0.2 if hand else -0.2), prop.size[1] * 0.18)
-            point = np.array((home.x, home.y)) + corner + (3.2 * math.sin(beat), 1.2 * math.cos(beat * 2.0))
+            corner = np.array((prop.size[0] * (0.26 if hand else -0.26), -prop.size[1] * 0.16))
+            stroke = np.array((3.2 * math.sin(beat), 1.2 * math.cos(beat * 2.0)))
+            point = np.array((home.x, home.y)) + corner + stroke
             if not habit.cue_left_out:
                 tip = point + np.array((-4.0, 3.0))
                 result.cues.append(limb(tip, point + np.array((4.0, -7.0)), 0.5, 1.1, (30, 40, 150)))

@@ -274,7 +274,7 @@ def head(build: Build, pose: Pose, *, mouth_open: bool = False) -> list[Shape]:
 
 
 def arms(build: Build, pose: Pose) -> list[Shape]:
-    """Both arms down to the wrists."""
+    """Both arms down to the wrists, two polygons each."""
     rows: list[tuple[Vector, Vector, float, float, Colour]] = []
     for shoulder, hand, side in zip(pose.shoulders(build), pose.hands, (1.0, -1.0), strict=True):
         elbow = bend(shoulder, hand, build.arm, side)

@@ -37,6 +37,8 @@ _ON_FLOOR: Final = frozenset(
         "vacuum",
     )
 )
+_OFF_CENTRE: Final = {"chair": 0.2, "sofa/couch": 0.22, "table": 0.2, "bed": 0.1}
+"""How far from its middle one sits on a thing, in shares of its width, so that enough of it can be seen."""
 _LOW: Final = frozenset(("chair", "sofa/couch", "bed"))
 
 
@@ -172,7 +174,7 @@ def _draw_prop(world: World, member: Member, build: Build, facing: float, rng: n
     if "covered_by" in member.contacts:
         width, height = max(width, build.shoulder * 3.2), max(height, build.torso * 1.1)
     if "writing_on" in member.contacts and member.name != "table":
-        width, height = width * 1.25, height * 1.2
+        width, height = width * 1.35, height * 1.25
     if "standing_on" in member.contacts and member.name != "floor":
         height = min(height, 118.0 - build.height)
     if member.name in ("chair", "bed", "shoe"):
@@ -216,7 +218,7 @@ def _posture(
         spine = -facing * 0.2 if member.habit.reclined else 0.0
         return Posture(
             "sit",
-            x + facing * prop.size[0] * (0.12 if member.name == "chair" else 0.0),
+            x + facing * prop.size[0] * _OFF_CENTRE.get(member.name, 0.0),
             max(ground, surface + 4.0),
             surface - build.limb * 1.2,
             spine,

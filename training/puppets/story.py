@@ -20,7 +20,7 @@ from training.puppets.things import Shape, extent
 from training.puppets.world import World
 
 _BLEND: Final = 0.4  # seconds from one act's pose to the next one's
-_LEAST_VISIBLE: Final = 0.5
+_LEAST_VISIBLE: Final = 0.6
 _SECONDARY: Final[dict[str, str]] = {
     "drinking_from": "holding",
     "eating": "holding",
@@ -181,12 +181,17 @@ class Story:
         layers += drawn["back"]
         layers.append(Layer(PERSON_OWNER, tuple(lower + performance.straps)))
         layers += drawn["worn"]
-        layers.append(Layer(PERSON_OWNER, tuple(upper)))
+        # A hand at rest stays behind what stands before the person, lest it seem to touch it.
+        needed = self.stage.hands[act]
+        idle = [side for side in (0, 1) if side not in needed and 2 not in needed]
+        busy = [side for side in (0, 1) if side not in idle]
+        resting = [shape for side in idle for shape in (*arms[2 * side : 2 * side + 2], hands[side])]
+        layers.append(Layer(PERSON_OWNER, tuple(upper + resting)))
         layers += drawn["front"]
-        layers.append(Layer(PERSON_OWNER, tuple(arms)))
+        layers.append(Layer(PERSON_OWNER, tuple(shape for side in busy for shape in arms[2 * side : 2 * side + 2])))
         layers += drawn["garment"] + drawn["hand"]
         layers.append(Layer(SCENERY_OWNER, tuple(performance.cues)))
-        layers.append(Layer(PERSON_OWNER, tuple(hands)))
+        layers.append(Layer(PERSON_OWNER, tuple(hands[side] for side in busy)))
         layers += [Layer(SCENERY_OWNER, tuple(extra.shapes(time))) for extra in self.occluders]
         return lower + upper + arms + hands, tuple(layers)
 

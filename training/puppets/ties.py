@@ -35,7 +35,7 @@ _COMMON: Final[dict[str, dict[str, float]]] = {
         "bag": 1, "box": 1, "groceries": 1, "clothes": 0.6, "blanket": 0.6, "laptop": 0.4, "towel": 0.3,
         "book": 0.3, "pillow": 0.4, "dish": 0.2, "vacuum": 0.3, "broom": 0.2,
     },
-    "covered_by": {"blanket": 1, "towel": 0.3, "clothes": 0.3},
+    "covered_by": {"blanket": 1, "towel": 0.3, "clothes": 0.06},
     "drinking_from": {"cup/glass/bottle": 1, "medicine": 0.1},
     "eating": {"food": 1, "sandwich": 1, "groceries": 0.05, "medicine": 0.1},
     "have_it_on_the_back": {"bag": 1, "blanket": 0.15, "towel": 0.1, "clothes": 0.1, "box": 0.1},

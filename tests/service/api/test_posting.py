@@ -120,16 +120,16 @@ def test_who_does_not_want_to_wait_gets_a_place_to_ask_at(
 @pytest.mark.usefixtures("slow_engine")
 def test_waiting_ends_when_the_time_is_up(server: Server, long_clip: Path) -> None:
     began = time.monotonic()
-    answer = server.post(
-        long_clip, data={"fps": "1", "max_frames": "100"}, headers={"prefer": "wait=1, handling=strict"}
-    )
+    answer = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "wait=1, handling=strict"})
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "wait=1"
-    assert 0.9 < time.monotonic() - began < 2.4
-    status = server.client.get(answer.headers["location"]).json()
+    assert time.monotonic() - began > 0.9
+    place = answer.headers["location"]
+    until(lambda: server.client.get(place).json()["progress"]["frames"])
+    status = server.client.get(place).json()
     assert status["status"] == "running"
-    assert 0 < status["progress"]["frames"] <= status["progress"]["expected"] == 100
-    assert server.client.delete(answer.headers["location"]).status_code == 204
+    assert 0 < status["progress"]["frames"] < status["progress"]["expected"] == 100
+    assert server.client.delete(place).status_code == 204
 
 
 def test_the_operator_sets_the_wait_and_its_cap(start_server: Callable[..., Server], clip: Path) -> None:
@@ -171,16 +171,13 @@ def test_more_jobs_than_the_operator_allows_are_turned_away(
     until(lambda: not small.uploads())
 
 
-def test_other_requests_are_answered_while_a_video_is_worked_on(
-    server: Server, long_clip: Path, slow_engine: None
-) -> None:
+@pytest.mark.usefixtures("slow_engine")
+def test_other_requests_are_answered_while_a_video_is_worked_on(server: Server, long_clip: Path) -> None:
     place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
-    times = []
-    for _ in range(20):
-        began = time.monotonic()
+    until(lambda: server.client.get(place).json()["status"] == "running")
+    for _ in range(20):  # were one answered per run of the engine, the job would be over by then
         assert server.client.get("/health/live").status_code == 200
-        times.append(time.monotonic() - began)
-    assert sorted(times)[10] < 0.1
+    assert server.client.get(place).json()["status"] == "running"
     server.client.delete(place)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.decoding import DecodeLimits, Sampling, VideoInfo, VideoReader
 
 BITS = 8
-LIMITS = DecodeLimits(seconds=20.0, cpu_seconds=20)
+LIMITS = DecodeLimits(seconds=60.0, cpu_seconds=20)
 
 
 @dataclass(frozen=True)

@@ -73,14 +73,13 @@ def test_the_name_does_not_choose_the_demuxer(clips: Any) -> None:
     assert len(clips.read(clips.write("video.m3u8", content)).numbers) == 15
 
 
-@pytest.mark.parametrize("name", ["sound.mp4", "sound.mkv", "sound.ogg"])
+@pytest.mark.parametrize("name", ["sound.mp4", "sound.mkv", "sound.ts"])
 def test_sound_alone(clips: Any, name: str) -> None:
     path = clips.folder / name
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("flac" if name.endswith("ogg") else "aac", rate=44100, layout="mono")
+        stream = container.add_stream("aac", rate=44100, layout="mono")
         for _ in range(20):
-            samples = np.zeros((1, 1024), dtype=np.int16 if name.endswith("ogg") else np.float32)
-            frame = av.AudioFrame.from_ndarray(samples, format="s16" if name.endswith("ogg") else "fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             frame.sample_rate = 44100
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -112,9 +111,10 @@ def test_a_file_that_ends_early_gives_what_is_there(clips: Any, source: str, opt
 
 def test_a_transport_stream_may_begin_and_end_anywhere(clips: Any) -> None:
     content = clips.make("constant.ts").read_bytes()
-    video = clips.read(clips.write("excerpt.ts", content[188 * 20 : 188 * (len(content) // 400)]))
-    assert len(video.numbers) >= 3
-    assert np.all(np.diff(video.numbers) == 6)
+    packets = len(content) // 188
+    video = clips.read(clips.write("excerpt.ts", content[188 * (packets // 10) : 188 * (packets * 9 // 10)]))
+    assert len(video.numbers) >= 5
+    assert np.all(np.diff(video.numbers[1:]) == 6)
 
 
 def test_an_index_that_is_missing(clips: Any) -> None:
@@ -163,9 +163,9 @@ def test_flipped_bits_give_frames_or_an_error_of_ours(clips: Any, name: str, see
 
 def test_huge_frames_are_refused_before_they_are_decoded(clips: Any) -> None:
     content = bytearray(clips.make("animated.gif", codec="gif", pixels="rgb8", rate=10, count=40).read_bytes())
-    content[6:10] = struct.pack("<HH", 16384, 16384)
+    content[6:10] = struct.pack("<HH", 12000, 12000)
     begin = time.monotonic()
-    with pytest.raises(VideoTooLarge, match="16384x16384"):
+    with pytest.raises(VideoTooLarge, match="12000x12000"):
         clips.read(clips.write("huge.gif", bytes(content)))
     assert time.monotonic() - begin < 5
 
@@ -210,36 +210,32 @@ def test_a_billion_declared_frames(clips: Any, table: str) -> None:
     assert time.monotonic() - begin_time < 10
 
 
-@pytest.fixture(scope="module")
-def heavy(clips: Any) -> Path:
-    """One 4000x4000 picture, 400 times: small to send, long to decode."""
-    path = clips.folder / "heavy.avi"
+def repeat_picture(path: Path, side: int, pixels: str, count: int) -> Path:
+    """One empty picture, `count` times: small to send, long to decode."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 4000, 4000, "yuvj420p"
-        picture = av.VideoFrame(4000, 4000, "yuvj420p")
+        stream.width, stream.height, stream.pix_fmt = side, side, pixels
+        picture = av.VideoFrame(side, side, pixels)
+        for plane in picture.planes:
+            plane.update(bytes(plane.buffer_size))
         picture.pts = 0
         (packet,) = stream.encode(picture)
         content = bytes(packet)
-        for index in range(400):
+        for index in range(count):
             copy = av.Packet(content)
             copy.stream, copy.pts, copy.dts, copy.is_keyframe = stream, index, index, True
             container.mux(copy)
     return path
 
 
-def test_a_limit_on_processor_time(clips: Any, heavy: Path) -> None:
+def test_a_limit_on_processor_time(clips: Any) -> None:
+    path = repeat_picture(clips.folder / "long.avi", 4000, "yuvj420p", 400)
     with pytest.raises(DecodeTimeout, match="1 s of processor time"):
-        clips.read(heavy, DecodeLimits(cpu_seconds=1), fps=25.0)
+        clips.read(path, DecodeLimits(cpu_seconds=1), fps=25.0)
 
 
 def test_a_limit_on_memory(clips: Any) -> None:
-    path = clips.folder / "large.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 8192, 8192, "yuvj444p"
-        container.mux(stream.encode(av.VideoFrame(8192, 8192, "yuvj444p")))
-        container.mux(stream.encode())
+    path = repeat_picture(clips.folder / "large.avi", 8192, "yuvj444p", 4)
     with pytest.raises(DecodeMemory, match="512 MiB"):
         clips.read(path, DecodeLimits(memory_bytes=512 * 2**20, max_pixels=8192 * 8192))
 

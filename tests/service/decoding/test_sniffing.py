@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from service.decoding import Container, sniff_container
@@ -76,7 +78,5 @@ def test_refuses_nothing_at_all() -> None:
 @pytest.mark.parametrize("length", range(1, 13))
 def test_takes_heads_of_any_length(length: int) -> None:
     for whole in (b"\x00\x00\x00\x20ftypheic", b"RIFF\x00\x10\x00\x00AVI ", b"\xff\xfb\x90\x64" * 3, b"GIF89a" * 2):
-        try:
-            sniff_container(whole[:length])
-        except UnsupportedMedia as error:
-            assert error.status == 415
+        with contextlib.suppress(UnsupportedMedia):
+            assert sniff_container(whole[:length]) in Container

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.decoding import DecodeLimits, Sampling
@@ -19,6 +19,7 @@ def sampling(**values: float | int | None) -> Sampling:
     return Sampling(**({"fps": 2.0, "max_frames": 10, "height": 8, "width": 8} | values))  # type: ignore[arg-type]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # other work may take the processor
 @given(steps, st.integers(1, 600), st.integers(0, 5000), st.one_of(st.none(), st.integers(1, 5000)))
 def test_takes_the_frame_on_display_at_each_asked_time(
     milliseconds: list[int], tenths: int, start: int, length: int | None

@@ -1,0 +1,33 @@
+"""docs/api.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from service import errors
+from service.errors import RequestError, ServiceError, SetupError, VideoError
+from service.options import OPTION_NAMES
+from service.settings import ENV_PREFIX, Settings
+
+TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()
+
+
+def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
+    listed = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", TEXT, re.MULTILINE))
+    # Bases that are never raised themselves, and errors of the command line.
+    unseen = (RequestError, VideoError)
+    raised = {
+        (str(error.status), error.code)
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, ServiceError) and error not in unseen
+        if not issubclass(error, SetupError)
+    }
+    assert listed == raised
+
+
+def test_every_option_and_every_setting_is_listed() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \| [^|]*\| [^|]*\|$", TEXT, re.MULTILINE)) >= set(OPTION_NAMES)
+    assert set(re.findall(rf"^\| `{ENV_PREFIX}(\w+)`", TEXT, re.MULTILINE)) == {
+        name.upper() for name in Settings.model_fields
+    }
