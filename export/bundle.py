@@ -5,42 +5,54 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from export.errors import ExportError
 from export.onnx import export_network
 from models.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Thresholds, Training, sha256_of
 from models.checkpoint import load_checkpoint
 
-DEFAULT_THRESHOLDS = Thresholds(object_score=0.3, predicate_score=0.2, duplicate_iou=0.7)
-
 
 def export_bundle(
-    checkpoint: Path, folder: Path, *, name: str, version: str, description: str, figures: dict[str, dict[str, dict[str, float]]] | None = None,
-    thresholds: Thresholds = DEFAULT_THRESHOLDS,
-) -> Bundle:  # fmt: skip
+    checkpoint: Path,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    description: str,
+    figures: dict[str, dict[str, dict[str, float]]] | None = None,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+) -> Bundle:
     """Writes a bundle and loads it back, verified.
 
-    `figures` are what `vsg evaluate --json` printed, by name of the world or data set they were measured on. Raises WeightsError
-    where the checkpoint cannot be read.
+    `figures` are what `vsg evaluate --json` printed, by name of the world or data set they were measured on. Raises
+    WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     stage = export_network(network, folder / "scene_graph.onnx")
     settings = provenance.get("config", {})
-    manifest = Manifest(
-        name=name,
-        version=version,
-        family="one_stage",
-        description=description,
-        frame_size=FrameSize(height=network.config.frame_height, width=network.config.frame_width),
-        clip_length=network.config.clip_length,
-        stages=[stage],
-        thresholds=thresholds,
-        training=Training(
-            data=str(settings.get("data", "unknown")),
-            command=str(provenance.get("command", "")),
-            seed=settings.get("seed"),
-            figures=figures or {},
-        ),
-        sha256={stage.file: sha256_of(folder / stage.file)},
-    )
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            family="one_stage",
+            description=description,
+            frame_size=FrameSize(height=network.config.frame_height, width=network.config.frame_width),
+            clip_length=network.config.clip_length,
+            stages=[stage],
+            thresholds=thresholds,
+            training=Training(
+                data=str(provenance.get("data", "unknown")),
+                command=str(provenance.get("command", "")),
+                seed=settings.get("seed"),
+                figures=figures or {},
+            ),
+            sha256={stage.file: sha256_of(folder / stage.file)},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ExportError(f"the manifest cannot hold {field} {first['input']!r}: {first['msg']}") from error
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
     return Bundle.load(folder)

@@ -21,6 +21,9 @@ Outputs = Mapping[str, NDArray[np.generic]]
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the range that the output takes."""
 
+_LEAST_REACTION = 1e-4
+"""An output that changes by less than this from frame to frame proves nothing about the part that makes it."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -32,69 +35,106 @@ class Agreement:
     time: int
 
 
-def check_bundle(folder: Path, checkpoint: Path, *, batches: Sequence[int] = (1, 2, 5), times: Sequence[int] = (1, 2, 3, 8), seed: int = 0) -> list[Agreement]:
-    """Compares every output of a bundle with its checkpoint on frames of several kinds; returns the worst case of each output.
+def check_bundle(
+    folder: Path,
+    checkpoint: Path,
+    *,
+    batches: Sequence[int] = (1, 2, 5),
+    times: Sequence[int] = (1, 2, 3, 8),
+    seed: int = 0,
+) -> list[Agreement]:
+    """Compares every output of a bundle with its checkpoint on frames of several kinds.
 
-    Raises DisagreementError naming the first output whose difference is over `TOLERANCE`, ExportError where an output hardly reacts
-    to its input, so that the comparison would prove nothing.
+    Returns the worst case of each output. Raises DisagreementError naming the first output whose difference is over
+    `TOLERANCE`, ExportError where an output hardly reacts to its input, so that the comparison would prove nothing.
     """
     network, _ = load_checkpoint(checkpoint)
     return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
 
 
-def check_network(bundle: Bundle, network: Arn, *, batches: Sequence[int], times: Sequence[int], seed: int = 0) -> list[Agreement]:
+def check_network(
+    bundle: Bundle, network: Arn, *, batches: Sequence[int], times: Sequence[int], seed: int = 0
+) -> list[Agreement]:
     """`check_bundle` with a network in hand."""
     from onnxruntime import InferenceSession
 
     stage = bundle.manifest.stages[0]
     session = InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"])
-    names = [output.name for output in stage.outputs]
     size = bundle.manifest.frame_size
     random = np.random.default_rng(seed)
-    worst: dict[str, Agreement] = {}
-    reacts: dict[str, float] = dict.fromkeys(names, 0.0)
+    comparisons = {output.name: _Comparison() for output in stage.outputs}
     for batch in batches:
         for time in (time for time in times if time <= bundle.manifest.clip_length):
             frames = sample_frames(random, batch, time, size.height, size.width)
             with torch.inference_mode():
-                expected = {name: tensor.numpy() for name, tensor in network.predict(torch.from_numpy(frames)).items()}
-            outputs = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+                predicted = network.predict(torch.from_numpy(frames))
+            expected: Outputs = {name: tensor.numpy() for name, tensor in predicted.items()}
+            names = list(comparisons)
+            found: Outputs = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
             for name in names:
-                if outputs[name].shape != expected[name].shape:
-                    raise DisagreementError(f"{name}: the bundle gives shape {outputs[name].shape}, the checkpoint {expected[name].shape}")
+                if found[name].shape != expected[name].shape:
+                    raise DisagreementError(
+                        f"{name}: the bundle gives shape {found[name].shape}, the checkpoint {expected[name].shape}"
+                    )
             if network.dense_head is not None:
-                outputs = _in_order_of(expected, outputs)
-            for name in names:
-                wanted, difference = expected[name].astype(np.float64), outputs[name].astype(np.float64) - expected[name]
-                spread = float(wanted.max() - wanted.min())
-                share = float(np.abs(difference).max()) / spread if spread else float(np.abs(difference).max())
-                reacts[name] = max(reacts[name], float(np.abs(wanted - wanted.reshape(-1, *wanted.shape[2:])[0]).max()))
-                if name not in worst or share > worst[name].difference:
-                    worst[name] = Agreement(name, share, batch, time)
+                found = _in_order_of(expected, found)
+            for name, comparison in comparisons.items():
+                comparison.add(expected[name].astype(np.float64), found[name].astype(np.float64), batch, time)
     constant = {"pair_mask"} | ({"subject_scores"} if network.dense_head is None else set())
-    for name, agreement in worst.items():
-        if reacts[name] < 1e-4 and name not in constant:
-            raise ExportError(f"{name} hardly changes from frame to frame ({reacts[name]:.1e}): the weights do not react to their input")
-        if agreement.difference > TOLERANCE:
-            raise DisagreementError(
-                f"{name} differs by {agreement.difference:.1e} of its range at batch {agreement.batch}, {agreement.time} frames; "
-                f"at most {TOLERANCE:.0e} is allowed"
+    for name, comparison in comparisons.items():
+        if comparison.reaction < _LEAST_REACTION and name not in constant:
+            raise ExportError(
+                f"{name} hardly changes from frame to frame ({comparison.reaction:.1e}): "
+                "the weights do not react to their input"
             )
-    return list(worst.values())
+        if not comparison.share <= TOLERANCE:  # a network that gives NaN has no range, and proves nothing either
+            raise DisagreementError(
+                f"{name} differs by {comparison.share:.1e} of its range at batch {comparison.batch}, "
+                f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
+            )
+    return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
 
 
-def _in_order_of(expected: Outputs, outputs: Outputs) -> dict[str, NDArray[np.generic]]:
-    """The slots of each frame of `outputs`, (B, T, P, …) each, in the order that matches those of `expected` best.
+@dataclass
+class _Comparison:
+    """What is known of one output: its range, how much it changes between frames, and the worst difference."""
 
-    Slots that come from the best cells of a dense head have no order of their own: where two cells score the same but for
-    rounding, two runtimes may pick them the other way round, and all that follows moves with them.
+    lowest: float = np.inf
+    highest: float = -np.inf
+    reaction: float = 0.0
+    worst: float = 0.0
+    batch: int = 0
+    time: int = 0
+
+    def add(self, expected: NDArray[np.float64], found: NDArray[np.float64], batch: int, time: int) -> None:
+        """Takes in one run: (B, T, P, …) x 2."""
+        self.lowest, self.highest = min(self.lowest, expected.min()), max(self.highest, expected.max())
+        self.reaction = max(self.reaction, float(np.abs(expected - expected[0, 0]).max()))
+        difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
+        if difference >= self.worst:
+            self.worst, self.batch, self.time = difference, batch, time
+
+    @property
+    def share(self) -> float:
+        """The worst difference as a share of the output's range; the difference itself for a constant."""
+        spread = self.highest - self.lowest
+        return self.worst / spread if spread else self.worst
+
+
+def _in_order_of(expected: Outputs, found: Outputs) -> Outputs:
+    """The slots of each frame of `found`, (B, T, P, …) each, in the order that matches those of `expected` best.
+
+    Slots that come from the best cells of a dense head have no order of their own: where two cells score the same but
+    for rounding, two runtimes may pick them the other way round, and all that follows moves with them.
     """
-    keys = ("object_boxes", "object_scores")
-    distances = sum(np.abs(expected[key][..., :, None, :] - outputs[key][..., None, :, :]).sum(-1) for key in keys)  # (B, T, P, P)
-    order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in distances])  # (B, T, P)
+    distances = sum(
+        np.abs(expected[name][..., :, None, :] - found[name][..., None, :, :]).sum(-1)
+        for name in ("object_boxes", "object_scores")
+    )  # (B, T, P, P)
+    order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in np.nan_to_num(distances)])
     return {
         name: np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 3)), axis=2)
-        for name, values in outputs.items()
+        for name, values in found.items()
     }
 
 

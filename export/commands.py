@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from export.check import Agreement
 
 
 @click.command(short_help="Write a bundle from a checkpoint.")
@@ -15,20 +19,44 @@ import click
 @click.option("--version", default="1", show_default=True)
 @click.option("--description", default="", help="One sentence for `GET /models`.")
 @click.option(
-    "--figures", multiple=True, metavar="WORLD=FILE", help="What `vsg evaluate --json` printed for a world; goes into the manifest."
+    "--figures",
+    multiple=True,
+    metavar="WORLD=FILE",
+    help="What `vsg evaluate --json` printed for a world; goes into the manifest.",
 )
-@click.option("--check/--no-check", default=True, show_default=True, help="Compare the bundle with the checkpoint afterwards.")
-def export(checkpoint: Path, out: Path, name: str | None, version: str, description: str, figures: tuple[str, ...], check: bool) -> None:
+@click.option("--object-score", type=click.FloatRange(0, 1), help="Least score of a pair that the service shows.")
+@click.option("--predicate-score", type=click.FloatRange(0, 1), help="Least score of a predicate that it shows.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare both afterwards.")
+def export(
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    version: str,
+    description: str,
+    figures: tuple[str, ...],
+    object_score: float | None,
+    predicate_score: float | None,
+    check: bool,
+) -> None:
     """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT."""
     from export.bundle import export_bundle
     from export.check import check_bundle
     from export.errors import ExportError
+    from models.bundle import Thresholds
     from models.errors import ModelError
 
     try:
-        measured = {world: json.loads(Path(file).read_text()) for world, _, file in (item.partition("=") for item in figures)}
+        pairs = (item.partition("=") for item in figures)
+        measured = {world: json.loads(Path(file).read_text()) for world, _, file in pairs}
+        given = {"object_score": object_score, "predicate_score": predicate_score}
         bundle = export_bundle(
-            checkpoint, out, name=name or out.name, version=version, description=description, figures=measured
+            checkpoint,
+            out,
+            name=name or out.name,
+            version=version,
+            description=description,
+            figures=measured,
+            thresholds=Thresholds.model_validate({name: value for name, value in given.items() if value is not None}),
         )
         for stage in bundle.manifest.stages:
             click.echo(f"wrote {bundle.path_of(stage)} ({bundle.path_of(stage).stat().st_size / 1e6:.1f} MB)")
@@ -40,9 +68,14 @@ def export(checkpoint: Path, out: Path, name: str | None, version: str, descript
 
 @click.command(short_help="Prove a bundle against its checkpoint.")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare the outputs with this checkpoint's.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Compare the outputs with this checkpoint's.",
+)
 def check(bundle: Path, checkpoint: Path | None) -> None:
-    """Verifies the files of BUNDLE and, with --checkpoint, that both give the same for several batch sizes and clip lengths."""
+    """Verifies the files of BUNDLE and, with --checkpoint, that both give the same for several shapes of input."""
+    from export.errors import ExportError
     from models.bundle import Bundle
     from models.errors import ModelError
 
@@ -53,10 +86,10 @@ def check(bundle: Path, checkpoint: Path | None) -> None:
             from export.check import check_bundle
 
             _print(check_bundle(bundle, checkpoint))
-    except ModelError as error:
+    except (ExportError, ModelError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _print(agreements: list) -> None:  # type: ignore[type-arg]
+def _print(agreements: list[Agreement]) -> None:
     for agreement in agreements:
         click.echo(f"  {agreement.output:16s} agrees within {agreement.difference:.1e} of its range")

@@ -74,6 +74,7 @@ def describe_stage(name: str, path: Path) -> Stage:
     def describe(value: onnx.ValueInfoProto) -> TensorOfStage:
         kind = value.type.tensor_type
         shape = [dimension.dim_param or dimension.dim_value for dimension in kind.shape.dim]
-        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=tuple([BATCH, TIME, *shape[2:]]))  # type: ignore[arg-type]
+        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))  # type: ignore[arg-type]
 
-    return Stage(name=name, file=path.name, inputs=[describe(value) for value in graph.input], outputs=[describe(value) for value in graph.output])
+    inputs, outputs = map(describe, graph.input), map(describe, graph.output)
+    return Stage(name=name, file=path.name, inputs=list(inputs), outputs=list(outputs))

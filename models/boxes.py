@@ -1,4 +1,4 @@
-"""Boxes as tensors: `centre` boxes are (cx, cy, w, h), `corner` boxes (x1, y1, x2, y2), both as fractions of the frame."""
+"""Boxes as tensors, in fractions of the frame: centre boxes (cx, cy, w, h) and corner boxes (x1, y1, x2, y2)."""
 
 from __future__ import annotations
 

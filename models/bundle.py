@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.duplicates import DUPLICATE_IOU
 from models.errors import BundleError
 from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, SPATIAL
 
@@ -19,6 +20,7 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
 
 Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -34,7 +36,10 @@ class Tensor(_Part):
 
 
 class Stage(_Part):
-    """One ONNX graph. Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)) or tensors of stages before it."""
+    """One ONNX graph.
+
+    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)) or tensors of stages before it.
+    """
 
     name: str
     file: str
@@ -59,11 +64,16 @@ class FrameSize(_Part):
 
 
 class Thresholds(_Part):
-    """What the service uses where the request does not say otherwise."""
+    """What the service uses where the request does not say otherwise.
 
-    object_score: float = Field(ge=0, le=1, description="object score x subject score under which a pair is not shown")
-    predicate_score: float = Field(ge=0, le=1, description="predicate score under which a triplet is not shown")
-    duplicate_iou: float = Field(gt=0, le=1, description="IoU over which two boxes of one class are one thing")
+    object_score     object score x subject score under which a pair is not shown
+    predicate_score  predicate score under which a triplet is not shown
+    duplicate_iou    IoU over which two boxes of one class are one thing
+    """
+
+    object_score: Probability = 0.3
+    predicate_score: Probability = 0.2
+    duplicate_iou: Probability = DUPLICATE_IOU
 
 
 class Training(_Part):

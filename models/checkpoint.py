@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from models.arn import Arn, ArnConfig
-from models.errors import WeightsError
+from models.errors import ConfigurationError, WeightsError
 
 
 def save_checkpoint(path: Path, model: Arn, training: dict[str, Any]) -> None:
@@ -24,24 +24,35 @@ def save_checkpoint(path: Path, model: Arn, training: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> tuple[Arn, dict[str, Any]]:
-    """Reads a network, in evaluation mode, and what made it. Raises WeightsError naming the file where it is no checkpoint."""
+    """Reads a network, in evaluation mode, and what made it.
+
+    Raises WeightsError naming the file where it is no checkpoint of this project.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise WeightsError(f"{path} is not a checkpoint of this project: {error}") from error
     if not isinstance(content, dict) or content.get("network") != "arn":
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
-    model = Arn(TypeAdapter(ArnConfig).validate_python(content["config"]))
-    model.load_state_dict(content["state"])
-    return model.eval(), content["training"]
+    try:
+        model = Arn(TypeAdapter(ArnConfig).validate_python(content["config"]))
+        model.load_state_dict(content["state"])
+        return model.eval(), content["training"]
+    except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
+        raise WeightsError(f"{path} was written by another version of this project, or altered: {error}") from error
 
 
 def load_matching_weights(model: Arn, path: Path) -> list[str]:
-    """Takes from a checkpoint every weight whose name and shape fit; returns the names of those that keep their own values."""
+    """Takes from a checkpoint every weight whose name and shape fit.
+
+    Returns the names of those that keep their own values; raises WeightsError where none fits.
+    """
     source, _ = load_checkpoint(path)
     known, own = source.state_dict(), model.state_dict()
     fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
     if not fitting:
-        raise WeightsError(f"{path}: none of its weights fits this network; check `initialise_from` in the configuration")
+        raise WeightsError(
+            f"{path}: none of its weights fits this network; check `initialise_from` in the configuration"
+        )
     model.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())

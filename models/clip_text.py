@@ -27,7 +27,11 @@ def triplet_prompt(thing: str, predicate: str) -> str:
     words = predicate.replace("_", " ")
     match GROUP_OF_PREDICATE[predicate]:
         case "attention":
-            return f"The person is {words} at the {spoken(thing)}" if not words.endswith(" at") else f"The person is {words} the {spoken(thing)}"
+            return (
+                f"The person is {words} at the {spoken(thing)}"
+                if not words.endswith(" at")
+                else f"The person is {words} the {spoken(thing)}"
+            )
         case "spatial":
             return f"The {spoken(thing)} is {words} the person"
         case _:
@@ -43,8 +47,8 @@ def text_embeddings(path: Path | None = None) -> TextEmbeddings:
     """Embeddings from a .npy file (37, 26, E), or of open_clip's ViT-B/32, whose weights it downloads once.
 
     A file's first axis is the field's class index (0 background, 1 person), its second the predicate id, as in TR2's
-    `clip_sentence.npy`; its sentences for `other_relationship` ("a photo of a person and a …") stand for the object prompts.
-    Raises WeightsError naming the file, or what to do without a network.
+    `clip_sentence.npy`; its sentences for `other_relationship` ("a photo of a person and a …") stand for the object
+    prompts. Raises WeightsError naming the file, or what to do without a network.
     """
     if path is None:
         return _from_open_clip(CLIP_WEIGHTS)
@@ -66,12 +70,17 @@ def _from_open_clip(weights: str | None) -> TextEmbeddings:
         model = open_clip.create_model(CLIP_MODEL, pretrained=weights).eval()
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"CLIP {CLIP_MODEL} could not be loaded ({error}); give a file instead with `text_embeddings: FILE.npy` in the configuration"
+            f"CLIP {CLIP_MODEL} could not be loaded ({error}); "
+            "give a file instead with `text_embeddings: FILE.npy` in the configuration"
         ) from error
     tokenize = open_clip.get_tokenizer(CLIP_MODEL)
 
     def embed(prompts: list[str]) -> Tensor:
-        return torch.cat([model.encode_text(tokenize(prompts[start : start + 128])) for start in range(0, len(prompts), 128)])
+        return torch.cat(
+            [model.encode_text(tokenize(prompts[start : start + 128])) for start in range(0, len(prompts), 128)]
+        )
 
     triplets = embed([triplet_prompt(thing, predicate) for thing in THINGS for predicate in PREDICATES])
-    return TextEmbeddings(objects=embed([object_prompt(thing) for thing in THINGS]), triplets=triplets.unflatten(0, (len(THINGS), -1)))
+    return TextEmbeddings(
+        objects=embed([object_prompt(thing) for thing in THINGS]), triplets=triplets.unflatten(0, (len(THINGS), -1))
+    )

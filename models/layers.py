@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +43,18 @@ class Attention(nn.Module):
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
     """(..., L, D) -> (..., heads, L, D / heads)."""
-    return tokens.unflatten(-1, (heads, tokens.shape[-1] // heads)).transpose(-2, -3)
+    split: Tensor = tokens.unflatten(-1, (heads, tokens.shape[-1] // heads))
+    return split.transpose(-2, -3)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: nn.Dropout, key_mask: Tensor | None = None) -> Tensor:
     """Softmax attention on split heads, merged again: (..., h, L, d), (..., h, S, d) x 2 -> (..., L, h * d)."""
     logits = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)  # (..., h, L, S)
     if key_mask is not None:
-        logits = logits.masked_fill(~key_mask[..., None, None, :], -1e4)  # finite, so that a row without keys stays finite
-    return (dropout(logits.softmax(-1)) @ value).transpose(-2, -3).flatten(-2)
+        # Finite, so that a row without keys stays finite.
+        logits = logits.masked_fill(~key_mask[..., None, None, :], -1e4)
+    mixed: Tensor = dropout(logits.softmax(-1)) @ value
+    return mixed.transpose(-2, -3).flatten(-2)
 
 
 class FeedForward(nn.Module):
@@ -98,7 +102,9 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Tensor, query_position: Tensor, keys: Tensor, values: Tensor, extra: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Tensor, query_position: Tensor, keys: Tensor, values: Tensor, extra: Tensor | None = None
+    ) -> Tensor:
         """(B, N, D) queries over (B, S, D) keys and values -> (B, N, D).
 
         `extra` (B, N, D) joins the cross-attention's residual: features sampled where the query looks.
@@ -118,7 +124,7 @@ class Perceptron(nn.Module):
     def __init__(self, width_in: int, width_hidden: int, width_out: int, depth: int) -> None:
         super().__init__()
         widths = [width_in, *[width_hidden] * (depth - 1), width_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., width_in) -> (..., width_out)."""
@@ -135,7 +141,7 @@ def sine_code(values: Tensor, width: int, temperature: float = 10000.0) -> Tenso
 
 
 def sine_position(height: int, width: int, channels: int) -> Tensor:
-    """DETR's position code of a feature map, flattened: (height * width, channels); first half rows, second half columns."""
+    """DETR's position code of a feature map, rows first, then columns: (height * width, channels)."""
     rows = (torch.arange(1, height + 1, dtype=torch.float32) / (height + 1e-6))[:, None].expand(height, width)
     columns = (torch.arange(1, width + 1, dtype=torch.float32) / (width + 1e-6))[None, :].expand(height, width)
     return torch.cat((sine_code(rows, channels // 2), sine_code(columns, channels // 2)), -1).flatten(0, 1)

@@ -56,7 +56,7 @@ class PairPredictions:
     def from_outputs(cls, outputs: Mapping[str, NDArray[np.generic]], batch_index: int = 0) -> PairPredictions:
         """Takes one video or clip out of a bundle's named outputs, each (B, T, P, …); unknown names are ignored."""
         known = {field.name for field in fields(cls)}
-        return cls(**{name: array[batch_index] for name, array in outputs.items() if name in known})  # type: ignore[arg-type]
+        return cls(**{name: array[batch_index] for name, array in outputs.items() if name in known})
 
     @classmethod
     def concatenate(cls, clips: Sequence[PairPredictions]) -> PairPredictions:

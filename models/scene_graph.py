@@ -36,7 +36,8 @@ class SceneObject(_Part):
 class Triplet(_Part):
     """`<subject, predicate, object>` in one frame, by object ids, in Action Genome's direction.
 
-    `score` is the product of the two object scores, the predicate score and, where the model has one, the relation score.
+    `score` is the product of the two object scores, the predicate score and, where the model has one, the relation
+    score.
     """
 
     subject: int
@@ -44,7 +45,9 @@ class Triplet(_Part):
     object: int
     group: PredicateGroup
     predicate_score: Score
-    relation_score: Score | None = Field(description="how much the pair matters; null where the model has no relation scorer")
+    relation_score: Score | None = Field(
+        description="how much the pair matters; null where the model has no relation scorer"
+    )
     score: Score
 
     @model_validator(mode="after")
@@ -67,7 +70,9 @@ class Frame(_Part):
         known = {thing.id for thing in self.objects}
         for triplet in self.triplets:
             if triplet.subject not in known or triplet.object not in known:
-                raise ValueError(f"frame {self.index}: triplet names object {triplet.subject} or {triplet.object}, which is not there")
+                raise ValueError(
+                    f"frame {self.index}: a triplet names object {triplet.subject} or {triplet.object}, not there"
+                )
         return self
 
 
@@ -84,7 +89,10 @@ class Relation(_Part):
 
 
 class Video(_Part):
-    """What was posted. Width and height are those of the displayed (rotated) video; null where a container does not say."""
+    """What was posted.
+
+    Width and height are those of the displayed (rotated) video; what a container does not say is null.
+    """
 
     sha256: str
     width: int

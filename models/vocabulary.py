@@ -97,5 +97,5 @@ RAW_PREDICATES: Final[tuple[str, ...]] = tuple(name.replace("_", "") for name in
 
 
 def runs_from_object(predicate: str) -> bool:
-    """Whether the triplet of this predicate reads `<object, predicate, person>`, as spatial ones do in Action Genome."""
+    """Whether the triplet reads `<object, predicate, person>`, as spatial ones do in Action Genome."""
     return GROUP_OF_PREDICATE[predicate] == "spatial"

@@ -94,3 +94,7 @@ def _load(point: EntryPoint) -> click.Command:
     if not isinstance(command, click.Command):
         raise TypeError(f"entry point {point.value} of {GROUP!r} is not a click command but {type(command).__name__}")
     return command
+
+
+if __name__ == "__main__":
+    main(prog_name="vsg")

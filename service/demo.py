@@ -74,7 +74,10 @@ def wait_until_ready(address: str, server: subprocess.Popen[str]) -> None:
 def post_video(address: str, video: Path) -> dict[str, Any]:
     """Posts the raw file and waits for its graph."""
     request = urllib.request.Request(
-        f"{address}/videos", data=video.read_bytes(), headers={"Content-Type": "video/mp4", "Prefer": "wait=60"}, method="POST"
+        f"{address}/videos",
+        data=video.read_bytes(),
+        headers={"Content-Type": "video/mp4", "Prefer": "wait=60"},
+        method="POST",
     )
     try:
         with urllib.request.urlopen(request, timeout=120) as response:

@@ -21,6 +21,7 @@ from typing import Any, Self
 import docket
 import structlog
 from docket import CurrentExecution, Docket, Execution, ExecutionState, Worker
+from redis.exceptions import RedisError
 
 from models.scene_graph import SceneGraph, Status
 from service.errors import JobCancelled, NotFound, QueueFull, ServiceError, Unavailable
@@ -86,7 +87,8 @@ class Jobs:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(self._storage.delete_older_than, self._settings.retention)
+            if self._in_memory:  # no job of another process can need what lies there
+                await asyncio.to_thread(self._storage.delete_older_than, self._settings.retention)
             self._threads = stack.enter_context(ThreadPoolExecutor(self._settings.concurrency, "vsg-job"))
             await stack.enter_async_context(self._docket)
             slots = self._settings.concurrency
@@ -159,10 +161,8 @@ class Jobs:
         if execution is not None:
             await self._docket.cancel(video_id)
         waiting = execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED)
-        if waiting:
+        if waiting:  # a job that runs counts itself, and deletes its upload when it has stopped reading
             self._metrics.jobs.labels("cancelled").inc()
-        # A job that runs deletes its upload when it has stopped reading.
-        if waiting:
             await asyncio.to_thread(self._storage.delete_upload, video_id)
         deleted = await asyncio.to_thread(self._storage.delete_result, video_id)
         if not deleted and (execution is None or execution.state in _OVER):
@@ -178,7 +178,7 @@ class Jobs:
             raise Unavailable("the worker has ended; restart the service")
         try:
             await self._stream_length()
-        except OSError as error:
+        except RedisError as error:
             raise Unavailable("the job queue does not answer") from error
         limit = time.monotonic() - self._settings.stall_seconds
         stalled = [video_id for video_id, job in self._running.items() if job.moved_at < limit]

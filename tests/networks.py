@@ -1,10 +1,12 @@
 """Networks whose outputs react to their input, so that comparing outputs proves something.
 
-DETR-like networks as they are initialised hardly look at the image: batch norms that were never calibrated let the signal
-die out, and boxes start at one place. A tolerance of 1e-4 would hold between any two frames of such a network.
+DETR-like networks as they are initialised hardly look at the image: batch norms that were never calibrated let the
+signal die out, and boxes start at one place. A tolerance of 1e-4 would hold between any two frames of such a network.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +17,20 @@ from export.check import sample_frames
 from models.arn import Arn, ArnConfig
 
 
+def tiny(**changes: Any) -> ArnConfig:
+    """A configuration that runs in milliseconds; `changes` win."""
+    small: dict[str, Any] = {
+        "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact", "width": 32, "heads": 2,
+        "feed_forward": 32, "dropout": 0.0, "encoder_layers": 1, "entity_layers": 2, "predicate_layers": 2, "queries": 5,
+        "text_width": 16, "compact_widths": (8, 16, 16), "compact_blocks": (1, 1, 1),
+    }  # fmt: skip
+    return ArnConfig(**(small | changes))
+
+
 def make_lively(config: ArnConfig, seed: int = 0) -> Arn:
-    """A network in evaluation mode with random weights that react: Kaiming's, and batch norms calibrated on sample frames."""
+    """A network in evaluation mode with random weights that react: Kaiming's, and batch norms calibrated on sample
+    frames.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Arn(config)

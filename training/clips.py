@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -31,17 +31,22 @@ class ClipBatch:
 class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]]):
     """Clips of `clip_length` consecutive annotated frames; one item for each frame that a clip can start at.
 
-    Frames are read and stretched to the network's size when asked for, or once into a file beside the data when `cache` is on:
-    small frames are then read faster than they are decoded. A video with fewer frames than a clip repeats its last one.
+    Frames are read and stretched to the network's size when asked for, or once into a file beside the data when
+    `cache` is on: small frames are then read faster than they are decoded. A video with fewer frames than a clip
+    repeats its last one.
     """
 
-    def __init__(self, videos: list[AnnotatedVideo], *, height: int, width: int, clip_length: int, cache: Path | None = None) -> None:
+    def __init__(
+        self, videos: list[AnnotatedVideo], *, height: int, width: int, clip_length: int, cache: Path | None = None
+    ) -> None:
         self.height, self.width = height, width
         frames = [frame for video in videos for frame in video.frames]
         self.paths = [frame.path for frame in frames]
         lengths = np.array([len(video.frames) for video in videos])
         first = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        starts = [offset + np.arange(max(1, length - clip_length + 1)) for offset, length in zip(first, lengths, strict=True)]
+        starts = [
+            offset + np.arange(max(1, length - clip_length + 1)) for offset, length in zip(first, lengths, strict=True)
+        ]
         ends = np.repeat(first + lengths - 1, [len(start) for start in starts])
         self.clips = np.minimum(np.concatenate(starts)[:, None] + np.arange(clip_length), ends[:, None])  # (clips, T)
 
@@ -58,7 +63,9 @@ class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]
             self.object_boxes[index, :objects] = _centres(frame.boxes / scale)
             self.object_labels[index, :objects] = frame.labels - 1
             self.object_mask[index, :objects] = True
-            self.predicates[index, :objects] = np.concatenate((frame.attention, frame.spatial, frame.contacting), axis=1)
+            self.predicates[index, :objects] = np.concatenate(
+                (frame.attention, frame.spatial, frame.contacting), axis=1
+            )
         self.pixels = None if cache is None else self._cached(cache)
 
     def __len__(self) -> int:
@@ -66,7 +73,12 @@ class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
         rows = self.clips[index]
-        frames = np.stack([read_frame(self.paths[row], self.height, self.width) if self.pixels is None else self.pixels[row] for row in rows])
+        frames = np.stack(
+            [
+                read_frame(self.paths[row], self.height, self.width) if self.pixels is None else self.pixels[row]
+                for row in rows
+            ]
+        )
         return frames, {field.name: getattr(self, field.name)[rows] for field in fields(Targets)}
 
     def _cached(self, path: Path) -> NDArray[np.uint8]:
@@ -76,9 +88,10 @@ class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".partial")
             pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            with ProcessPoolExecutor(2) as pool:
+            # OpenCV gives up the interpreter lock, so threads do; processes forked beside torch's threads may hang.
+            with ThreadPoolExecutor(2) as pool:
                 sizes = [self.height] * len(self.paths), [self.width] * len(self.paths)
-                for row, frame in enumerate(pool.map(read_frame, self.paths, *sizes, chunksize=64)):
+                for row, frame in enumerate(pool.map(read_frame, self.paths, *sizes)):
                     pixels[row] = frame
             pixels.flush()
             temporary.replace(path)
@@ -98,7 +111,9 @@ def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:
 def collate(items: list[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]]) -> ClipBatch:
     """Items of a `ClipDataset` as one batch."""
     frames = torch.from_numpy(np.stack([frames for frames, _ in items]))
-    arrays = {field.name: torch.from_numpy(np.stack([target[field.name] for _, target in items])) for field in fields(Targets)}
+    arrays = {
+        field.name: torch.from_numpy(np.stack([target[field.name] for _, target in items])) for field in fields(Targets)
+    }
     return ClipBatch(frames, Targets(**arrays))
 
 

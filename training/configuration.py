@@ -64,7 +64,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.clip_length > self.model.clip_length:
             raise ConfigurationError(
-                f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}: raise the latter"
+                f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}"
             )
 
 
@@ -84,6 +84,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         *parents, last = key.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigurationError(f"{path}: {key!r} cannot be set: {parent!r} is a value, not a group of keys")
         node[last] = value
     try:
         return TypeAdapter(TrainingConfig).validate_python(content)

@@ -29,6 +29,7 @@ from models.clip_text import text_embeddings
 from training.action_genome import AnnotatedVideo, load_action_genome
 from training.clips import ClipBatch, ClipDataset, collate
 from training.configuration import TrainingConfig
+from training.data_facts import describe_data
 from training.errors import DataError, DivergedError
 from training.losses import arn_loss
 from training.prediction import evaluate_videos, network_predictor
@@ -39,8 +40,8 @@ log = logging.getLogger("vsg.train")
 def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> Path:
     """Runs a configuration to its last step and returns the path of the checkpoint.
 
-    With `resume` a run that was stopped goes on from its last saved state, with the same data order. Raises DivergedError
-    when the loss is not finite.
+    With `resume` a run that was stopped goes on from its last saved state, with the same data order. Raises
+    DivergedError when the loss is not finite.
     """
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -65,7 +66,11 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     accelerator.init_trackers("tensorboard")
     state = config.output / "state"
     step = _resume(accelerator, state) if resume else 0
-    provenance = {"config": json.loads(json.dumps(asdict(config), default=str)), "command": command}
+    provenance = {
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "data": describe_data(config.data),
+        "command": command,
+    }
     generator = torch.Generator().manual_seed(config.seed + 1 + step)
     best = cast(Arn, average.module if average is not None else accelerator.unwrap_model(prepared))
 
@@ -85,7 +90,11 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
             if step % config.save_every == 0:
                 accelerator.save_state(str(state))
                 (state / "step").write_text(str(step))
-            if validation_videos and accelerator.is_main_process and (step % config.evaluate_every == 0 or step == config.steps):
+            if (
+                validation_videos
+                and accelerator.is_main_process
+                and (step % config.evaluate_every == 0 or step == config.steps)
+            ):
                 _validate(accelerator, best, validation_videos, config, step)
                 save_checkpoint(config.output / "checkpoint.pt", best, provenance)
     checkpoint = config.output / "checkpoint.pt"
@@ -131,7 +140,9 @@ def _parameter_groups(model: Arn, config: TrainingConfig) -> list[dict[str, Any]
         if config.freeze_backbone and name.startswith("backbone."):
             parameter.requires_grad_(False)
         if parameter.requires_grad:
-            groups["backbone" if name.startswith("backbone.") else "text" if name.endswith(".text") else "rest"].append(parameter)
+            groups["backbone" if name.startswith("backbone.") else "text" if name.endswith(".text") else "rest"].append(
+                parameter
+            )
     return [{"params": groups[name], "lr": rate} for name, rate in rates.items() if groups[name]]
 
 
@@ -193,10 +204,14 @@ def _resume(accelerator: Accelerator, state: Path) -> int:
 
 
 @torch.no_grad()
-def _validate(accelerator: Accelerator, model: Arn, videos: list[AnnotatedVideo], config: TrainingConfig, step: int) -> None:
+def _validate(
+    accelerator: Accelerator, model: Arn, videos: list[AnnotatedVideo], config: TrainingConfig, step: int
+) -> None:
     model.eval()
     shape = config.model
-    figures = evaluate_videos(videos, network_predictor(model), shape.frame_height, shape.frame_width, config.clip_length)
+    figures = evaluate_videos(
+        videos, network_predictor(model), shape.frame_height, shape.frame_width, config.clip_length
+    )
     flat = {f"{constraint}/{name}": value for constraint, values in figures.items() for name, value in values.items()}
     accelerator.log({f"validation/{name}": value for name, value in flat.items()}, step=step)
     shown = ("no/R@20", "no/R@50", "no/mR@50", "with/R@20")
@@ -207,7 +222,13 @@ def _validate(accelerator: Accelerator, model: Arn, videos: list[AnnotatedVideo]
 def _bar(accelerator: Accelerator, steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A progress bar on a terminal, and a log line now and then everywhere."""
     console = Console(stderr=True)
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
     shown = accelerator.is_main_process and console.is_terminal
     with Progress(*columns, console=console, disable=not shown) as progress:
         task = progress.add_task("training", total=steps, loss="")
@@ -215,6 +236,8 @@ def _bar(accelerator: Accelerator, steps: int) -> Iterator[Callable[[int, dict[s
         def advance(step: int, terms: dict[str, float]) -> None:
             progress.update(task, completed=step, loss=f"loss {terms['total']:.3f}")
             if step % 100 == 0 and accelerator.is_main_process:
-                log.info("step %d/%d: %s", step, steps, "  ".join(f"{name} {value:.3f}" for name, value in terms.items()))
+                log.info(
+                    "step %d/%d: %s", step, steps, "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
+                )
 
         yield advance

@@ -21,7 +21,7 @@ from training.targets import Targets
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LossConfig:
-    """Weights and switches of the loss; the defaults are the paper's, with OED's where it is silent (dsgg facts §7.2)."""
+    """Weights and switches of the loss; the defaults are the paper's, with OED's where it is silent."""
 
     object: float = 1.0
     box: float = 2.5
@@ -45,7 +45,9 @@ class LossConfig:
     matching: MatchingCosts = field(default_factory=MatchingCosts)
 
 
-def arn_loss(output: ArnOutput, targets: Targets, config: LossConfig, image_embeddings: Tensor | None = None) -> dict[str, Tensor]:
+def arn_loss(
+    output: ArnOutput, targets: Targets, config: LossConfig, image_embeddings: Tensor | None = None
+) -> dict[str, Tensor]:
     """Weighted terms by name; their sum is the loss. `image_embeddings` (B, T, E) are CLIP's, of the frames."""
     frames = targets.by_frame()
     pairs = frames.object_mask.sum().clamp(min=1)
@@ -57,7 +59,9 @@ def arn_loss(output: ArnOutput, targets: Targets, config: LossConfig, image_embe
     for index, layer in enumerate(output.entity_layers):
         if index < last and not config.auxiliary:
             continue
-        layer = EntityOutput(layer.object_logits.flatten(0, 1), layer.subject_boxes.flatten(0, 1), layer.object_boxes.flatten(0, 1))
+        layer = EntityOutput(
+            layer.object_logits.flatten(0, 1), layer.subject_boxes.flatten(0, 1), layer.object_boxes.flatten(0, 1)
+        )
         softmax = layer.object_logits.shape[-1] == 36
         probabilities = layer.object_logits.softmax(-1)[..., :-1] if softmax else layer.object_logits.sigmoid()
         matched = match_pairs(
@@ -77,7 +81,9 @@ def arn_loss(output: ArnOutput, targets: Targets, config: LossConfig, image_embe
     if output.dense is not None:
         terms.update(dense_terms(output.dense, frames, config))
     if output.image_features is not None and image_embeddings is not None:
-        terms["mimicry"] = config.mimicry * _mimicry_term(output.image_features.flatten(0, 1), image_embeddings, frames, matched)
+        terms["mimicry"] = config.mimicry * _mimicry_term(
+            output.image_features.flatten(0, 1), image_embeddings, frames, matched
+        )
     return terms
 
 
@@ -172,7 +178,9 @@ def dense_terms(dense: DenseDetections, targets: Targets, config: LossConfig) ->
         2, labels[:, None].expand(inside.shape), inside.to(truth.dtype), reduce="amax", include_self=True
     )
     positives = inside.sum().clamp(min=1)
-    terms = {"dense_class": config.dense * 2 * focal(dense.class_logits, truth, 0.25, config.focal_gamma).sum() / positives}
+    terms = {
+        "dense_class": config.dense * 2 * focal(dense.class_logits, truth, 0.25, config.focal_gamma).sum() / positives
+    }
     # Where objects overlap, a cell answers for the smallest.
     size = boxes[:, None, :, 2:].prod(-1) + torch.where(inside, 0.0, 10.0)
     smallest = size[..., 1:].min(-1).indices  # (N, S)

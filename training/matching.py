@@ -35,8 +35,9 @@ def match_pairs(
 ) -> Tensor:
     """The query that answers for each annotated object.
 
-    targets by frame (N, …); object_probabilities (N, Q, 35); boxes (N, Q, 4), centre; predicate_probabilities by group (N, Q, p),
-    left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's mask is false are 0.
+    targets by frame (N, …); object_probabilities (N, Q, 35); boxes (N, Q, 4), centre; predicate_probabilities by
+    group (N, Q, p), left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's
+    mask is false are 0.
     """
     labels = targets.object_labels[:, None].expand(-1, object_probabilities.shape[1], -1)
     cost = -costs.object * object_probabilities.gather(-1, labels)  # (N, Q, M)
@@ -49,7 +50,8 @@ def match_pairs(
             cost = cost - costs.predicate / len(GROUPS) * _agreement(
                 predicate_probabilities[group], targets.predicates[..., GROUP_SLICE[group]]
             )
-    table = cost.float().cpu().numpy()
+    # The solver refuses NaN; a network that has diverged is told by its loss.
+    table = cost.float().nan_to_num().cpu().numpy()
     mask = targets.object_mask.cpu().numpy()
     matched = np.zeros(mask.shape, dtype=np.int64)
     for frame in range(len(table)):
@@ -60,7 +62,7 @@ def match_pairs(
 
 
 def _agreement(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """Mean probability given to the true predicates and to the absence of the others: (N, Q, p), (N, M, p) -> (N, Q, M)."""
+    """Mean probability given to what is true, present or absent: (N, Q, p), (N, M, p) -> (N, Q, M)."""
     positives = probabilities @ truth.transpose(-1, -2) / truth.sum(-1)[:, None].clamp(min=1)
     negatives = (1 - probabilities) @ (1 - truth).transpose(-1, -2) / (1 - truth).sum(-1)[:, None].clamp(min=1)
     return (positives + negatives) / 2

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from models.arn import Arn
 from models.bundle import MANIFEST_FILE, Bundle
 from models.checkpoint import load_checkpoint
-from models.duplicates import suppress_duplicates
+from models.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.predictions import PairPredictions
-from training.action_genome import AnnotatedVideo, SmallObjects, Split, ground_truth_of, load_action_genome
+from training.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
 from training.clips import read_frame
+from training.data_facts import small_objects_of
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
@@ -23,9 +24,6 @@ from training.progress import track
 Outputs = Mapping[str, NDArray[np.generic]]
 Predict = Callable[[NDArray[np.uint8]], Outputs]
 """(B, T, H, W, 3) uint8 frames to a bundle's named outputs."""
-
-DUPLICATE_IOU = 0.7
-PUPPETS_FILE = Path("annotations") / "puppets.json"
 
 
 def evaluate_model(
@@ -36,19 +34,16 @@ def evaluate_model(
     Only SGDet runs on a one-stage model: it finds its own boxes. Raises EvaluationError for another task.
     """
     if task != "sgdet":
-        raise EvaluationError(f"task {task!r} needs given boxes, which a one-stage model does not take; use --task sgdet")
+        raise EvaluationError(
+            f"task {task!r} needs given boxes, which a one-stage model does not take; use --task sgdet"
+        )
     annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data))
     predict, height, width, clip_length = load_predictor(model)
     return evaluate_videos(annotated, predict, height, width, clip_length, progress=progress)
 
 
-def small_objects_of(data: Path) -> SmallObjects:
-    """SGDet on Action Genome leaves out objects under 16 px; Puppet Genome's frames are a third of the size, so it keeps them."""
-    return "keep" if (data / PUPPETS_FILE).is_file() else "drop"
-
-
 def load_predictor(model: Path) -> tuple[Predict, int, int, int]:
-    """A bundle (folder, run by ONNX Runtime) or a checkpoint (file, run by torch), with its frame height, width and clip length."""
+    """A bundle, run by ONNX Runtime, or a checkpoint, run by torch; and its frame height, width and clip length."""
     if (model / MANIFEST_FILE).is_file():
         bundle = Bundle.load(model)
         size = bundle.manifest.frame_size
@@ -74,7 +69,9 @@ def bundle_predictor(bundle: Bundle) -> Predict:
     """Runs a bundle's stages in order with ONNX Runtime on the CPU."""
     from onnxruntime import InferenceSession
 
-    sessions = [InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"]) for stage in bundle.manifest.stages]
+    sessions = [
+        InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"]) for stage in bundle.manifest.stages
+    ]
 
     def predict(frames: NDArray[np.uint8]) -> Outputs:
         tensors: dict[str, NDArray[np.generic]] = {"frames": frames}
@@ -94,12 +91,16 @@ def evaluate_videos(
     evaluator = Evaluator()
     for video in track(videos, "evaluating", disable=not progress):
         predictions = predict_video(video, predict, height, width, clip_length)
-        for frame, predicted in zip(video.frames, frames_of(predictions, [frame.size for frame in video.frames]), strict=True):
+        for frame, predicted in zip(
+            video.frames, frames_of(predictions, [frame.size for frame in video.frames]), strict=True
+        ):
             evaluator.add(ground_truth_of(frame), predicted)
     return evaluator.result()
 
 
-def predict_video(video: AnnotatedVideo, predict: Predict, height: int, width: int, clip_length: int) -> PairPredictions:
+def predict_video(
+    video: AnnotatedVideo, predict: Predict, height: int, width: int, clip_length: int
+) -> PairPredictions:
     """All annotated frames of one video, in clips of up to `clip_length`, without duplicates."""
     frames = np.stack([read_frame(frame.path, height, width) for frame in video.frames])
     full = len(frames) // clip_length * clip_length
@@ -120,11 +121,15 @@ def frames_of(predictions: PairPredictions, sizes: list[tuple[int, int]]) -> Ite
         pairs = int(kept.sum())
         classes = predictions.object_scores[index, kept]
         boxes = np.concatenate((predictions.subject_boxes[index, kept], predictions.object_boxes[index, kept]))
-        relation_scores = None if predictions.relation_scores is None else predictions.relation_scores[index, kept].astype(np.float64)
+        relation_scores = (
+            None if predictions.relation_scores is None else predictions.relation_scores[index, kept].astype(np.float64)
+        )
         yield FramePredictions(
             boxes=boxes.astype(np.float64) * np.array(size * 2, dtype=np.float64),
             labels=np.concatenate((np.zeros(pairs, np.int64), classes.argmax(-1))),
-            scores=np.concatenate((predictions.subject_scores[index, kept], classes.max(-1, initial=0))).astype(np.float64),
+            scores=np.concatenate((predictions.subject_scores[index, kept], classes.max(-1, initial=0))).astype(
+                np.float64
+            ),
             pairs=np.stack((np.arange(pairs), pairs + np.arange(pairs)), -1),
             attention=predictions.attention[index, kept].astype(np.float64),
             spatial=predictions.spatial[index, kept].astype(np.float64),

@@ -11,7 +11,9 @@ from rich.progress import track as rich_track
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], description: str, *, total: int | None = None, disable: bool = False) -> Iterable[Item]:
+def track(
+    items: Iterable[Item], description: str, *, total: int | None = None, disable: bool = False
+) -> Iterable[Item]:
     """Iterates with a progress bar; silent where standard error is not a terminal."""
     console = Console(stderr=True)
     return rich_track(items, description, total=total, console=console, disable=disable or not console.is_terminal)

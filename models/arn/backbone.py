@@ -57,7 +57,10 @@ class CompactBackbone(nn.Module):
         incoming = widths[0]
         for level, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
             stride = 1 if level == 0 else 2
-            stage = [_ResidualBlock(incoming if block == 0 else width, width, stride if block == 0 else 1) for block in range(depth)]
+            stage = [
+                _ResidualBlock(incoming if block == 0 else width, width, stride if block == 0 else 1)
+                for block in range(depth)
+            ]
             self.stages.append(nn.Sequential(*stage))
             incoming = width
         self.channels = widths[2]
@@ -81,8 +84,10 @@ class _ResidualBlock(nn.Module):
             nn.BatchNorm2d(width),
         )
         keeps_shape = stride == 1 and width_in == width
-        self.shortcut = nn.Identity() if keeps_shape else nn.Sequential(
-            nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+        self.shortcut = (
+            nn.Identity()
+            if keeps_shape
+            else nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
         )
 
     def forward(self, features: Tensor) -> Tensor:

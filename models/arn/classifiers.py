@@ -26,7 +26,8 @@ class TextEmbeddings:
         width = self.objects.shape[-1]
         if self.objects.shape != (35, width) or self.triplets.shape != (35, 26, width):
             raise ValueError(
-                f"text embeddings must be (35, E) and (35, 26, E), not {tuple(self.objects.shape)} and {tuple(self.triplets.shape)}"
+                "text embeddings must be (35, E) and (35, 26, E), "
+                f"not {tuple(self.objects.shape)} and {tuple(self.triplets.shape)}"
             )
 
 
@@ -59,7 +60,9 @@ class ObjectClassifier(nn.Module):
         super().__init__()
         self.sigmoid = sigmoid
         prior = 0.02 if sigmoid else 0.5
-        self.known: nn.Module = TextClassifier(width, text_width, len(THINGS), prior) if text else nn.Linear(width, len(THINGS))
+        self.known: nn.Module = (
+            TextClassifier(width, text_width, len(THINGS), prior) if text else nn.Linear(width, len(THINGS))
+        )
         self.nothing = None if sigmoid else nn.Linear(width, 1)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ class ArnConfig:
             raise ConfigurationError("region_grid needs dense_proposals, whose boxes it samples in")
         stride = 32 if self.backbone == "resnet50" else 16
         if self.frame_height % stride or self.frame_width % stride:
-            raise ConfigurationError(f"frame {self.frame_width}x{self.frame_height} must be a multiple of {stride} in both directions")
+            raise ConfigurationError(
+                f"frame {self.frame_width}x{self.frame_height} must be a multiple of {stride} in both directions"
+            )
 
 
 def arn_r50() -> ArnConfig:

@@ -24,7 +24,10 @@ class EntityLayerOutput:
 
 @dataclass(frozen=True)
 class Entities:
-    """Outputs of all layers, and what the predicate decoder needs of the last: features (B, N, D) x 2 and e^o (B, N, D)."""
+    """Outputs of all layers, and what the predicate decoder needs of the last.
+
+    subject_features, object_features (B, N, D); object_position (B, N, D) is e^o.
+    """
 
     layers: list[EntityLayerOutput]
     subject_features: Tensor
@@ -35,8 +38,8 @@ class Entities:
 class EntityDecoder(nn.Module):
     """Q^E = concat[Q^s + e^s, Q^o + e^o] through self-attention, cross-attention and feed-forward.
 
-    Without proposals Q and e are learned, one per slot, and every layer predicts its boxes from scratch, as in the paper.
-    With proposals they come from the dense head's peaks and each layer refines the boxes of the one before.
+    Without proposals Q and e are learned, one per slot, and every layer predicts its boxes from scratch, as in the
+    paper. With proposals they come from the dense head's peaks and each layer refines the boxes of the one before.
     """
 
     def __init__(self, config: ArnConfig) -> None:
@@ -64,8 +67,8 @@ class EntityDecoder(nn.Module):
     def forward(self, keys: Tensor, values: Tensor, fine: Tensor | None, proposals: Proposals | None) -> Entities:
         """Decodes one frame's memory.
 
-        keys, values (B, S, D): the encoder's tokens with and without their position code; fine (B, D, h, w): the map regions are
-        sampled from. B counts frames here: entities are decoded frame by frame.
+        keys, values (B, S, D): the encoder's tokens with and without their position code; fine (B, D, h, w): the map
+        regions are sampled from. B counts frames here: entities are decoded frame by frame.
         """
         batch = values.shape[0]
         subject_boxes = object_boxes = None
@@ -100,7 +103,11 @@ class EntityDecoder(nn.Module):
         if self.box_position is None or subject_boxes is None or object_boxes is None:
             return torch.cat((self.subject_position, self.object_position)).expand(batch, -1, -1)
         return torch.cat(
-            (self.box_position(subject_boxes) + self.subject_position, self.box_position(object_boxes) + self.object_position), 1
+            (
+                self.box_position(subject_boxes) + self.subject_position,
+                self.box_position(object_boxes) + self.object_position,
+            ),
+            1,
         )
 
     def _box(self, offset: Tensor, reference: Tensor | None) -> Tensor:

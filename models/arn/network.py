@@ -13,7 +13,7 @@ from models.arn.classifiers import ObjectClassifier, PredicateClassifier, TextEm
 from models.arn.config import ArnConfig
 from models.arn.entity_decoder import EntityDecoder
 from models.arn.predicate_decoder import PredicateDecoder
-from models.arn.proposals import DenseDetections, DenseHead, Proposals, RegionSampler
+from models.arn.proposals import DenseDetections, DenseHead, RegionSampler
 from models.boxes import paired_generalised_iou, to_corners
 from models.layers import EncoderLayer, Perceptron, sine_position
 from models.vocabulary import GROUPS, PredicateGroup
@@ -68,10 +68,11 @@ class Arn(nn.Module):
             EncoderLayer(width, config.heads, config.feed_forward, config.dropout) for _ in range(config.encoder_layers)
         )
         self.dense_head: DenseHead | None = None
-        if isinstance(self.backbone, CompactBackbone):
+        if config.dense_proposals and isinstance(self.backbone, CompactBackbone):
             self.fine_projection = nn.Conv2d(self.backbone.fine_channels, width, 1, bias=False)
-            self.fuse = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        if config.dense_proposals:
+            self.fuse = nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            )
             self.dense_head = DenseHead(width, rows * 2, columns * 2)
         self.entity_decoder = EntityDecoder(config)
         self.object_classifier = ObjectClassifier(
@@ -83,7 +84,10 @@ class Arn(nn.Module):
         self.pair_geometry = Perceptron(12, width, width, 2) if config.region_grid else None
         self.predicate_decoder = PredicateDecoder(config)
         self.predicate_classifiers = nn.ModuleDict(
-            {group: PredicateClassifier(group, width, config.text_width, triplets=config.triplet_prediction) for group in GROUPS}
+            {
+                group: PredicateClassifier(group, width, config.text_width, triplets=config.triplet_prediction)
+                for group in GROUPS
+            }
         )
         self.image_projection = nn.Linear(width, config.text_width) if config.mimicry else None
 
@@ -107,17 +111,25 @@ class Arn(nn.Module):
         entities = self.entity_decoder(memory + self.place, memory, fine, proposals)
 
         def by_clip(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(0, (batch, time))
+            split: Tensor = tokens.unflatten(0, (batch, time))
+            return split
 
         entity_layers = [
             EntityOutput(
-                by_clip(self.object_classifier(layer.object_features)), by_clip(layer.subject_boxes), by_clip(layer.object_boxes)
+                by_clip(self.object_classifier(layer.object_features)),
+                by_clip(layer.subject_boxes),
+                by_clip(layer.object_boxes),
             )
             for layer in entities.layers
         ]
         last = entities.layers[-1]
         pair_features = None
-        if self.pair_regions is not None and self.pair_geometry is not None and fine is not None and proposals is not None:
+        if (
+            self.pair_regions is not None
+            and self.pair_geometry is not None
+            and fine is not None
+            and proposals is not None
+        ):
             subject_boxes, object_boxes = last.subject_boxes.detach(), last.object_boxes.detach()
             # The dense head names one person a frame, whose region all pairs share.
             pair_features = by_clip(
@@ -133,16 +145,21 @@ class Arn(nn.Module):
             pair_features,
         )
         predicate_layers = [
-            {group: self.predicate_classifiers[group](features[group]) for group in GROUPS} for features in predicate_features
+            {group: self.predicate_classifiers[group](features[group]) for group in GROUPS}
+            for features in predicate_features
         ]
         image_features = None
         if self.image_projection is not None:
-            image_features = self.image_projection(torch.stack([predicate_features[-1][group] for group in GROUPS]).mean(0))
+            image_features = self.image_projection(
+                torch.stack([predicate_features[-1][group] for group in GROUPS]).mean(0)
+            )
         scores = torch.ones(batch, time, device=frames.device) if proposals is None else by_clip(proposals.person_score)
         return ArnOutput(entity_layers, predicate_layers, scores, dense, image_features)
 
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
-        """(B, T, H, W, 3) uint8 -> the tensors of `models.predictions.PairPredictions`, each with a leading batch axis."""
+        """(B, T, H, W, 3) uint8 -> the tensors of `models.predictions.PairPredictions`, each with a leading batch
+        axis.
+        """
         output = self(frames)
         last = output.entity_layers[-1]
         pair_scores = output.subject_scores[..., None].expand(last.subject_boxes.shape[:-1])
@@ -159,7 +176,7 @@ class Arn(nn.Module):
         }
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, with the compact backbone, the fine map (N, D, H / 8, W / 8)."""
+        """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, for the dense head, the fine map (N, D, H / 8, W / 8)."""
         images = self.normalise(frames)
         if isinstance(self.backbone, CompactBackbone):
             detail, coarse = self.backbone(images.contiguous(memory_format=torch.channels_last))
@@ -168,7 +185,7 @@ class Arn(nn.Module):
         tokens = self.input_projection(coarse).flatten(2).transpose(1, 2)  # (N, S, D)
         for layer in self.encoder:
             tokens = layer(tokens, self.place)
-        if detail is None:
+        if detail is None or self.dense_head is None:
             return tokens, None
         context = tokens.transpose(1, 2).unflatten(-1, self.grid)
         fine = self.fuse(self.fine_projection(detail) + F.interpolate(context, scale_factor=2.0, mode="nearest"))

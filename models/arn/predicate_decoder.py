@@ -31,8 +31,8 @@ class TemporalAttention(nn.Module):
 class ComplementaryAttention(nn.Module):
     """First level of Hierarchical Attention: cues of the other two groups look at the clip (eq 8, 9, 11).
 
-    With the conditional weight mapping each head keeps the two groups in halves of its own, so that the attention weights are
-    the sum of two products, Q_S K + Q_C K, and neither group drowns the other.
+    With the conditional weight mapping each head keeps the two groups in halves of its own, so that the attention
+    weights are the sum of two products, Q_S K + Q_C K, and neither group drowns the other.
     """
 
     def __init__(self, config: ArnConfig) -> None:
@@ -40,7 +40,8 @@ class ComplementaryAttention(nn.Module):
         width = config.width
         self.mapping: WeightMapping = config.weight_mapping
         self.heads = config.heads
-        self.reduce = nn.ModuleList(nn.Linear(width, width // 2) for _ in range(2))
+        if self.mapping != "add":
+            self.reduce = nn.ModuleList(nn.Linear(width, width // 2) for _ in range(2))
         if self.mapping == "nonlinear":
             self.mix = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.query_position = nn.Linear(width, width)
@@ -76,7 +77,8 @@ class AssociationLayer(nn.Module):
         self.mapping: WeightMapping = config.weight_mapping
         self.hierarchical = config.hierarchical_attention
         self.entities = nn.Linear(2 * width, width)
-        self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        if self.mapping != "add":
+            self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
         self.fuse_norm = nn.LayerNorm(width)
         if self.hierarchical:
             self.complementary = ComplementaryAttention(config)
@@ -89,13 +91,14 @@ class AssociationLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     def forward(
-        self, current: Tensor, others: tuple[Tensor, Tensor], entities: Tensor, branch_position: Tensor, position: Tensor,
-        keys: Tensor, values: Tensor, frames: int,
+        self, current: Tensor, others: tuple[Tensor, Tensor], entities: Tensor, branch_position: Tensor, position:
+        Tensor, keys: Tensor, values: Tensor, frames: int,
     ) -> Tensor:  # fmt: skip
         """Refines one branch.
 
-        current, others, position (B, T * N, D): the branch's features, the other branches', and e^o; entities (B, T * N, 2D): the
-        paired entity features F^E; branch_position (D,): the predicate association embedding e^pred; keys, values (B, T * S, D).
+        current, others, position (B, T * N, D): the branch's features, the other branches', and e^o; entities (B, T *
+        N, 2D): the paired entity features F^E; branch_position (D,): the predicate association embedding e^pred;
+        keys, values (B, T * S, D).
         """
         entity = self.entities(entities)
         if self.mapping == "add":
@@ -135,7 +138,8 @@ class Branch(nn.Module):
     def decode(self, index: int, queries: Tensor, pairs: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Layer `index`: the pairs of a frame attend to each other, and to the tokens of the whole clip.
 
-        queries and pairs, their e^o, (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens broadcast over T.
+        queries and pairs, their e^o, (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens
+        broadcast over T.
         """
         position = pairs + self.position  # eq 4: e~ = e^o + e^pred
         decoded: Tensor = self.layers[index](queries, position, keys[:, None], values[:, None])
@@ -154,7 +158,9 @@ class PredicateDecoder(nn.Module):
         self.plain_layers = plain
         self.branches = nn.ModuleDict({group: Branch(config, plain) for group in GROUPS})
         self.association = (
-            nn.ModuleDict({group: AssociationLayer(config) for group in GROUPS}) if config.predicate_association else None
+            nn.ModuleDict({group: AssociationLayer(config) for group in GROUPS})
+            if config.predicate_association
+            else None
         )
 
     def forward(
@@ -162,9 +168,9 @@ class PredicateDecoder(nn.Module):
     ) -> list[dict[PredicateGroup, Tensor]]:
         """Predicate features by group, after each layer.
 
-        memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D); object_position
-        (B, T, N, D): e^o; pair_features (B, T, N, D): what the query starts from beside its learned content, or None.
-        Returns, for each layer, {group: (B, T, N, D)}.
+        memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D);
+        object_position (B, T, N, D): e^o; pair_features (B, T, N, D): what the query starts from beside its learned
+        content, or None. Returns, for each layer, {group: (B, T, N, D)}.
         """
         frames, slots = entities.shape[1], entities.shape[2]
         frame_code = self.frame_code[:frames]  # (T, D)
@@ -179,7 +185,9 @@ class PredicateDecoder(nn.Module):
         features = {group: branches[group].start(anchored, pair_features) for group in GROUPS}
         layers: list[dict[PredicateGroup, Tensor]] = []
         for index in range(self.plain_layers):
-            features = {group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS}
+            features = {
+                group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS
+            }
             layers.append(features)
         if self.association is not None:
             flat = {group: tokens.flatten(1, 2) for group, tokens in features.items()}  # (B, T * N, D)
@@ -187,7 +195,14 @@ class PredicateDecoder(nn.Module):
             for group in GROUPS:
                 first, second = (flat[other] for other in GROUPS if other != group)
                 tokens = self.association[group](
-                    flat[group], (first, second), entities.flatten(1, 2), branches[group].position, position, keys, values, frames
+                    flat[group],
+                    (first, second),
+                    entities.flatten(1, 2),
+                    branches[group].position,
+                    position,
+                    keys,
+                    values,
+                    frames,
                 )
                 associated[group] = tokens.unflatten(1, (frames, slots))
             layers.append(associated)

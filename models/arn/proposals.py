@@ -1,7 +1,7 @@
 """Training aid: queries that start from a dense detection head instead of from learned positions.
 
-A one-to-many head (FCOS) sees every object at every step, where Hungarian matching teaches one query each; on two cores that
-is what makes a small DETR learn in an hour.
+A one-to-many head (FCOS) sees every object at every step, where Hungarian matching teaches one query each; on two
+cores that is what makes a small DETR learn in an hour.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class DenseHead(nn.Module):
     def __init__(self, width: int, rows: int, columns: int) -> None:
         super().__init__()
         self.rows, self.columns = rows, columns
-        self.tower = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.classes = nn.Linear(width, len(OBJECT_CLASSES))
         self.distances = nn.Linear(width, 8)
         nn.init.constant_(self.classes.bias, -torch.log(torch.tensor((1 - PRIOR) / PRIOR)).item())
@@ -77,7 +75,9 @@ class DenseHead(nn.Module):
         centres = self.centres[:, None]
         low, high = centres - distances[..., :2] * self.cell_size, centres + distances[..., 2:] * self.cell_size
         boxes = to_centres(torch.cat((low, high), -1).clamp(0, 1))
-        return DenseDetections(self.classes(cells).float(), boxes[:, :, 0], boxes[:, :, 1], self.centres, self.cell_size)
+        return DenseDetections(
+            self.classes(cells).float(), boxes[:, :, 0], boxes[:, :, 1], self.centres, self.cell_size
+        )
 
     def propose(self, fine: Tensor, detections: DenseDetections, count: int) -> Proposals:
         """Picks the `count` best object peaks and the best person of each frame; boxes carry no gradient."""
@@ -117,8 +117,8 @@ class BoxPosition(nn.Module):
 class RegionSampler(nn.Module):
     """Training aid: a grid of features from inside a box, by bilinear sampling of the fine map.
 
-    A bilinear sample is the map times one weight row for its height and one for its width; as two matrix products that is several
-    times as fast on CPUs as `grid_sample`, and every runtime has it.
+    A bilinear sample is the map times one weight row for its height and one for its width; as two matrix products
+    that is several times as fast on CPUs as `grid_sample`, and every runtime has it.
     """
 
     steps: Tensor

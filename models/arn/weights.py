@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,14 +21,19 @@ DETR_R50_URL = "https://dl.fbaipublicfiles.com/detr/detr-r50-e632da11.pth"
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of each key: `loaded` maps ARN's names to DETR's, `unused` are DETR's, `fresh` ARN's that keep their own start."""
+    """What became of each key.
+
+    `loaded` maps ARN's names to DETR's; `unused` are DETR's; `fresh` are ARN's that keep their own start.
+    """
 
     loaded: dict[str, str]
     unused: list[str]
     fresh: list[str]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} weights loaded, {len(self.unused)} of DETR's unused, {len(self.fresh)} of ARN's new"]
+        lines = [
+            f"{len(self.loaded)} weights loaded, {len(self.unused)} of DETR's unused, {len(self.fresh)} of ARN's new"
+        ]
         lines += [f"  loaded  {own} <- {theirs}" for own, theirs in self.loaded.items()]
         lines += [f"  unused  {name}" for name in self.unused]
         lines += [f"  new     {name}" for name in self.fresh]
@@ -37,9 +43,9 @@ class WeightsReport:
 def load_detr_weights(model: Arn, source: str) -> WeightsReport:
     """Loads DETR's published weights from a file or an http(s) URL (downloaded once, into torch's cache).
 
-    Backbone, projection and encoder go to their counterparts; DETR's first decoder layers to the entity decoder and to the plain
-    layers of each predicate branch; its query embeddings to e^s and e^o; its box head to both box heads. Raises WeightsError where
-    the source cannot be read, lacks a key that ARN needs, or has another shape.
+    Backbone, projection and encoder go to their counterparts; DETR's first decoder layers to the entity decoder and
+    to the plain layers of each predicate branch; its query embeddings to e^s and e^o; its box head to both box heads.
+    Raises WeightsError where the source cannot be read, lacks a key that ARN needs, or has another shape.
     """
     state = _read(source)
     own = model.state_dict()
@@ -49,11 +55,13 @@ def load_detr_weights(model: Arn, source: str) -> WeightsReport:
         if theirs is None:
             continue
         if theirs not in state:
-            raise WeightsError(f"{source}: the key {theirs!r}, which {name!r} needs, is missing; is this a DETR ResNet-50 checkpoint?")
+            raise WeightsError(
+                f"{source}: the key {theirs!r}, which {name!r} needs, is missing; is this a DETR ResNet-50 checkpoint?"
+            )
         if state[theirs].shape != own[name].shape:
             raise WeightsError(
-                f"{source}: {theirs!r} has shape {tuple(state[theirs].shape)}, but {name!r} needs {tuple(own[name].shape)}; "
-                "DETR weights fit the preset arn-r50"
+                f"{source}: {theirs!r} has shape {tuple(state[theirs].shape)}, but {name!r} needs "
+                f"{tuple(own[name].shape)}; DETR weights fit the preset arn-r50"
             )
         loaded[name] = theirs
     model.load_state_dict({name: state[theirs] for name, theirs in loaded.items()}, strict=False)
@@ -87,7 +95,7 @@ def _read(source: str) -> Mapping[str, Tensor]:
             content = torch.hub.load_state_dict_from_url(source, map_location="cpu", weights_only=True, progress=True)
         else:
             content = torch.load(Path(source), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{source} cannot be read as DETR weights: {error}") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

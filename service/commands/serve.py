@@ -33,7 +33,6 @@ def serve(
     Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
     given as VSG_* environment variables; docs/api.md lists them.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = load_settings(
         {
             "bundles": bundles or None,
@@ -44,11 +43,15 @@ def serve(
             "threads": threads,
         }
     )
-    # The upload limit is ours; a graph that is being waited for must not be cut off by the server's own stop.
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+    )
     uvicorn.run(
         create_app(settings),
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
+        log_level=settings.log_level,
     )

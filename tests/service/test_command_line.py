@@ -24,12 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def vsg(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        "from service.command_line import main; main(prog_name='vsg')",
-        *map(str, arguments),
-    ]
+    command = [sys.executable, "-m", "service.command_line", *map(str, arguments)]
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -146,12 +141,11 @@ def test_memory_of_children_counts() -> None:
 
 def test_serve_listens_until_it_is_told_to_stop(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = ["serve", "--port", "0", "--bundle", str(tiny_bundle)]
-    command = f"from service.command_line import main; main({arguments!r})"
+    command = [sys.executable, "-m", "service.command_line", "serve", "--port", "0", "--bundle", str(tiny_bundle)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with (
         log.open("w") as output,
-        subprocess.Popen([sys.executable, "-c", command], cwd=ROOT, stderr=output, env=environment) as server,
+        subprocess.Popen(command, cwd=ROOT, stderr=output, env=environment) as server,
     ):
         try:
             until(lambda: "Uvicorn running on" in log.read_text())

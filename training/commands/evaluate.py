@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -29,7 +30,7 @@ def evaluate(
     data: Path | None,
     model: Path | None,
     task: Task,
-    split: str,
+    split: Literal["train", "test"],
     as_json: bool,
 ) -> None:
     """Score predictions, or a model on a data folder.

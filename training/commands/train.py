@@ -13,8 +13,16 @@ import yaml
 
 @click.command(short_help="Train a model from a configuration.")
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the configuration (`model.queries=10`).")
-@click.option("--resume/--restart", default=True, show_default=True, help="Go on from the last saved state in the output folder.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Overrides a key of the configuration (`model.queries=10`).",
+)
+@click.option(
+    "--resume/--restart", default=True, show_default=True, help="Go on from the last saved state in the output folder."
+)
 def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
     """Trains the model that CONFIG (a YAML file) describes; run it under `torchrun` for several processes."""
     from models.errors import ModelError
@@ -23,9 +31,16 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
     from training.loop import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
     try:
-        loaded = load_config(config, {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in overrides)})
-        checkpoint = run(loaded, resume=resume, command=shlex.join(["vsg", "train", str(config), *(f"--set={item}" for item in overrides)]))
+        loaded = load_config(
+            config, {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in overrides)}
+        )
+        checkpoint = run(
+            loaded,
+            resume=resume,
+            command=shlex.join(["vsg", "train", str(config), *(f"--set={item}" for item in overrides)]),
+        )
     except (TrainingError, ModelError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"wrote {checkpoint}")

@@ -47,7 +47,9 @@ def draw_distractors(world: World, rng: np.random.Generator, bodies: list[Box], 
             break
         name = THINGS[int(rng.choice(len(THINGS), p=frequency))]
         low_width, high_width, low_height, high_height = SIZES[name]
-        width, height = rng.uniform(low_width, high_width) * 0.92, rng.uniform(low_height, high_height) * 0.92
+        scale = 0.92 * rng.uniform(*world.thing_scale)
+        width = max(rng.uniform(low_width, high_width) * scale, 11.0)
+        height = max(rng.uniform(low_height, high_height) * scale, 12.0)
         x = rng.uniform(width * 0.35, world.unit_width - width * 0.35)
         tall = height > 48.0 or name in ("chair", "sofa/couch", "bed", "table", "vacuum", "floor")
         y = rng.uniform(108.0, 122.0) - height / 2.0 if tall else rng.uniform(height / 2.0 + 2.0, 124.0 - height / 2.0)

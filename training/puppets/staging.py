@@ -164,7 +164,7 @@ def _draw_build(cast: Cast, rng: np.random.Generator) -> Build:
 def _draw_prop(world: World, member: Member, build: Build, facing: float, rng: np.random.Generator) -> Prop:
     """The member's thing, fitted to the person where it must be."""
     low_width, high_width, low_height, high_height = SIZES[member.name]
-    growth = float(np.clip(build.height / 92.0, 0.88, 1.12))
+    growth = float(np.clip(build.height / 92.0, 0.88, 1.12)) * rng.uniform(*world.thing_scale)
     width, height = rng.uniform(low_width, high_width) * growth, rng.uniform(low_height, high_height) * growth
     mirrored: bool | None = None
     if "lying_on" in member.contacts and member.name != "pillow":
@@ -181,7 +181,7 @@ def _draw_prop(world: World, member: Member, build: Build, facing: float, rng: n
         mirrored = facing < 0.0
     if member.name == "doorway":
         height = max(height, build.height * 1.04)
-    return make_prop(member.name, world, rng, size=(width, max(height, 12.0)), mirrored=mirrored)
+    return make_prop(member.name, world, rng, size=(max(width, 11.0), max(height, 12.0)), mirrored=mirrored)
 
 
 def _support_home(prop: Prop, member: Member, x: float, ground: float) -> Home:

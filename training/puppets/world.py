@@ -20,45 +20,47 @@ class World:
 
     object_counts: tuple[float, float, float] = (0.22, 0.46, 0.32)
     """Shares of videos with one, two and three annotated objects."""
-    distractor_counts: tuple[float, ...] = (0.12, 0.28, 0.32, 0.28)
+    distractor_counts: tuple[float, ...] = (0.05, 0.2, 0.33, 0.42)
     """Shares of videos with 0, 1, ... visible objects that nobody relates to; those that find no room are left out."""
     reach: tuple[float, float] = (2.0, 11.0)
     """Gap between the body and a related object that is not touched."""
     distractor_gap: float = 13.0
     """Least gap between the body and a distractor."""
-    near_distractor_share: float = 0.08
+    near_distractor_share: float = 0.2
     """Share of distractors that may come as close as half of `distractor_gap`: the overlap of the two distances."""
 
     changes: float = 0.5
     """Share of videos whose relations change within the first few seconds."""
-    motion_only: float = 0.3
+    motion_only: float = 0.35
     """Share of acts told by motion whose still cue (pen, cloth, tilt, ...) is left out."""
     looks: float = 0.6
     """Share of acts in which the person looks at one of the related objects."""
     hidden_face: float = 0.105
     """Share of acts in which no face is seen, so that attention is `unsure`."""
-    unusual: float = 0.004
+    unusual: float = 0.01
     """Weight of a physically possible but uncommon pair of class and contact, where the common ones weigh 0.1 to 1."""
     rarest_share: float = 0.004
     """Floor of a contacting predicate's share. Action Genome's rarest has 0.0002, too few to learn or to measure."""
 
+    thing_scale: tuple[float, float] = (0.7, 1.0)
+    """Range of a thing's size against its usual one."""
     colour_coded: bool = False
     """Whether the main colour tells the class; otherwise hues are random for every class."""
-    part_dropout: float = 0.12
+    part_dropout: float = 0.25
     """Probability that an inessential part of a thing is missing."""
-    rotation: float = 9.0
+    rotation: float = 15.0
     """Standard deviation of a hand-held thing's rotation in degrees; furniture gets a third of it."""
-    shear: float = 0.09
+    shear: float = 0.13
     """Standard deviation of the horizontal shear of things."""
-    blur: float = 0.75
+    blur: float = 1.1
     """Largest standard deviation of the camera's blur."""
-    noise: tuple[float, float] = (2.0, 7.0)
+    noise: tuple[float, float] = (4.0, 14.0)
     """Range of the sensor noise's standard deviation, in grey levels of 255."""
-    occluder_counts: tuple[float, ...] = (0.5, 0.35, 0.15)
+    occluder_counts: tuple[float, ...] = (0.3, 0.4, 0.3)
     """Shares of videos with 0, 1, ... shapes hanging in front of the scene."""
-    clutter: int = 6
+    clutter: int = 8
     """Largest number of furniture-like shapes on the wall and the floor."""
-    light: float = 0.28
+    light: float = 0.38
     """Strength of brightness, gradient and colour cast, 0 for even white light."""
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ EASY: Final = World(
     distractor_counts=(0.6, 0.4),
     distractor_gap=16.0,
     near_distractor_share=0.0,
+    thing_scale=(1.0, 1.0),
     changes=0.25,
     motion_only=0.0,
     colour_coded=True,

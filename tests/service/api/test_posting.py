@@ -125,7 +125,7 @@ def test_waiting_ends_when_the_time_is_up(server: Server, long_clip: Path) -> No
     assert answer.headers["preference-applied"] == "wait=1"
     assert time.monotonic() - began > 0.9
     place = answer.headers["location"]
-    until(lambda: server.client.get(place).json()["progress"]["frames"])
+    until(lambda: server.client.get(place).json().get("progress", {}).get("frames"))
     status = server.client.get(place).json()
     assert status["status"] == "running"
     assert 0 < status["progress"]["frames"] < status["progress"]["expected"] == 100

@@ -235,9 +235,11 @@ def test_a_limit_on_processor_time(clips: Any) -> None:
 
 
 def test_a_limit_on_memory(clips: Any) -> None:
-    path = repeat_picture(clips.folder / "large.avi", 8192, "yuvj444p", 4)
+    path = repeat_picture(clips.folder / "large.avi", 8192, "yuvj444p", 8)
+    # Every thread holds a picture of 200 MB.
+    limits = DecodeLimits(memory_bytes=512 * 2**20, max_pixels=8192 * 8192, threads=4)
     with pytest.raises(DecodeMemory, match="512 MiB"):
-        clips.read(path, DecodeLimits(memory_bytes=512 * 2**20, max_pixels=8192 * 8192))
+        clips.read(path, limits, fps=25.0)
 
 
 def assert_is_presentable(error: ServiceError, clips: Any) -> None:
