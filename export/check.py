@@ -15,6 +15,7 @@ from export.errors import DisagreementError, ExportError
 from models.arn import Arn
 from models.bundle import Bundle
 from models.checkpoint import load_checkpoint
+from models.onnx_session import open_session
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -56,10 +57,8 @@ def check_network(
     bundle: Bundle, network: Arn, *, batches: Sequence[int], times: Sequence[int], seed: int = 0
 ) -> list[Agreement]:
     """`check_bundle` with a network in hand."""
-    from onnxruntime import InferenceSession
-
     stage = bundle.manifest.stages[0]
-    session = InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"])
+    session = open_session(bundle.path_of(stage))
     size = bundle.manifest.frame_size
     random = np.random.default_rng(seed)
     comparisons = {output.name: _Comparison() for output in stage.outputs}

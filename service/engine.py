@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, Manifest, Stage
+from models.onnx_session import open_session
 from service.errors import EngineError, NoModels
 
 FRAMES = "frames"
@@ -95,19 +95,10 @@ def _check_stages(stages: Sequence[Stage]) -> None:
 
 
 def _open_session(path: Path, threads: int) -> Any:
-    # From 1.29 on, the official Linux wheels report sessions to their maker and leave a file in the temporary folder.
-    # That is decided while the library loads, so this must come before its import.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        import onnxruntime
+        return open_session(path, threads)
     except ModuleNotFoundError as error:
         remedy = "install it with: pip install 'video-scene-graph[cpu]'"
         raise EngineError(f"onnxruntime is not installed; {remedy}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Warnings about constant folding and the like go to stderr from native code; errors are raised anyway.
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class but this one
         raise EngineError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error

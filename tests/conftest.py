@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-
-# With importlib mode pytest leaves the import path alone, so the helpers beside this file would not be found.
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from service.api import create_app
 from service.engine import Engine

@@ -20,9 +20,10 @@ from models.arn import Arn, ArnConfig
 def tiny(**changes: Any) -> ArnConfig:
     """A configuration that runs in milliseconds; `changes` win."""
     small: dict[str, Any] = {
-        "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact", "width": 32, "heads": 2,
-        "feed_forward": 32, "dropout": 0.0, "encoder_layers": 1, "entity_layers": 2, "predicate_layers": 2, "queries": 5,
-        "text_width": 16, "compact_widths": (8, 16, 16), "compact_blocks": (1, 1, 1),
+        "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact",
+        "width": 32, "heads": 2, "feed_forward": 32, "dropout": 0.0, "queries": 5, "text_width": 16,
+        "encoder_layers": 1, "entity_layers": 2, "predicate_layers": 2,
+        "compact_widths": (8, 16, 16), "compact_blocks": (1, 1, 1),
     }  # fmt: skip
     return ArnConfig(**(small | changes))
 

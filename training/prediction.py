@@ -13,6 +13,7 @@ from models.arn import Arn
 from models.bundle import MANIFEST_FILE, Bundle
 from models.checkpoint import load_checkpoint
 from models.duplicates import DUPLICATE_IOU, suppress_duplicates
+from models.onnx_session import open_session
 from models.predictions import PairPredictions
 from training.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
 from training.clips import read_frame
@@ -67,11 +68,7 @@ def network_predictor(network: Arn) -> Predict:
 
 def bundle_predictor(bundle: Bundle) -> Predict:
     """Runs a bundle's stages in order with ONNX Runtime on the CPU."""
-    from onnxruntime import InferenceSession
-
-    sessions = [
-        InferenceSession(bundle.path_of(stage), providers=["CPUExecutionProvider"]) for stage in bundle.manifest.stages
-    ]
+    sessions = [open_session(bundle.path_of(stage)) for stage in bundle.manifest.stages]
 
     def predict(frames: NDArray[np.uint8]) -> Outputs:
         tensors: dict[str, NDArray[np.generic]] = {"frames": frames}

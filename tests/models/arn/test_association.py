@@ -40,9 +40,10 @@ def test_conditional_attention_logits_are_the_sum_of_both_groups_products(
     key = split_heads(attention.key(keys), HEADS)  # (1, heads, S, 2 * half)
     logits = split_heads(attention.cues(first, second), HEADS) @ key.transpose(-1, -2)
     # Every head sees half of its channels from each group: Q^T K = Q_S^T K + Q_C^T K.
+    halves = key[..., :half], key[..., half:]
     parts = [
-        split_heads(attention.reduce[number](group), HEADS) @ key[..., number * half : (number + 1) * half].transpose(-1, -2)
-        for number, group in enumerate((first, second))
+        split_heads(reduce(group), HEADS) @ own.transpose(-1, -2)
+        for reduce, group, own in zip(attention.reduce, (first, second), halves, strict=True)
     ]
     torch.testing.assert_close(logits, parts[0] + parts[1])
 

@@ -22,7 +22,8 @@ def embeddings() -> TextEmbeddings:
     generator = torch.Generator().manual_seed(0)
     # Like CLIP's: far from unit length, and within a narrow cone.
     return TextEmbeddings(
-        objects=5 + torch.randn(35, TEXT, generator=generator), triplets=5 + torch.randn(35, 26, TEXT, generator=generator)
+        objects=5 + torch.randn(35, TEXT, generator=generator),
+        triplets=5 + torch.randn(35, 26, TEXT, generator=generator),
     )
 
 
@@ -80,7 +81,7 @@ def test_a_predicate_scores_as_its_best_triplet() -> None:
     assert classifier.probabilities(logits)[0].tolist() == pytest.approx(wanted)
 
 
-def test_without_triplets_predicates_are_predicted_directly_and_text_changes_nothing(embeddings: TextEmbeddings) -> None:
+def test_without_triplets_text_changes_nothing(embeddings: TextEmbeddings) -> None:
     classifier = PredicateClassifier("spatial", 4, 4, triplets=False)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     classifier.initialise(embeddings, centred=True)

@@ -32,7 +32,8 @@ def detr_shapes() -> dict[str, tuple[int, ...]]:
         for name, value in body.state_dict().items()
         if not name.startswith("fc.")
     }
-    shapes |= {"input_proj.weight": (WIDTH, 2048, 1, 1), "input_proj.bias": (WIDTH,), "query_embed.weight": (100, WIDTH)}
+    shapes |= {"input_proj.weight": (WIDTH, 2048, 1, 1), "input_proj.bias": (WIDTH,)}
+    shapes |= {"query_embed.weight": (100, WIDTH)}
     shapes |= {"class_embed.weight": (92, WIDTH), "class_embed.bias": (92,)}
     for layer, (out, into) in enumerate(((WIDTH, WIDTH), (WIDTH, WIDTH), (4, WIDTH))):
         shapes |= {f"bbox_embed.layers.{layer}.weight": (out, into), f"bbox_embed.layers.{layer}.bias": (out,)}
@@ -56,8 +57,9 @@ def detr_shapes() -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    """Every weight another constant, so that each can be told where it arrives; broadcast, so that none takes memory."""
-    return {name: torch.tensor(1e-3 * number).expand(shape) for number, (name, shape) in enumerate(detr_shapes().items())}
+    """Every weight another constant, so that it shows where each arrives; broadcast, so that none takes memory."""
+    shapes = detr_shapes()
+    return {name: torch.tensor(1e-3 * number).expand(shapes[name]) for number, name in enumerate(shapes)}
 
 
 def save(path: Path, state: dict[str, Tensor]) -> str:
@@ -76,7 +78,9 @@ def loaded(source: str) -> tuple[Arn, WeightsReport]:
     return network, load_detr_weights(network, source)
 
 
-def test_every_key_of_both_is_reported_exactly_once(loaded: tuple[Arn, WeightsReport], state: dict[str, Tensor]) -> None:
+def test_every_key_of_both_is_reported_exactly_once(
+    loaded: tuple[Arn, WeightsReport], state: dict[str, Tensor]
+) -> None:
     network, report = loaded
     assert sorted([*report.loaded, *report.fresh]) == sorted(network.state_dict())
     assert sorted({*report.loaded.values()} | {*report.unused}) == sorted(state)
@@ -99,7 +103,9 @@ def test_each_part_starts_from_its_counterpart(loaded: tuple[Arn, WeightsReport]
     wanted = {
         "backbone.body.layer4.2.bn3.running_var": "backbone.0.body.layer4.2.bn3.running_var",
         "encoder.5.feed_forward.linear1.bias": "transformer.encoder.layers.5.linear1.bias",
-        "entity_decoder.layers.2.multihead_attn.in_proj_weight": "transformer.decoder.layers.2.multihead_attn.in_proj_weight",
+        "entity_decoder.layers.2.multihead_attn.out_proj.bias": (
+            "transformer.decoder.layers.2.multihead_attn.out_proj.bias"
+        ),
         "predicate_decoder.branches.spatial.layers.1.norm3.bias": "transformer.decoder.layers.1.norm3.bias",
         "entity_decoder.subject_position": "query_embed.weight",
         "entity_decoder.object_position": "query_embed.weight",
@@ -108,7 +114,9 @@ def test_each_part_starts_from_its_counterpart(loaded: tuple[Arn, WeightsReport]
     }
     assert {name: report.loaded[name] for name in wanted} == wanted
     unused = {name for name in report.unused if not name.startswith("transformer.decoder.layers.")}
-    assert unused == {"class_embed.weight", "class_embed.bias", "transformer.decoder.norm.weight", "transformer.decoder.norm.bias"}
+    assert unused == {
+        "class_embed.weight", "class_embed.bias", "transformer.decoder.norm.weight", "transformer.decoder.norm.bias",
+    }  # fmt: skip
     assert {int(name.split(".")[3]) for name in report.unused if ".layers." in name} == {3, 4, 5}
     # All that ARN adds, and nothing else, keeps its own start.
     assert {name.split(".")[0] for name in report.fresh} == {
@@ -137,7 +145,9 @@ def test_another_shape_is_named_and_nothing_is_loaded(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a checkpoint", {"model": [1, 2]}, {"model": {"epoch": 3}}, torch.zeros(3)], ids=repr
+    "content",
+    [b"", b"not a checkpoint", {"model": [1, 2]}, {"model": {"epoch": 3}}, torch.zeros(3)],
+    ids=["empty", "text", "list", "no tensors", "tensor"],
 )
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "odd.pth"
@@ -179,7 +189,7 @@ def test_a_download_is_kept(
     server: str, state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     for _ in range(2):
         network = Arn(arn_r50())
         load_detr_weights(network, f"{server}/detr-r50.pth")
@@ -190,6 +200,6 @@ def test_a_download_is_kept(
 
 def test_a_download_that_fails_is_named(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(WeightsError, match=r"nothing\.pth cannot be read as DETR weights: HTTP Error 404"):
         load_detr_weights(Arn(tiny()), f"{server}/nothing.pth")

@@ -1,0 +1,107 @@
+"""Training configurations: what is wrong with one is named, and those of the repository are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.arn import arn_r50
+from models.errors import ConfigurationError as ModelConfigurationError
+from training.configuration import load_config
+from training.errors import ConfigurationError
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+MINIMAL: dict[str, Any] = {"name": "x", "data": "data/x", "output": "runs/x", "model": {"queries": 7}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "x.yaml", MINIMAL)
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_loads(file: Path) -> None:
+    config = load_config(file)
+    assert config.steps > 0
+    assert config.clip_length <= config.model.clip_length
+
+
+def test_the_papers_configuration_holds_the_papers_network() -> None:
+    config = load_config(CONFIGS / "arn_r50_action_genome.yaml")
+    assert config.model == arn_r50()
+    assert (config.batch_size, config.learning_rate, config.text_learning_rate) == (8, 1e-4, 1e-5)
+
+
+def test_what_is_not_said_is_the_default(path: Path) -> None:
+    config = load_config(path)
+    assert config.model.queries == 7
+    assert config.model.width == 256
+    assert config.loss.mimicry == 20
+    assert config.output == Path("runs/x")
+
+
+def test_overrides_win_and_reach_into_groups(path: Path) -> None:
+    config = load_config(path, {"steps": 3, "model.queries": 9, "loss.matching.box": 4.5, "augmentation.mirror": 0})
+    assert (config.steps, config.model.queries, config.loss.matching.box, config.augmentation.mirror) == (3, 9, 4.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, r"x\.yaml: colour: Unexpected keyword argument \(found 'red'\)"),
+        ({"model": {"quereis": 5}}, r"x\.yaml: model\.quereis: Unexpected keyword argument"),
+        ({"loss": {"matching": {"boxes": 1}}}, r"x\.yaml: loss\.matching\.boxes: Unexpected keyword argument"),
+        ({"steps": "many"}, r"x\.yaml: steps: .*integer.* \(found 'many'\)"),
+        ({"model": {"queries": 2.5}}, r"x\.yaml: model\.queries: .*integer"),
+        ({"schedule": "linear"}, r"x\.yaml: schedule: Input should be 'cosine' or 'step' \(found 'linear'\)"),
+        ({"model": {"backbone": "vgg"}}, r"x\.yaml: model\.backbone: Input should be 'resnet50' or 'compact'"),
+        ({"clip_length": 5}, r"clip_length 5 is longer than model\.clip_length 4: raise the latter"),
+    ],
+)
+def test_a_key_that_is_unknown_or_of_the_wrong_type_is_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(write(tmp_path / "x.yaml", {**MINIMAL, **change}))
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    content = {key: value for key, value in MINIMAL.items() if key != "data"}
+    with pytest.raises(ConfigurationError, match=r"x\.yaml: data: Field required"):
+        load_config(write(tmp_path / "x.yaml", content))
+
+
+def test_a_network_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    content = {**MINIMAL, "model": {"predicate_association": False}}
+    with pytest.raises(ModelConfigurationError, match="hierarchical_attention needs predicate_association"):
+        load_config(write(tmp_path / "x.yaml", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a\n- b\n", "must hold keys and values, not list"), ("", "must hold keys and values, not NoneType"),
+     ("a: [", "cannot be read as YAML")],
+)  # fmt: skip
+def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"x\.yaml {message}"):
+        load_config(write(tmp_path / "x.yaml", content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml cannot be read as YAML"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_an_override_into_a_value_is_refused(path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'name\.first' cannot be set: 'name' is a value, not a group of keys"
+    ):
+        load_config(path, {"name.first": "y"})

@@ -1,0 +1,169 @@
+"""The training loop on a tiny puppet set: it learns, it goes on where it was stopped, and it says when it has diverged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from models.arn import Arn
+from models.checkpoint import load_checkpoint, save_checkpoint
+from tests.networks import tiny
+from training import loop
+from training.commands.train import train as train_command
+from training.configuration import TrainingConfig
+from training.errors import DataError, DivergedError
+from training.loop import train
+
+# What a resumed run draws anew is the only thing that may differ from a run in one go.
+UNCHANGED = {"mirror": 0, "gain": 0, "bias": 0}
+
+
+class _StoppedError(Exception):
+    """The process was killed."""
+
+
+@pytest.fixture
+def configure(settings: dict[str, Any], tmp_path: Path) -> Callable[..., TrainingConfig]:
+    def make(**changes: Any) -> TrainingConfig:
+        return TypeAdapter(TrainingConfig).validate_python({**settings, "output": tmp_path / "run", **changes})
+
+    return make
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The total loss of every step that the loop makes."""
+    seen: list[float] = []
+    compute = loop.arn_loss
+
+    def spy(*arguments: Any) -> dict[str, Tensor]:
+        terms = compute(*arguments)
+        seen.append(sum(float(term.detach()) for term in terms.values()))
+        return terms
+
+    monkeypatch.setattr(loop, "arn_loss", spy)
+    return seen
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills the run when it begins the step after `steps`."""
+    compute, calls = loop.arn_loss, 0
+
+    def limited(*arguments: Any) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls > steps:
+            raise _StoppedError
+        return compute(*arguments)
+
+    monkeypatch.setattr(loop, "arn_loss", limited)
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    return load_checkpoint(checkpoint)[0].state_dict()
+
+
+def test_the_loss_falls(configure: Callable[..., TrainingConfig], losses: list[float]) -> None:
+    aids = tiny(dense_proposals=True, region_grid=2, sigmoid_classes=True)
+    train(configure(model=aids, steps=40, augmentation=UNCHANGED, schedule="cosine", warmup_steps=5))
+    assert len(losses) == 40
+    assert all(0 < loss < float("inf") for loss in losses)
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_a_checkpoint_says_what_made_it(configure: Callable[..., TrainingConfig], puppets: Path) -> None:
+    checkpoint = train(configure(steps=2, validation_videos=2, clip_length=2, batch_size=2), command="vsg train x.yaml")
+    assert checkpoint.name == "checkpoint.pt"
+    network, training = load_checkpoint(checkpoint)
+    assert network.config == tiny()
+    assert training["command"] == "vsg train x.yaml"
+    assert (training["config"]["seed"], training["config"]["data"]) == (3, str(puppets))
+    assert list(checkpoint.parent.rglob("events.out.tfevents.*")), "metrics for TensorBoard"
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    configure: Callable[..., TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaging: float
+) -> None:
+    # 32 frames make 8 batches an epoch, so 10 steps cross from one epoch into the next.
+    changes = {"steps": 10, "save_every": 3, "augmentation": UNCHANGED, "averaging": averaging}
+    straight = weights(train(configure(output=tmp_path / "straight", **changes)))
+    with monkeypatch.context() as stopped:
+        stop_after(4, stopped)
+        with pytest.raises(_StoppedError):
+            train(configure(output=tmp_path / "stopped", **changes))
+    resumed = weights(train(configure(output=tmp_path / "stopped", **changes)))
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-6, msg=name)
+
+
+def test_a_resumed_run_makes_only_the_steps_that_are_left_and_a_restarted_one_all(
+    configure: Callable[..., TrainingConfig], losses: list[float]
+) -> None:
+    train(configure(steps=2, save_every=2))
+    train(configure(steps=3))
+    assert len(losses) == 2 + 1
+    train(configure(steps=3), resume=False)
+    assert len(losses) == 2 + 1 + 3
+
+
+def test_the_same_seed_gives_the_same_weights(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    first, second = (weights(train(configure(steps=3, output=tmp_path / name))) for name in ("a", "b"))
+    other = weights(train(configure(steps=3, seed=4, output=tmp_path / "c")))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_a_loss_that_is_no_number_ends_the_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    network = Arn(tiny())
+    network.input_projection.weight.data[3] = torch.nan
+    save_checkpoint(tmp_path / "spoiled.pt", network, {})
+    with pytest.raises(DivergedError, match=r"the loss became nan .*lower learning_rate or clip_gradient_norm"):
+        train(configure(initialise_from=tmp_path / "spoiled.pt"))
+
+
+def test_a_split_with_fewer_clips_than_a_batch_is_refused(configure: Callable[..., TrainingConfig]) -> None:
+    with pytest.raises(DataError, match="fewer clips than one batch; lower batch_size or add data"):
+        train(configure(batch_size=64))
+
+
+def test_a_run_may_start_from_the_weights_of_another(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    network = Arn(tiny())
+    save_checkpoint(tmp_path / "first.pt", network, {})
+    config = configure(steps=1, learning_rate=1e-12, initialise_from=tmp_path / "first.pt")
+    trained = weights(train(config))
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(trained[name], parameter.data, atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_frozen_backbone_keeps_its_weights(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    network = Arn(tiny())
+    save_checkpoint(tmp_path / "first.pt", network, {})
+    trained = weights(train(configure(steps=2, freeze_backbone=True, initialise_from=tmp_path / "first.pt")))
+    moved = {name for name, parameter in network.named_parameters() if not torch.equal(trained[name], parameter.data)}
+    assert moved
+    assert not any(name.startswith("backbone.") for name in moved)
+
+
+def test_vsg_train_runs_a_file_with_overrides(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**settings, "output": str(tmp_path / "run"), "colour": "red"}))
+    refused = CliRunner().invoke(train_command, [str(tmp_path / "x.yaml")])
+    assert refused.exit_code == 1
+    assert "colour: Unexpected keyword argument" in refused.output
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**settings, "output": str(tmp_path / "run")}))
+    arguments = [str(tmp_path / "x.yaml"), "--set", "steps=1", "--set", "model.queries=3"]
+    result = CliRunner().invoke(train_command, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {tmp_path / 'run' / 'checkpoint.pt'}" in result.output
+    network, training = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert network.config.queries == 3
+    assert "--set=steps=1" in training["command"]
