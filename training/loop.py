@@ -71,13 +71,15 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
         "data": describe_data(config.data),
         "command": command,
     }
-    generator = torch.Generator().manual_seed(config.seed + 1 + step)
+    generator = torch.Generator()
     best = cast(Arn, average.module if average is not None else accelerator.unwrap_model(prepared))
 
     with _bar(accelerator, config.steps) as advance:
         for batch in _batches(accelerator, loader, step):
             if step >= config.steps:
                 break
+            # Seeded by the step, so that a resumed run changes its batches as a straight one would.
+            generator.manual_seed(config.seed + 1 + step)
             terms = _step(accelerator, prepared, optimizer, config.augmentation(batch, generator), config)
             scheduler.step()
             if average is not None:

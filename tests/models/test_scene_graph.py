@@ -59,7 +59,7 @@ def test_a_predicate_outside_its_group_is_refused(change: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("side", ["subject", "object"])
 def test_a_triplet_must_name_objects_of_its_frame(side: str) -> None:
-    with pytest.raises(ValidationError, match="frame 3: a triplet names object .*7.*not there"):
+    with pytest.raises(ValidationError, match=r"frame 3: a triplet names object .*7.*not there"):
         Frame.model_validate(
             {"index": 3, "timestamp": 1.5, "objects": [PERSON, CUP], "triplets": [{**HOLDING, side: 7}]}
         )

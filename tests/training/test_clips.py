@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 40, 20
 
 
 def make_video(folder: Path, name: str, greys: list[int], objects: int = 1) -> AnnotatedVideo:
-    """Frames of one grey each, so that a clip shows which frames it holds; a white bar covers the first object's box."""
+    """Frames of one grey each, so that a clip shows which it holds; a white bar covers the objects' box."""
     frames = []
     for number, grey in enumerate(greys):
         image = np.full((HEIGHT, WIDTH, 3), grey, np.uint8)

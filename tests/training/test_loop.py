@@ -1,4 +1,4 @@
-"""The training loop on a tiny puppet set: it learns, it goes on where it was stopped, and it says when it has diverged."""
+"""The training loop on a tiny puppet set: it learns, goes on where it was stopped, says when it has diverged."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     configure: Callable[..., TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaging: float
 ) -> None:
     # 32 frames make 8 batches an epoch, so 10 steps cross from one epoch into the next.
-    changes = {"steps": 10, "save_every": 3, "augmentation": UNCHANGED, "averaging": averaging}
+    changes = {"steps": 10, "save_every": 3, "averaging": averaging}
     straight = weights(train(configure(output=tmp_path / "straight", **changes)))
     with monkeypatch.context() as stopped:
         stop_after(4, stopped)

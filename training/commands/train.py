@@ -32,6 +32,8 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("accelerate").setLevel(logging.WARNING)
+    if wrong := [item for item in overrides if "=" not in item]:
+        raise click.UsageError(f"--set {wrong[0]!r} has no value; write --set KEY=VALUE")
     try:
         loaded = load_config(
             config, {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in overrides)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ from service.errors import (
     VideoTooLarge,
     VideoUnreadable,
 )
+
+# Processor time, not the clock: other work may have the processor.
+FEW_SECONDS = DecodeLimits(seconds=200.0, cpu_seconds=5)
 
 
 def half(path: Path) -> bytes:
@@ -164,10 +166,8 @@ def test_flipped_bits_give_frames_or_an_error_of_ours(clips: Any, name: str, see
 def test_huge_frames_are_refused_before_they_are_decoded(clips: Any) -> None:
     content = bytearray(clips.make("animated.gif", codec="gif", pixels="rgb8", rate=10, count=40).read_bytes())
     content[6:10] = struct.pack("<HH", 12000, 12000)
-    begin = time.monotonic()
     with pytest.raises(VideoTooLarge, match="12000x12000"):
-        clips.read(clips.write("huge.gif", bytes(content)))
-    assert time.monotonic() - begin < 5
+        clips.read(clips.write("huge.gif", bytes(content)), FEW_SECONDS)
 
 
 @pytest.mark.parametrize("side", [32768, 65535])
@@ -204,10 +204,8 @@ def test_a_billion_declared_frames(clips: Any, table: str) -> None:
         content[begin + 12 : begin + 16] = billion
     else:
         content[begin + 8 : begin + 12] = billion
-    begin_time = time.monotonic()
-    with pytest.raises(VideoError):
-        clips.read(clips.write("billion.mp4", bytes(content)))
-    assert time.monotonic() - begin_time < 10
+    with pytest.raises((VideoUnreadable, DecodeMemory)):
+        clips.read(clips.write("billion.mp4", bytes(content)), FEW_SECONDS)
 
 
 def repeat_picture(path: Path, side: int, pixels: str, count: int) -> Path:
