@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.arn import Arn, ArnConfig
 from models.errors import ConfigurationError, WeightsError
+from models.tensor_file import read_tensor_file
 
 
 def save_checkpoint(path: Path, model: Arn, training: dict[str, Any]) -> None:
@@ -28,10 +28,7 @@ def load_checkpoint(path: Path) -> tuple[Arn, dict[str, Any]]:
 
     Raises WeightsError naming the file where it is no checkpoint of this project.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise WeightsError(f"{path} is not a checkpoint of this project: {error}") from error
+    content = read_tensor_file(path, "a checkpoint of this project")
     if not isinstance(content, dict) or content.get("network") != "arn":
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
     try:

@@ -64,7 +64,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.clip_length > self.model.clip_length:
             raise ConfigurationError(
-                f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}"
+                f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}; raise it"
             )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
 
 from models.arn.network import Arn
 from models.errors import WeightsError
+from models.tensor_file import read_tensor_file
 from models.vocabulary import GROUPS
 
 DETR_R50_URL = "https://dl.fbaipublicfiles.com/detr/detr-r50-e632da11.pth"
@@ -89,14 +90,21 @@ _NAMES = (
 )
 
 
+def _download(url: str) -> Path:
+    """Fetches a file once into torch's cache; returns where it lies."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:
+            raise WeightsError(f"{url} cannot be downloaded ({error}); give a file that you have instead") from error
+    return path
+
+
 def _read(source: str) -> Mapping[str, Tensor]:
-    try:
-        if source.startswith(("https://", "http://")):
-            content = torch.hub.load_state_dict_from_url(source, map_location="cpu", weights_only=True, progress=True)
-        else:
-            content = torch.load(Path(source), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{source} cannot be read as DETR weights: {error}") from error
+    path = _download(source) if source.startswith(("https://", "http://")) else Path(source)
+    content = read_tensor_file(path, "a file of DETR weights")
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{source} does not hold DETR weights: expected a `model` entry with named tensors")

@@ -25,7 +25,7 @@ class Exported:
 
 def export(config: ArnConfig, folder: Path, name: str) -> Exported:
     network = make_lively(config)
-    made = {"config": {"data": "data/puppets", "seed": 7}, "command": "vsg train x.yaml"}
+    made = {"config": {"seed": 7}, "data": "Puppet Genome", "command": "vsg train x.yaml"}
     save_checkpoint(folder / "checkpoint.pt", network, made)
     figures = {"demanding": {"no": {"R@20": 0.7}}}
     bundle = export_bundle(

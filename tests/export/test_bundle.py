@@ -25,7 +25,7 @@ def test_the_manifest_says_what_made_the_model(compact: Exported) -> None:
     assert (manifest.name, manifest.version) == ("arn-compact", "2")
     assert (manifest.family, manifest.precision) == ("one_stage", "fp32")
     assert (manifest.frame_size.height, manifest.frame_size.width, manifest.clip_length) == (128, 160, 8)
-    assert (manifest.training.data, manifest.training.seed) == ("data/puppets", 7)
+    assert (manifest.training.data, manifest.training.seed) == ("Puppet Genome", 7)
     assert manifest.training.command == "vsg train x.yaml"
     assert manifest.training.figures == {"demanding": {"no": {"R@20": 0.7}}}
 

@@ -63,7 +63,7 @@ def test_overrides_win_and_reach_into_groups(path: Path) -> None:
         ({"model": {"queries": 2.5}}, r"x\.yaml: model\.queries: .*integer"),
         ({"schedule": "linear"}, r"x\.yaml: schedule: Input should be 'cosine' or 'step' \(found 'linear'\)"),
         ({"model": {"backbone": "vgg"}}, r"x\.yaml: model\.backbone: Input should be 'resnet50' or 'compact'"),
-        ({"clip_length": 5}, r"clip_length 5 is longer than model\.clip_length 4: raise the latter"),
+        ({"clip_length": 5}, r"clip_length 5 is longer than model\.clip_length 4; raise it"),
     ],
 )
 def test_a_key_that_is_unknown_or_of_the_wrong_type_is_named(
