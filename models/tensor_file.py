@@ -16,7 +16,7 @@ _DAMAGE = (RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingErr
 
 
 def read_tensor_file(path: Path, kind: str) -> Any:
-    """What `torch.save` wrote, on the CPU; raises WeightsError saying that the file is not `kind`, or why it is not read."""
+    """What `torch.save` wrote, on the CPU; raises WeightsError where the file cannot be read or is not `kind`."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

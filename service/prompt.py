@@ -44,6 +44,8 @@ _PLACES = {
     "behind": "behind",
     "on_the_side_of": "beside",
 }
+# Without relation scores: what the person does tells more than what they look at, and that more than what stands where.
+_WEIGHT: dict[PredicateGroup, float] = {"contacting": 1.0, "attention": 0.6, "spatial": 0.4}
 _SAYS_LITTLE = {"not_looking_at", "unsure", "not_contacting"}
 # How many predicates of a group one sentence takes, and how far behind the best of the group a further one may be.
 _MOST_OF_GROUP: dict[PredicateGroup, int] = {"contacting": 3, "attention": 1, "spatial": 2}
@@ -113,9 +115,10 @@ def build_prompt(
     """Says in sentences who and what is in the video and what happens when, for a language model to caption.
 
     What matters most is kept when `max_tokens` (by `count_tokens`) is short: a relation's relevance is its relation
-    score where the model has one, else its score times how long it lasts. Sentences are never cut and stand in order of
-    time. Two things of one label are told apart ("the first chair") when they are there at the same time; otherwise
-    they may well be one thing that was lost from sight, and share a name. `duration` is in seconds; None where unknown.
+    score where the model has one, else its score times how long it lasts, weighted by its group. Sentences are never
+    cut, and the most relevant stand first. Two things of one label are told apart ("the first chair") when they are
+    there at the same time; otherwise they may well be one thing that was lost from sight, and share a name. `duration`
+    is in seconds; None where unknown.
 
     Raises ValueError when `max_tokens` is under 60, in which not even the request for a caption and one sentence fit.
     """
@@ -134,7 +137,9 @@ def build_prompt(
     # More relations than twice the tokens cannot be said, even when every sentence says several.
     most = 2 * min(max_tokens, 2000)
     sentences = _sentences(heapq.nlargest(most, relations, key=_relevance), names)
-    heading = "What happens:" if sentences else "No relations between them were found."
+    heading = "What happens, most relevant first:" if max_tokens >= ROOMY else "What happens:"
+    if not sentences:
+        heading = "No relations between them were found."
     room = max_tokens - count_tokens(f"{text}\n{heading}\n")
 
     needed = _Story(duration).cost(sentences[0].text, sentences[0]) if sentences else 0
@@ -179,23 +184,19 @@ class _Story:
 
     def __init__(self, duration: float | None) -> None:
         self._duration = duration
-        self._lines: dict[str, list[_Sentence]] = {}
         self._texts: dict[str, list[str]] = {}
 
     def cost(self, text: str, sentence: _Sentence) -> int:
         """Tokens that the story grows by with this sentence."""
         when = self._when(sentence)
-        return count_tokens(f"; {text}" if when in self._lines else f"\n{when}: {text}.")
+        return count_tokens(f"; {text}" if when in self._texts else f"\n{when}: {text}.")
 
     def add(self, text: str, sentence: _Sentence) -> None:
-        when = self._when(sentence)
-        self._lines.setdefault(when, []).append(sentence)
-        self._texts.setdefault(when, []).append(text)
+        self._texts.setdefault(self._when(sentence), []).append(text)
 
     def lines(self) -> list[str]:
-        """In order of time."""
-        order = sorted(self._lines, key=lambda when: (self._lines[when][0].start, self._lines[when][0].end))
-        return [f"{when}: {'; '.join(self._texts[when])}." for when in order]
+        """In the order in which their first sentences were added."""
+        return [f"{when}: {'; '.join(texts)}." for when, texts in self._texts.items()]
 
     def _when(self, sentence: _Sentence) -> str:
         start, end = _seconds(sentence.start), _seconds(sentence.end)
@@ -288,7 +289,7 @@ def _amount(label: str, count: int) -> str:
 
 
 def _relevance(relation: Relation) -> tuple[float, ...]:
-    weight = relation.score * (relation.end - relation.start)
+    weight = _WEIGHT[GROUP_OF_PREDICATE[relation.predicate]] * relation.score * (relation.end - relation.start)
     return (weight if relation.relation_score is None else relation.relation_score, weight, relation.score)
 
 
@@ -355,7 +356,9 @@ def _sentence(about: tuple[int, int], together: Sequence[Relation], names: dict[
 
 def _clause(person: _Name, thing: _Name, predicates: Sequence[str]) -> str:
     """ "the person holds and looks at the cup, which is in front of them"."""
-    verbs = [_VERBS[predicate] for predicate in predicates if predicate in _VERBS]
+    # One is in what one wears.
+    implied = {"in"} if "wearing" in predicates else set()
+    verbs = [_VERBS[predicate] for predicate in predicates if predicate in _VERBS and predicate not in implied]
     places = _listed([_PLACES[predicate] for predicate in predicates if predicate in _PLACES])
     be = "are" if thing.plural else "is"
     if not verbs:

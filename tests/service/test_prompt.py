@@ -36,7 +36,7 @@ def holds(predicate: str, thing: int = 2, start: float = 0.0, end: float = 3.5, 
 
 
 def story(prompt: str) -> list[str]:
-    return prompt.partition("What happens:\n")[2].split("\n")
+    return prompt.partition("What happens")[2].partition(":\n")[2].split("\n")
 
 
 SENTENCES = {
@@ -76,9 +76,9 @@ def test_the_whole_prompt_of_a_small_graph() -> None:
         "The following was read from a 10-second video by a scene-graph model. "
         "Write one short caption for the video.\n"
         "People and things: a person, a chair, a cup or bottle.\n"
-        "What happens:\n"
-        "0 to 3.5 s: the person holds and looks at the cup or bottle, which is in front of them.\n"
-        "4 to 10 s: the person sits on the chair."
+        "What happens, most relevant first:\n"
+        "4 to 10 s: the person sits on the chair.\n"
+        "0 to 3.5 s: the person holds and looks at the cup or bottle, which is in front of them."
     )
 
 
