@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.predictions import Array, PairPredictions
 
 # Object boxes of one class that overlap more are one thing, where nobody says otherwise.
-DUPLICATE_IOU = 0.7
+DUPLICATE_IOU = 0.5
 # Two slots speak of the same person from here on; it is also the IoU at which the field counts a box as found.
 SAME_PERSON_IOU = 0.5
 
