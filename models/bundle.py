@@ -20,7 +20,7 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
 
 Positive = Annotated[int, Field(gt=0)]
-Probability = Annotated[float, Field(gt=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -71,9 +71,9 @@ class Thresholds(_Part):
     duplicate_iou    IoU over which two boxes of one class are one thing
     """
 
-    object_score: Probability = 0.3
-    predicate_score: Probability = 0.2
-    duplicate_iou: Probability = DUPLICATE_IOU
+    object_score: Score = 0.3
+    predicate_score: Score = 0.2
+    duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
 
 
 class Training(_Part):

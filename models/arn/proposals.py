@@ -81,12 +81,13 @@ class DenseHead(nn.Module):
 
     def propose(self, fine: Tensor, detections: DenseDetections, count: int) -> Proposals:
         """Picks the `count` best object peaks and the best person of each frame; boxes carry no gradient."""
-        probability = detections.class_logits.detach().sigmoid()
-        person, things = probability[..., 0], probability[..., 1:].amax(-1)  # (N, S)
+        logits = detections.class_logits.detach()
+        person, things = logits[..., 0], logits[..., 1:].amax(-1).sigmoid()  # (N, S)
         grid = things.unflatten(-1, (self.rows, self.columns))
         peaks = torch.where(grid >= F.max_pool2d(grid, 3, 1, 1), grid, grid * 0.01).flatten(1)
         best_things = peaks.topk(count, dim=1).indices  # (N, Q)
-        person_score, best_person = person.max(dim=1, keepdim=True)  # (N, 1)
+        # By its logit: sigmoids of sure cells are equal to the last bit, and then runtimes differ in which they pick.
+        person_logit, best_person = person.max(dim=1, keepdim=True)  # (N, 1)
         cells = fine.flatten(2).transpose(1, 2)  # (N, S, D)
 
         def pick(source: Tensor, indices: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class DenseHead(nn.Module):
             person_boxes=pick(detections.person_boxes.detach(), best_person).expand(-1, count, -1),
             object_features=pick(cells, best_things),
             person_features=pick(cells, best_person).expand(-1, count, -1),
-            person_score=person_score[:, 0],
+            person_score=person_logit[:, 0].sigmoid(),
         )
 
 

@@ -77,7 +77,7 @@ def test_a_file_cut_short_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"nowhere\.pt is not a checkpoint"):
+    with pytest.raises(WeightsError, match=r"nowhere\.pt cannot be read"):
         load_checkpoint(tmp_path / "nowhere.pt")
 
 
