@@ -126,10 +126,11 @@ def _in_order_of(expected: Outputs, found: Outputs) -> Outputs:
     Slots that come from the best cells of a dense head have no order of their own: where two cells score the same but
     for rounding, two runtimes may pick them the other way round, and all that follows moves with them.
     """
-    distances = sum(
-        np.abs(expected[name][..., :, None, :] - found[name][..., None, :, :]).sum(-1)
-        for name in ("object_boxes", "object_scores")
-    )  # (B, T, P, P)
+    wanted, given = (
+        np.concatenate((outputs["object_boxes"], outputs["object_scores"]), -1).astype(np.float64)
+        for outputs in (expected, found)
+    )
+    distances = np.abs(wanted[..., :, None, :] - given[..., None, :, :]).sum(-1)  # (B, T, P, P)
     order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in np.nan_to_num(distances)])
     return {
         name: np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 3)), axis=2)
