@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.arn.classifiers import THINGS, TextEmbeddings
 from models.errors import WeightsError
@@ -51,7 +52,7 @@ def text_embeddings(path: Path | None = None) -> TextEmbeddings:
     prompts. Raises WeightsError naming the file, or what to do without a network.
     """
     if path is None:
-        return _from_open_clip(CLIP_WEIGHTS)
+        return _from_open_clip()
     try:
         table = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
     except (OSError, ValueError) as error:
@@ -62,17 +63,25 @@ def text_embeddings(path: Path | None = None) -> TextEmbeddings:
     return TextEmbeddings(objects=triplets[:, PREDICATE_INDEX["other_relationship"]], triplets=triplets)
 
 
-@torch.no_grad()
-def _from_open_clip(weights: str | None) -> TextEmbeddings:
+def load_clip() -> nn.Module:
+    """open_clip's ViT-B/32 in evaluation mode, downloaded once; raises WeightsError where that fails."""
     import open_clip
 
     try:
-        model = open_clip.create_model(CLIP_MODEL, pretrained=weights).eval()
+        model: nn.Module = open_clip.create_model(CLIP_MODEL, pretrained=CLIP_WEIGHTS)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"CLIP {CLIP_MODEL} could not be loaded ({error}); "
-            "give a file instead with `text_embeddings: FILE.npy` in the configuration"
+            f"CLIP {CLIP_MODEL} could not be loaded ({error}); in the configuration, give text embeddings as a file "
+            "(`text_embeddings: FILE.npy`) and leave `model.mimicry` off"
         ) from error
+    return model.eval()
+
+
+@torch.no_grad()
+def _from_open_clip() -> TextEmbeddings:
+    import open_clip
+
+    model: Any = load_clip()
     tokenize = open_clip.get_tokenizer(CLIP_MODEL)
 
     def embed(prompts: list[str]) -> Tensor:

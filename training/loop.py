@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from models.arn import Arn
 from models.arn.weights import load_detr_weights
 from models.checkpoint import load_matching_weights, save_checkpoint
+from models.clip_image import ClipImageEncoder
 from models.clip_text import text_embeddings
 from training.action_genome import AnnotatedVideo, load_action_genome
 from training.clips import ClipBatch, ClipDataset, collate
@@ -63,6 +64,7 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
         average = AveragedModel(model, avg_fn=partial(_average, config.averaging), use_buffers=True)
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     accelerator.register_for_checkpointing(scheduler, *([average] if average is not None else []))
+    imitated = ClipImageEncoder().to(accelerator.device) if config.model.mimicry else None
     accelerator.init_trackers("tensorboard")
     state = config.output / "state"
     step = _resume(accelerator, state) if resume else 0
@@ -80,7 +82,7 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
                 break
             # Seeded by the step, so that a resumed run changes its batches as a straight one would.
             generator.manual_seed(config.seed + 1 + step)
-            terms = _step(accelerator, prepared, optimizer, config.augmentation(batch, generator), config)
+            terms = _step(accelerator, prepared, optimizer, config.augmentation(batch, generator), config, imitated)
             scheduler.step()
             if average is not None:
                 average.update_parameters(accelerator.unwrap_model(prepared))
@@ -165,15 +167,21 @@ def _average(decay: float, average: Tensor, current: Tensor, updates: Tensor | i
 
 
 def _step(
-    accelerator: Accelerator, model: nn.Module, optimizer: Any, batch: ClipBatch, config: TrainingConfig
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    batch: ClipBatch,
+    config: TrainingConfig,
+    imitated: ClipImageEncoder | None,
 ) -> dict[str, float]:
-    """One optimiser step; returns the loss terms."""
+    """One optimiser step; returns the loss terms. `imitated` embeds the frames for the mimicry term, where it is on."""
     model.train()
     frames, targets = batch.frames.to(accelerator.device, non_blocking=True), batch.targets.to(accelerator.device)
     with accelerator.autocast():
         output = model(frames)
     with torch.autocast(accelerator.device.type, enabled=False):
-        terms = arn_loss(output, targets, config.loss)
+        image_embeddings = None if imitated is None else imitated(frames)
+        terms = arn_loss(output, targets, config.loss, image_embeddings)
         loss = torch.stack(list(terms.values())).sum()
     values = {name: float(term.detach()) for name, term in terms.items()} | {"total": float(loss.detach())}
     if not math.isfinite(values["total"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,18 @@ def test_vsg_train_runs_a_file_with_overrides(settings: dict[str, Any], tmp_path
     network, training = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert network.config.queries == 3
     assert "--set=steps=1" in training["command"]
+
+
+def test_with_mimicry_on_the_frames_clip_embeddings_are_imitated(
+    configure: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CLIP's weights take a download; random ones show whether the term reaches the projection.
+    monkeypatch.setattr("models.clip_text.CLIP_WEIGHTS", None)
+    settings = configure(steps=2, batch_size=2)
+    mimicking = replace(settings, model=replace(settings.model, mimicry=True, text_width=512, triplet_prediction=False))
+    seen: list[dict[str, Tensor]] = []
+    compute = loop.arn_loss
+    monkeypatch.setattr(loop, "arn_loss", lambda *arguments: seen.append(compute(*arguments)) or seen[-1])
+    train(mimicking)
+    assert [float(terms["mimicry"].detach()) > 0 for terms in seen] == [True, True]
+    assert all(terms["mimicry"].requires_grad for terms in seen)
