@@ -41,7 +41,7 @@ def check_bundle(
     checkpoint: Path,
     *,
     batches: Sequence[int] = (1, 2, 5),
-    times: Sequence[int] = (1, 2, 3, 8),
+    times: Sequence[int] = (1, 2, 3, 4, 8),
     seed: int = 0,
 ) -> list[Agreement]:
     """Compares every output of a bundle with its checkpoint on frames of several kinds.
