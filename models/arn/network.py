@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arn.backbone import CompactBackbone, Normalise, ResNet50
 from models.arn.classifiers import ObjectClassifier, PredicateClassifier, TextEmbeddings
 from models.arn.config import ArnConfig
 from models.arn.entity_decoder import EntityDecoder
 from models.arn.predicate_decoder import PredicateDecoder
 from models.arn.proposals import DenseDetections, DenseHead, RegionSampler
+from models.backbone import CompactBackbone, Normalise, ResNet50
 from models.boxes import paired_generalised_iou, to_corners
 from models.layers import EncoderLayer, Perceptron, sine_position
 from models.vocabulary import GROUPS, PredicateGroup

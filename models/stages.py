@@ -1,0 +1,61 @@
+"""A network as the stages it is exported in: what each takes and gives by name, and how much of a video it must see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+Span = Literal["clip", "video"]
+"""`clip`: any few consecutive frames will do. `video`: the stage must see all sampled frames of a video at once."""
+
+FRAMES = "frames"
+"""(B, T, H, W, 3) uint8 RGB; the first stage takes it."""
+TIMESTAMPS = "timestamps"
+"""(B, T) float32 seconds; any stage may take it."""
+
+
+@dataclass(frozen=True)
+class NetworkStage:
+    """One part of a network. `module(*inputs)` returns a tuple of tensors named `outputs`; axes 0 and 1 of every input
+    and output are batch and time.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    span: Span = "clip"
+
+
+class SceneGraphNetwork(Protocol):
+    """What prediction and export need to know of a network that turns frames into `PairPredictions`."""
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that frames are stretched to."""
+        ...
+
+    @property
+    def clip_length(self) -> int:
+        """Most frames that a stage of span `clip` takes."""
+        ...
+
+    def stages(self) -> list[NetworkStage]:
+        """The stages in order; together their outputs hold the fields of `models.predictions.PairPredictions`."""
+        ...
+
+
+def run_stages(network: SceneGraphNetwork, frames: Tensor, timestamps: Tensor) -> dict[str, Tensor]:
+    """Runs all stages on B videos that are one clip each: (B, T, H, W, 3) uint8 and (B, T) -> all outputs by name."""
+    tensors: dict[str, Tensor] = {FRAMES: frames, TIMESTAMPS: timestamps}
+    for stage in network.stages():
+        tensors.update(run_stage(stage, tensors))
+    return {name: tensor for name, tensor in tensors.items() if name not in (FRAMES, TIMESTAMPS)}
+
+
+def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """One stage's outputs by name, from the tensors it needs."""
+    return zip(stage.outputs, stage.module(*(tensors[name] for name in stage.inputs)), strict=True)
