@@ -9,8 +9,11 @@ from pydantic import ValidationError
 
 from export.errors import ExportError
 from export.onnx import export_network
+from models.arn import Arn
 from models.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Thresholds, Training, sha256_of
 from models.checkpoint import load_checkpoint
+from models.detector import Detector
+from models.scored import Scored
 
 
 def export_bundle(
@@ -29,26 +32,30 @@ def export_bundle(
     WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)
+    if isinstance(network, Detector):
+        raise ExportError(f"{checkpoint} holds a detector alone; train a relation network on it first")
+    host = network.host if isinstance(network, Scored) else network
     folder.mkdir(parents=True, exist_ok=True)
-    stage = export_network(network, folder / "scene_graph.onnx")
+    stages = export_network(network, folder)
     settings = provenance.get("config", {})
     try:
         manifest = Manifest(
             name=name,
             version=version,
-            family="one_stage",
+            family="one_stage" if isinstance(host, Arn) else "two_stage",
             description=description,
-            frame_size=FrameSize(height=network.config.frame_height, width=network.config.frame_width),
-            clip_length=network.config.clip_length,
-            stages=[stage],
+            frame_size=FrameSize(height=network.frame_size[0], width=network.frame_size[1]),
+            clip_length=network.clip_length,
+            stages=stages,
             thresholds=thresholds,
+            relation_scoring=isinstance(network, Scored),
             training=Training(
                 data=str(provenance.get("data", "unknown")),
                 command=str(provenance.get("command", "")),
                 seed=settings.get("seed"),
                 figures=figures or {},
             ),
-            sha256={stage.file: sha256_of(folder / stage.file)},
+            sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
         )
     except ValidationError as error:
         first = error.errors()[0]

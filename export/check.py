@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
-from models.arn import Arn
 from models.bundle import Bundle
 from models.checkpoint import load_checkpoint
+from models.detector import Detector
 from models.onnx_session import open_session
+from models.predictions import PairPredictions
+from models.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -40,8 +43,8 @@ def check_bundle(
     folder: Path,
     checkpoint: Path,
     *,
-    batches: Sequence[int] = (1, 2, 5),
-    times: Sequence[int] = (1, 2, 3, 4, 8),
+    batches: Sequence[int] = (1, 2, 3, 5),
+    times: Sequence[int] = (1, 2, 3, 4, 7, 40),
     seed: int = 0,
 ) -> list[Agreement]:
     """Compares every output of a bundle with its checkpoint on frames of several kinds.
@@ -50,36 +53,48 @@ def check_bundle(
     `TOLERANCE`, ExportError where an output hardly reacts to its input, so that the comparison would prove nothing.
     """
     network, _ = load_checkpoint(checkpoint)
+    if isinstance(network, Detector):
+        raise ExportError(f"{checkpoint} holds a detector alone, of which no bundle is made")
     return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
 
 
 def check_network(
-    bundle: Bundle, network: Arn, *, batches: Sequence[int], times: Sequence[int], seed: int = 0
+    bundle: Bundle, network: SceneGraphNetwork, *, batches: Sequence[int], times: Sequence[int], seed: int = 0
 ) -> list[Agreement]:
-    """`check_bundle` with a network in hand."""
-    stage = bundle.manifest.stages[0]
-    session = open_session(bundle.path_of(stage))
-    size = bundle.manifest.frame_size
+    """`check_bundle` with a network in hand.
+
+    All stages run one after the other on sample frames, for the times that a clip allows. Then each stage that reads
+    pairs runs by itself, for the times that its span allows, on frames without a pair, with one and with all.
+    """
+    pairs_of = [
+        (stage, open_session(bundle.path_of(written)))
+        for stage, written in zip(network.stages(), bundle.manifest.stages, strict=True)
+    ]
     random = np.random.default_rng(seed)
-    comparisons = {output.name: _Comparison() for output in stage.outputs}
+    asked = {field.name for field in fields(PairPredictions)}
+    written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
+    comparisons = {name: _Comparison() for name in written if name in asked}
+    size, longest = bundle.manifest.frame_size, bundle.manifest.clip_length
     for batch in batches:
-        for time in (time for time in times if time <= bundle.manifest.clip_length):
+        whole: Outputs = {}
+        for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            with torch.inference_mode():
-                predicted = network.predict(torch.from_numpy(frames))
-            expected: Outputs = {name: tensor.numpy() for name, tensor in predicted.items()}
-            names = list(comparisons)
-            found: Outputs = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
-            for name in names:
-                if found[name].shape != expected[name].shape:
-                    raise DisagreementError(
-                        f"{name}: the bundle gives shape {found[name].shape}, the checkpoint {expected[name].shape}"
-                    )
-            if network.dense_head is not None:
+            expected: dict[str, NDArray[np.generic]] = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
+            found = dict(expected)
+            for stage, session in pairs_of:
+                expected.update(_run_network(stage, expected))
+                found.update(_run_session(session, found))
+            _check_shapes(comparisons, expected, found)
+            if network.slots_are_ranked:
                 found = _in_order_of(expected, found)
-            for name, comparison in comparisons.items():
-                comparison.add(expected[name].astype(np.float64), found[name].astype(np.float64), batch, time)
-    constant = {"pair_mask"} | ({"subject_scores"} if network.dense_head is None else set())
+            _add(comparisons, expected, found, batch, time)
+            whole = expected
+        for stage, session in pairs_of:
+            for time in times if PAIR_MASK in stage.inputs else ():
+                if stage.span == "video" or time <= longest:
+                    inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
+                    _add(comparisons, inputs | _run_network(stage, inputs), _run_session(session, inputs), batch, time)
+    constant = set() if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
     for name, comparison in comparisons.items():
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(
@@ -92,6 +107,57 @@ def check_network(
                 f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
             )
     return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
+
+
+def _run_network(stage: NetworkStage, tensors: Outputs) -> dict[str, NDArray[np.generic]]:
+    with torch.inference_mode():
+        outputs = run_stage(stage, {name: torch.from_numpy(tensors[name]) for name in stage.inputs})
+    return {name: tensor.numpy() for name, tensor in outputs}
+
+
+def _run_session(session: Any, tensors: Outputs) -> dict[str, NDArray[np.generic]]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(
+        zip(names, session.run(names, {item.name: tensors[item.name] for item in session.get_inputs()}), strict=True)
+    )
+
+
+def _moments(batch: int, time: int) -> NDArray[np.float32]:
+    """Timestamps of two frames a second: (B, T)."""
+    moments: NDArray[np.float32] = np.arange(time, dtype=np.float32)[None].repeat(batch, 0) / np.float32(2)
+    return moments
+
+
+def _thinned(tensors: Outputs, batch: int, time: int) -> dict[str, NDArray[np.generic]]:
+    """A stage's inputs cut or repeated to `time` frames, of which every third has no pair and every third but one."""
+    repeated = {
+        name: np.concatenate([values] * -(-time // values.shape[1]), axis=1)[:, :time]
+        for name, values in tensors.items()
+    }
+    mask = np.ones_like(repeated[PAIR_MASK])
+    mask[:, 0::3] = False
+    mask[:, 1::3, 1:] = False
+    return repeated | {PAIR_MASK: mask} | ({TIMESTAMPS: _moments(batch, time)} if TIMESTAMPS in repeated else {})
+
+
+def _check_shapes(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs) -> None:
+    for name in comparisons:
+        if found[name].shape != expected[name].shape:
+            raise DisagreementError(
+                f"{name}: the bundle gives shape {found[name].shape}, the checkpoint {expected[name].shape}"
+            )
+
+
+def _add(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs, batch: int, time: int) -> None:
+    """Takes in one run; what lies in slots without a pair is not compared."""
+    for name, comparison in comparisons.items():
+        if name in expected and name in found:
+            wanted, given = expected[name].astype(np.float64), found[name].astype(np.float64)
+            if name != PAIR_MASK:
+                mask = expected[PAIR_MASK].astype(np.float64)
+                mask = mask.reshape(*mask.shape, *[1] * (wanted.ndim - 3))
+                wanted, given = wanted * mask, given * mask
+            comparison.add(wanted, given, batch, time)
 
 
 @dataclass
@@ -120,10 +186,10 @@ class _Comparison:
         return self.worst / spread if spread else self.worst
 
 
-def _in_order_of(expected: Outputs, found: Outputs) -> Outputs:
+def _in_order_of(expected: Outputs, found: Outputs) -> dict[str, NDArray[np.generic]]:
     """The slots of each frame of `found`, (B, T, P, …) each, in the order that matches those of `expected` best.
 
-    Slots that come from the best cells of a dense head have no order of their own: where two cells score the same but
+    Ranked slots have no order of their own: where two score the same but
     for rounding, two runtimes may pick them the other way round, and all that follows moves with them.
     """
     wanted, given = (
@@ -134,6 +200,8 @@ def _in_order_of(expected: Outputs, found: Outputs) -> Outputs:
     order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in np.nan_to_num(distances)])
     return {
         name: np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 3)), axis=2)
+        if values.shape[:3] == order.shape
+        else values
         for name, values in found.items()
     }
 

@@ -1,21 +1,29 @@
-"""Networks as ONNX graphs: uint8 frames in, static but for batch and time."""
+"""Networks as ONNX graphs, one for each stage: uint8 frames in, static but for batch and time."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from onnxscript import opset18
 from torch import Tensor, nn
 
-from models.arn import Arn
 from models.bundle import Stage
 from models.bundle import Tensor as TensorOfStage
+from models.predictions import PairPredictions
+from models.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
+_MOST_FRAMES = 1 << 20
+"""Longest video that a stage of span `video` is exported for."""
 
+op: Any = opset18  # its annotations take no Python values, which it does
 _DTYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.BOOL: "bool",
@@ -24,50 +32,94 @@ _DTYPES: dict[int, str] = {
 }
 
 
-class _Predict(nn.Module):
-    """The part of a network that is exported, with its outputs in a fixed order."""
+class _Needed(nn.Module):
+    """A stage's module without the outputs that nobody asks for."""
 
-    def __init__(self, network: Arn) -> None:
+    def __init__(self, stage: NetworkStage, outputs: list[str]) -> None:
         super().__init__()
-        self.network = network
+        self.module = stage.module
+        self.kept = [stage.outputs.index(name) for name in outputs]
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network.predict(frames).values())
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.module(*inputs)
+        return tuple(outputs[index] for index in self.kept)
 
 
-def export_network(network: Arn, path: Path) -> Stage:
-    """Writes one ONNX file and returns its description for the manifest.
+def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
+    """Writes one ONNX file for each stage and returns their descriptions for the manifest.
 
-    The graph takes `frames` (batch, time, height, width, 3) uint8 RGB and gives the tensors of
+    The first graph takes `frames` (batch, time, height, width, 3) uint8 RGB; together they give the tensors of
     `models.predictions.PairPredictions`, each with a leading batch axis.
     """
-    config = network.config
-    network = network.eval()
+    stages = network.stages()
+    asked = {field.name for field in fields(PairPredictions)}
     # Neither axis may be 1 here: the exporter would take it for a constant.
-    frames = torch.zeros(2, min(3, config.clip_length), config.frame_height, config.frame_width, 3, dtype=torch.uint8)
-    with torch.inference_mode():
-        names = list(network.predict(frames))
-    time = torch.export.Dim(TIME, min=1, max=config.clip_length)
+    time = min(3, network.clip_length)
+    height, width = network.frame_size
+    tensors: dict[str, Tensor] = {
+        FRAMES: torch.randint(0, 256, (2, time, height, width, 3), dtype=torch.uint8),
+        TIMESTAMPS: torch.arange(time, dtype=torch.float32).expand(2, -1).contiguous(),
+    }
+    written: list[Stage] = []
+    for place, stage in enumerate(stages):
+        later = {name for each in stages[place + 1 :] for name in each.inputs}
+        outputs = [name for name in stage.outputs if name in asked | later]
+        most = network.clip_length if stage.span == "clip" else _MOST_FRAMES
+        path = folder / f"{stage.name}.onnx"
+        _write(_Needed(stage, outputs).eval(), stage, tensors, outputs, most, path)
+        written.append(describe_stage(stage, path))
+        with torch.inference_mode():
+            tensors.update(run_stage(stage, tensors))
+    return written
+
+
+def _write(
+    module: nn.Module, stage: NetworkStage, tensors: Mapping[str, Tensor], outputs: list[str], most: int, path: Path
+) -> None:
+    """One ONNX file, whose inputs are those of the stage that its outputs depend on."""
+    axes = {0: torch.export.Dim(BATCH, min=1, max=1024), 1: torch.export.Dim(TIME, min=1, max=most)}
     with warnings.catch_warnings():
         # The exporter warns of its own dependencies' deprecations; nothing here can act on them.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Predict(network).eval(),
-            (frames,),
-            dynamic_shapes={"frames": {0: torch.export.Dim(BATCH, min=1, max=1024), 1: time}},
-            input_names=["frames"],
-            output_names=names,
+            module,
+            tuple(tensors[name].clone() for name in stage.inputs),
+            dynamic_shapes=(tuple(axes for _ in stage.inputs),),
+            input_names=list(stage.inputs),
+            output_names=outputs,
             opset_version=OPSET,
+            custom_translation_table={torch.ops.vsg.suppress.default: _suppress},
             dynamo=True,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("the exporter returned no program")
     program.save(str(path), external_data=False)
-    return describe_stage("scene_graph", path)
+    model = onnx.load(str(path))
+    read = {name for node in model.graph.node for name in node.input}
+    for value in [value for value in model.graph.input if value.name not in read]:
+        model.graph.input.remove(value)
+    onnx.save(model, str(path))
 
 
-def describe_stage(name: str, path: Path) -> Stage:
+def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
+    """`vsg::suppress` as ONNX: indices of those that stay, scattered into a mask."""
+    indices = op.NonMaxSuppression(
+        boxes,
+        op.Unsqueeze(scores, op.Constant(value_ints=[1])),  # (G, 1, S): one class
+        op.Shape(scores, start=1),  # as many as there are
+        op.Constant(value_floats=[iou]),
+        op.Constant(value_floats=[least_score]),
+    )  # (K, 3): group, class, box
+    places = op.Gather(indices, op.Constant(value_ints=[0, 2]), axis=1)  # (K, 2)
+    nothing = op.ConstantOfShape(op.Shape(scores), value=onnx.helper.make_tensor("no", onnx.TensorProto.BOOL, [1], [0]))
+    kept = op.ConstantOfShape(
+        op.Shape(indices, end=1), value=onnx.helper.make_tensor("yes", onnx.TensorProto.BOOL, [1], [1])
+    )
+    return op.ScatterND(nothing, places, kept)
+
+
+def describe_stage(stage: NetworkStage, path: Path) -> Stage:
     """Reads inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
     graph = onnx.load(str(path), load_external_data=False).graph
 
@@ -77,4 +129,4 @@ def describe_stage(name: str, path: Path) -> Stage:
         return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))  # type: ignore[arg-type]
 
     inputs, outputs = map(describe, graph.input), map(describe, graph.output)
-    return Stage(name=name, file=path.name, inputs=list(inputs), outputs=list(outputs))
+    return Stage(name=stage.name, file=path.name, inputs=list(inputs), outputs=list(outputs), span=stage.span)

@@ -7,6 +7,7 @@ sha256 of each file, so that a bundle that was cut short or altered is refused b
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,17 @@ from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, SPATIAL
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
+
+FRAMES = "frames"
+"""(batch, time, height, width, 3) uint8 RGB; what a bundle reads."""
+TIMESTAMPS = "timestamps"
+"""(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
+RELATION_SCORES = "relation_scores"
+"""(batch, time, pairs) float32; what a relation scorer gives."""
+_READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
+
+Span = Literal["clip", "video"]
+"""`clip`: any few consecutive frames will do. `video`: the stage must see all sampled frames of a video at once."""
 
 Positive = Annotated[int, Field(gt=0)]
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -38,13 +50,15 @@ class Tensor(_Part):
 class Stage(_Part):
     """One ONNX graph.
 
-    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)) or tensors of stages before it.
+    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)), `timestamps` (float32 seconds, (batch, time))
+    or tensors of stages before it. Axes 0 and 1 of every input and output are batch and time.
     """
 
     name: str
     file: str
     inputs: list[Tensor]
     outputs: list[Tensor]
+    span: Span = "clip"
 
 
 class Vocabulary(_Part):
@@ -68,11 +82,14 @@ class Thresholds(_Part):
 
     object_score     object score x subject score under which a pair is not shown
     predicate_score  predicate score under which a triplet is not shown
+    relation_score   relation score under which a pair's triplets are not shown, where the model has a relation scorer;
+                     its person and its thing are
     duplicate_iou    IoU over which two boxes of one class are one thing
     """
 
     object_score: Score = 0.3
     predicate_score: Score = 0.2
+    relation_score: Score = 0.0
     duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
 
 
@@ -95,7 +112,7 @@ class Manifest(_Part):
     description: str
     vocabulary: Vocabulary = Vocabulary()
     frame_size: FrameSize
-    clip_length: Positive = Field(description="most frames a stage takes along `time`")
+    clip_length: Positive = Field(description="most frames a stage of span `clip` takes along `time`")
     stages: list[Stage] = Field(min_length=1)
     thresholds: Thresholds
     relation_scoring: bool = False
@@ -108,6 +125,41 @@ class Manifest(_Part):
         for stage in self.stages:
             if stage.file not in self.sha256:
                 raise ValueError(f"sha256 has no entry for {stage.file!r}, the file of stage {stage.name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_read_has_its_dtype(self) -> Manifest:
+        for stage in self.stages:
+            for tensor in stage.inputs:
+                if tensor.dtype != _READ.get(tensor.name, tensor.dtype):
+                    raise ValueError(
+                        f"stage {stage.name!r} takes {tensor.name} as {tensor.dtype}; it is {_READ[tensor.name]}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_videos_come_last_and_never_as_frames(self) -> Manifest:
+        for earlier, later in pairwise(self.stages):
+            if earlier.span == "video" and later.span == "clip":
+                raise ValueError(
+                    f"stage {later.name!r} of span clip comes after {earlier.name!r} of span video; put it before"
+                )
+        for stage in self.stages:
+            if stage.span == "video" and FRAMES in {tensor.name for tensor in stage.inputs}:
+                raise ValueError(
+                    f"stage {stage.name!r} of span video takes {FRAMES}, which would hold a whole video in memory; "
+                    "give it what a stage of span clip makes of them"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _relation_scoring_is_what_the_stages_say(self) -> Manifest:
+        scores = RELATION_SCORES in {tensor.name for stage in self.stages for tensor in stage.outputs}
+        if scores != self.relation_scoring:
+            raise ValueError(
+                f"relation_scoring is {str(self.relation_scoring).lower()}, but "
+                f"{'a' if scores else 'no'} stage has an output {RELATION_SCORES!r}"
+            )
         return self
 
     @model_validator(mode="after")

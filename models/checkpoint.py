@@ -4,42 +4,62 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from models.arn import Arn, ArnConfig
+from models.detector import Detector, DetectorConfig
 from models.errors import ConfigurationError, WeightsError
+from models.scored import Scored, ScoredConfig
 from models.tensor_file import read_tensor_file
+from models.two_stage import TwoStage, TwoStageConfig
+
+Network = Arn | Detector | TwoStage | Scored
+NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")]
 
 
-def save_checkpoint(path: Path, model: Arn, training: dict[str, Any]) -> None:
+def make_network(config: NetworkConfig) -> Network:
+    """The network that a configuration describes, with fresh weights."""
+    match config:
+        case ArnConfig():
+            return Arn(config)
+        case DetectorConfig():
+            return Detector(config)
+        case TwoStageConfig():
+            return TwoStage(config)
+        case ScoredConfig():
+            return Scored(config)
+
+
+def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> None:
     """Writes the network and what made it (data, seed, command, figures: plain values only)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"network": "arn", "config": asdict(model.config), "state": model.state_dict(), "training": training}
+    content = {"config": asdict(model.config), "state": model.state_dict(), "training": training}
     temporary = path.with_suffix(".partial")
     torch.save(content, temporary)
     temporary.replace(path)
 
 
-def load_checkpoint(path: Path) -> tuple[Arn, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """Reads a network, in evaluation mode, and what made it.
 
     Raises WeightsError naming the file where it is no checkpoint of this project.
     """
     content = read_tensor_file(path, "a checkpoint of this project")
-    if not isinstance(content, dict) or content.get("network") != "arn":
+    if not isinstance(content, dict) or "network" not in content.get("config", {}):
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
     try:
-        model = Arn(TypeAdapter(ArnConfig).validate_python(content["config"]))
+        adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+        model = make_network(adapter.validate_python(content["config"]))
         model.load_state_dict(content["state"])
         return model.eval(), content["training"]
     except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
         raise WeightsError(f"{path} was written by another version of this project, or altered: {error}") from error
 
 
-def load_matching_weights(model: Arn, path: Path) -> list[str]:
+def load_matching_weights(model: Network, path: Path) -> list[str]:
     """Takes from a checkpoint every weight whose name and shape fit.
 
     Returns the names of those that keep their own values; raises WeightsError where none fits.

@@ -1,4 +1,4 @@
-"""CLIP image embeddings of whole frames: what the mimicry term of ARN's loss imitates (eq 14)."""
+"""CLIP's image tower, frozen, and its embeddings of whole frames: what ARN's mimicry term imitates (eq 14)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch.nn import functional as F
 
 from models.clip_text import load_clip
 
-_SIDE = 224
+SIDE = 224
+"""Pixels; the tower reads squares."""
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class ClipImageEncoder(nn.Module):
+class ClipImageTower(nn.Module):
     """open_clip's ViT-B/32 image tower, frozen; raises WeightsError where its weights cannot be had."""
 
     mean: Tensor
@@ -21,16 +22,30 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clip = load_clip().requires_grad_(False)
+        self.tower: nn.Module = load_clip().get_submodule("visual").requires_grad_(False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, 3, 224, 224) images that `normalised` was applied to -> (N, E) float32, not of unit length."""
+        embedded: Tensor = self.tower(images)
+        return embedded
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 in [0, 1] to the range that the tower was trained on."""
+        return (images - self.mean) / self.std
+
+
+class ClipImageEncoder(ClipImageTower):
+    """Embeds whole frames."""
 
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, T, E); frames are stretched, so that nothing at the sides is cut off."""
-        batch, time = frames.shape[:2]
-        images = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        images = F.interpolate(images, (_SIDE, _SIDE), mode="bicubic", antialias=True).clamp(0, 1)
-        embedded = self.clip.encode_image((images - self.mean) / self.std)  # type: ignore[operator]
-        by_clip: Tensor = embedded.unflatten(0, (batch, time))
-        return by_clip
+        images = F.interpolate(as_images(frames), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
+        return self.embed(self.normalised(images)).unflatten(0, frames.shape[:2])
+
+
+def as_images(frames: Tensor) -> Tensor:
+    """(B, T, H, W, 3) uint8 -> (B * T, 3, H, W) float32 in [0, 1]."""
+    return frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255

@@ -26,8 +26,19 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """(..., L, D), (..., S, D), (..., S, D) -> (..., L, D); `key_mask` (..., S) is true where a key is real."""
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(..., L, D), (..., S, D), (..., S, D) -> (..., L, D).
+
+        key_mask (..., S) bool is true where a key is real; mask (..., L, S) bool is true where a query may look at a
+        key. Both may be given.
+        """
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
         mixed = attend(
@@ -36,6 +47,7 @@ class Attention(nn.Module):
             split_heads(nn.functional.linear(value, value_weight, value_bias), self.heads),
             self.dropout,
             key_mask,
+            mask,
         )
         projected: Tensor = self.out_proj(mixed)
         return projected
@@ -47,12 +59,24 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
     return split.transpose(-2, -3)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: nn.Dropout, key_mask: Tensor | None = None) -> Tensor:
-    """Softmax attention on split heads, merged again: (..., h, L, d), (..., h, S, d) x 2 -> (..., L, h * d)."""
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: nn.Dropout,
+    key_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Softmax attention on split heads, merged again: (..., h, L, d), (..., h, S, d) x 2 -> (..., L, h * d).
+
+    The masks are those of `Attention`.
+    """
     logits = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)  # (..., h, L, S)
+    # Finite, so that a row without keys stays finite.
     if key_mask is not None:
-        # Finite, so that a row without keys stays finite.
         logits = logits.masked_fill(~key_mask[..., None, None, :], -1e4)
+    if mask is not None:
+        logits = logits.masked_fill(~mask[..., None, :, :], -1e4)
     mixed: Tensor = dropout(logits.softmax(-1)) @ value
     return mixed.transpose(-2, -3).flatten(-2)
 

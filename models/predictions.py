@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, SPATIAL
+from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, PREDICATES, SPATIAL
 
 Array = NDArray[np.float32]
 
@@ -18,7 +18,8 @@ class PairPredictions:
     """Predictions for T frames with P pair slots each; fields carry the names of the bundle's output tensors.
 
     Every score is a probability in [0, 1] and every box is xyxy as a fraction of the displayed frame's width and
-    height. Slots where `pair_mask` is false hold nothing and must be ignored.
+    height. Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError naming the array whose
+    shape does not fit, or where only one kind of uncertainty is given.
 
     pair_mask        (T, P)      bool
     subject_boxes    (T, P, 4)   float32, the person
@@ -29,6 +30,9 @@ class PairPredictions:
     spatial          (T, P, 6)   float32
     contacting       (T, P, 17)  float32
     relation_scores  (T, P)      float32, P(this pair is related); None where the model has no relation scorer
+    epistemic        (T, P, 26)  float32 from 0 up, what the model does not know of each of `PREDICATES`; None where it
+                                 knows no uncertainty
+    aleatoric        (T, P, 26)  float32 from 0 up, what the video leaves open of each of `PREDICATES`; None as above
     """
 
     pair_mask: NDArray[np.bool_]
@@ -40,17 +44,21 @@ class PairPredictions:
     spatial: Array
     contacting: Array
     relation_scores: Array | None = None
+    epistemic: Array | None = None
+    aleatoric: Array | None = None
 
     def __post_init__(self) -> None:
         if self.pair_mask.ndim != 2:
             raise ValueError(f"pair_mask must have shape (T, P), not {self.pair_mask.shape}")
         for name, depth in _DEPTHS.items():
             array = getattr(self, name)
-            if array is None and name == "relation_scores":
+            if array is None and name in _OPTIONAL:
                 continue
             expected = self.pair_mask.shape + depth
             if array.shape != expected:
                 raise ValueError(f"{name} must have shape {expected}, not {array.shape}")
+        if (self.epistemic is None) != (self.aleatoric is None):
+            raise ValueError("epistemic and aleatoric go together; give both or neither")
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, NDArray[np.generic]], batch_index: int = 0) -> PairPredictions:
@@ -81,4 +89,7 @@ _DEPTHS: dict[str, tuple[int, ...]] = {
     "spatial": (len(SPATIAL),),
     "contacting": (len(CONTACTING),),
     "relation_scores": (),
+    "epistemic": (len(PREDICATES),),
+    "aleatoric": (len(PREDICATES),),
 }
+_OPTIONAL = ("relation_scores", "epistemic", "aleatoric")

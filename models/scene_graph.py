@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, PredicateGroup
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Uncertain = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Box = tuple[float, float, float, float]
 Constraint = Literal["with", "no", "semi"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -33,6 +34,13 @@ class SceneObject(_Part):
         return self
 
 
+class Uncertainty(_Part):
+    """How unsure the model is of one predicate of one pair; from 0 up, on a scale of the model's own."""
+
+    epistemic: Uncertain = Field(description="what the model does not know; more training data would tell")
+    aleatoric: Uncertain = Field(description="what the video leaves open; no training would tell")
+
+
 class Triplet(_Part):
     """`<subject, predicate, object>` in one frame, by object ids, in Action Genome's direction.
 
@@ -49,6 +57,11 @@ class Triplet(_Part):
         description="how much the pair matters; null where the model has no relation scorer"
     )
     score: Score
+    uncertainty: Uncertainty | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="with the option `uncertainty`, where the model knows it; else absent",
+    )
 
     @model_validator(mode="after")
     def _predicate_belongs_to_group(self) -> Triplet:
@@ -121,6 +134,7 @@ class Options(_Part):
     min_score: float
     top_k: int
     constraint: Constraint
+    uncertainty: bool = False
 
 
 class Warning(_Part):

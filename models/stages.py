@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +15,10 @@ FRAMES = "frames"
 """(B, T, H, W, 3) uint8 RGB; the first stage takes it."""
 TIMESTAMPS = "timestamps"
 """(B, T) float32 seconds; any stage may take it."""
+PAIR_MASK = "pair_mask"
+"""(B, T, P) bool: which slots hold a pair."""
+REPRESENTATION = "representation"
+"""(B, T, P, D) float32: how the host represents each pair; a relation scorer takes it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class SceneGraphNetwork(Protocol):
         """Most frames that a stage of span `clip` takes."""
         ...
 
+    @property
+    def slots_are_ranked(self) -> bool:
+        """Whether the slots of a frame come in the order of a score, so that near ties may change places."""
+        ...
+
     def stages(self) -> list[NetworkStage]:
         """The stages in order; together their outputs hold the fields of `models.predictions.PairPredictions`."""
         ...
@@ -56,6 +65,6 @@ def run_stages(network: SceneGraphNetwork, frames: Tensor, timestamps: Tensor) -
     return {name: tensor for name, tensor in tensors.items() if name not in (FRAMES, TIMESTAMPS)}
 
 
-def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     """One stage's outputs by name, from the tensors it needs."""
     return zip(stage.outputs, stage.module(*(tensors[name] for name in stage.inputs)), strict=True)

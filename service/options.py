@@ -32,6 +32,7 @@ class VideoOptions(BaseModel):
     min_score: float = 0.0
     top_k: int = DEFAULT_TOP_K
     constraint: Constraint = "with"
+    uncertainty: bool = False
 
     def applied(self, settings: Settings) -> tuple[Options, list[Warning]]:
         """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
@@ -53,6 +54,7 @@ class VideoOptions(BaseModel):
             min_score=self.min_score,
             top_k=self.top_k,
             constraint=self.constraint,
+            uncertainty=self.uncertainty,
         )
         return options, warnings
 
@@ -128,6 +130,12 @@ def _constraint(name: str, text: str) -> str:
     return text
 
 
+def _flag(name: str, text: str) -> bool:
+    if text not in _FLAGS:
+        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be true or false")
+    return _FLAGS[text]
+
+
 def _text(name: str, text: str) -> str:
     return text
 
@@ -136,6 +144,7 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _READERS = {
     "model": _text,
     "fps": _fps,
@@ -145,4 +154,5 @@ _READERS = {
     "min_score": _fraction,
     "top_k": _top_k,
     "constraint": _constraint,
+    "uncertainty": _flag,
 }

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from models.bundle import sha256_of
 from models.predictions import PairPredictions
-from models.scene_graph import ModelReference, Options, SceneGraph, Video
+from models.scene_graph import ModelReference, Options, SceneGraph, Video, Warning
 from service.decoding import FrameChunk, Sampling, VideoInfo, VideoReader
-from service.engine import Engine
+from service.engine import Engine, Tensors
 from service.errors import JobCancelled, UnknownModel, VideoUnreadable
 from service.graph import build_frames
 from service.options import VideoOptions
@@ -77,6 +77,8 @@ class Pipeline:
     ) -> SceneGraph:
         """Makes the scene graph of one video file; holds one clip of frames at a time, however long the video is.
 
+        Of earlier clips it holds what the model's stages of span `video` and the graph need.
+
         video_id   names the graph; by default the beginning of the sha256
         sha256     of the file, where the caller knows it
         progress   is called after every clip
@@ -98,21 +100,30 @@ class Pipeline:
             expected = expected_frames(applied, info)
             progress(Progress(0, expected))
             timestamps: list[float] = []
-            predictions: list[PairPredictions] = []
+            done: list[Tensors] = []
             for times, frames in clips(_timed(reader, stopwatch), engine.manifest.clip_length):
                 since = time.perf_counter()
-                predictions.append(PairPredictions.from_outputs(engine.run(frames[np.newaxis])))
+                done.append(engine.run(frames[np.newaxis], np.array([times], np.float32)))
                 stopwatch.add("engine", since)
                 timestamps.extend(times)
                 progress(Progress(len(timestamps), max(expected, len(timestamps))))
                 if cancelled is not None and cancelled():
                     raise JobCancelled("the job was cancelled")
-        if not predictions:
+        if not done:
             raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
 
         since = time.perf_counter()
+        predictions = PairPredictions.from_outputs(engine.finish(done))
+        stopwatch.add("engine", since)
+
+        since = time.perf_counter()
+        if not applied.uncertainty:
+            predictions = replace(predictions, epistemic=None, aleatoric=None)
+        elif predictions.epistemic is None:
+            detail = f"{engine.manifest.name!r} is a model that knows no uncertainty; its triplets carry none"
+            warnings.append(Warning(code="no_uncertainty", detail=detail))
         frames_of_graph, relations = build_frames(
-            PairPredictions.concatenate(predictions),
+            predictions,
             np.array(timestamps),
             width=info.width,
             height=info.height,

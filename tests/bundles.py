@@ -1,8 +1,9 @@
-"""A real bundle, small enough to make in a test: its outputs react to the brightness of the frames."""
+"""Real bundles, small enough to make in a test: their outputs react to the brightness of the frames."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from models.bundle import (
     Training,
     sha256_of,
 )
-from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, SPATIAL
+from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, PREDICATES, SPATIAL
 
 SIZE = 32
 CLIP_LENGTH = 4
@@ -34,41 +35,72 @@ def make_tiny_bundle(folder: Path, *, name: str = "tiny") -> Path:
     """Writes a bundle of two stages: `brightness` measures each frame, `pairs` places a person who holds a cup and sits
     on a chair. The right edge of the person's box is 0.2 + 0.7 * brightness, as a fraction of the width.
     """
-    folder.mkdir(parents=True)
+    return _write_bundle(folder, name, _clip_stages(), family="one_stage")
+
+
+def make_video_bundle(folder: Path, *, name: str = "tiny-video") -> Path:
+    """Writes the bundle of `make_tiny_bundle` with two more stages: `doubts` of clips and `relevance` of the video.
+
+    Of every predicate the epistemic uncertainty is brightness / 10, the aleatoric one the timestamp / 100. The relation
+    score of the cup is the frame's brightness, that of the chair its timestamp, each as a share of the video's largest.
+    """
+    brightness, timestamps = _tensor("brightness", 1, 1), _tensor("timestamps")
+    depth = (PAIRS, len(PREDICATES))
+    doubts = Stage(
+        name="doubts",
+        file="doubts.onnx",
+        inputs=[brightness, timestamps],
+        outputs=[_tensor("epistemic", *depth), _tensor("aleatoric", *depth)],
+    )
+    relevance = Stage(
+        name="relevance",
+        file="relevance.onnx",
+        inputs=[timestamps, brightness],
+        outputs=[_tensor("relation_scores", PAIRS)],
+        span="video",
+    )
+    stages = [*_clip_stages(), (doubts, _doubt()), (relevance, _compare())]
+    return _write_bundle(folder, name, stages, family="two_stage", relation_scoring=True)
+
+
+def _clip_stages() -> list[tuple[Stage, _Graph]]:
     frames = Tensor(name="frames", dtype="uint8", shape=("batch", "time", SIZE, SIZE, 3))
-    brightness = Tensor(name="brightness", dtype="float32", shape=("batch", "time", 1, 1))
+    brightness = _tensor("brightness", 1, 1)
     pairs = [
-        Tensor(
-            name=output, dtype="bool" if output == "pair_mask" else "float32", shape=("batch", "time", PAIRS, *depth)
-        )
-        for output, depth in (
-            ("pair_mask", ()),
-            ("subject_boxes", (4,)),
-            ("subject_scores", ()),
-            ("object_boxes", (4,)),
-            ("object_scores", (len(OBJECT_CLASSES),)),
-            ("attention", (len(ATTENTION),)),
-            ("spatial", (len(SPATIAL),)),
-            ("contacting", (len(CONTACTING),)),
-        )
+        Tensor(name="pair_mask", dtype="bool", shape=("batch", "time", PAIRS)),
+        _tensor("subject_boxes", PAIRS, 4),
+        _tensor("subject_scores", PAIRS),
+        _tensor("object_boxes", PAIRS, 4),
+        _tensor("object_scores", PAIRS, len(OBJECT_CLASSES)),
+        _tensor("attention", PAIRS, len(ATTENTION)),
+        _tensor("spatial", PAIRS, len(SPATIAL)),
+        _tensor("contacting", PAIRS, len(CONTACTING)),
     ]
-    stages = [
-        Stage(name="brightness", file="brightness.onnx", inputs=[frames], outputs=[brightness]),
-        Stage(name="pairs", file="pairs.onnx", inputs=[brightness], outputs=pairs),
+    return [
+        (Stage(name="brightness", file="brightness.onnx", inputs=[frames], outputs=[brightness]), _measure()),
+        (Stage(name="pairs", file="pairs.onnx", inputs=[brightness], outputs=pairs), _place()),
     ]
-    _write(folder / "brightness.onnx", _measure(), stages[0])
-    _write(folder / "pairs.onnx", _place(), stages[1])
+
+
+def _tensor(name: str, *depth: int) -> Tensor:
+    return Tensor(name=name, dtype="float32", shape=("batch", "time", *depth))
+
+
+def _write_bundle(folder: Path, name: str, stages: list[tuple[Stage, _Graph]], **rest: Any) -> Path:
+    folder.mkdir(parents=True)
+    for stage, graph in stages:
+        _write(folder / stage.file, graph, stage)
     manifest = Manifest(
         name=name,
         version="1",
-        family="one_stage",
         description="reacts to brightness; for tests",
         frame_size=FrameSize(height=SIZE, width=SIZE),
         clip_length=CLIP_LENGTH,
-        stages=stages,
+        stages=[stage for stage, _ in stages],
         thresholds=Thresholds(object_score=0.1, predicate_score=0.3, duplicate_iou=0.7),
         training=Training(data="none", command="none"),
-        sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
+        sha256={stage.file: sha256_of(folder / stage.file) for stage, _ in stages},
+        **rest,
     )
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2))
     return folder
@@ -132,6 +164,35 @@ def _place() -> _Graph:
     always("contacting", _rows(CONTACTING, {"holding": 0.95, "touching": 0.5}, {"sitting_on": 0.85}))
     graph.add("Add", [nothing, graph.constant("certain", np.full((PAIRS, 1), 0.9, np.float32))], "wide_scores")
     graph.add("Squeeze", ["wide_scores", trailing], "subject_scores")
+    return graph
+
+
+def _doubt() -> _Graph:
+    graph = _Graph()
+    every = graph.constant("every", np.zeros((PAIRS, len(PREDICATES)), np.float32))
+    dim = graph.add("Div", ["brightness", graph.constant("ten", np.array(10, np.float32))], "dim")
+    graph.add("Add", [dim, every], "epistemic")
+    late = graph.add("Div", ["timestamps", graph.constant("hundred", np.array(100, np.float32))], "late")
+    wide = graph.add("Unsqueeze", [late, graph.constant("ends", np.array([2, 3]))], "wide")  # (B, T, 1, 1)
+    graph.add("Add", [wide, every], "aleatoric")
+    return graph
+
+
+def _compare() -> _Graph:
+    graph = _Graph()
+    end = graph.constant("end", np.array([2]))
+    time = graph.constant("time", np.array([1]))
+    tiny = graph.constant("tiny", np.array(1e-6, np.float32))
+    slots = [
+        graph.add("Squeeze", ["brightness", graph.constant("last", np.array([3]))], "cup"),  # (B, T, 1)
+        graph.add("Unsqueeze", ["timestamps", end], "chair"),
+    ]
+    shares = []
+    for slot in slots:
+        largest = graph.add("ReduceMax", [slot, time], f"largest_{slot}", keepdims=1)  # (B, 1, 1)
+        above_zero = graph.add("Max", [largest, tiny], f"above_zero_{slot}")
+        shares.append(graph.add("Div", [slot, above_zero], f"share_{slot}"))
+    graph.add("Concat", shares, "relation_scores", axis=2)
     return graph
 
 

@@ -17,7 +17,7 @@ import uvicorn
 from service.api import create_app
 from service.engine import Engine
 from service.settings import load_settings
-from tests.bundles import make_tiny_bundle
+from tests.bundles import make_tiny_bundle, make_video_bundle
 from tests.videos import make_video
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -81,6 +81,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def video_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle named `tiny-video`, with a stage that sees whole videos and gives relation scores."""
+    return make_video_bundle(tmp_path_factory.mktemp("bundle") / "tiny-video")
+
+
+@pytest.fixture(scope="session")
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One service for all tests that do not change its settings; serves `tiny` and `tiny-2`."""
     second = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "second", name="tiny-2")
@@ -118,9 +124,9 @@ def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every run of an engine take a fifth of a second longer, without keeping a core busy."""
     run = Engine.run
 
-    def slowly(self: Engine, frames: Any) -> Any:
+    def slowly(self: Engine, frames: Any, timestamps: Any) -> Any:
         time.sleep(0.2)
-        return run(self, frames)
+        return run(self, frames, timestamps)
 
     monkeypatch.setattr(Engine, "run", slowly)
 

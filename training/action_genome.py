@@ -221,9 +221,7 @@ class Annotations:
 
         Raises `DataError` if a record is malformed.
         """
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise DataError(f"{self._person_path}: {key!r} is no key of the form <video>/<digits>.png")
+        video, number = parse_key(key, self._person_path)
         place = f"{self._object_path}: {key!r}"
         visible = [
             parsed
@@ -238,8 +236,8 @@ class Annotations:
         boxes, labels, held = zip(*visible, strict=True)
         multi_hot = {group: np.array([each[group] for each in held]) for group in GROUPS}
         return AnnotatedFrame(
-            path=self._frames / match["video"] / key.rpartition("/")[2],
-            number=int(match["number"]),
+            path=self._frames / video / key.rpartition("/")[2],
+            number=number,
             size=size,
             person_box=person_box,
             boxes=np.array(boxes),
@@ -283,11 +281,21 @@ class Annotations:
         return np.concatenate([box[:2], box[:2] + box[2:]]), OBJECT_INDEX[label], held
 
 
+def parse_key(key: str, path: Path) -> tuple[str, int]:
+    """Video and frame number of a key of the annotation file `path`. Raises `DataError` if it is none."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise DataError(f"{path}: {key!r} is no key of the form <video>/<digits>.png; restore the file")
+    return match["video"], int(match["number"])
+
+
 def load_records(path: Path) -> dict[str, Any]:
     """The dict of frames in an annotation pickle. Raises `DataError` if the file is missing or holds something else."""
+    if not path.exists():
+        raise DataError(f"{path} cannot be read: No such file; copy it here from Action Genome's annotations")
     records = load_pickle(path)
     if not isinstance(records, dict) or not records or not all(isinstance(key, str) for key in records):
-        raise DataError(f"{path} holds no dict of frames but a {type(records).__name__}; is it the right file?")
+        raise DataError(f"{path} holds no dict of frames but a {type(records).__name__}; copy the right file here")
     return records
 
 

@@ -16,8 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from training.action_genome import AnnotatedVideo
+from training.data_facts import FRAME_RATE
 from training.errors import DataError
 from training.targets import Targets
+
+_ITEM_FIELDS = (*(field.name for field in fields(Targets)), "timestamps")
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,15 @@ class ClipBatch:
 
     frames: Tensor
     targets: Targets
+    timestamps: Tensor
+    """(B, T) float32, seconds"""
 
 
-class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]]):
+Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
+"""Frames (T, H, W, 3) of one clip; the fields of `Targets` and the clip's `timestamps`, without the batch axis."""
+
+
+class ClipDataset(Dataset[Item]):
     """Clips of `clip_length` consecutive annotated frames; one item for each frame that a clip can start at.
 
     Frames are read and stretched to the network's size when asked for, or once into a file beside the data when
@@ -56,6 +65,7 @@ class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]
         self.object_labels = np.zeros((count, most), np.int64)
         self.object_mask = np.zeros((count, most), np.bool_)
         self.predicates = np.zeros((count, most, 26), np.float32)
+        self.timestamps = np.array([frame.number / FRAME_RATE for frame in frames], np.float32)
         for index, frame in enumerate(frames):
             scale = np.array(frame.size * 2, dtype=np.float32)
             objects = len(frame.labels)
@@ -71,15 +81,19 @@ class ClipDataset(Dataset[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]:
+    def __getitem__(self, index: int) -> Item:
         rows = self.clips[index]
-        frames = np.stack(
-            [
-                read_frame(self.paths[row], self.height, self.width) if self.pixels is None else self.pixels[row]
-                for row in rows
-            ]
-        )
-        return frames, {field.name: getattr(self, field.name)[rows] for field in fields(Targets)}
+        return self.frames_of(rows), self.targets_of(rows)
+
+    def frames_of(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Frames by their place in the data set: (N, H, W, 3) uint8."""
+        if self.pixels is not None:
+            return self.pixels[rows]
+        return np.stack([read_frame(self.paths[row], self.height, self.width) for row in rows])
+
+    def targets_of(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+        """Fields of `Targets`, and `timestamps`, of those frames."""
+        return {name: getattr(self, name)[rows] for name in _ITEM_FIELDS}
 
     def _cached(self, path: Path) -> NDArray[np.uint8]:
         """All frames as one memory-mapped array (frames, H, W, 3)."""
@@ -108,13 +122,12 @@ def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def collate(items: list[tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]]) -> ClipBatch:
+def collate(items: list[Item]) -> ClipBatch:
     """Items of a `ClipDataset` as one batch."""
     frames = torch.from_numpy(np.stack([frames for frames, _ in items]))
-    arrays = {
-        field.name: torch.from_numpy(np.stack([target[field.name] for _, target in items])) for field in fields(Targets)
-    }
-    return ClipBatch(frames, Targets(**arrays))
+    arrays = {name: torch.from_numpy(np.stack([known[name] for _, known in items])) for name in _ITEM_FIELDS}
+    timestamps = arrays.pop("timestamps")
+    return ClipBatch(frames, Targets(**arrays), timestamps)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -151,6 +164,7 @@ class Augmentation:
                 targets.object_mask,
                 targets.predicates,
             ),
+            batch.timestamps,
         )
 
 

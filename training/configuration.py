@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from models.arn import ArnConfig
+from models.detector import DetectorConfig
+from models.relations.fremure import FremureConfig
+from models.relations.mosa import MosaConfig
+from models.relations.sttran import SttranConfig
+from models.relations.tr2 import Tr2Config
+from models.rs_net import RsNetConfig
 from training.clips import Augmentation
 from training.errors import ConfigurationError
 from training.losses import LossConfig
+from training.relation_losses import RelationLossConfig
+
+ModelConfig = Annotated[
+    ArnConfig | DetectorConfig | SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")
+]
+"""What a run trains; `network` says which."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -25,8 +37,11 @@ class TrainingConfig:
     """Root of a data folder that lies on disk as Action Genome does."""
     output: Path
     """Folder of checkpoints, TensorBoard events and the resumable state."""
-    model: ArnConfig
+    model: ModelConfig
     loss: LossConfig = field(default_factory=LossConfig)
+    """Of ARN."""
+    relation_loss: RelationLossConfig = field(default_factory=RelationLossConfig)
+    """Of the two-stage networks, and of relation scorers."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     steps: int = 10_000
@@ -50,19 +65,35 @@ class TrainingConfig:
     """Decay of the moving average of the weights that is evaluated and saved; 0 is off."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     freeze_backbone: bool = False
+    backbone_weights: str | None = None
+    """What a detector's backbone starts from: `imagenet`, or a checkpoint with a compact backbone."""
     workers: int = 0
     cache_frames: bool = False
+    detector: Path | None = None
+    """Checkpoint of the detector whose pairs a two-stage network reads; it is not trained any further."""
+    task: Literal["predcls", "sgcls", "sgdet"] = "sgdet"
+    """What a two-stage network is trained for."""
+    cache_pairs: bool = False
+    """Keep the detector's pairs on disk, beside the data, for all epochs and runs; then frames are not augmented."""
+    relation_scoring: bool = False
+    """Attach RS-Net."""
+    scorer: RsNetConfig = field(default_factory=lambda: RsNetConfig(input_width=1))
+    """Shape of RS-Net; its `input_width` is set to the host's."""
+    freeze_host: bool = False
+    """Train the relation scorer alone, on a host that is taken from `initialise_from` as it is."""
     initialise_from: Path | None = None
     """A checkpoint of this project whose fitting weights start this run."""
     detr_weights: str | None = None
     """COCO DETR weights as a file or an https URL."""
     text_embeddings: Path | None = None
     """A .npy file of triplet sentence embeddings; None asks open_clip for ViT-B/32."""
+    word_vectors: Path | None = None
+    """GloVe's text file, from which a two-stage network's words start; None starts them at random."""
     evaluate_every: int = 1000
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        if self.clip_length > self.model.clip_length:
+        if isinstance(self.model, ArnConfig) and self.clip_length > self.model.clip_length:
             raise ConfigurationError(
                 f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}; raise it"
             )

@@ -10,10 +10,18 @@ from training.action_genome import SmallObjects
 PUPPETS_FILE = Path("annotations") / "puppets.json"
 """Puppet Genome writes its world, knobs and seed here; Action Genome has no such file."""
 
+FRAME_RATE = 24.0
+"""Frames a second that frame numbers are counted in: Puppet Genome's. Action Genome does not tell; Charades' videos
+have between 24 and 30, so that seconds are a little off there.
+"""
 
-def small_objects_of(data: Path) -> SmallObjects:
-    """What SGDet does with objects under 16 px: Puppet Genome's small frames keep them, Action Genome drops them."""
-    return "keep" if (data / PUPPETS_FILE).is_file() else "drop"
+
+def small_objects_of(data: Path, task: str = "sgdet") -> SmallObjects:
+    """What a task does with objects under 16 px: PredCls keeps them, SGCls and SGDet drop them.
+
+    On Puppet Genome, whose frames are small, every task keeps them.
+    """
+    return "keep" if task == "predcls" or (data / PUPPETS_FILE).is_file() else "drop"
 
 
 def describe_data(data: Path) -> str:

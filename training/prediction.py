@@ -2,92 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.arn import Arn
 from models.bundle import MANIFEST_FILE, Bundle
 from models.checkpoint import load_checkpoint
+from models.detector import Detector
 from models.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.onnx_session import open_session
 from models.predictions import PairPredictions
+from models.scored import Scored
+from models.stages import FRAMES, TIMESTAMPS, NetworkStage, Span
+from models.two_stage import Task, TwoStage
 from training.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
 from training.clips import read_frame
-from training.data_facts import small_objects_of
+from training.data_facts import FRAME_RATE, small_objects_of
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
 
 Outputs = Mapping[str, NDArray[np.generic]]
-Predict = Callable[[NDArray[np.uint8]], Outputs]
-"""(B, T, H, W, 3) uint8 frames to a bundle's named outputs."""
+Run = Callable[[Outputs], Outputs]
+"""Named tensors (B, T, …) to the named tensors of one stage."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage, however it runs: what it takes by name, and how much of a video it must see."""
+
+    inputs: tuple[str, ...]
+    span: Span
+    run: Run
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that can be run over a video.
+
+    frame_size: height and width that frames are stretched to. clip_length: most frames that a stage of span `clip`
+    takes. task: what the model is given; boxes and labels go to the first step for all but SGDet.
+    """
+
+    steps: Sequence[Step]
+    frame_size: tuple[int, int]
+    clip_length: int
+    task: Task = "sgdet"
+
+    def __call__(self, video: Outputs) -> PairPredictions:
+        """What the model says of a video whose named tensors, `frames` above all, are (T, …) each."""
+        known = dict(video)
+        length = len(known[FRAMES])
+        for step in self.steps:
+            needed = {name: known[name] for name in step.inputs}
+            known.update(self._run(step, needed, length))
+        names = {field.name for field in fields(PairPredictions)}
+        return PairPredictions(**{name: array for name, array in known.items() if name in names})  # type: ignore[arg-type]
+
+    def _run(self, step: Step, needed: Outputs, length: int) -> dict[str, NDArray[np.generic]]:
+        """Full clips share a batch; what is left over is a shorter clip of its own."""
+        clip = length if step.span == "video" else self.clip_length
+        full = length // clip * clip
+        parts: list[Outputs] = []
+        if full:
+            said = step.run({name: array[:full].reshape(-1, clip, *array.shape[1:]) for name, array in needed.items()})
+            parts.append({name: array.reshape(full, *array.shape[2:]) for name, array in said.items()})
+        if full < length:
+            said = step.run({name: array[None, full:] for name, array in needed.items()})
+            parts.append({name: array[0] for name, array in said.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def evaluate_model(
-    data: Path, model: Path, task: str = "sgdet", split: Split = "test", progress: bool = False
+    data: Path, model: Path, task: Task = "sgdet", split: Split = "test", progress: bool = False
 ) -> Figures:
     """Figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
 
-    Only SGDet runs on a one-stage model: it finds its own boxes. Raises EvaluationError for another task.
+    PredCls and SGCls hand the model annotated boxes, which only checkpoints of two-stage networks take. Raises
+    EvaluationError for any other.
     """
-    if task != "sgdet":
-        raise EvaluationError(
-            f"task {task!r} needs given boxes, which a one-stage model does not take; use --task sgdet"
-        )
-    annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data))
-    predict, height, width, clip_length = load_predictor(model)
-    return evaluate_videos(annotated, predict, height, width, clip_length, progress=progress)
+    predictor = load_predictor(model, task)
+    annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
+    return evaluate_videos(annotated, predictor, progress=progress)
 
 
-def load_predictor(model: Path) -> tuple[Predict, int, int, int]:
-    """A bundle, run by ONNX Runtime, or a checkpoint, run by torch; and its frame height, width and clip length."""
+def load_predictor(model: Path, task: Task = "sgdet") -> Predictor:
+    """A bundle, run by ONNX Runtime, or a checkpoint, run by torch."""
     if (model / MANIFEST_FILE).is_file():
-        bundle = Bundle.load(model)
-        size = bundle.manifest.frame_size
-        return bundle_predictor(bundle), size.height, size.width, bundle.manifest.clip_length
+        if task != "sgdet":
+            raise EvaluationError(f"task {task!r} needs given boxes, which a bundle does not take; use its checkpoint")
+        return bundle_predictor(Bundle.load(model))
     network, _ = load_checkpoint(model)
-    config = network.config
-    return network_predictor(network), config.frame_height, config.frame_width, config.clip_length
+    if isinstance(network, Detector):
+        raise EvaluationError(f"{model} is a detector, which says nothing of relations; name a network built on it")
+    return network_predictor(network, task)
 
 
-def network_predictor(network: Arn) -> Predict:
+def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
     """Runs a network as it stands, on the device it is on."""
     device = next(network.parameters()).device
+    steps = [_torch_step(stage.inputs, stage.span, partial(_outputs_of, stage), device) for stage in network.stages()]
+    if task != "sgdet":
+        host = network.host if isinstance(network, Scored) else network
+        if not isinstance(host, TwoStage) or host.config.task != task:
+            made_for = host.config.task if isinstance(host, TwoStage) else "sgdet"
+            raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
+        steps[0] = _torch_step((FRAMES, TIMESTAMPS, *_GIVEN), "clip", host.given_tensors, device)
+    return Predictor(steps, network.frame_size, network.clip_length, task)
 
+
+_GIVEN = ("boxes", "labels", "mask")
+
+
+def _outputs_of(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(zip(stage.outputs, stage.module(*(tensors[name] for name in stage.inputs)), strict=True))
+
+
+def _torch_step(
+    inputs: tuple[str, ...], span: Span, run: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+    device: torch.device,
+) -> Step:  # fmt: skip
     @torch.inference_mode()
-    def predict(frames: NDArray[np.uint8]) -> Outputs:
-        outputs = network.predict(torch.from_numpy(frames).to(device))
-        return {name: tensor.cpu().numpy() for name, tensor in outputs.items()}
+    def in_torch(arrays: Outputs) -> Outputs:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in inputs}
+        return {name: tensor.cpu().numpy() for name, tensor in run(tensors).items()}
 
-    return predict
+    return Step(inputs, span, in_torch)
 
 
-def bundle_predictor(bundle: Bundle) -> Predict:
+def bundle_predictor(bundle: Bundle) -> Predictor:
     """Runs a bundle's stages in order with ONNX Runtime on the CPU."""
-    sessions = [open_session(bundle.path_of(stage)) for stage in bundle.manifest.stages]
 
-    def predict(frames: NDArray[np.uint8]) -> Outputs:
-        tensors: dict[str, NDArray[np.generic]] = {"frames": frames}
-        for session in sessions:
-            names = [output.name for output in session.get_outputs()]
-            inputs = {item.name: tensors[item.name] for item in session.get_inputs()}
-            tensors.update(zip(names, session.run(names, inputs), strict=True))
-        return tensors
+    def step(session: Any, span: Span) -> Step:
+        outputs = [output.name for output in session.get_outputs()]
+        inputs = tuple(item.name for item in session.get_inputs())
 
-    return predict
+        def run(arrays: Outputs) -> Outputs:
+            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+
+        return Step(inputs, span, run)
+
+    manifest = bundle.manifest
+    steps = [step(open_session(bundle.path_of(stage)), stage.span) for stage in manifest.stages]
+    return Predictor(steps, (manifest.frame_size.height, manifest.frame_size.width), manifest.clip_length)
 
 
-def evaluate_videos(
-    videos: list[AnnotatedVideo], predict: Predict, height: int, width: int, clip_length: int, *, progress: bool = False
-) -> Figures:
-    """SGDet figures over videos, run clip by clip in their annotated order."""
+def evaluate_videos(videos: list[AnnotatedVideo], predictor: Predictor, *, progress: bool = False) -> Figures:
+    """Figures over videos, each run in its annotated order."""
     evaluator = Evaluator()
     for video in track(videos, "evaluating", disable=not progress):
-        predictions = predict_video(video, predict, height, width, clip_length)
+        predictions = predict_video(video, predictor)
         for frame, predicted in zip(
             video.frames, frames_of(predictions, [frame.size for frame in video.frames]), strict=True
         ):
@@ -95,20 +167,28 @@ def evaluate_videos(
     return evaluator.result()
 
 
-def predict_video(
-    video: AnnotatedVideo, predict: Predict, height: int, width: int, clip_length: int
-) -> PairPredictions:
-    """All annotated frames of one video, in clips of up to `clip_length`, without duplicates."""
-    frames = np.stack([read_frame(frame.path, height, width) for frame in video.frames])
-    full = len(frames) // clip_length * clip_length
-    # Clips of equal length share a batch; what is left over is a shorter clip of its own.
-    batches = [frames[:full].reshape(-1, clip_length, *frames.shape[1:]), frames[None, full:]]
-    clips = []
-    for batch in batches:
-        if batch.size:
-            outputs = predict(batch)
-            clips += [PairPredictions.from_outputs(outputs, index) for index in range(len(batch))]
-    return suppress_duplicates(PairPredictions.concatenate(clips), DUPLICATE_IOU)
+def predict_video(video: AnnotatedVideo, predictor: Predictor) -> PairPredictions:
+    """All annotated frames of one video; without duplicates, where the model found the boxes itself."""
+    tensors: dict[str, NDArray[np.generic]] = {
+        FRAMES: np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames]),
+        TIMESTAMPS: np.array([frame.number / FRAME_RATE for frame in video.frames], np.float32),
+    }
+    if predictor.task == "sgdet":
+        return suppress_duplicates(predictor(tensors), DUPLICATE_IOU)
+    return predictor(tensors | _given(video))
+
+
+def _given(video: AnnotatedVideo) -> dict[str, NDArray[np.generic]]:
+    """Annotated boxes, labels and mask of each frame, the person first: (T, N, …)."""
+    most = 1 + max(len(frame.labels) for frame in video.frames)
+    boxes = np.zeros((len(video.frames), most, 4), np.float32)
+    labels, mask = np.zeros(boxes.shape[:2], np.int64), np.zeros(boxes.shape[:2], np.bool_)
+    for index, frame in enumerate(video.frames):
+        count = 1 + len(frame.labels)
+        boxes[index, :count] = np.concatenate((frame.person_box[None], frame.boxes)) / np.array(frame.size * 2)
+        labels[index, 1:count] = frame.labels
+        mask[index, :count] = True
+    return {"boxes": boxes.clip(0, 1), "labels": labels, "mask": mask}
 
 
 def frames_of(predictions: PairPredictions, sizes: list[tuple[int, int]]) -> Iterator[FramePredictions]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from models.boxes import to_corners
 from models.vocabulary import GROUP_SLICE, GROUPS
 
 
@@ -39,3 +40,15 @@ class Targets:
         """Multi-hot triplet targets by group: (…, M, 35, predicates), 1 at the object's own class alone."""
         of_class = torch.nn.functional.one_hot(self.object_labels, 35).to(self.predicates.dtype)[..., None]
         return {group: of_class * self.predicates[..., None, GROUP_SLICE[group]] for group in GROUPS}
+
+
+def annotated_boxes(targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    """All annotated boxes of each frame, the person's first.
+
+    Returns corner boxes as fractions (B, T, 1 + M, 4), labels (B, T, 1 + M) int64, indices into `OBJECT_CLASSES`, and
+    which are real (B, T, 1 + M) bool.
+    """
+    boxes = to_corners(torch.cat((targets.person_boxes[..., None, :], targets.object_boxes), -2))
+    labels = torch.cat((torch.zeros_like(targets.object_labels[..., :1]), targets.object_labels + 1), -1)
+    mask = torch.cat((torch.ones_like(targets.object_mask[..., :1]), targets.object_mask), -1)
+    return boxes, labels, mask

@@ -19,6 +19,7 @@ class ArnConfig:
     The defaults are the paper's. Fields from `dense_proposals` on are training aids that the paper does not have.
     """
 
+    network: Literal["arn"] = "arn"
     frame_height: int = 480
     frame_width: int = 640
     clip_length: int = 4

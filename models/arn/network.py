@@ -16,6 +16,7 @@ from models.arn.proposals import DenseDetections, DenseHead, RegionSampler
 from models.backbone import CompactBackbone, Normalise, ResNet50
 from models.boxes import paired_generalised_iou, to_corners
 from models.layers import EncoderLayer, Perceptron, sine_position
+from models.stages import FRAMES, REPRESENTATION, NetworkStage
 from models.vocabulary import GROUPS, PredicateGroup
 
 
@@ -36,6 +37,7 @@ class ArnOutput:
     subject_scores (B, T): P(there is a person); ones where no dense head tells
     dense: the dense head's detections of B * T frames, or None
     image_features: predicate queries in CLIP's image space (B, T, Q, E), or None
+    representation: what the classifiers of pairs and predicates read, side by side (B, T, Q, 5D)
     """
 
     entity_layers: list[EntityOutput]
@@ -43,6 +45,7 @@ class ArnOutput:
     subject_scores: Tensor
     dense: DenseDetections | None
     image_features: Tensor | None
+    representation: Tensor
 
 
 class Arn(nn.Module):
@@ -90,6 +93,26 @@ class Arn(nn.Module):
             }
         )
         self.image_projection = nn.Linear(width, config.text_width) if config.mimicry else None
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that frames are stretched to."""
+        return self.config.frame_height, self.config.frame_width
+
+    @property
+    def slots_are_ranked(self) -> bool:
+        """Whether near ties may change places."""
+        return self.dense_head is not None
+
+    @property
+    def clip_length(self) -> int:
+        """Most frames that run at once."""
+        return self.config.clip_length
+
+    @property
+    def representation_width(self) -> int:
+        """Width of what a relation scorer reads: two entities and three predicate groups."""
+        return 5 * self.config.width
 
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
         """Starts the classifiers from CLIP text embeddings (eq 6); does nothing without triplet prediction."""
@@ -154,13 +177,23 @@ class Arn(nn.Module):
                 torch.stack([predicate_features[-1][group] for group in GROUPS]).mean(0)
             )
         scores = torch.ones(batch, time, device=frames.device) if proposals is None else by_clip(proposals.person_score)
-        return ArnOutput(entity_layers, predicate_layers, scores, dense, image_features)
+        representation = torch.cat(
+            [
+                by_clip(torch.cat((entities.subject_features, entities.object_features), -1)),
+                *(predicate_features[-1][group] for group in GROUPS),
+            ],
+            -1,
+        )
+        return ArnOutput(entity_layers, predicate_layers, scores, dense, image_features, representation)
 
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
         """(B, T, H, W, 3) uint8 -> the tensors of `models.predictions.PairPredictions`, each with a leading batch
-        axis.
+        axis, and the pairs' `representation`.
         """
-        output = self(frames)
+        return self.describe(self(frames))
+
+    def describe(self, output: ArnOutput) -> dict[str, Tensor]:
+        """What `predict` gives, of an output in hand."""
         last = output.entity_layers[-1]
         pair_scores = output.subject_scores[..., None].expand(last.subject_boxes.shape[:-1])
         return {
@@ -173,7 +206,12 @@ class Arn(nn.Module):
                 group: self.predicate_classifiers[group].probabilities(output.predicate_layers[-1][group])  # type: ignore[operator]
                 for group in GROUPS
             },
+            REPRESENTATION: output.representation,
         }
+
+    def stages(self) -> list[NetworkStage]:
+        """One: frames to scored pairs."""
+        return [NetworkStage("scene_graph", _SceneGraph(self), (FRAMES,), _OUTPUTS)]
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, for the dense head, the fine map (N, D, H / 8, W / 8)."""
@@ -190,6 +228,29 @@ class Arn(nn.Module):
         context = tokens.transpose(1, 2).unflatten(-1, self.grid)
         fine = self.fuse(self.fine_projection(detail) + F.interpolate(context, scale_factor=2.0, mode="nearest"))
         return tokens, fine
+
+
+_OUTPUTS = (
+    "pair_mask",
+    "subject_boxes",
+    "subject_scores",
+    "object_boxes",
+    "object_scores",
+    *GROUPS,
+    REPRESENTATION,
+)
+
+
+class _SceneGraph(nn.Module):
+    """`Arn.predict` as a tuple."""
+
+    def __init__(self, network: Arn) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        predicted = self.network.predict(frames)
+        return tuple(predicted[name] for name in _OUTPUTS)
 
 
 def pair_geometry(subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:

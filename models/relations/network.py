@@ -25,6 +25,11 @@ class RelationNetwork(nn.Module, ABC):
         # Training labels of each predicate; networks that weigh by frequency read it, training fills it from the data.
         self.register_buffer("predicate_counts", torch.ones(len(PREDICATES)))
 
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether `Relations` carry uncertainties."""
+        return False
+
     def forward(self, pairs: Pairs) -> Relations:
         """See `Pairs` and `Relations` for shapes. Any T from 1; frames without a pair are fine."""
         represented = self.representation(pairs)

@@ -1,4 +1,4 @@
-"""A pair as one vector (STTran §3.1): both regions, the region around both, where the boxes lie in it, both classes."""
+"""A pair as one vector (STTran §3.2): both regions, the region around both, where the boxes lie in it, both classes."""
 
 from __future__ import annotations
 
@@ -73,11 +73,22 @@ class UnionRepresentation(nn.Module):
         """Returns (B, T, P, visual width)."""
         batch, time, slots = pairs.mask.shape
         masks = box_masks(pairs.subject_boxes[:, :, None].expand(-1, -1, slots, -1), pairs.object_boxes, self.cells)
-        regions = self.union_func1(pairs.union_features.flatten(0, 2))  # (B * T * P, hidden, S, S)
-        mixed = regions + self.conv(masks.flatten(0, 2))
-        flat: Tensor = self.vr_fc(mixed.flatten(1))
+        regions, masks = pairs.union_features.flatten(0, 2), masks.flatten(0, 2)  # (B * T * P, ...)
+        if self.training:
+            # Empty slots would otherwise count in the batch norms' statistics.
+            real = pairs.mask.flatten().nonzero().squeeze(1)
+            mixed = self._mix(regions[real], masks[real])
+            flat = mixed.new_zeros(len(masks), mixed.shape[1]).index_copy(0, real, mixed)
+        else:
+            flat = self._mix(regions, masks)
         by_slot: Tensor = flat.unflatten(0, (batch, time, slots))
         return by_slot
+
+    def _mix(self, regions: Tensor, masks: Tensor) -> Tensor:
+        """(N, C, S, S) and (N, 2, M, M) -> (N, visual width)."""
+        mixed = self.union_func1(regions) + self.conv(masks)
+        flat: Tensor = self.vr_fc(mixed.flatten(1))
+        return flat
 
 
 def union_boxes(first: Tensor, second: Tensor) -> Tensor:

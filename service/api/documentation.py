@@ -35,6 +35,7 @@ _DESCRIPTIONS = {
     "min_score": "least score of a triplet, 0 to 1",
     "top_k": "most triplets per frame, 1 to 1000",
     "constraint": "predicates kept of a pair: with (best of each group), semi (also those over 0.9), no (all)",
+    "uncertainty": "whether triplets carry the model's uncertainty, where it knows it",
 }
 _OPTIONS: dict[str, Any] = {
     name: {**schema, "description": _DESCRIPTIONS[name]}

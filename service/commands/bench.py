@@ -132,7 +132,8 @@ def measure(models: Mapping[str, Engine], video: Path, options: VideoOptions, se
     pipeline = Pipeline(models, settings)
     engine = pipeline.model(None)
     size, length = engine.manifest.frame_size, engine.manifest.clip_length
-    engine.run(np.zeros((1, length, size.height, size.width, 3), np.uint8))  # the first run allocates
+    nothing = np.zeros((1, length, size.height, size.width, 3), np.uint8)
+    engine.finish([engine.run(nothing, np.zeros((1, length), np.float32))])  # the first run allocates
 
     with PeakMemory() as memory:
         began = time.perf_counter()
@@ -141,12 +142,11 @@ def measure(models: Mapping[str, Engine], video: Path, options: VideoOptions, se
 
     began = time.perf_counter()
     with VideoReader(video, sampling_of(graph.options, engine), decode_limits(settings)) as reader:
-        batches = [frames for _, frames in clips(reader, length)]
+        batches = list(clips(reader, length))
     decode = time.perf_counter() - began
 
     began = time.perf_counter()
-    for frames in batches:
-        engine.run(frames[np.newaxis])
+    engine.finish([engine.run(frames[np.newaxis], np.array([times], np.float32)) for times, frames in batches])
     inference = time.perf_counter() - began
 
     count = len(graph.frames)

@@ -27,6 +27,7 @@ from service.settings import bundle_folders, load_settings
 @click.option("--min-score", help="Least score of a triplet (0).")
 @click.option("--top-k", help="Most triplets per frame (20).")
 @click.option("--constraint", help="with, semi or no (with).")
+@click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty.")
 def graph(video: Path, output: Path | None, bundles: tuple[Path, ...], **texts: str | None) -> None:
     """Make the scene graph of a video file, as JSON."""
     settings = load_settings({"bundles": bundles or None})

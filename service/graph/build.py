@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 
 from models.bundle import Thresholds
 from models.predictions import PairPredictions
-from models.scene_graph import Constraint, Frame, Relation, SceneObject, Triplet
+from models.scene_graph import Constraint, Frame, Relation, SceneObject, Triplet, Uncertainty
 from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_CLASSES, OBJECT_INDEX, PERSON, PREDICATES
-from service.graph.detections import Detections, Integers, Pairs, find_pairs
+from service.graph.detections import Detections, Integers, find_pairs
 from service.graph.relations import merge_relations
 from service.graph.rounding import rounded, rounded_boxes
 from service.graph.tracking import Tracks, link
@@ -50,7 +51,8 @@ def build_frames(
 
     Objects have ids from 1 that are stable over the video, in order of first appearance, people before things. An
     object keeps one label, the vote of all its detections; its score in a frame is that frame's. Frames without
-    detections stay empty. Scores are rounded to 4 decimals and boxes to tenths of a pixel.
+    detections stay empty. Scores are rounded to 4 decimals and boxes to tenths of a pixel. Triplets carry the
+    uncertainty that the predictions give them; where these have none, or none that is a number, they carry none.
 
     Raises ValueError when there is not one timestamp per frame.
     """
@@ -63,7 +65,7 @@ def build_frames(
     thing_tracks = link(things, times, diagonal=diagonal)
     person_ids, thing_ids = _identify(people, person_tracks, things, thing_tracks, frame_count=len(times))
 
-    pairs = _with_ids(pairs, person_ids, thing_ids)
+    pairs = pairs.only((person_ids[pairs.people] > 0) & (thing_ids[pairs.things] > 0))  # no false alarms
     triplets = choose_triplets(
         pairs,
         frames=people.frames[pairs.people],
@@ -71,6 +73,7 @@ def build_frames(
         thing_ids=thing_ids[pairs.things],
         pair_scores=people.scores[pairs.people] * things.scores[pairs.things],
         predicate_score=thresholds.predicate_score,
+        relation_score=thresholds.relation_score,
         min_score=min_score,
         top_k=top_k,
         constraint=constraint,
@@ -107,13 +110,6 @@ def _identify(
     return ids[0][person_tracks.of_detection], ids[1][thing_tracks.of_detection]
 
 
-def _with_ids(pairs: Pairs, person_ids: Integers, thing_ids: Integers) -> Pairs:
-    """The pairs of which neither side is a false alarm."""
-    real = (person_ids[pairs.people] > 0) & (thing_ids[pairs.things] > 0)
-    relation_scores = None if pairs.relation_scores is None else pairs.relation_scores[real]
-    return Pairs(pairs.people[real], pairs.things[real], pairs.predicates[real], relation_scores)
-
-
 def _add_objects(objects: list[list[SceneObject]], found: Detections, ids: Integers, labels: Integers) -> None:
     order = np.lexsort((ids, found.frames))
     order = order[ids[order] > 0]
@@ -129,11 +125,12 @@ def _triplets_of_frames(triplets: Triplets, frame_count: int) -> list[list[Tripl
     if triplets.relation_scores is not None:
         relation_scores = rounded(triplets.relation_scores)
     columns = (triplets.frames, triplets.subjects, triplets.predicates, triplets.objects)
-    for frame, subject, predicate, object_, predicate_score, relation_score, score in zip(
+    for frame, subject, predicate, object_, predicate_score, relation_score, score, uncertainty in zip(
         *(column.tolist() for column in columns),
         rounded(triplets.predicate_scores),
         relation_scores,
         rounded(triplets.scores),
+        _uncertainties(triplets),
         strict=True,
     ):
         shown[frame].append(
@@ -145,6 +142,18 @@ def _triplets_of_frames(triplets: Triplets, frame_count: int) -> list[list[Tripl
                 predicate_score=predicate_score,
                 relation_score=relation_score,
                 score=score,
+                uncertainty=uncertainty,
             )
         )
     return shown
+
+
+def _uncertainties(triplets: Triplets) -> list[Uncertainty | None]:
+    if triplets.uncertainties is None:
+        return [None] * len(triplets)
+    # A variance that was computed as a difference may lie a hair under 0.
+    epistemic, aleatoric = (rounded(np.maximum(kind, 0)) for kind in triplets.uncertainties.T)
+    return [
+        Uncertainty(epistemic=of_model, aleatoric=of_video) if math.isfinite(of_model + of_video) else None
+        for of_model, of_video in zip(epistemic, aleatoric, strict=True)
+    ]

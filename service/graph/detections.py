@@ -54,15 +54,27 @@ class Detections:
 class Pairs:
     """M pairs of a person and a thing of the same frame, each pair once.
 
-    people, things   (M,)     intp, rows of the respective `Detections`
-    predicates       (M, 26)  float64, per name of `PREDICATES`
-    relation_scores  (M,)     float64, or None where the model has no relation scorer
+    people, things   (M,)        intp, rows of the respective `Detections`
+    predicates       (M, 26)     float64, per name of `PREDICATES`
+    relation_scores  (M,)        float64, or None where the model has no relation scorer
+    uncertainties    (M, 26, 2)  float64, epistemic and aleatoric per name of `PREDICATES`, or None where unknown
     """
 
     people: Integers
     things: Integers
     predicates: Floats
     relation_scores: Floats | None
+    uncertainties: Floats | None
+
+    def only(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """The chosen ones."""
+        return Pairs(
+            self.people[chosen],
+            self.things[chosen],
+            self.predicates[chosen],
+            None if self.relation_scores is None else self.relation_scores[chosen],
+            None if self.uncertainties is None else self.uncertainties[chosen],
+        )
 
 
 def find_pairs(
@@ -190,10 +202,14 @@ def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Inte
     first[1:] = (people[1:] != people[:-1]) | (things[1:] != things[:-1])
     frames, slots = frames[first], slots[first]
     groups = (predictions.attention, predictions.spatial, predictions.contacting)
-    relation = predictions.relation_scores
+    relation, epistemic, aleatoric = predictions.relation_scores, predictions.epistemic, predictions.aleatoric
+    uncertainties = None
+    if epistemic is not None and aleatoric is not None:
+        uncertainties = np.stack((epistemic[frames, slots], aleatoric[frames, slots]), axis=-1).astype(np.float64)
     return Pairs(
         people=people[first],
         things=things[first],
         predicates=np.concatenate([group[frames, slots] for group in groups], axis=1).astype(np.float64),
         relation_scores=None if relation is None else relation[frames, slots].astype(np.float64),
+        uncertainties=uncertainties,
     )

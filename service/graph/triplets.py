@@ -21,12 +21,13 @@ _FROM_OBJECT = np.array([runs_from_object(predicate) for predicate in PREDICATES
 class Triplets:
     """N triplets, in order of frame and within a frame best first.
 
-    frames            (N,)  intp
-    subjects, objects (N,)  intp, object ids in Action Genome's direction
-    predicates        (N,)  intp, indices into `PREDICATES`
-    predicate_scores  (N,)  float64
-    relation_scores   (N,)  float64, or None where the model has no relation scorer
-    scores            (N,)  float64
+    frames            (N,)    intp
+    subjects, objects (N,)    intp, object ids in Action Genome's direction
+    predicates        (N,)    intp, indices into `PREDICATES`
+    predicate_scores  (N,)    float64
+    relation_scores   (N,)    float64, or None where the model has no relation scorer
+    scores            (N,)    float64
+    uncertainties     (N, 2)  float64, epistemic and aleatoric, or None where the model knows none
     """
 
     frames: Integers
@@ -36,6 +37,7 @@ class Triplets:
     predicate_scores: Floats
     relation_scores: Floats | None
     scores: Floats
+    uncertainties: Floats | None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -49,19 +51,23 @@ def choose_triplets(
     thing_ids: Integers,
     pair_scores: Floats,
     predicate_score: float,
+    relation_score: float,
     min_score: float,
     top_k: int,
     constraint: Constraint,
 ) -> Triplets:
-    """The triplets of M pairs: chosen by `constraint`, over both thresholds, the best `top_k` of every frame.
+    """The triplets of M pairs: chosen by `constraint`, over all thresholds, the best `top_k` of every frame.
 
     frames, person_ids, thing_ids  (M,) intp
     pair_scores                    (M,) float64, score of the person x score of the thing
     predicate_score, min_score     least predicate score and least triplet score
+    relation_score                 least relation score of the pair, where the model has a relation scorer
     """
     weights = pair_scores if pairs.relation_scores is None else pair_scores * pairs.relation_scores
     scores = pairs.predicates * weights[:, None]  # (M, 26)
     chosen = _allowed(pairs.predicates, constraint) & (pairs.predicates >= predicate_score) & (scores >= min_score)
+    if pairs.relation_scores is not None:
+        chosen &= (pairs.relation_scores >= relation_score)[:, None]
     rows, predicates = np.nonzero(chosen)
     # Equal scores are ordered by predicate and ids, so that the same input always gives the same graph.
     order = np.lexsort((thing_ids[rows], person_ids[rows], predicates, -scores[rows, predicates], frames[rows]))
@@ -78,6 +84,7 @@ def choose_triplets(
         predicate_scores=pairs.predicates[rows, predicates],
         relation_scores=None if pairs.relation_scores is None else pairs.relation_scores[rows],
         scores=scores[rows, predicates],
+        uncertainties=None if pairs.uncertainties is None else pairs.uncertainties[rows, predicates],
     )
 
 

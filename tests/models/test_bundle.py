@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import MANIFEST_FILE, Bundle, sha256_of
+from models.bundle import MANIFEST_FILE, Bundle, Manifest, sha256_of
 from models.errors import BundleError
 
 
@@ -82,6 +82,45 @@ def test_what_the_manifest_says_wrong_is_named(
     change(bundle, edit)
     with pytest.raises(BundleError, match=message):
         Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda m: m["stages"].append(m["stages"].pop(1)),
+            "stage 'pairs' of span clip comes after 'relevance' of span ",
+        ),
+        (
+            lambda m: m["stages"][0].update(span="video"),
+            "stage 'pairs' of span clip comes after 'brightness' of span vi",
+        ),
+        (
+            lambda m: m["stages"][3]["inputs"].append(m["stages"][0]["inputs"][0]),
+            "stage 'relevance' of span video takes frames, which would hold a whole video in memory",
+        ),
+        (lambda m: m["stages"][3].update(span="day"), r"stages\.3\.span: "),
+        (lambda m: m["stages"][0]["inputs"][0].update(dtype="float32"), "takes frames as float32; it is uint8"),
+        (lambda m: m["stages"][3]["inputs"][0].update(dtype="int64"), "takes timestamps as int64; it is float32"),
+        (lambda m: m.update(relation_scoring=False), "relation_scoring is false, but a stage has an output 'relation_"),
+        (lambda m: m["stages"].pop(), "relation_scoring is true, but no stage has an output 'relation_scores'"),
+    ],
+)
+def test_stages_that_cannot_run_one_after_the_other_are_named(
+    video_bundle: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    bundle = Path(shutil.copytree(video_bundle, tmp_path / "bundle"))
+    change(bundle, edit)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(bundle)
+
+
+def test_a_stage_sees_a_clip_unless_it_says_video(tiny_bundle: Path, video_bundle: Path) -> None:
+    content = json.loads((tiny_bundle / MANIFEST_FILE).read_text())
+    for stage in content["stages"]:
+        del stage["span"]  # as bundles were written before there was one
+    assert [stage.span for stage in Manifest.model_validate(content).stages] == ["clip", "clip"]
+    assert [stage.span for stage in Bundle.load(video_bundle).manifest.stages] == ["clip", "clip", "clip", "video"]
 
 
 def test_a_manifest_that_is_not_json_is_refused(bundle: Path) -> None:

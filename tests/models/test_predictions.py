@@ -10,7 +10,7 @@ import pytest
 from models.predictions import PairPredictions
 
 
-def outputs(batch: int, time: int, pairs: int, *, relation: bool = False) -> dict[str, Any]:
+def outputs(batch: int, time: int, pairs: int, *, relation: bool = False, uncertainty: bool = False) -> dict[str, Any]:
     """A bundle's outputs, every value its own."""
     depths: dict[str, tuple[int, ...]] = {
         "subject_boxes": (4,), "subject_scores": (), "object_boxes": (4,), "object_scores": (36,),
@@ -18,6 +18,8 @@ def outputs(batch: int, time: int, pairs: int, *, relation: bool = False) -> dic
     }  # fmt: skip
     if relation:
         depths["relation_scores"] = ()
+    if uncertainty:
+        depths |= {"epistemic": (26,), "aleatoric": (26,)}
     random = np.random.default_rng(0)
     arrays = {name: random.random((batch, time, pairs, *depth)).astype(np.float32) for name, depth in depths.items()}
     return {"pair_mask": np.ones((batch, time, pairs), np.bool_), **arrays}
@@ -46,6 +48,23 @@ def test_relation_scores_are_checked_like_the_rest() -> None:
     assert PairPredictions(**arrays).relation_scores is not None
     with pytest.raises(ValueError, match="relation_scores"):
         PairPredictions(**{**arrays, "relation_scores": np.zeros((2, 5), np.float32)})
+
+
+def test_uncertainties_are_checked_like_the_rest_and_come_both_or_not_at_all() -> None:
+    arrays = {key: value[0] for key, value in outputs(1, 2, 4, uncertainty=True).items()}
+    assert PairPredictions(**arrays).epistemic is not None
+    with pytest.raises(ValueError, match=r"aleatoric must have shape \(2, 4, 26\), not \(2, 4, 17\)"):
+        PairPredictions(**{**arrays, "aleatoric": np.zeros((2, 4, 17), np.float32)})
+    del arrays["epistemic"]
+    with pytest.raises(ValueError, match="epistemic and aleatoric go together"):
+        PairPredictions(**arrays)
+
+
+def test_uncertainties_are_joined_along_time_in_order() -> None:
+    batch = outputs(2, 3, 4, uncertainty=True)
+    joined = PairPredictions.concatenate([PairPredictions.from_outputs(batch, index) for index in range(2)])
+    np.testing.assert_array_equal(joined.epistemic, batch["epistemic"].reshape(6, 4, 26))
+    np.testing.assert_array_equal(joined.aleatoric, batch["aleatoric"].reshape(6, 4, 26))
 
 
 @pytest.mark.parametrize("relation", [False, True])

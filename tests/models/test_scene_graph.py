@@ -40,6 +40,22 @@ def test_a_graph_survives_json() -> None:
     assert SceneGraph.model_validate_json(graph.model_dump_json()) == graph
 
 
+def test_uncertainty_is_in_the_json_only_where_it_is_known() -> None:
+    without = Triplet.model_validate(HOLDING)
+    assert without.model_dump() == HOLDING, "a relation score that is null stays, an unknown uncertainty does not"
+    assert "uncertainty" not in without.model_dump_json()
+    sure = {"epistemic": 0.25, "aleatoric": 3.5}
+    known = Triplet.model_validate({**HOLDING, "uncertainty": sure})
+    assert known.model_dump()["uncertainty"] == sure
+    assert Triplet.model_validate_json(known.model_dump_json()) == known
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_an_uncertainty_is_a_number_from_zero_up(value: float) -> None:
+    with pytest.raises(ValidationError, match="epistemic"):
+        Triplet.model_validate({**HOLDING, "uncertainty": {"epistemic": value, "aleatoric": 0.0}})
+
+
 def test_an_unknown_label_is_refused() -> None:
     with pytest.raises(ValidationError, match="object label 'cup' is not in the vocabulary"):
         SceneObject.model_validate({**CUP, "label": "cup"})

@@ -89,6 +89,13 @@ def test_graph_prints_json(tiny_bundle: Path, clip: Path) -> None:
     assert graph.options.constraint == "no"
 
 
+def test_graph_tells_the_uncertainty_where_it_is_asked_for(video_bundle: Path, clip: Path) -> None:
+    done = vsg("graph", clip, "--bundle", video_bundle, "--uncertainty")
+    assert done.returncode == 0, done.stderr
+    graph = SceneGraph.model_validate_json(done.stdout)
+    assert all(triplet.uncertainty is not None for frame in graph.frames for triplet in frame.triplets)
+
+
 def test_graph_writes_a_file_and_nothing_else(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     done = vsg("graph", clip, "-o", tmp_path / "graph.json", "--bundle", tiny_bundle)
     assert (done.returncode, done.stdout) == (0, "")

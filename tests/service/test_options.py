@@ -22,6 +22,7 @@ def test_every_option_is_read() -> None:
         "min_score": "0.25",
         "top_k": "3",
         "constraint": "semi",
+        "uncertainty": "true",
     }
     options = parse_options(texts)
     assert options.model_dump() == {
@@ -33,6 +34,7 @@ def test_every_option_is_read() -> None:
         "min_score": 0.25,
         "top_k": 3,
         "constraint": "semi",
+        "uncertainty": True,
     }
 
 
@@ -46,6 +48,7 @@ def test_every_option_is_read() -> None:
         *(("min_score", text) for text in ("-0.1", "1.1", "nan")),
         *(("top_k", text) for text in ("0", "1001", "many")),
         *(("constraint", text) for text in ("without", "WITH")),
+        *(("uncertainty", text) for text in ("yes", "True", "2")),
         ("resolution", "1"),
     ],
 )
@@ -55,6 +58,13 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) ->
     assert caught.value.option == name
     assert name in caught.value.detail
     assert len(caught.value.detail) < 300
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
+def test_uncertainty_is_asked_for_or_not(text: str, value: bool) -> None:
+    options = parse_options({"uncertainty": text})
+    assert options.uncertainty is value
+    assert options.applied(load_settings())[0].uncertainty is value
 
 
 @pytest.mark.parametrize("end", ["2", "1.5"])

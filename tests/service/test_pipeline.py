@@ -22,6 +22,11 @@ def pipeline(tiny_bundle: Path) -> Pipeline:
     return Pipeline(load_engines([tiny_bundle], threads=1), load_settings({"max_frames": 100}))
 
 
+@pytest.fixture(scope="module")
+def video_pipeline(video_bundle: Path) -> Pipeline:
+    return Pipeline(load_engines([video_bundle], threads=1), load_settings({"max_frames": 100}))
+
+
 def person_box(graph: SceneGraph, frame: int = 0) -> tuple[float, float, float, float]:
     return next(thing.box for thing in graph.frames[frame].objects if thing.label == "person")
 
@@ -93,6 +98,62 @@ def test_constraint_score_and_top_k_reach_the_graph(pipeline: Pipeline, clip: Pa
     assert len(everything.frames[0].triplets) > len(best.frames[0].triplets)
     assert len(pipeline.run(clip, VideoOptions(top_k=2)).frames[0].triplets) == 2
     assert all(triplet.score >= 0.5 for triplet in pipeline.run(clip, VideoOptions(min_score=0.5)).frames[0].triplets)
+
+
+def relation_scores(graph: SceneGraph, predicate: str) -> list[float | None]:
+    """Of the one triplet with this predicate in every frame."""
+    return [
+        next(triplet.relation_score for triplet in frame.triplets if triplet.predicate == predicate)
+        for frame in graph.frames
+    ]
+
+
+def test_a_model_that_must_see_the_whole_video_does_and_its_scores_reach_the_graph(
+    video_pipeline: Pipeline, tmp_path: Path
+) -> None:
+    video = make_video(tmp_path / "brighter.mp4", seconds=5, brightness=lambda seconds: 0.2 + 0.15 * seconds)
+    graph = video_pipeline.run(video, VideoOptions())  # ten frames, in clips of four
+    assert relation_scores(graph, "sitting_on") == pytest.approx([index / 9 for index in range(10)], abs=1e-3)
+    scores = relation_scores(graph, "holding")
+    assert scores[0] == pytest.approx(0.2 / 0.875, abs=0.03)
+    assert scores == sorted(scores)
+    assert scores[-1] == 1
+    holding = next(triplet for triplet in graph.frames[0].triplets if triplet.predicate == "holding")
+    assert holding.score == pytest.approx(0.9 * 0.8 * 0.95 * scores[0], abs=1e-3)
+    merged = next(relation for relation in graph.relations if relation.predicate == "holding")
+    assert merged.relation_score == pytest.approx(np.mean(scores), abs=1e-3)
+
+
+def test_timestamps_of_a_range_are_those_of_the_video(video_pipeline: Pipeline, clip: Path) -> None:
+    graph = video_pipeline.run(clip, VideoOptions(start=1, fps=5, uncertainty=True))
+    times = [frame.timestamp for frame in graph.frames]
+    assert times[0] == pytest.approx(1, abs=0.051)
+    assert relation_scores(graph, "sitting_on") == pytest.approx([time / times[-1] for time in times], abs=1e-3)
+    for frame in graph.frames:
+        assert frame.triplets[0].uncertainty is not None
+        assert frame.triplets[0].uncertainty.aleatoric == pytest.approx(frame.timestamp / 100, abs=1e-4)
+
+
+def test_uncertainty_comes_where_it_is_asked_for_and_known(
+    video_pipeline: Pipeline, pipeline: Pipeline, clip: Path
+) -> None:
+    silent = video_pipeline.run(clip, VideoOptions())
+    assert (silent.options.uncertainty, silent.warnings) == (False, [])
+    assert '"uncertainty":{' not in silent.model_dump_json()
+    asked = video_pipeline.run(clip, VideoOptions(uncertainty=True))
+    assert (asked.options.uncertainty, asked.warnings) == (True, [])
+    for triplet in asked.frames[1].triplets:
+        assert triplet.uncertainty is not None
+        assert triplet.uncertainty.epistemic == pytest.approx(0.06, abs=0.005)
+    unknown = pipeline.run(clip, VideoOptions(uncertainty=True))
+    assert [warning.code for warning in unknown.warnings] == ["no_uncertainty"]
+    assert "'tiny'" in unknown.warnings[0].detail
+    assert '"uncertainty":{' not in unknown.model_dump_json()
+
+
+def test_a_single_frame_is_a_video(video_pipeline: Pipeline, clip: Path) -> None:
+    graph = video_pipeline.run(clip, VideoOptions(max_frames=1))
+    assert relation_scores(graph, "holding") == [1]
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones(pipeline: Pipeline, clip: Path) -> None:

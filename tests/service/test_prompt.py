@@ -199,6 +199,21 @@ def test_the_most_relevant_by_relation_score_is_kept() -> None:
     assert kept == "4 to 4.5 s: the first person holds the bag."
 
 
+def test_the_most_relevant_by_relation_score_is_told_and_named_first_however_brief() -> None:
+    def told(bag: float | None, chair: float | None) -> tuple[list[str], str]:
+        relations = [
+            holds("sitting_on", 2, end=9.0, score=0.9, relevance=chair),
+            holds("holding", 3, start=4.0, end=4.5, score=0.4, relevance=bag),
+        ]
+        prompt = build_prompt([frame("person", "chair", "bag")], relations, duration=12.0)
+        return story(prompt), prompt.split("\n")[1]
+
+    sits, holds_it = "0 to 9 s: the person sits on the chair.", "4 to 4.5 s: the person holds the bag."
+    assert told(bag=0.9, chair=0.2) == ([holds_it, sits], "People and things: a person, a bag, a chair.")
+    assert told(bag=0.2, chair=0.9) == ([sits, holds_it], "People and things: a person, a chair, a bag.")
+    assert told(bag=None, chair=None) == ([sits, holds_it], "People and things: a person, a chair, a bag.")
+
+
 def test_without_a_relation_score_what_lasts_is_kept() -> None:
     frames = [frame("person", "person", "refrigerator", "refrigerator", "bag")]
     relations = [holds("behind", 3, end=10.5, score=0.6), holds("holding", 5, start=4.0, end=4.5, score=0.9)]

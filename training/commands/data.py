@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from training.data_check import Report
 
 _SHOWN = 20
@@ -59,17 +61,13 @@ def puppets(
 
     OUT must be new or empty; it gets the layout of Action Genome.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from training.errors import DataError
     from training.puppets.dataset import write_dataset
     from training.puppets.world import WORLDS
 
     if root.exists() and any(root.iterdir()):
         raise DataError(f"{root} is not empty: name a new folder, so that two sets do not mix")
-    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _progress_bar() as bar:
         task = bar.add_task("videos", total=train_videos + test_videos)
         write_dataset(
             root,
@@ -83,6 +81,44 @@ def puppets(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     click.echo(f"{root}: {train_videos} training and {test_videos} test videos of the {world} world, seed {seed}")
+
+
+@data.command()
+@click.argument("root", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--all", "every", is_flag=True, help="Write every frame, not only those that the annotations name.")
+@click.option("--stride", type=click.IntRange(1), help="Write the frames 1, 1 + N, 1 + 2N, … too.", metavar="N")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Processes that decode.")
+@click.pass_context
+def frames(context: click.Context, root: Path, every: bool, stride: int | None, processes: int) -> None:
+    """Dump the frames of Action Genome's videos.
+
+    ROOT holds `annotations` and `videos`, and gets `frames`. Videos that are done are skipped, so a dump that was
+    stopped goes on where it was. The exit code is 1 if a video is missing or broken; the others are dumped all the
+    same.
+    """
+    from training.frame_dump import dump_frames
+
+    with _progress_bar() as bar:
+        task = bar.add_task("videos", total=None)
+        problems = dump_frames(
+            root,
+            stride=1 if every else stride,
+            processes=processes,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for problem in problems:
+        click.echo(f"Problem: {problem}")
+    click.echo(f"{root}: {len(problems)} videos could not be dumped" if problems else f"{root} has all its frames")
+    context.exit(1 if problems else 0)
+
+
+def _progress_bar() -> Progress:
+    """A bar on standard error that counts videos."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _text(report: Report) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.openapi.models import OpenAPI
@@ -23,6 +24,17 @@ def test_models_are_listed_the_default_first(server: Server) -> None:
     assert models[0]["clip_length"] == 4
 
 
+def test_models_say_their_family_and_whether_they_score_relations(
+    start_server: Callable[..., Server], tiny_bundle: Path, video_bundle: Path
+) -> None:
+    models = start_server(bundles=(tiny_bundle, video_bundle)).client.get("/models").json()["models"]
+    assert [(model["name"], model["family"], model["relation_scoring"]) for model in models] == [
+        ("tiny", "one_stage", False),
+        ("tiny-video", "two_stage", True),
+    ]
+    assert models[1]["thresholds"]["relation_score"] == 0
+
+
 def test_a_service_that_works_is_live_and_ready(server: Server) -> None:
     assert server.client.get("/health/live").json() == {"status": "live"}
     assert server.client.get("/health/ready").json() == {"status": "ready"}
@@ -31,9 +43,9 @@ def test_a_service_that_works_is_live_and_ready(server: Server) -> None:
 def test_a_job_that_does_not_move_makes_the_service_unready(
     start_server: Callable[..., Server], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stuck(self: Engine, frames: object) -> object:
+    def stuck(self: Engine, frames: Any, timestamps: Any) -> object:
         time.sleep(1.5)
-        return run(self, frames)
+        return run(self, frames, timestamps)
 
     run = Engine.run
     monkeypatch.setattr(Engine, "run", stuck)

@@ -70,6 +70,39 @@ def test_options_are_query_parameters_of_the_same_names(server: Server, clip: Pa
     assert [frame["timestamp"] for frame in answer.json()["frames"]] == [0.0, 1.0]
 
 
+def test_the_model_is_one_of_those_served(
+    start_server: Callable[..., Server], tiny_bundle: Path, video_bundle: Path, clip: Path
+) -> None:
+    both = start_server(bundles=(tiny_bundle, video_bundle))
+    for name, scores in ((None, False), ("tiny", False), ("tiny-video", True)):
+        graph = both.post(clip, params={} if name is None else {"model": name}).json()
+        assert graph["model"]["name"] == (name or "tiny")
+        known = {triplet["relation_score"] is not None for frame in graph["frames"] for triplet in frame["triplets"]}
+        assert known == {scores}
+
+
+def test_uncertainty_is_told_where_it_is_asked_for(
+    start_server: Callable[..., Server], video_bundle: Path, clip: Path
+) -> None:
+    server = start_server(bundles=(video_bundle,))
+    asked = server.post(clip, data={"uncertainty": "true"})
+    triplets = [triplet for frame in asked.json()["frames"] for triplet in frame["triplets"]]
+    assert triplets
+    assert all(triplet["uncertainty"].keys() == {"epistemic", "aleatoric"} for triplet in triplets)
+    assert asked.json()["options"]["uncertainty"] is True
+    lines = server.client.get(asked.headers["location"], headers={"accept": "application/jsonl"}).text
+    assert '"uncertainty":{"epistemic":' in lines
+    silent = server.post(clip)
+    assert silent.json()["options"]["uncertainty"] is False
+    assert not any("uncertainty" in triplet for frame in silent.json()["frames"] for triplet in frame["triplets"])
+
+
+def test_a_model_that_knows_no_uncertainty_says_so(server: Server, clip: Path) -> None:
+    graph = server.post(clip, params={"uncertainty": "1"}).json()
+    assert [warning["code"] for warning in graph["warnings"]] == ["no_uncertainty"]
+    assert not any("uncertainty" in triplet for frame in graph["frames"] for triplet in frame["triplets"])
+
+
 def test_fields_may_come_after_the_video(server: Server, clip: Path) -> None:
     body = b"--x\r\n".join(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ STANDING = (0.3, 0.2, 0.5, 0.9)  # where the one person of most scenes is
 
 @dataclass
 class Said:
-    """One slot: a person, a thing and the predicates between them. `also` gives other classes a score."""
+    """One slot: a person, a thing and the predicates between them. `also` gives other classes a score.
+
+    `doubts` holds the epistemic and the aleatoric uncertainty of predicates.
+    """
 
     label: str
     box: Box
@@ -27,12 +31,13 @@ class Said:
     person_score: float = 0.95
     relation: float | None = None
     also: dict[str, float] = field(default_factory=dict)
+    doubts: dict[str, tuple[float, float]] = field(default_factory=dict)
     predicates: dict[str, float] = field(default_factory=dict)
 
 
-def say(label: str, box: Box, person: Box = STANDING, **rest: float | dict[str, float] | None) -> Said:
+def say(label: str, box: Box, person: Box = STANDING, **rest: float | dict[str, Any] | None) -> Said:
     """`say("chair", box, touching=0.8)`: what is no field of `Said` is a predicate."""
-    fields = {name: rest.pop(name) for name in ("score", "person_score", "relation", "also") if name in rest}
+    fields = {name: rest.pop(name) for name in ("score", "person_score", "relation", "also", "doubts") if name in rest}
     return Said(label, box, person, predicates=rest, **fields)  # type: ignore[arg-type]
 
 
@@ -48,7 +53,8 @@ def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictio
     people, things, classes = garbage(4), garbage(4), garbage(36)
     person_scores, relations = garbage(), garbage()
     groups = {"attention": garbage(3), "spatial": garbage(6), "contacting": garbage(17)}
-    scored = False
+    epistemic, aleatoric = garbage(26), garbage(26)
+    scored = doubted = False
     for t, frame in enumerate(script):
         for p, said in enumerate(frame):
             mask[t, p] = True
@@ -64,8 +70,19 @@ def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictio
                 groups[group_name][t, p, column] = score
             if said.relation is not None:
                 scored, relations[t, p] = True, said.relation
+            for predicate, (of_model, of_video) in said.doubts.items():
+                doubted, column = True, PREDICATE_INDEX[predicate]
+                epistemic[t, p, column], aleatoric[t, p, column] = of_model, of_video
     return PairPredictions(
-        mask, people, person_scores, things, classes, **groups, relation_scores=relations if scored else None
+        mask,
+        people,
+        person_scores,
+        things,
+        classes,
+        **groups,
+        relation_scores=relations if scored else None,
+        epistemic=epistemic if doubted else None,
+        aleatoric=aleatoric if doubted else None,
     )
 
 

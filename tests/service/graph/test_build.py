@@ -59,6 +59,48 @@ def test_the_score_is_the_product_of_its_parts(stage) -> None:
     assert frame.triplets[0].relation_score == relations[0].relation_score == 0.6
 
 
+def test_the_relation_score_decides_which_triplet_comes_first(stage) -> None:
+    table = (0.0, 0.6, 0.3, 0.9)
+    script = [
+        stage.say("chair", CHAIR_BOX, touching=0.9, relation=0.3),
+        stage.say("table", table, touching=0.6, relation=0.8),
+    ]
+    (frame,), _ = build(stage.predict([script]))
+    assert [triplet.relation_score for triplet in frame.triplets] == [0.8, 0.3]
+
+
+def test_a_pair_that_matters_too_little_has_no_triplets_but_is_seen(stage) -> None:
+    table = (0.0, 0.6, 0.3, 0.9)
+    script = [
+        stage.say("chair", CHAIR_BOX, touching=0.9, relation=0.3),
+        stage.say("table", table, touching=0.9, relation=0.5),
+    ]
+    thresholds = Thresholds(object_score=0.3, predicate_score=0.2, relation_score=0.5, duplicate_iou=0.6)
+    (frame,), relations = build(stage.predict([script]), thresholds=thresholds)
+    assert sorted(labels(frame)) == ["chair", "person", "table"]
+    assert [triplet.relation_score for triplet in frame.triplets] == [0.5]
+    assert len(relations) == 1
+    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]]), thresholds=thresholds)
+    assert len(frame.triplets) == 1, "a model without relation scores has no pair under the threshold"
+
+
+def test_every_triplet_carries_the_uncertainty_of_its_own_predicate(stage) -> None:
+    doubts = {"looking_at": (0.1, 0.2), "behind": (-1e-9, 3.0), "touching": (0.3, 0.4)}
+    said = stage.say("chair", CHAIR_BOX, looking_at=0.7, behind=0.8, touching=0.9, doubts=doubts)
+    cup = stage.say("cup/glass/bottle", CUP_BOX, holding=0.6, doubts={"holding": (0.5, 0.6)})
+    (frame,), _ = build(stage.predict([[said, cup]]))
+    found = {
+        triplet.predicate: (triplet.uncertainty.epistemic, triplet.uncertainty.aleatoric) for triplet in frame.triplets
+    }
+    assert found == {"touching": (0.3, 0.4), "behind": (0, 3), "looking_at": (0.1, 0.2), "holding": (0.5, 0.6)}
+
+
+def test_an_uncertainty_that_is_no_number_is_not_known(stage) -> None:
+    said = stage.say("chair", CHAIR_BOX, touching=0.9, behind=0.8, doubts={"touching": (np.nan, 0.1), "behind": (1, 1)})
+    (frame,), _ = build(stage.predict([[said]]))
+    assert [triplet.uncertainty is None for triplet in frame.triplets] == [True, False]
+
+
 def test_near_duplicates_of_one_person_are_one_person_with_the_mean_box(stage) -> None:
     script = [
         stage.say("chair", CHAIR_BOX, touching=0.8),

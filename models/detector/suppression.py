@@ -1,0 +1,28 @@
+"""Non-maximum suppression with a dense answer: a mask of fixed shape, so that graphs with it stay static."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+@torch.library.custom_op("vsg::suppress", mutates_args=())
+def suppress(boxes: Tensor, scores: Tensor, iou: float, least_score: float) -> Tensor:
+    """Which boxes of each group stay: torchvision's greedy suppression within groups.
+
+    boxes (G, S, 4) corner boxes, scores (G, S) -> (G, S) bool; a box stays when its score is over `least_score` and no
+    better box that stays overlaps it by more than `iou`.
+    """
+    groups, size = scores.shape
+    flat, ranks = boxes.reshape(-1, 4).float(), scores.reshape(-1).float()
+    candidates = torch.nonzero(ranks > least_score).squeeze(1)
+    keep = torch.zeros(groups * size, dtype=torch.bool, device=scores.device)
+    kept = batched_nms(flat[candidates], ranks[candidates], candidates // size, iou)
+    keep[candidates[kept]] = True
+    return keep.view(groups, size)
+
+
+@suppress.register_fake
+def _(boxes: Tensor, scores: Tensor, iou: float, least_score: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)

@@ -1,0 +1,24 @@
+"""What a training run learns: the network, its data, its loss and its figures; one module for each kind of network."""
+
+from __future__ import annotations
+
+import torch
+
+from models.arn import ArnConfig
+from models.detector import DetectorConfig
+from training.configuration import TrainingConfig
+from training.objectives.arn import ArnObjective
+from training.objectives.detector import DetectorObjective
+from training.objectives.objective import Objective
+from training.objectives.relations import RelationObjective
+
+
+def make_objective(config: TrainingConfig, device: torch.device) -> Objective:
+    """The objective of a configuration, with its network and data loaded."""
+    match config.model:
+        case ArnConfig():
+            return ArnObjective(config, config.model, device)
+        case DetectorConfig():
+            return DetectorObjective(config, config.model)
+        case _:
+            return RelationObjective(config, config.model, device)

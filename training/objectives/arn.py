@@ -1,0 +1,102 @@
+"""Training ARN, and a relation scorer on its queries."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.arn import Arn, ArnConfig
+from models.arn.weights import load_detr_weights
+from models.checkpoint import load_matching_weights, save_checkpoint
+from models.clip_image import ClipImageEncoder
+from models.clip_text import text_embeddings
+from models.scored import Scored
+from training.clips import ClipBatch, ClipDataset, collate
+from training.configuration import TrainingConfig
+from training.evaluation import Figures
+from training.losses import arn_loss
+from training.objectives.parameters import rated_groups
+from training.objectives.scoring import scored
+from training.objectives.videos import frame_cache, split_videos
+from training.prediction import evaluate_videos, network_predictor
+from training.relation_losses import match_slots, related_term
+
+log = logging.getLogger("vsg.train")
+
+
+class ArnObjective:
+    """Pairs matched to annotated ones (ARN eq 14); queries that are none are what the scorer calls unrelated."""
+
+    def __init__(self, config: TrainingConfig, shape: ArnConfig, device: torch.device) -> None:
+        self.config = config
+        videos, self.validation_videos = split_videos(config)
+        height, width = shape.frame_height, shape.frame_width
+        cache = frame_cache(config, len(videos), height, width)
+        self.dataset = ClipDataset(videos, height=height, width=width, clip_length=config.clip_length, cache=cache)
+        self.network = Arn(shape)
+        if shape.triplet_prediction and config.initialise_from is None:
+            self.network.initialise_text(text_embeddings(config.text_embeddings))
+        if config.detr_weights is not None:
+            log.info("%s", load_detr_weights(self.network, config.detr_weights))
+        if config.initialise_from is not None:
+            fresh = load_matching_weights(self.network, config.initialise_from)
+            log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
+        self.model: Arn | Scored = self.network
+        if config.relation_scoring:
+            self.model = scored(self.network, config)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.imitated = ClipImageEncoder().to(device) if shape.mimicry else None
+
+    def collate(self, items: list[Any]) -> ClipBatch:
+        """Items of the data set as one batch."""
+        return collate(items)
+
+    def prepare(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
+        """The batch, augmented."""
+        return self.config.augmentation(batch, generator)
+
+    def loss_terms(self, model: nn.Module, batch: ClipBatch, device: torch.device) -> dict[str, Tensor]:
+        """Terms of eq 14 by name, and `related`."""
+        frames, targets = batch.frames.to(device, non_blocking=True), batch.targets.to(device)
+        said = model(frames)
+        output, logits = said if isinstance(said, tuple) else (said, None)
+        terms: dict[str, Tensor] = {}
+        with torch.autocast(device.type, enabled=False):
+            if not self.config.freeze_host:
+                image_embeddings = None if self.imitated is None else self.imitated(frames)
+                terms |= arn_loss(output, targets, self.config.loss, image_embeddings)
+            if logits is not None:
+                found = self.network.describe(output)
+                matches = match_slots(
+                    found["pair_mask"], found["subject_boxes"], found["object_boxes"],
+                    found["object_scores"].argmax(-1), targets,
+                )  # fmt: skip
+                terms["related"] = related_term(logits, matches.matched, found["pair_mask"], self.config.relation_loss)
+        return terms
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Three learning rates: backbone, classifiers that start from text, everything else."""
+        config = self.config
+        return rated_groups(
+            self.model.named_parameters(),
+            backbone=config.backbone_learning_rate or config.learning_rate,
+            text=config.text_learning_rate or config.learning_rate,
+            rest=config.learning_rate,
+            freeze_backbone=config.freeze_backbone,
+        )
+
+    def validate(self, model: nn.Module) -> Figures:
+        """SGDet figures on the validation videos."""
+        assert isinstance(model, Arn | Scored)
+        predictor = replace(network_predictor(model), clip_length=self.config.clip_length)
+        return evaluate_videos(self.validation_videos, predictor)
+
+    def save(self, path: Path, model: nn.Module, provenance: dict[str, Any]) -> None:
+        """Writes a checkpoint."""
+        assert isinstance(model, Arn | Scored)
+        save_checkpoint(path, model, provenance)

@@ -1,0 +1,148 @@
+"""Training a relation network on the pairs of a frozen detector, and a relation scorer beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from models.bundle import sha256_of
+from models.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
+from models.clip_text import text_embeddings
+from models.detector import Detector
+from models.errors import WeightsError
+from models.relations.mosa import Mosa
+from models.relations.pairs import Pairs
+from models.relations.tr2 import Tr2
+from models.relations.word_vectors import initialise_words, read_word_vectors
+from models.scored import Scored
+from models.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives, with_labels
+from training.clips import ClipBatch, ClipDataset, collate
+from training.configuration import TrainingConfig
+from training.errors import ConfigurationError
+from training.evaluation import Figures
+from training.objectives.parameters import rated_groups
+from training.objectives.scoring import scored
+from training.objectives.videos import frame_cache, split_videos
+from training.pair_data import PairBatch, PairDataset, collate_pairs
+from training.prediction import evaluate_videos, network_predictor
+from training.relation_losses import match_slots, related_term, relation_terms
+from training.targets import annotated_boxes
+
+log = logging.getLogger("vsg.train")
+
+
+class RelationObjective:
+    """Predicates of the pairs that are annotated, and which pairs are, of PredCls, SGCls or SGDet."""
+
+    def __init__(self, config: TrainingConfig, shape: RelationNetworkConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.network = _network(config, shape)
+        self.model: TwoStage | Scored = self.network
+        if config.relation_scoring:
+            self.model = scored(self.network, config)
+        self.network.detector.to(device)
+        videos, self.validation_videos = split_videos(config)
+        height, width = self.network.frame_size
+        clips = ClipDataset(
+            videos, height=height, width=width, clip_length=config.clip_length,
+            cache=frame_cache(config, len(videos), height, width),
+        )  # fmt: skip
+        counts = torch.from_numpy(clips.predicates.sum((0, 1)))
+        self.network.relations.predicate_counts.copy_(counts)
+        self.dataset: Dataset[Any] = clips
+        if config.cache_pairs:
+            folder = f"pairs_{config.task}_{len(clips.paths)}_{sha256_of(cast(Path, config.detector))[:12]}"
+            self.dataset = PairDataset(clips, self._find, config.data / "cache" / folder)
+
+    def collate(self, items: list[Any]) -> ClipBatch | PairBatch:
+        """Items of the data set as one batch."""
+        return collate_pairs(items) if isinstance(self.dataset, PairDataset) else collate(items)
+
+    def prepare(self, batch: ClipBatch | PairBatch, generator: torch.Generator) -> ClipBatch | PairBatch:
+        """Frames are augmented; pairs that lie ready are what they are."""
+        return self.config.augmentation(batch, generator) if isinstance(batch, ClipBatch) else batch
+
+    def loss_terms(self, model: nn.Module, batch: ClipBatch | PairBatch, device: torch.device) -> dict[str, Tensor]:
+        """Terms by name: the predicate groups, what the network adds of its own, `related` and `object`."""
+        if isinstance(batch, ClipBatch):
+            batch = PairBatch(self._find(batch), batch.targets)
+        pairs, targets = batch.pairs.to(device), batch.targets.to(device)
+        config = self.config.relation_loss
+        terms: dict[str, Tensor] = {}
+        matches = match_slots(
+            pairs.mask, pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes,
+            pairs.labels, targets,
+        )  # fmt: skip
+        if self.config.task == "sgcls":
+            logits = self.network.classify(pairs)
+            wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten() + 1, reduction="none")
+            objects = matches.matched.sum().clamp(min=1)
+            terms["object"] = config.object * (wrong * matches.matched.flatten()).sum() / objects
+        if self.config.task != "sgdet":
+            pairs = with_labels(pairs, matches.labels + 1)
+        said = model(pairs)
+        relations, related = said if isinstance(said, tuple) else (said, None)
+        with torch.autocast(device.type, enabled=False):
+            if not self.config.freeze_host:
+                network = self.network.relations
+                terms.update(relation_terms(relations, matches, network.predicate_counts, config))
+                terms |= network.loss_terms(pairs, relations, matches.predicates)
+            if related is not None:
+                terms["related"] = related_term(related, matches.matched, pairs.mask, config)
+        return terms
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One learning rate, and one for what starts from text."""
+        rate = self.config.learning_rate
+        return rated_groups(
+            self.model.named_parameters(), backbone=rate, text=self.config.text_learning_rate or rate, rest=rate,
+            freeze_backbone=True,
+        )  # fmt: skip
+
+    def validate(self, model: nn.Module) -> Figures:
+        """Figures of the task on the validation videos."""
+        assert isinstance(model, TwoStage | Scored)
+        return evaluate_videos(self.validation_videos, network_predictor(model, self.config.task))
+
+    def save(self, path: Path, model: nn.Module, provenance: dict[str, Any]) -> None:
+        """Writes a checkpoint, with the detector in it."""
+        assert isinstance(model, TwoStage | Scored)
+        save_checkpoint(path, model, provenance)
+
+    @torch.no_grad()
+    def _find(self, batch: ClipBatch) -> Pairs:
+        """Pairs to train on: detected ones with what was missed for SGDet, else of the annotated boxes."""
+        frames, timestamps = batch.frames.to(self.device), batch.timestamps.to(self.device)
+        boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
+        detector = self.network.detector.eval()
+        if self.config.task == "sgdet":
+            return detector.supplied_pairs(frames, timestamps, boxes, labels[..., 1:], mask[..., 1:])
+        return detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
+
+
+def _network(config: TrainingConfig, shape: RelationNetworkConfig) -> TwoStage:
+    """The two-stage network of a configuration, with the detector's weights and whatever the others start from."""
+    if config.detector is None:
+        raise ConfigurationError("a relation network needs `detector`: the checkpoint of a trained detector")
+    detector, _ = load_checkpoint(config.detector)
+    if not isinstance(detector, Detector):
+        raise WeightsError(f"{config.detector} holds no detector but a {type(detector).__name__}")
+    fitted = replace(shape, **what_it_gives(detector.config))
+    network = TwoStage(TwoStageConfig(detector.config, fitted, config.task))
+    network.detector.load_state_dict(detector.state_dict())
+    if config.word_vectors is not None:
+        initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width))
+    if isinstance(network.relations, Tr2 | Mosa) and config.initialise_from is None:
+        network.relations.initialise_text(text_embeddings(config.text_embeddings))
+    if config.initialise_from is not None:
+        fresh = load_matching_weights(network, config.initialise_from)
+        log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
+    return network

@@ -1,0 +1,123 @@
+"""Losses of the two-stage family: predicates of matched pairs, and whether a pair is related at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.boxes import paired_generalised_iou, to_corners
+from models.frequencies import class_weights
+from models.relations.pairs import Relations
+from models.vocabulary import GROUP_SLICE, GROUPS
+from training.targets import Targets
+
+MATCHED_IOU = 0.5
+_LEAST = 1e-6
+"""Probabilities are kept this far from 0 and 1 before their logarithm is taken."""
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RelationLossConfig:
+    """Form and weights of the loss of a relation network; attention, where one predicate holds, is cross-entropy."""
+
+    form: Literal["margin", "bce", "focal"] = "bce"
+    """Of spatial and contacting predicates: STTran's margin, cross-entropy, or TR²'s focal form."""
+    class_balance: NonNegativeFloat = 0.0
+    """Beta of MoSA's class weights (eq 11); 0 weighs all predicates alike."""
+    related: NonNegativeFloat = 1.0
+    """Weight of the relation scorer's cross-entropy."""
+    negatives: PositiveFloat = 3.0
+    """Most weight that unrelated pairs have together, in multiples of the related ones'."""
+    object: NonNegativeFloat = 1.0
+    """Weight of the object classifier's cross-entropy (SGCls)."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which annotated object each slot is: matched (B, T, P) bool; labels (B, T, P) int64, index into the 35 object
+    classes; predicates (B, T, P, 26) float32, zero where a slot is none.
+    """
+
+    matched: Tensor
+    labels: Tensor
+    predicates: Tensor
+
+
+@torch.no_grad()
+def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, labels: Tensor, targets: Targets) -> Matches:
+    """A slot is the annotated object that it overlaps most, if by an IoU over 0.5, and the person is found as well.
+
+    mask (B, T, P) bool; corner boxes (B, T, P, 4) x 2; labels (B, T, P) int64, index into `OBJECT_CLASSES`. Several
+    slots may be one object. Of two objects in one place a slot is the one of its class.
+    """
+    annotated = to_corners(targets.object_boxes)  # (B, T, M, 4)
+    overlap, _ = paired_generalised_iou(object_boxes[..., :, None, :], annotated[..., None, :, :])  # (B, T, P, M)
+    person, _ = paired_generalised_iou(subject_boxes, to_corners(targets.person_boxes)[..., None, :])  # (B, T, P)
+    overlap = torch.where(targets.object_mask[..., None, :], overlap, 0.0)
+    same_class = labels[..., :, None] == targets.object_labels[..., None, :] + 1
+    chosen = (overlap + 0.1 * same_class * (overlap > MATCHED_IOU)).argmax(-1)  # (B, T, P)
+    best = overlap.gather(-1, chosen[..., None])[..., 0]
+    matched = mask & (best > MATCHED_IOU) & (person > MATCHED_IOU)
+    predicates = targets.predicates.gather(2, chosen[..., None].expand(-1, -1, -1, targets.predicates.shape[-1]))
+    return Matches(matched, targets.object_labels.gather(2, chosen), predicates * matched[..., None])
+
+
+def relation_terms(
+    relations: Relations, matches: Matches, counts: Tensor, config: RelationLossConfig
+) -> dict[str, Tensor]:
+    """Loss of each predicate group, the mean over matched slots; `counts` (26,) are the training labels'."""
+    pairs = matches.matched.sum().clamp(min=1)
+    weights = class_weights(counts, config.class_balance)
+    terms: dict[str, Tensor] = {}
+    for group in GROUPS:
+        columns = GROUP_SLICE[group]
+        probabilities = relations.probabilities[group].float().clamp(_LEAST, 1 - _LEAST)
+        truth, weight = matches.predicates[..., columns], weights[columns]
+        if group == "attention":
+            by_pair = -(truth * probabilities.log() * weight).sum(-1)
+        elif config.form == "margin":
+            by_pair = _margin(probabilities, truth)
+        else:
+            cross_entropy = F.binary_cross_entropy(probabilities, truth, reduction="none") * weight
+            by_pair = cross_entropy.sum(-1)
+            if config.form == "focal":
+                by_pair = by_pair * _focus(by_pair, truth, counts[columns])
+        terms[group] = (by_pair * matches.matched).sum() / pairs
+    return terms
+
+
+def related_term(logits: Tensor, related: Tensor, mask: Tensor, config: RelationLossConfig) -> Tensor:
+    """Cross-entropy of related against not: logits (B, T, P, 2), related and mask (B, T, P) bool.
+
+    Where unrelated pairs are more than `negatives` times the related ones, they weigh less.
+    """
+    positives, negatives = related & mask, ~related & mask
+    share = (config.negatives * positives.sum() / negatives.sum().clamp(min=1)).clamp(max=1.0)
+    weights = positives.float() + negatives.float() * share
+    loss = F.cross_entropy(logits.float().flatten(0, 2), related.long().flatten(), reduction="none")
+    return config.related * (loss * weights.flatten()).sum() / weights.sum().clamp(min=1)
+
+
+def _margin(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Multi-label margin (STTran): every true predicate should beat every false one by 1; (..., C) x 2 -> (...,)."""
+    distance = 1 - probabilities[..., :, None] + probabilities[..., None, :]  # true over false
+    counted = truth[..., :, None] * (1 - truth[..., None, :])
+    return (distance.clamp(min=0) * counted).sum((-2, -1)) / truth.shape[-1]
+
+
+def _focus(loss: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
+    """TR²'s factor on a pair's summed cross-entropy: it falls as the pair is learnt, and is larger for rare labels.
+
+    The published code shifts the labels' weights by one; here each label has its own.
+    """
+    share = counts.float().clamp(min=2).log()
+    alpha = share.sum() / share
+    alpha = alpha / alpha.mean()
+    of_pair = (truth * alpha).sum(-1) / truth.sum(-1).clamp(min=1)
+    return of_pair * (1 - (-loss).exp()) ** 2
