@@ -13,9 +13,8 @@ class ClipCropEncoder(ClipImageTower):
     """Embeds the region of each box: `crop_features` of `Pairs` where the boxes are those around both of a pair.
 
     TR²'s code cuts each region out of the picture at whole pixels, scales its shorter side to 224 pixels (bicubic) and
-    keeps the square in the middle. Here all regions are sampled at once, from corners at fractions of pixels, with 2 x 2
-    bilinear samples averaged for a pixel, and stretched to the square, so that no end of a long region is cut off. What
-    a box covers outside its frame is CLIP's mean colour; there it was black.
+    keeps the square in the middle. Here all regions are sampled at once, from corners at fractions of pixels, each
+    pixel a mean of 2 x 2 bilinear samples, and stretched to the square, so that no end of a long region is cut off.
     """
 
     @torch.no_grad()
@@ -30,6 +29,7 @@ class ClipCropEncoder(ClipImageTower):
         height, width = images.shape[-2:]
         slots = mask.shape[2]
         scale = boxes.new_tensor((width, height, width, height))
+        # What is left over in a slot without a pair may be no number, which RoIAlign would take for an address.
         corners = torch.where(mask[..., None], boxes * scale, 0.0).flatten(0, 2)  # (B * T * P, 4) in pixels
         frame_of = torch.arange(images.shape[0], device=boxes.device).repeat_interleave(slots)
         regions = torch.cat((frame_of[:, None].to(boxes.dtype), corners), -1)

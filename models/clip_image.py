@@ -28,7 +28,7 @@ class ClipImageTower(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """(N, 3, 224, 224) images that `normalised` was applied to -> (N, E) float32, not of unit length."""
-        embedded: Tensor = self.tower(images)
+        embedded: Tensor = self.tower(images).float()
         return embedded
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -43,7 +43,8 @@ class ClipImageEncoder(ClipImageTower):
     def forward(self, frames: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 -> (B, T, E); frames are stretched, so that nothing at the sides is cut off."""
         images = F.interpolate(as_images(frames), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
-        return self.embed(self.normalised(images)).unflatten(0, frames.shape[:2])
+        by_clip: Tensor = self.embed(self.normalised(images)).unflatten(0, frames.shape[:2])
+        return by_clip
 
 
 def as_images(frames: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.clip_crops import ClipCropEncoder
 from models.detector import Detector, DetectorConfig
 from models.errors import ConfigurationError
 from models.relations.fremure import Fremure, FremureConfig
@@ -19,6 +20,7 @@ from models.relations.mosa import Mosa, MosaConfig
 from models.relations.network import RelationNetwork
 from models.relations.object_classifier import ObjectClassifier
 from models.relations.pairs import Pairs, Relations
+from models.relations.representation import union_boxes
 from models.relations.sttran import Sttran, SttranConfig
 from models.relations.tr2 import Tr2, Tr2Config
 from models.stages import FRAMES, REPRESENTATION, TIMESTAMPS, NetworkStage
@@ -75,6 +77,8 @@ class TwoStage(nn.Module):
         self.detector = Detector(config.detector).requires_grad_(False)
         self.relations = make_relation_network(config.relations)
         self.object_classifier = ObjectClassifier(config.relations) if config.task == "sgcls" else None
+        # Without weights of its own yet: a checkpoint has them, and training loads them once.
+        self.crops = ClipCropEncoder(pretrained=False) if config.relations.clip_features else None
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -102,6 +106,13 @@ class TwoStage(nn.Module):
         self.detector.eval()
         return self
 
+    def with_crops(self, pairs: Pairs, frames: Tensor) -> Pairs:
+        """Pairs with CLIP's features of their regions, where the relation network reads them."""
+        if self.crops is None:
+            return pairs
+        around = union_boxes(pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes)
+        return replace(pairs, crop_features=self.crops(frames, around, pairs.mask))
+
     def forward(self, pairs: Pairs) -> Relations:
         """What the relation network says of pairs, however they were found."""
         relations: Relations = self.relations(pairs)
@@ -116,14 +127,16 @@ class TwoStage(nn.Module):
         takes them for.
         """
         if self.object_classifier is None:
-            return with_labels(self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True), labels)
+            pairs = with_labels(self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True), labels)
+            return self.with_crops(pairs, frames)
         pairs = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=False)
+        pairs = self.with_crops(pairs, frames)
         return replace(pairs, object_scores=self.classify(pairs).softmax(-1) * pairs.mask[..., None])
 
     def given_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`given_pairs` of named tensors, named as the detector stage names its outputs."""
         pairs = self.given_pairs(*(tensors[name] for name in ("frames", "timestamps", "boxes", "labels", "mask")))
-        return dict(zip(_DETECTED, _as_tuple(pairs), strict=True))
+        return dict(zip(self._detected, _as_tuple(pairs), strict=True))
 
     def classify(self, pairs: Pairs) -> Tensor:
         """Logits (B, T, P, 36) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
@@ -136,9 +149,14 @@ class TwoStage(nn.Module):
         """Frames to detected pairs, pairs to predicates."""
         relations = _Relations(self.relations)
         return [
-            NetworkStage("detector", _Detection(self.detector), (FRAMES,), _DETECTED),
-            NetworkStage("relations", relations, (*_DETECTED, TIMESTAMPS), relations.outputs),
+            NetworkStage("detector", _Detection(self), (FRAMES,), self._detected),
+            NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
         ]
+
+    @property
+    def _detected(self) -> tuple[str, ...]:
+        """Names of what the detector stage gives."""
+        return _DETECTED if self.crops is None else (*_DETECTED, "crop_features")
 
 
 def with_labels(pairs: Pairs, labels: Tensor) -> Pairs:
@@ -162,12 +180,13 @@ _DETECTED = (
 class _Detection(nn.Module):
     """The detector's pairs as a tuple."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, network: TwoStage) -> None:
         super().__init__()
-        self.detector = detector
+        self.network = network
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        return _as_tuple(self.detector.pairs(frames, frames.new_zeros(frames.shape[:2], dtype=torch.float32)))
+        pairs = self.network.detector.pairs(frames, frames.new_zeros(frames.shape[:2], dtype=torch.float32))
+        return _as_tuple(self.network.with_crops(pairs, frames))
 
 
 def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
@@ -182,6 +201,7 @@ def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
         pairs.subject_features,
         pairs.object_features,
         pairs.union_features,
+        *(() if pairs.crop_features is None else (pairs.crop_features,)),
     )
 
 
@@ -195,16 +215,14 @@ class _Relations(nn.Module):
         if relations.knows_uncertainty:
             self.outputs = (*self.outputs, "epistemic", "aleatoric")
 
-    def forward(
-        self, mask: Tensor, subject_boxes: Tensor, subject_scores: Tensor, object_boxes: Tensor, object_scores: Tensor,
-        subject_features: Tensor, object_features: Tensor, union_features: Tensor, timestamps: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        said: Relations = self.relations(
-            Pairs(
-                mask, subject_boxes[:, :, 0], subject_scores[:, :, 0], object_boxes, object_scores,
-                subject_features, object_features, union_features, timestamps,
-            )
+    def forward(self, timestamps: Tensor, *detected: Tensor) -> tuple[Tensor, ...]:
+        mask, subject_boxes, subject_scores, object_boxes, object_scores, *features = detected
+        subject_features, object_features, union_features, *crop_features = features
+        pairs = Pairs(
+            mask, subject_boxes[:, :, 0], subject_scores[:, :, 0], object_boxes, object_scores,
+            subject_features, object_features, union_features, timestamps, *crop_features,
         )  # fmt: skip
+        said: Relations = self.relations(pairs)
         tensors = [*(said.probabilities[group] for group in GROUPS), said.representation]
         for uncertainty in (said.epistemic, said.aleatoric):
             if uncertainty is not None:

@@ -48,6 +48,8 @@ MATCHING_IOU: Final = 0.5
 
 Figures = dict[str, dict[str, float]]
 """Constraint to metric (`R@20`) to a fraction."""
+PredicateRecall = dict[str, dict[str, dict[str, float]]]
+"""Constraint to metric (`R@20`) to predicate to a fraction."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -344,4 +346,17 @@ class Evaluator:
             raise EvaluationError("there is nothing to evaluate: no frame with an annotated relation was added")
         return {
             constraint: tally.figures(self.frames, self._occurrences) for constraint, tally in self._tallies.items()
+        }
+
+    def recall_by_predicate(self) -> PredicateRecall:
+        """`{"with": {"R@10": {"looking_at": …, …}, …}, …}`: the share of each predicate's relations that are matched,
+        pooled over all frames, which mR@K is the mean of. A predicate that never occurs is left out.
+        """
+        occurring = self._occurrences.nonzero()[0]
+        return {
+            constraint: {
+                f"R@{k}": {PREDICATES[index]: float(found[index] / self._occurrences[index]) for index in occurring}
+                for k, found in zip(tally.recall_at, tally.found, strict=True)
+            }
+            for constraint, tally in self._tallies.items()
         }

@@ -40,11 +40,16 @@ class RelationLossConfig:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which annotated object each slot is: matched (B, T, P) bool; labels (B, T, P) int64, index into the 35 object
-    classes; predicates (B, T, P, 26) float32, zero where a slot is none.
+    """Which annotated object each slot overlaps.
+
+    matched     (B, T, P) bool, false where it overlaps none
+    related     (B, T, P) bool, true where the slot has that object's class too: it is the annotated pair
+    labels      (B, T, P) int64, index into the 35 object classes
+    predicates  (B, T, P, 26) float32, zero where a slot overlaps none
     """
 
     matched: Tensor
+    related: Tensor
     labels: Tensor
     predicates: Tensor
 
@@ -65,7 +70,9 @@ def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, label
     best = overlap.gather(-1, chosen[..., None])[..., 0]
     matched = mask & (best > MATCHED_IOU) & (person > MATCHED_IOU)
     predicates = targets.predicates.gather(2, chosen[..., None].expand(-1, -1, -1, targets.predicates.shape[-1]))
-    return Matches(matched, targets.object_labels.gather(2, chosen), predicates * matched[..., None])
+    annotated_labels = targets.object_labels.gather(2, chosen)
+    related = matched & (labels == annotated_labels + 1)
+    return Matches(matched, related, annotated_labels, predicates * matched[..., None])
 
 
 def relation_terms(

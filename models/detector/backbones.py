@@ -13,22 +13,21 @@ from models.detector.config import DetectorConfig
 
 
 class ResNet101C4(nn.Module):
-    """torchvision's ResNet-101 up to layer3, stride 16, with frozen batch norm; layer4 is the region head."""
+    """torchvision's ResNet-101 up to layer3, stride 16, with frozen batch norm; layer4 heads the regions."""
 
     def __init__(self) -> None:
         super().__init__()
         body = resnet101(weights=None, norm_layer=FrozenBatchNorm2d)
-        self.region_head = nn.Sequential(body.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         del body.fc, body.avgpool, body.layer4
-        self.body = body
+        self.backbone = body
         for name, parameter in body.named_parameters():
             parameter.requires_grad_(name.startswith(("layer2", "layer3")))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 1024, ceil(H / 16), ceil(W / 16))."""
-        body = self.body
-        features = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-        mapped: Tensor = body.layer3(body.layer2(body.layer1(features)))
+        backbone = self.backbone
+        features = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
+        mapped: Tensor = backbone.layer3(backbone.layer2(backbone.layer1(features)))
         return mapped
 
 
@@ -44,7 +43,6 @@ class CompactBody(nn.Module):
         self.fuse = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
         )
-        self.region_head = TwoMLPHead(channels * config.region_size**2, config.feature_width)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H / 8, W / 8)."""
@@ -52,3 +50,12 @@ class CompactBody(nn.Module):
         context = F.interpolate(self.coarse_projection(coarse), scale_factor=2.0, mode="nearest")
         fused: Tensor = self.fuse(self.fine_projection(fine) + context)
         return fused
+
+
+def make_region_head(config: DetectorConfig) -> nn.Module:
+    """What turns pooled regions (N, C, S, S) into vectors (N, F): ResNet-101's layer4, or two linear layers."""
+    if config.backbone == "resnet101":
+        body = resnet101(weights=None, norm_layer=FrozenBatchNorm2d)
+        return nn.Sequential(body.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head: nn.Module = TwoMLPHead(config.map_channels * config.region_size**2, config.feature_width)
+    return head

@@ -16,7 +16,7 @@ from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
 
 from models.backbone import Normalise
 from models.boxes import paired_generalised_iou
-from models.detector.backbones import CompactBody, ResNet101C4
+from models.detector.backbones import CompactBody, ResNet101C4, make_region_head
 from models.detector.config import DetectorConfig
 from models.detector.suppression import suppress
 from models.relations.pairs import Pairs
@@ -29,6 +29,8 @@ FOUND_IOU = 0.5
 """A detection is an annotated box from here on (STTran)."""
 _DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _LARGEST_GROWTH = math.log(1000 / 16)
+_SMALLEST_SIDE = 1e-2
+"""Pixels; torchvision's detector drops smaller boxes."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,15 @@ class Detector(nn.Module):
             nms_thresh=config.proposal_iou,
         )  # fmt: skip
         self.roi_heads = RoIHeads(
-            MultiScaleRoIAlign(["map"], config.region_size, config.region_samples), self.body.region_head,
+            MultiScaleRoIAlign(["map"], config.region_size, config.region_samples), make_region_head(config),
             FastRCNNPredictor(config.feature_width, CLASSES),
             fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=config.sampled_regions, positive_fraction=0.5,
             bbox_reg_weights=_DELTA_WEIGHTS,
             score_thresh=config.least_score, nms_thresh=config.object_iou, detections_per_img=config.pairs,
         )  # fmt: skip
-        size = (config.frame_height, config.frame_width)
-        blank = ImageList(torch.zeros(1, 3, *size), [size])
-        anchors = generator(blank, [torch.zeros(1, 1, *config.map_size)])[0]
-        self.register_buffer("anchors", anchors, persistent=False)  # (S, 4)
-        self.register_buffer("scale", torch.tensor([size[1], size[0]] * 2, dtype=torch.float32), persistent=False)
+        self.register_buffer("anchors", place_anchors(generator, config), persistent=False)  # (S, 4)
+        size = [config.frame_width, config.frame_height]
+        self.register_buffer("scale", torch.tensor(size * 2, dtype=torch.float32), persistent=False)
 
     def forward(self, frames: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """Faster R-CNN's four losses by name.
@@ -104,13 +104,12 @@ class Detector(nn.Module):
         frames (N, H, W, 3) uint8; for each frame corner boxes (M, 4) in pixels and int64 labels (M,), where 0 is
         background and 1 the person.
         """
-        size = (self.config.frame_height, self.config.frame_width)
-        images = self.normalise(frames)
-        maps = {"map": self.feature_map(images).float()}
+        sizes = [(self.config.frame_height, self.config.frame_width)] * len(frames)
+        maps = {"map": self.feature_map(self.normalise(frames)).float()}
         targets = [{"boxes": each, "labels": label} for each, label in zip(boxes, labels, strict=True)]
         with torch.autocast(frames.device.type, enabled=False):
-            proposals, proposal_losses = self.rpn(ImageList(images, [size] * len(frames)), maps, targets)
-        _, region_losses = self.roi_heads(maps, proposals, [size] * len(frames), targets)
+            proposals, proposal_losses = self.rpn(images_of(self.config, sizes), maps, targets)
+        _, region_losses = self.roi_heads(maps, proposals, sizes, targets)
         return {**proposal_losses, **region_losses}
 
     def feature_map(self, images: Tensor) -> Tensor:
@@ -218,7 +217,7 @@ class Detector(nn.Module):
         scores, best = scores.topk(count, dim=1)
         anchors = self.anchors[best]  # (N, K, 4)
         boxes = self._decode(_pick(moves, best), anchors, (1.0, 1.0, 1.0, 1.0))
-        keep = suppress(boxes, scores.sigmoid(), self.config.proposal_iou, 0.0)
+        keep = suppress(boxes, scores.sigmoid() * _has_area(boxes), self.config.proposal_iou, 0.0)
         # They are sorted by score already, so that those that stay are ranked by their place.
         places = torch.arange(count, 0, -1, device=scores.device, dtype=torch.float32)
         ranks, order = torch.where(keep, places, -places).topk(self.config.proposals, dim=1)
@@ -246,6 +245,7 @@ class Detector(nn.Module):
         things = CLASSES - 2
         scores = (regions.probabilities[..., 2:] * regions.mask[..., None]).transpose(1, 2)  # (N, 35, R)
         boxes = self._decode(regions.deltas[:, :, 2:], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, 35, 4)
+        scores = scores * _has_area(boxes).transpose(1, 2)
         keep = suppress(
             boxes.transpose(1, 2).flatten(0, 1), scores.flatten(0, 1), self.config.object_iou, self.config.least_score
         ).unflatten(0, (-1, things))
@@ -295,6 +295,26 @@ class Detector(nn.Module):
         grown = (deltas[..., 2:] / deltas.new_tensor(weights[2:])).clamp(max=_LARGEST_GROWTH).exp() * size
         decoded = torch.cat((moved - grown / 2, moved + grown / 2), -1)
         return clip_boxes_to_image(decoded, (self.config.frame_height, self.config.frame_width))  # type: ignore[no-any-return]
+
+
+def images_of(config: DetectorConfig, sizes: list[tuple[int, int]]) -> ImageList:
+    """What torchvision's proposal network asks of images: their sizes, and that of a map of whole cells, from which it
+    takes the anchors' distance.
+    """
+    rows, columns = config.map_size
+    return ImageList(torch.empty(1, 1, rows * config.stride, columns * config.stride), sizes)
+
+
+def place_anchors(generator: AnchorGenerator, config: DetectorConfig) -> Tensor:
+    """All anchors of a frame, row by row, `stride` pixels apart: (S, 4) corner boxes in pixels."""
+    images = images_of(config, [(config.frame_height, config.frame_width)])
+    anchors: Tensor = generator(images, [torch.zeros(1, 1, *config.map_size)])[0]
+    return anchors
+
+
+def _has_area(boxes: Tensor) -> Tensor:
+    """Corner boxes in pixels (..., 4) -> (...,) bool: false where clipping to the frame left nothing."""
+    return (boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(-1)
 
 
 def _pick(values: Tensor, indices: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, least_score: float) -> T
     better box that stays overlaps it by more than `iou`.
     """
     groups, size = scores.shape
-    flat, ranks = boxes.reshape(-1, 4).float(), scores.reshape(-1).float()
+    # In double precision: torchvision moves each group to a place of its own, far out, where float32 is too coarse.
+    flat, ranks = boxes.reshape(-1, 4).double(), scores.reshape(-1).double()
     candidates = torch.nonzero(ranks > least_score).squeeze(1)
     keep = torch.zeros(groups * size, dtype=torch.bool, device=scores.device)
     kept = batched_nms(flat[candidates], ranks[candidates], candidates // size, iou)

@@ -24,16 +24,12 @@ def load_backbone(detector: Detector, source: str) -> str:
         if not isinstance(detector.body, ResNet101C4):
             raise WeightsError("backbone_weights: imagenet is a ResNet-101; a compact backbone has no such weights")
         known = ResNet101_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        state = {f"body.{name}": value for name, value in known.items() if not name.startswith(("fc.", "layer4."))}
-        state |= {
-            f"region_head.0.{name.removeprefix('layer4.')}": value
-            for name, value in known.items()
-            if name.startswith("layer4.")
-        }
-        own = detector.body.state_dict()
-        if missing := sorted(own.keys() - state.keys()):
-            raise WeightsError(f"ImageNet's ResNet-101 lacks {missing[0]!r}")
-        detector.body.load_state_dict({name: state[name] for name in own})
+        body, head = detector.body.backbone, detector.roi_heads.box_head[0]
+        head.load_state_dict(
+            {name.removeprefix("layer4."): known[name] for name in known if name.startswith("layer4.")}
+        )
+        own = body.state_dict()
+        body.load_state_dict({name: known[name] for name in own})
         return "started from ImageNet's ResNet-101"
     content = read_tensor_file(Path(source), "a checkpoint of this project")
     state = content.get("state", {}) if isinstance(content, dict) else {}

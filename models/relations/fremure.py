@@ -29,7 +29,8 @@ from models.vocabulary import GROUP_SLICE, GROUPS, PREDICATES, PREDICATES_OF_GRO
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class FremureConfig(RelationConfig):
-    """Everything that decides the shape of a FReMuRe network; the first four fields are the paper's ablation (Table 2).
+    """Everything that decides the shape of a FReMuRe network; `relation_specific` to `head` are the paper's ablation
+    (Table 2).
 
     The three branches of the paper's width hold some 340 million parameters; `branch_width` makes them narrower.
     """

@@ -19,7 +19,7 @@ _WITH_BACKGROUND = ("obj_embed.weight", "obj_embed2.weight")
 def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list[str]:
     """Loads the state of a whole published STTran relation model, the `state_dict` of its checkpoint file.
 
-    Returns the published names left unused, sorted: those of the object classifier, whose work the detector does here.
+    Returns the published names left unused, sorted: those of the object classifier, which is no part of it here.
     Raises WeightsError naming the first key that is missing or misshaped, or a layer that the network does not have.
     """
     if network.config.clip_features:

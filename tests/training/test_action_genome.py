@@ -1,10 +1,7 @@
-"""The loader and the check of data folders, on small folders written here and on real records where they lie."""
+"""The loader of data folders, on small folders written here and on real records where they lie."""
 
 import json
-import os
 import pickle
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +9,35 @@ import numpy as np
 import pytest
 
 from models.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PREDICATES, RAW_OBJECT_CLASSES, RAW_PREDICATES
+from tests.annotated import (
+    SIZE,
+    Records,
+    Touch,
+    change_first,
+    hidden,
+    person,
+    records,
+    rewrite,
+    rewrite_objects,
+    thing,
+    write,
+    write_two_videos,
+)
 from training.action_genome import AnnotatedFrame, AnnotatedVideo, ground_truth_of, load_action_genome
 from training.data_check import check_data
+from training.data_facts import small_objects_of
 from training.errors import DataError, ForbiddenPickleError
 
 SHARED = Path(__file__).parents[3] / "shared" / "action_genome"
-SIZE = (480, 270)
-Records = dict[str, Any]
-
-
-def png(size: tuple[int, int]) -> bytes:
-    """A black image."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes((size[0] + 1) * size[1]))),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-
-
-def person(*boxes: list[float], size: tuple[int, int] = SIZE) -> dict[str, Any]:
-    return {
-        "bbox": np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        "bbox_size": size,
-        "bbox_mode": "xyxy",
-        "keypoints": np.zeros((len(boxes), 17, 3), dtype=np.float32),
-    }
-
-
-def thing(name: str = "table", split: str = "train", **changes: Any) -> dict[str, Any]:
-    return {
-        "class": name,
-        "bbox": (100.0, 50.0, 60.0, 40.0),
-        "attention_relationship": ["looking_at"],
-        "spatial_relationship": ["in_front_of", "beneath"],
-        "contacting_relationship": ["touching"],
-        "visible": True,
-        "metadata": {"tag": f"AAAAA.mp4/{name}/000010", "set": split},
-        **changes,
-    }
-
-
-def hidden(split: str = "train") -> dict[str, Any]:
-    relations = {f"{group}_relationship": None for group in ("attention", "spatial", "contacting")}
-    return thing("light", split, visible=False, bbox=None, **relations)
-
-
-def write(root: Path, persons: Any, objects: Any, *, images: bool = True) -> Path:
-    annotations = root / "annotations"
-    annotations.mkdir(parents=True, exist_ok=True)
-    (annotations / "object_classes.txt").write_text("\n".join(RAW_OBJECT_CLASSES) + "\n")
-    (annotations / "relationship_classes.txt").write_text("\n".join(RAW_PREDICATES) + "\n")
-    (annotations / "person_bbox.pkl").write_bytes(pickle.dumps(persons))
-    (annotations / "object_bbox_and_relationship.pkl").write_bytes(pickle.dumps(objects))
-    for key, record in persons.items() if images else ():
-        path = root / "frames" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(record["bbox_size"]))
-    return root
-
-
-def records(video: str = "AAAAA.mp4", split: str = "train", frames: int = 3) -> tuple[Records, Records]:
-    keys = [f"{video}/{10 * (frame + 1):06d}.png" for frame in range(frames)]
-    return {key: person([10, 20, 90, 200]) for key in keys}, {key: [thing(split=split)] for key in keys}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """One training video of three frames and one test video of three frames."""
-    persons, objects = records()
-    test_persons, test_objects = records("BBBBB.mp4", "test")
-    return write(tmp_path, persons | test_persons, objects | test_objects)
+    return write_two_videos(tmp_path)
 
 
 def load(root: Path, **arguments: Any) -> list[AnnotatedVideo]:
     return load_action_genome(root, **{"split": "train", "small_objects": "keep", **arguments})
-
-
-def rewrite(root: Path, name: str, change: Any) -> None:
-    path = root / "annotations" / name
-    content = pickle.loads(path.read_bytes())
-    change(content)
-    path.write_bytes(pickle.dumps(content))
-
-
-def rewrite_objects(root: Path, change: Any) -> None:
-    rewrite(root, "object_bbox_and_relationship.pkl", change)
 
 
 def test_a_frame_gives_what_its_records_hold(root: Path) -> None:
@@ -168,6 +106,30 @@ def test_small_objects_are_dropped_on_request(root: Path) -> None:
     assert labels == {"keep": ["table", "book", "phone/camera"], "drop": ["table", "phone/camera"]}
 
 
+def test_a_small_object_still_says_the_split_and_leaves_frames_empty(tmp_path: Path) -> None:
+    persons, objects = records(frames=4)
+    small = thing(split="test", bbox=(0, 0, 60, 15))
+    for key in objects:
+        objects[key] = [small, thing(split="train")]
+    objects["AAAAA.mp4/000020.png"] = [small]
+    persons["AAAAA.mp4/000030.png"] = person([10, 20, 15, 25])  # a person is never too small
+    write(tmp_path, persons, objects)
+    (video,) = load(tmp_path, split="test", small_objects="drop")
+    assert [frame.number for frame in video.frames] == [10, 30, 40]
+    rewrite_objects(tmp_path, lambda content: content.update({"AAAAA.mp4/000010.png": [small]}))
+    with pytest.raises(DataError, match="no video of the split 'test' with 3 usable frames"):
+        load(tmp_path, split="test", small_objects="drop")
+
+
+def test_predcls_keeps_small_objects_and_the_other_tasks_drop_them(tmp_path: Path) -> None:
+    assert small_objects_of(tmp_path) == "drop"
+    tasks = ("predcls", "sgcls", "sgdet")
+    assert [small_objects_of(tmp_path, task) for task in tasks] == ["keep", "drop", "drop"]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "puppets.json").write_text("{}")
+    assert {small_objects_of(tmp_path, task) for task in tasks} == {"keep"}
+
+
 def test_the_distributed_filter_is_used_where_it_lies_beside(root: Path) -> None:
     persons, objects = records(frames=4)
     filtered = {key: [thing("chair", bbox=(0, 0, 5, 5))] for key in list(objects)[:3]} | {list(objects)[3]: []}
@@ -177,13 +139,6 @@ def test_the_distributed_filter_is_used_where_it_lies_beside(root: Path) -> None
     assert [len(load(root, small_objects=small)[0].frames) for small in ("keep", "drop")] == [4, 3]
     assert OBJECT_CLASSES[load(root, small_objects="drop")[0].frames[0].labels[0]] == "chair"
     assert check_data(root).ok
-
-
-def change_first(**changes: Any) -> Any:
-    def change(objects: Records) -> None:
-        next(iter(objects.values()))[0].update(changes)
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -280,67 +235,6 @@ def test_missing_images_are_named(root: Path) -> None:
     folder.rmdir()
     with pytest.raises(DataError, match=r"AAAAA.mp4 cannot be read: No such file"):
         load(root)
-
-
-def test_the_check_counts_what_a_folder_holds(root: Path) -> None:
-    report = check_data(root)
-    assert (report.ok, report.problems, report.warnings) == (True, [], [])
-    counts = report.splits["train"]
-    assert (counts.videos, counts.frames, counts.objects) == (1, 3, 3)
-    held = [name for name, count in counts.predicates.items() if count == 3]
-    assert held == ["looking_at", "beneath", "in_front_of", "touching"]
-    assert sum(counts.predicates.values()) == 12
-    assert json.loads(json.dumps(report.as_json()))["splits"]["test"]["videos"] == 1
-
-
-def test_the_check_finds_everything_at_once(root: Path) -> None:
-    (root / "annotations" / "object_classes.txt").unlink()
-    rewrite_objects(root, change_first(bbox=None))
-    (root / "frames" / "BBBBB.mp4" / "000010.png").unlink()
-    (root / "frames" / "BBBBB.mp4" / "000020.png").write_bytes(b"JFIF")
-    (root / "frames" / "BBBBB.mp4" / "000030.png").write_bytes(png((640, 360)))
-    messages = "\n".join(check_data(root).problems)
-    for part in (
-        "object_classes.txt cannot be read",
-        "has no 'bbox'",
-        "000010.png is missing",
-        "000020.png is no PNG",
-        "000030.png has 640x360 pixels, its boxes are annotated on 480x270",
-    ):
-        assert part in messages
-
-
-def test_the_check_names_all_bad_pickles() -> None:
-    report = check_data(Path("/nonexistent"))
-    assert [Path(problem.split()[0]).name for problem in report.problems] == [
-        "object_classes.txt",
-        "relationship_classes.txt",
-        "person_bbox.pkl",
-        "object_bbox_and_relationship.pkl",
-    ]
-
-
-def test_the_check_warns_of_oddities_that_are_no_errors(tmp_path: Path) -> None:
-    persons, objects = records(frames=6)
-    keys = list(objects)
-    for key in keys[3:]:
-        objects[key] = [thing(split="test")]
-    objects[keys[0]] = [thing(bbox=(5, 5, 0, 9), spatial_relationship=[])]
-    objects["CCCCC.mp4/000001.png"] = [thing()]
-    report = check_data(write(tmp_path, persons, objects))
-    assert report.ok
-    for part in ("no entry among the persons", "has no area", "lacks a spatial", "has frames in both splits"):
-        assert sum(part in warning for warning in report.warnings) == 1
-
-
-class Touch:
-    """Unpickled by `pickle`, it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.path}",)
 
 
 def test_a_malicious_pickle_runs_nothing(root: Path, tmp_path: Path) -> None:

@@ -200,6 +200,33 @@ def test_recall_is_a_mean_over_frames_and_mean_recall_is_pooled() -> None:
     assert found["mR@10"] == exactly((1 / 4 + 1 / 1) / 26)
 
 
+def test_recall_by_predicate_is_pooled_over_all_frames() -> None:
+    # Looked at in three frames, once unseen and once without a prediction; held in one; never eaten.
+    evaluator = Evaluator((1, 2))
+    held = truth((0, "looking_at", 1), (0, "holding", 1))
+    evaluator.add(held, predictions())  # with: in_front_of, touching, looking_at; no: in_front_of, behind
+    looked_at = predictions(attention=[[0.99, 0.01, 0.0]])
+    evaluator.add(truth((0, "looking_at", 1)), looked_at)
+    evaluator.add(truth((0, "looking_at", 1)), FramePredictions.none())
+    found = evaluator.recall_by_predicate()
+    assert list(found) == ["with", "semi", "no", "top6"]
+    assert found["with"] == {
+        "R@1": {"looking_at": exactly(1 / 3), "holding": 0.0},
+        "R@2": {"looking_at": exactly(1 / 3), "holding": 0.0},
+    }
+
+
+def test_mean_recall_is_the_mean_of_recall_by_predicate_over_all_26() -> None:
+    evaluator = Evaluator((2, 10, 50))
+    for ground_truth in (ALL_FOUR, truth((0, "holding", 1)), truth((1, "above", 0))):
+        evaluator.add(ground_truth, predictions())
+    result, found = evaluator.result(), evaluator.recall_by_predicate()
+    assert sorted(found["no"]["R@50"]) == ["above", "behind", "holding", "in_front_of", "looking_at"]
+    for constraint, by_metric in found.items():
+        for metric, by_predicate in by_metric.items():
+            assert sum(by_predicate.values()) / 26 == exactly(result[constraint][f"m{metric}"])
+
+
 def test_of_equal_scores_the_later_candidate_ranks_first() -> None:
     certain = predictions(
         attention=[[1.0, 0.0, 0.0]],

@@ -113,12 +113,13 @@ def frames(context: click.Context, root: Path, every: bool, stride: int | None, 
 
 
 def _progress_bar() -> Progress:
-    """A bar on standard error that counts videos."""
+    """A bar on standard error that counts videos; silent where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _text(report: Report) -> str:

@@ -76,7 +76,7 @@ class ArnObjective:
                     found["pair_mask"], found["subject_boxes"], found["object_boxes"],
                     found["object_scores"].argmax(-1), targets,
                 )  # fmt: skip
-                terms["related"] = related_term(logits, matches.matched, found["pair_mask"], self.config.relation_loss)
+                terms["related"] = related_term(logits, matches.related, found["pair_mask"], self.config.relation_loss)
         return terms
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from models.bundle import sha256_of
 from models.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
+from models.clip_crops import ClipCropEncoder
 from models.clip_text import text_embeddings
 from models.detector import Detector
 from models.errors import WeightsError
@@ -48,7 +49,7 @@ class RelationObjective:
         self.model: TwoStage | Scored = self.network
         if config.relation_scoring:
             self.model = scored(self.network, config)
-        self.network.detector.to(device)
+        self.network.to(device)
         videos, self.validation_videos = split_videos(config)
         height, width = self.network.frame_size
         clips = ClipDataset(
@@ -96,7 +97,7 @@ class RelationObjective:
                 terms.update(relation_terms(relations, matches, network.predicate_counts, config))
                 terms |= network.loss_terms(pairs, relations, matches.predicates)
             if related is not None:
-                terms["related"] = related_term(related, matches.matched, pairs.mask, config)
+                terms["related"] = related_term(related, matches.related, pairs.mask, config)
         return terms
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -124,8 +125,10 @@ class RelationObjective:
         boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
         detector = self.network.detector.eval()
         if self.config.task == "sgdet":
-            return detector.supplied_pairs(frames, timestamps, boxes, labels[..., 1:], mask[..., 1:])
-        return detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
+            pairs = detector.supplied_pairs(frames, timestamps, boxes, labels[..., 1:], mask[..., 1:])
+        else:
+            pairs = detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
+        return self.network.with_crops(pairs, frames)
 
 
 def _network(config: TrainingConfig, shape: RelationNetworkConfig) -> TwoStage:
@@ -138,6 +141,8 @@ def _network(config: TrainingConfig, shape: RelationNetworkConfig) -> TwoStage:
     fitted = replace(shape, **what_it_gives(detector.config))
     network = TwoStage(TwoStageConfig(detector.config, fitted, config.task))
     network.detector.load_state_dict(detector.state_dict())
+    if network.crops is not None:
+        network.crops = ClipCropEncoder()
     if config.word_vectors is not None:
         initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width))
     if isinstance(network.relations, Tr2 | Mosa) and config.initialise_from is None:

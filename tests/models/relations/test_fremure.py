@@ -152,6 +152,16 @@ def test_without_the_gate_frequencies_do_not_matter() -> None:
     assert torch.equal(network(pairs).decoded, first)
 
 
+@pytest.mark.parametrize(("bias", "corrected"), [(1e3, False), (-1e3, True)])
+def test_frequencies_correct_the_tail_path_and_leave_the_head_path_alone(bias: float, corrected: bool) -> None:
+    branch = lively(Branch(FremureConfig(**SMALL), 3))
+    assert branch.fusion is not None
+    nn.init.constant_(branch.fusion.gate.bias, bias)  # one path only, whatever the frequencies
+    tokens, mask = torch.randn(1, 2, 4, 32), torch.ones(1, 2, 4, dtype=torch.bool)
+    first, second = (branch(tokens, mask, torch.tensor(shares)) for shares in ((0.9, 0.05, 0.05), (0.1, 0.1, 0.8)))
+    assert ((first - second).abs().max() > 1e-3).item() == corrected
+
+
 def test_correction_by_hand() -> None:
     correction = FrequencyCorrection(2, 3)
     correction.gate.weight.data = torch.tensor(((1.0, 0.0), (0.0, -1.0), (0.0, 0.0)))
@@ -228,8 +238,12 @@ class Outspoken(Fremure):
 
 @pytest.mark.parametrize("head", ["linear", "bayesian", "gmm"])
 def test_the_exported_network_agrees_with_torch(head: str, tmp_path: Path) -> None:
-    # One switch differs for each head, so that all three exports together see every part.
-    changes = {"linear": {"relation_specific": False}, "bayesian": {"branch_width": 8}, "gmm": {}}[head]
+    # All three together see every part.
+    changes = {
+        "linear": {"relation_specific": False, "dual_branch": False},
+        "bayesian": {"relation_specific": False, "frequency_gate": False, "branch_width": 8},
+        "gmm": {},
+    }[head]
     network = lively(Outspoken(FremureConfig(**SMALL | {"pairs": 3, "decoder_layers": 1, "head": head} | changes)))
     has_pairs = random_pairs(network.config, 3, 7, seed=1).mask.any(-1)
     assert not has_pairs.all(), "the second of the clips that are compared has a frame without pairs"

@@ -1,0 +1,435 @@
+"""`vsg ablate`: wrong plans are refused, runs are finished once, and the report says what their figures show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.predictions import PairPredictions
+from models.vocabulary import CONTACTING, PREDICATES
+from tests.networks import make_lively, tiny, tiny_detector, tiny_scorer, tiny_two_stage
+from training.ablation import run as running
+from training.ablation import scoring
+from training.ablation.figures import RunFigures, Scores, read_figures, write_figures
+from training.ablation.plan import Plan, load_plan, slug
+from training.ablation.report import estimate, report, tail_third
+from training.ablation.run import Study, finish_all, plan_runs
+from training.ablation.scoring import Scorer, change_groups, change_share
+from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from training.commands.ablate import ablate
+from training.configuration import TrainingConfig
+from training.errors import ConfigurationError, DataError
+from training.evaluation import CONSTRAINTS, RECALL_AT
+from training.prediction import evaluate_model, network_predictor, predict_video
+
+PLANS = Path(running.__file__).parent / "plans"
+
+
+@pytest.fixture
+def content(settings: dict[str, Any], puppets: Path, tmp_path: Path) -> dict[str, Any]:
+    """A plan of an ARN that two rows start from, one after the other."""
+    (tmp_path / "arn.yaml").write_text(yaml.safe_dump({**settings, "output": "x", "steps": 2, "clip_length": 3}))
+    config = str(tmp_path / "arn.yaml")
+    return {
+        "name": "tiny", "test": str(puppets), "seeds": [1, 2],
+        "output": str(tmp_path / "runs"), "report": str(tmp_path / "docs" / "ablations.md"),
+        "rows": {
+            "C": {"config": config, "start": "B + x"},
+            "A": {"config": config},
+            "B + x": {"config": config, "start": "A", "set": {"learning_rate": 1e-4, "model.dropout": 0.5}},
+        },
+        "tables": [{"title": "First", "claim": "B is better.", "measures": ["with/R@10"], "rows": ["A", "B + x"]}],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def make(content: dict[str, Any], tmp_path: Path) -> Callable[..., Plan]:
+    """The plan, with changes to its first table and then to itself."""
+
+    def load(table: dict[str, Any] | None = None, **changes: Any) -> Plan:
+        tables = [{**content["tables"][0], **(table or {})}]
+        (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**content, "tables": tables, **changes}))
+        return load_plan(tmp_path / "plan.yaml")
+
+    return load
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Training is replaced by a network that lies ready; lists the folders it was asked for."""
+    folders: list[str] = []
+
+    def ready(config: TrainingConfig, *, command: str) -> Path:
+        if config.initialise_from is not None:
+            assert config.initialise_from.is_file(), "the row it starts from comes first"
+        folders.append("/".join(config.output.parts[-2:]))
+        network = make_lively(tiny(), seed=len(folders))
+        save_checkpoint(config.output / "checkpoint.pt", network, {"command": command})
+        (config.output / "state").mkdir()
+        return config.output / "checkpoint.pt"
+
+    monkeypatch.setattr(running, "train", ready)
+    return folders
+
+
+def finish(plan: Plan, *only: str, again: bool = False) -> None:
+    list(finish_all(plan_runs(plan, Path("plan.yaml"), only), Study(plan.test), again=again))
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "message"),
+    [
+        ({"rows": ["A", "D"]}, {}, "table 'First' names the row 'D', which `rows` lacks; it has: A, B"),
+        ({"measures": ["with/R@11"]}, {}, "measure 'with/R@11' is unknown; write CONSTRAINT/NAME@K"),
+        ({"predicates": ["eatin"]}, {}, "predicate 'eatin' is not in the vocabulary; the nearest is 'eating'"),
+        ({"predicates": "tail"}, {}, "predicates is 'tail'; give a list of names, or tail_third or motion"),
+        ({"compare": [["A", "C"]]}, {}, "compares 'C', which is not among its rows"),
+        ({"changed": True}, {}, "`compare` must name the rows"),
+        ({"colour": "red"}, {}, r"tables\.0\.colour: Unexpected keyword argument"),
+        ({}, {"seeds": [1, 1]}, r"seeds is \[1, 1\]: give one or more, each once"),
+        ({}, {"rows": {"A": {"config": "x", "start": "Z"}}}, "row 'A' starts from the row 'Z', which `rows` lacks"),
+        (
+            {},
+            {"rows": {"A": {"config": "x", "start": "B"}, "B": {"config": "x", "start": "A"}}},
+            "in a circle: A -> B -> A",
+        ),
+        (
+            {},
+            {"rows": {"A b": {"config": "x"}, "A-B": {"config": "x"}}},
+            "'A b' and 'A-B' would share the folder 'a-b'",
+        ),
+        ({}, {"rows": {"A": {"config": "x", "set": {"seed": 3}}}}, "has 'seed', which `seeds` decides"),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_name(
+    make: Callable[..., Plan], table: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"plan\.yaml: .*{message}"):
+        make(table, **changes)
+
+
+def test_a_row_whose_configuration_is_wrong_is_refused_before_anything_runs(
+    make: Callable[..., Plan], content: dict[str, Any]
+) -> None:
+    config = content["rows"]["A"]["config"]
+    with pytest.raises(ConfigurationError, match=r"row 'A': .*model\.arn\.quries"):
+        plan_runs(make(rows=content["rows"] | {"A": {"config": config, "set": {"model.quries": 3}}}), Path("plan.yaml"))
+    detector = {"config": config, "set": {"model": asdict(tiny_detector())}}
+    with pytest.raises(ConfigurationError, match="row 'A' trains a detector"):
+        plan_runs(make(rows=content["rows"] | {"A": detector}), Path("plan.yaml"))
+
+
+@pytest.mark.parametrize("file", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_plan_of_the_repository_can_be_run(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PLANS.parents[2])
+    plan = load_plan(file)
+    assert len(plan_runs(plan, file)) == len(plan.seeds) * len(plan.rows)
+
+
+def test_a_row_comes_after_the_one_it_starts_from(make: Callable[..., Plan]) -> None:
+    plan = make()
+    assert plan.in_order() == ["A", "B + x", "C"]
+    assert plan.in_order(("B + x",)) == plan.in_order(("First",)) == ["A", "B + x"]
+    with pytest.raises(
+        ConfigurationError, match="'D' is neither a table nor a row of the plan; these are: First, A, B"
+    ):
+        plan.in_order(("D",))
+
+
+def test_a_run_is_its_configuration_with_a_seed_a_folder_and_a_start(make: Callable[..., Plan], tmp_path: Path) -> None:
+    runs = plan_runs(make(), Path("plan.yaml"), only=("B + x",))
+    assert [(run.row, run.config.seed, run.asked_for) for run in runs] == [
+        ("A", 1, False), ("B + x", 1, True), ("A", 2, False), ("B + x", 2, True),
+    ]  # fmt: skip
+    config = runs[3].config
+    assert config.output == tmp_path / "runs" / "b-x" / "seed-2"
+    assert config.initialise_from == tmp_path / "runs" / "a" / "seed-2" / "checkpoint.pt"
+    assert (config.learning_rate, config.model.dropout, config.steps) == (1e-4, 0.5, 2)  # type: ignore[union-attr]
+    assert runs[3].command == "vsg ablate plan.yaml --only 'B + x' --seeds 2"
+    assert slug("STTran + RS-Net") == "sttran-rs-net"
+
+
+def test_a_finished_run_is_not_repeated_and_a_changed_one_is_refused(
+    make: Callable[..., Plan], content: dict[str, Any], trained: list[str]
+) -> None:
+    plan = make(seeds=[1])
+    finish(plan, "A")
+    assert trained == ["a/seed-1"]
+    assert not (plan.folder("A", 1) / "state").exists(), "of no more use"
+    finish(plan)
+    assert trained == ["a/seed-1", "b-x/seed-1", "c/seed-1"]
+    finish(plan)
+    assert len(trained) == 3
+    changed = make(seeds=[1], rows=content["rows"] | {"A": {**content["rows"]["A"], "set": {"steps": 7}}})
+    with pytest.raises(ConfigurationError, match=r"another config\.steps; remove the folder, or .* --again"):
+        finish(changed)
+    finish(changed, "A", again=True)
+    assert trained[3:] == ["a/seed-1"]
+    # B started from what A was.
+    with pytest.raises(ConfigurationError, match=r"run of 'B \+ x' with another weights\.initialise_from"):
+        finish(changed)
+    finish(changed, "B + x", again=True)
+    assert trained[4:] == ["b-x/seed-1"], "A was not asked for"
+
+
+def test_a_key_that_is_new_since_makes_no_difference_at_its_default(
+    make: Callable[..., Plan], trained: list[str]
+) -> None:
+    plan = make(seeds=[1])
+    finish(plan, "A")
+    path = plan.folder("A", 1) / "configuration.json"
+    saved = json.loads(path.read_text())
+    del saved["config"]["relation_loss"], saved["config"]["model"]["centred_text"]
+    path.write_text(json.dumps(saved))
+    finish(plan, "A")
+    assert len(trained) == 1
+
+
+def test_a_run_without_figures_is_scored_and_not_trained_again(make: Callable[..., Plan], trained: list[str]) -> None:
+    plan = make(seeds=[1])
+    finish(plan, "A")
+    path = plan.folder("A", 1) / "figures.json"
+    first = path.read_text()
+    path.unlink()
+    assert read_figures(path.parent) is None
+    finish(plan, "A")
+    assert (len(trained), path.read_text()) == (1, first)
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"figures\.json was written by another version.*delete it"):
+        read_figures(path.parent)
+
+
+def test_vsg_ablate_trains_scores_and_reports(
+    make: Callable[..., Plan], content: dict[str, Any], puppets: Path, tmp_path: Path
+) -> None:
+    scored = {"relation_scoring": True, "freeze_host": True, "scorer": asdict(tiny_scorer()), "mixed_precision": "bf16"}
+    rows = {"A": content["rows"]["A"], "B + x": {**content["rows"]["B + x"], "set": scored}}
+    plan = make(seeds=[1], rows=rows)
+    result = CliRunner().invoke(ablate, [str(tmp_path / "plan.yaml"), "--seeds", "5"])
+    assert (result.exit_code, result.exception) == (0, None), result.output
+    assert f"wrote {plan.report}" in result.output
+    runs = [read_figures(plan.folder(row, 5)) for row in rows]
+    for run, row in zip(runs, rows, strict=True):
+        assert run is not None
+        checkpoint = plan.folder(row, 5) / "checkpoint.pt"
+        network, training = load_checkpoint(checkpoint)
+        assert run.whole.figures == evaluate_model(puppets, checkpoint)
+        assert (run.whole.videos, sum(group.videos for group in run.by_change.values())) == (2, 2)
+        assert (run.seed, run.steps, run.batch_size, run.clip_length) == (5, 2, 4, 3)
+        assert (
+            run.command
+            == training["command"]
+            == f"vsg ablate {tmp_path / 'plan.yaml'} --only "
+            + (f"{row} --seeds 5" if row == "A" else f"'{row}' --seeds 5")
+        )
+        counted = network if row == "A" else network.scorer
+        assert run.trained_parameters == sum(parameter.numel() for parameter in counted.parameters())
+        held = [getattr(frame, group) for video in load_action_genome(puppets, split="train", small_objects="keep")
+                for frame in video.frames for group in ("contacting",)]  # fmt: skip
+        assert [run.training_labels[name] for name in CONTACTING] == np.concatenate(held).sum(0).tolist()
+    text = plan.report.read_text()
+    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` makes this file" in text
+    assert f"| A | {100 * runs[0].whole.figures['with']['R@10']:.2f} |" in text  # type: ignore[union-attr]
+
+
+def test_networks_on_one_detector_share_what_it_finds(puppets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[PairPredictions] = []
+    asked: list[str] = []
+
+    def spy(video: AnnotatedVideo, predictor: Any) -> PairPredictions:
+        said.append(predict_video(video, predictor))
+        return said[-1]
+
+    monkeypatch.setattr(scoring, "predict_video", spy)
+    first, second, third = (
+        make_lively(tiny_two_stage()),
+        make_lively(tiny_two_stage("tr2")),
+        make_lively(tiny_two_stage()),
+    )
+    second.detector.load_state_dict(first.detector.state_dict())
+    third.detector.load_state_dict(make_lively(tiny_detector(), seed=4).state_dict())
+    for name, network in (("first", first), ("second", second), ("third", third)):
+        find = network.detector.pairs
+        monkeypatch.setattr(
+            network.detector, "pairs", lambda *given, find=find, name=name: asked.append(name) or find(*given)
+        )
+    config = TrainingConfig(name="x", data=puppets, output=puppets, model=first.config.relations)
+    scorer = Scorer(puppets)
+    videos = load_action_genome(puppets, split="test", small_objects="keep")
+    for network in (first, second, third):
+        said.clear()
+        scorer(network, config)
+        for video, shared in zip(videos, said, strict=True):
+            alone = predict_video(video, network_predictor(network))
+            assert alone.pair_mask.any()
+            np.testing.assert_array_equal(shared.pair_mask, alone.pair_mask)
+            np.testing.assert_array_equal(shared.contacting, alone.contacting)
+    # Each is asked for two videos by the comparison; the scorer asks those whose detector is new.
+    assert [asked.count(name) for name in ("first", "second", "third")] == [4, 2, 4]
+
+
+def video_of(*frames: dict[str, str]) -> AnnotatedVideo:
+    """Frames as what the person does with things by name: {"cup": "holding"}; all are looked at, and above."""
+    labels = {"cup": 10, "table": 31, "bed": 2}
+
+    def frame(done: dict[str, str]) -> AnnotatedFrame:
+        count = len(done)
+        return AnnotatedFrame(
+            Path("0.png"), 0, (64, 64), np.zeros(4), np.zeros((count, 4)), np.array([labels[name] for name in done]),
+            np.eye(3, dtype=bool)[[0] * count], np.eye(6, dtype=bool)[[0] * count],
+            np.eye(17, dtype=bool)[[CONTACTING.index(contact) for contact in done.values()]],
+        )  # fmt: skip
+
+    return AnnotatedVideo("v", [frame(each) for each in frames])
+
+
+def test_the_share_of_changed_frames() -> None:
+    held, touched = {"cup": "holding", "table": "touching"}, {"cup": "touching", "table": "touching"}
+    assert change_share(video_of(held, held, held)) == 0
+    assert change_share(video_of(held, touched, touched, held, held)) == 2 / 4
+    assert change_share(video_of(held, dict(reversed(held.items())), held)) == 0, "order is no change"
+    assert change_share(video_of(held, {"cup": "holding"}, held)) == 1, "an object that comes or goes is one"
+    assert change_share(video_of({"cup": "holding"}, {"bed": "holding"}, {"bed": "holding"})) == 1 / 2
+
+
+def test_videos_that_change_are_cut_into_thirds_by_their_share() -> None:
+    a, b = {"cup": "holding"}, {"cup": "touching"}
+    halves, whole, still, quarter = video_of(a, b, b), video_of(a, b, a), video_of(a, a, a), video_of(a, b, b, b, b)
+    videos = [whole, still, quarter, halves, still, whole, quarter, halves]
+    assert change_groups(videos) == ["high", "none", "low", "middle", "none", "high", "low", "middle"]
+    assert change_groups([still, whole]) == ["none", "low"]
+
+
+def test_the_standard_error_divides_by_n_minus_1_and_its_root() -> None:
+    found = estimate([0.1, 0.2, 0.6])
+    assert found is not None
+    # Deviations -0.2, -0.1, 0.3: variance 0.14 / 2, and 0.07 / 3 of the mean.
+    assert (found.mean, found.error) == pytest.approx((0.3, (0.07 / 3) ** 0.5))
+    assert (found.text(), found.text(signed=True)) == ("30.00 ± 15.28", "+30.00 ± 15.28")
+    assert estimate([]) is None
+    assert (estimate([0.5]).text(), estimate([0.5]).verdict) == ("50.00", "")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.021, 0.061], "shows"),  # mean 0.041, error 0.02
+        ([0.019, 0.059], "does not show"),  # mean 0.039
+        ([-0.019, -0.059], "does not show"),
+        ([-0.021, -0.061], "the opposite shows"),
+        ([0.0, 0.0], "does not show"),
+        ([0.01, 0.01], "shows"),
+    ],
+)
+def test_a_difference_shows_above_two_standard_errors(values: list[float], verdict: str) -> None:
+    assert estimate(values).verdict == verdict  # type: ignore[union-attr]
+
+
+def test_the_tail_third_are_the_rarest_in_training_of_those_in_the_test_set() -> None:
+    labels = {name: 100 + index for index, name in enumerate(PREDICATES)} | {"twisting": 1, "holding": 2, "in": 3}
+    assert tail_third(labels, {"twisting", "in", "above", "eating", "wiping", "behind"}) == ["twisting", "in"]
+    assert tail_third(labels, set(PREDICATES))[:4] == ["twisting", "holding", "in", "looking_at"]
+    assert len(tail_third(labels, set(PREDICATES))) == 9
+
+
+def scores(value: float, videos: int = 3, **recall: float) -> Scores:
+    """Every figure is `value`; recall by predicate is given."""
+    figures = {f"{name}@{k}": value for name in ("R", "mR", "P") for k in RECALL_AT}
+    by_predicate = {f"R@{k}": recall for k in RECALL_AT}
+    return Scores(videos, 8 * videos, dict.fromkeys(CONSTRAINTS, figures), dict.fromkeys(CONSTRAINTS, by_predicate))
+
+
+def write_run(plan: Plan, row: str, seed: int, value: float, **recall: float) -> None:
+    """A finished run; where relations change, its figures are twice as high."""
+    folder = plan.folder(row, seed)
+    folder.mkdir(parents=True)
+    labels = dict.fromkeys(PREDICATES, 100) | {"eating": 5, "wiping": 4}
+    run = RunFigures(
+        row=row, seed=seed, command="", task="sgdet", training_data="Puppet Genome, easy world",
+        test_data="Puppet Genome, easy world, seed 5", steps=1200, batch_size=4, clip_length=3,
+        trained_parameters=54321, training_labels=labels, whole=scores(value, 1500, **recall),
+        by_change={"none": scores(value, 2, **recall), "high": scores(2 * value, 1, holding=0.5)},
+    )  # fmt: skip
+    write_figures(folder, run)
+
+
+def test_the_report_gives_means_differences_and_what_they_show(make: Callable[..., Plan]) -> None:
+    plan = make({"compare": [["A", "B + x"]], "measures": ["with/R@10", "no/mR@20"], "note": "*Noted.*\n"})
+    for seed, value, gain in ((1, 0.2, 0.05), (2, 0.3, 0.07)):
+        write_run(plan, "A", seed, value)
+        write_run(plan, "B + x", seed, value + gain)
+    text = report(plan, "vsg ablate plan.yaml")
+    assert text.startswith("# Ablations: tiny\n\n`vsg ablate plan.yaml` makes this file")
+    assert "(Puppet Genome, easy world, seed 5), 1,500 videos, 12,000 frames, SGDet. Trained on: Puppet Genome" in text
+    assert "over the seeds 1, 2 (" in text
+    assert "## First\n\nClaim: B is better.\n\n| row | with R@10 | no mR@20 |\n| --- | ---: | ---: |\n" in text
+    assert "| A | 25.00 ± 5.00 | 25.00 ± 5.00 |\n| B + x | 31.00 ± 6.00 | 31.00 ± 6.00 |\n" in text
+    assert "| B + x | A | 1,200 x 4 x 3 | 54,321 |" in text
+    # Seed by seed: 5 and 7, although the rows themselves overlap.
+    assert "| B + x against A | +6.00 ± 1.00 shows | +6.00 ± 1.00 shows |\n" in text
+    assert text.endswith("\n\n*Noted.*\n")
+    assert "not complete" not in text
+
+
+def test_the_report_gives_gains_by_change(make: Callable[..., Plan]) -> None:
+    plan = make({"compare": [["A", "B + x"]], "changed": True})
+    for seed, value in ((1, 0.2), (2, 0.1)):
+        write_run(plan, "A", seed, 0.2)
+        write_run(plan, "B + x", seed, value)
+    text = report(plan, "vsg ablate plan.yaml")
+    assert "| B + x against A | none | 2 | -5.00 ± 5.00 does not show |" in text
+    assert "| B + x against A | high | 1 | -10.00 ± 10.00 does not show |" in text
+
+
+def test_the_report_names_runs_that_are_missing(make: Callable[..., Plan]) -> None:
+    plan = make({"compare": [["A", "B + x"]]})
+    assert "not complete; missing runs: A (seed 1, 2); B + x (seed 1, 2)." in report(plan, "vsg ablate plan.yaml")
+    write_run(plan, "A", 1, 0.2)
+    write_run(plan, "A", 2, 0.2)
+    text = report(plan, "vsg ablate plan.yaml")
+    assert "| B + x | - |\n" in text
+    assert "| B + x against A | - |\n" in text
+    assert "not complete; missing runs: B + x (seed 1, 2)." in text
+
+
+def test_with_one_seed_there_are_no_standard_errors(make: Callable[..., Plan]) -> None:
+    plan = make({"compare": [["A", "B + x"]]}, seeds=[2])
+    write_run(plan, "A", 2, 0.2)
+    write_run(plan, "B + x", 2, 0.3)
+    text = report(plan, "vsg ablate plan.yaml")
+    assert "There is one seed (2), so there are no standard errors" in text
+    assert "| B + x against A | +10.00 |\n" in text
+
+
+@pytest.mark.parametrize(
+    ("predicates", "mean", "which", "named"),
+    [
+        ("tail_third", "40.00", "the third of the predicates with the fewest training labels", "eating (5)"),
+        ("motion", "40.00", "the predicates that Puppet Genome tells by motion", "eating (5)"),
+        (["holding", "in", "twisting"], "70.00", "these predicates", "holding (100), in (100)"),
+    ],
+)
+def test_mean_recall_may_be_over_some_predicates(
+    make: Callable[..., Plan], predicates: Any, mean: str, which: str, named: str
+) -> None:
+    plan = make({"predicates": predicates, "measures": ["with/mR@10", "with/R@10"]}, seeds=[1])
+    write_run(plan, "A", 1, 0.25, **{"eating": 0.4, "holding": 0.6, "in": 0.8})
+    text = report(plan, "vsg ablate plan.yaml")
+    assert f"| A | {mean} | 25.00 |\n" in text
+    assert f"mR is the mean over {which}; in brackets, how often each is annotated in training: {named}." in text
+
+
+def test_a_table_of_predicates_that_never_occur_is_refused(make: Callable[..., Plan]) -> None:
+    plan = make({"predicates": ["twisting"]})
+    write_run(plan, "A", 1, 0.25, holding=0.5)
+    with pytest.raises(ConfigurationError, match="table 'First': none of twisting occurs in the test set"):
+        report(replace(plan, seeds=(1,)), "vsg ablate plan.yaml")

@@ -1,0 +1,67 @@
+"""What is kept of a run once it is trained and scored: one JSON file, from which the report is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from training.errors import DataError
+from training.evaluation import Figures, PredicateRecall
+
+FIGURES_FILE = "figures.json"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Scores:
+    """Figures over some videos, as fractions."""
+
+    videos: int
+    frames: int
+    """With an annotated relation."""
+    figures: Figures
+    recall_by_predicate: PredicateRecall
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RunFigures:
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    command: str
+    task: str
+    training_data: str
+    test_data: str
+    steps: int
+    batch_size: int
+    clip_length: int
+    trained_parameters: int
+    training_labels: dict[str, int]
+    """How often each predicate is annotated in the videos that were trained on."""
+    whole: Scores
+    by_change: dict[str, Scores]
+    """By how much of a video changes: `none`, `low`, `middle`, `high`."""
+
+
+def write_figures(folder: Path, figures: RunFigures) -> None:
+    """Writes them whole or not at all."""
+    partial = folder / "figures.partial"
+    partial.write_text(json.dumps(asdict(figures), indent=1))
+    partial.replace(folder / FIGURES_FILE)
+
+
+def read_figures(folder: Path) -> RunFigures | None:
+    """The figures of a run; None where it is not finished. Raises DataError naming a file that holds anything else."""
+    path = folder / FIGURES_FILE
+    try:
+        return TypeAdapter(RunFigures).validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DataError(
+            f"{path} was written by another version, or altered; delete it, and the run is scored anew"
+        ) from error

@@ -1,0 +1,232 @@
+"""The report of an ablation study: markdown made from the figures of its runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean, stdev
+from typing import Final
+
+from models.vocabulary import PREDICATES
+from training.ablation.figures import RunFigures, Scores, read_figures
+from training.ablation.plan import Plan, Table
+from training.errors import ConfigurationError
+from training.puppets.casting import TOLD_BY_MOTION
+
+Runs = dict[str, dict[int, RunFigures]]
+"""Finished runs by row and seed."""
+
+_TASKS: Final = {"predcls": "PredCls", "sgcls": "SGCls", "sgdet": "SGDet"}
+_PREDICATE_SETS: Final = {
+    "tail_third": "the third of the predicates with the fewest training labels",
+    "motion": "the predicates that Puppet Genome tells by motion",
+}
+_NOTHING: Final = "-"
+_ABOUT_CHANGE: Final = (
+    "The same by how much of a video changes: the share of consecutive annotated frames whose relations differ. `none` "
+    "holds the videos where nothing changes; the others, sorted by that share, are cut into thirds."
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds; its standard error, or None for a single seed."""
+
+    mean: float
+    error: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether a difference lies above two standard errors, within, or below minus two; nothing for one seed."""
+        if self.error is None:
+            return ""
+        if self.mean > 2 * self.error:
+            return "shows"
+        return "the opposite shows" if self.mean < -2 * self.error else "does not show"
+
+    def text(self, *, signed: bool = False) -> str:
+        """In per cent."""
+        mean = f"{100 * self.mean:{'+' if signed else ''}.2f}"
+        return mean if self.error is None else f"{mean} ± {100 * self.error:.2f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and sd / sqrt(n), where sd divides by n - 1; None for no value at all, or one that is NaN."""
+    if not values or any(map(math.isnan, values)):
+        return None
+    return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None)
+
+
+def write_report(plan: Plan, command: str) -> None:
+    """Writes the plan's report from the runs that are finished; `command` is what makes it."""
+    plan.report.parent.mkdir(parents=True, exist_ok=True)
+    plan.report.write_text(report(plan, command))
+
+
+def report(plan: Plan, command: str) -> str:
+    """The report as markdown."""
+    runs: Runs = {row: {} for row in plan.rows}
+    for row, by_seed in runs.items():
+        for seed in plan.seeds:
+            if (figures := read_figures(plan.folder(row, seed))) is not None:
+                by_seed[seed] = figures
+    parts = _opening(plan, runs, command)
+    for table in plan.tables:
+        parts += _TableReport(plan, table, runs).parts()
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(plan: Plan, runs: Runs, command: str) -> list[str]:
+    finished = [run for by_seed in runs.values() for run in by_seed.values()]
+    parts = [f"# Ablations: {plan.name}", f"`{command}` makes this file; what is changed in it by hand is lost."]
+    if finished:
+        first = finished[0]
+        tasks = " and ".join(sorted({_TASKS[run.task] for run in finished}))
+        trained_on = "; ".join(sorted({run.training_data for run in finished}))
+        parts.append(
+            f"Test set: `{plan.test}` ({first.test_data}), {first.whole.videos:,} videos, "
+            f"{first.whole.frames:,} frames, {tasks}. Trained on: {trained_on}."
+        )
+    seeds = ", ".join(map(str, plan.seeds))
+    if len(plan.seeds) == 1:
+        parts.append(
+            f"Figures are in per cent. There is one seed ({seeds}), so there are no standard errors, and no difference "
+            "can be told from chance."
+        )
+    else:
+        parts.append(
+            f"Figures are in per cent: mean ± standard error over the seeds {seeds} (the standard deviation with "
+            "n - 1, divided by the root of n). Differences are the second row less the first, seed by seed. One "
+            "*shows* where it is above two standard errors; where it is below minus two, *the opposite shows*; in "
+            "between it *does not show*. With so few seeds that is a rule of thumb, not a test."
+        )
+    return parts
+
+
+class _TableReport:
+    """The part of the report on one table."""
+
+    def __init__(self, plan: Plan, table: Table, runs: Runs) -> None:
+        self.plan = plan
+        self.table = table
+        self.runs = {row: runs[row] for row in table.rows}
+        self.finished = [run for by_seed in self.runs.values() for run in by_seed.values()]
+        self.predicates = _predicates(table, self.finished[0]) if self.finished else None
+        self.headings = [measure.replace("/", " ") for measure in table.measures]
+
+    def parts(self) -> list[str]:
+        """Paragraphs and tables, in order."""
+        parts = [f"## {self.table.title}", f"Claim: {self.table.claim}"]
+        if self.finished:
+            parts += [self._figures(), *self._about_predicates(), self._budgets()]
+            if self.table.compare:
+                parts += ["Differences:", self._compared()]
+            if self.table.changed:
+                parts += [_ABOUT_CHANGE, self._compared_by_change()]
+        return [*parts, *self._missing(), *([self.table.note.strip()] if self.table.note else [])]
+
+    def _figures(self) -> str:
+        rows = []
+        for row, by_seed in self.runs.items():
+            cells = []
+            for measure in self.table.measures:
+                found = estimate([self._value(run.whole, measure) for run in by_seed.values()])
+                cells.append(_NOTHING if found is None else found.text())
+            rows.append([row, *cells])
+        return _markdown(["row", *self.headings], rows)
+
+    def _about_predicates(self) -> list[str]:
+        if self.predicates is None:
+            return []
+        which = _PREDICATE_SETS.get(str(self.table.predicates), "these predicates")
+        labels = self.finished[0].training_labels
+        counts = ", ".join(f"{predicate} ({labels[predicate]:,})" for predicate in self.predicates)
+        return [f"mR is the mean over {which}; in brackets, how often each is annotated in training: {counts}."]
+
+    def _budgets(self) -> str:
+        rows = []
+        for row, by_seed in self.runs.items():
+            cells = [_NOTHING, _NOTHING]
+            for run in by_seed.values():
+                cells = [f"{run.steps:,} x {run.batch_size} x {run.clip_length}", f"{run.trained_parameters:,}"]
+            rows.append([row, self.plan.rows[row].start or _NOTHING, *cells])
+        return _markdown(["row", "starts from", "steps x batch x clip length", "trained parameters"], rows)
+
+    def _compared(self) -> str:
+        rows = [
+            [f"{second} against {first}", *self._differences(first, second, lambda run: run.whole)]
+            for first, second in self.table.compare
+        ]
+        return _markdown(["compared", *self.headings], rows)
+
+    def _compared_by_change(self) -> str:
+        rows = []
+        for first, second in self.table.compare:
+            for group, scores in self.finished[0].by_change.items():
+                cells = self._differences(first, second, partial(_group, group))
+                rows.append([f"{second} against {first}", group, f"{scores.videos:,}", *cells])
+        return _markdown(["compared", "change", "videos", *self.headings], rows)
+
+    def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[str]:
+        """Each measure of the second row less that of the first, over the seeds that both have, and what it shows."""
+        one, other = self.runs[first], self.runs[second]
+        cells = []
+        for measure in self.table.measures:
+            found = estimate(
+                [
+                    self._value(part(other[seed]), measure) - self._value(part(one[seed]), measure)
+                    for seed in sorted(one.keys() & other.keys())
+                ]
+            )
+            cells.append(_NOTHING if found is None else f"{found.text(signed=True)} {found.verdict}".rstrip())
+        return cells
+
+    def _value(self, scores: Scores, measure: str) -> float:
+        """A measure as a fraction; mR over some predicates is the mean over those that occur, or NaN for none."""
+        constraint, _, name = measure.partition("/")
+        if self.predicates is None or not name.startswith("mR"):
+            return scores.figures[constraint][name]
+        recall = scores.recall_by_predicate[constraint][name.removeprefix("m")]
+        occurring = [recall[predicate] for predicate in self.predicates if predicate in recall]
+        return fmean(occurring) if occurring else math.nan
+
+    def _missing(self) -> list[str]:
+        missing = {row: [seed for seed in self.plan.seeds if seed not in self.runs[row]] for row in self.runs}
+        named = [f"{row} (seed {', '.join(map(str, seeds))})" for row, seeds in missing.items() if seeds]
+        return [f"This table is not complete; missing runs: {'; '.join(named)}."] if named else []
+
+
+def _group(group: str, run: RunFigures) -> Scores:
+    return run.by_change[group]
+
+
+def _predicates(table: Table, run: RunFigures) -> Sequence[str] | None:
+    """What mR is the mean over; None for all. Raises ConfigurationError where none of them is in the test set."""
+    if table.predicates is None:
+        return None
+    occurring = set(run.whole.recall_by_predicate["with"]["R@10"])
+    if table.predicates == "tail_third":
+        return tail_third(run.training_labels, occurring)
+    named = sorted(TOLD_BY_MOTION) if table.predicates == "motion" else table.predicates
+    chosen = [predicate for predicate in named if predicate in occurring]
+    if not chosen:
+        raise ConfigurationError(
+            f"table {table.title!r}: none of {', '.join(named)} occurs in the test set; name others"
+        )
+    return chosen
+
+
+def tail_third(training_labels: dict[str, int], occurring: set[str]) -> list[str]:
+    """The third of the occurring predicates, rounded, with the fewest training labels, the rarest first."""
+    by_labels = sorted(
+        (predicate for predicate in PREDICATES if predicate in occurring), key=training_labels.__getitem__
+    )
+    return by_labels[: max(1, round(len(by_labels) / 3))]
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table: the first column to the left, the others to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

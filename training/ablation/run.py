@@ -1,0 +1,217 @@
+"""Trains and scores the runs of a plan, one after the other; what is finished is not repeated."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
+from pydantic import TypeAdapter, ValidationError
+
+from models.bundle import sha256_of
+from models.checkpoint import load_checkpoint
+from models.detector import Detector, DetectorConfig
+from models.scored import Scored
+from models.vocabulary import GROUPS, PREDICATES
+from training.ablation.figures import FIGURES_FILE, RunFigures, read_figures, write_figures
+from training.ablation.plan import Plan
+from training.ablation.scoring import Scorer
+from training.configuration import TrainingConfig, load_config
+from training.data_facts import PUPPETS_FILE, describe_data
+from training.errors import ConfigurationError
+from training.loop import train
+from training.objectives.videos import split_videos
+
+log = logging.getLogger("vsg.ablate")
+
+CHECKPOINT_FILE = "checkpoint.pt"
+CONFIGURATION_FILE = "configuration.json"
+TRAINED_FILE = "trained"
+"""Says that the checkpoint beside it is that of the last step."""
+_SHOWN = ("with/R@10", "with/R@20", "with/mR@20", "no/R@20", "no/mR@20")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row with one seed."""
+
+    row: str
+    config: TrainingConfig
+    command: str
+    """What repeats this run."""
+    asked_for: bool
+    """Rather than only started from by one that is."""
+
+
+def plan_runs(plan: Plan, path: Path, only: tuple[str, ...] = ()) -> list[PlannedRun]:
+    """All runs of a plan, or those of some tables and rows, each after the one it starts from; seed by seed.
+
+    path: where the plan was read. Raises ConfigurationError naming the row whose configuration is wrong.
+    """
+    asked_for = {row for name in only for row in plan.named(name)} if only else set(plan.rows)
+    runs = []
+    for seed in plan.seeds:
+        for name in plan.in_order(only):
+            command = shlex.join(["vsg", "ablate", str(path), "--only", name, "--seeds", str(seed)])
+            runs.append(PlannedRun(name, _configuration(plan, name, seed), command, name in asked_for))
+    return runs
+
+
+def _configuration(plan: Plan, name: str, seed: int) -> TrainingConfig:
+    row = plan.rows[name]
+    overrides = {**row.set, "seed": seed, "output": str(plan.folder(name, seed))}
+    if row.start is not None:
+        overrides["initialise_from"] = str(plan.folder(row.start, seed) / CHECKPOINT_FILE)
+    try:
+        config = load_config(row.config, overrides)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"row {name!r}: {error}") from error
+    if isinstance(config.model, DetectorConfig):
+        raise ConfigurationError(f"row {name!r} trains a detector, which says nothing of relations; name another")
+    return config
+
+
+class Study:
+    """Finishes runs that are scored on one test set."""
+
+    def __init__(self, test: Path) -> None:
+        self.test = test
+        self._scorer = Scorer(test)
+        self._labels: dict[tuple[Any, ...], dict[str, int]] = {}
+
+    def finish(self, run: PlannedRun, *, again: bool = False) -> bool:
+        """Trains and scores a run that is not finished, and returns whether there was anything to do.
+
+        A run that was stopped goes on from its last saved state. Raises ConfigurationError where the folder holds a run
+        of another configuration, or one that started from other weights; with `again` the folder is emptied first.
+        """
+        folder = run.config.output
+        if again and run.asked_for:
+            rmtree(folder, ignore_errors=True)
+        self._require_same(run)
+        if (folder / FIGURES_FILE).is_file():
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIGURATION_FILE).write_text(json.dumps(self._identity(run.config), indent=1))
+        if not (folder / TRAINED_FILE).is_file():
+            # Accelerate keeps the precision of a process's first run for all that follow.
+            AcceleratorState._reset_state(reset_partial_state=True)
+            train(run.config, command=run.command)
+            (folder / TRAINED_FILE).touch()
+            rmtree(folder / "state", ignore_errors=True)  # it is as large as some checkpoints, and of no more use
+        write_figures(folder, self._score(run))
+        return True
+
+    def _require_same(self, run: PlannedRun) -> None:
+        path = run.config.output / CONFIGURATION_FILE
+        if not path.is_file():
+            return
+        saved, wanted = json.loads(path.read_text()), self._identity(run.config)
+        try:
+            # Read as a configuration, so that a key that is new since, and at its default, makes no difference.
+            saved["config"] = _plain(TypeAdapter(TrainingConfig).validate_python(saved["config"]))
+        except ValidationError:
+            log.debug("%s has keys that are gone since", path)
+        if changed := sorted(_differing(saved, wanted)):
+            raise ConfigurationError(
+                f"{run.config.output} holds a run of {run.row!r} with another {', '.join(changed)}; "
+                "remove the folder, or repeat the run with --again"
+            )
+
+    def _identity(self, config: TrainingConfig) -> dict[str, Any]:
+        """All that decides a run's figures, as plain values: the weights it starts from by what they are."""
+        weights = {"detector": config.detector, "initialise_from": config.initialise_from}
+        return {
+            "config": _plain(config),
+            "weights": {name: sha256_of(path) for name, path in weights.items() if path is not None and path.is_file()},
+            "test": str(self.test),
+        }
+
+    def _score(self, run: PlannedRun) -> RunFigures:
+        network, _ = load_checkpoint(run.config.output / CHECKPOINT_FILE)
+        assert not isinstance(network, Detector)
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        whole, by_change = self._scorer(network, run.config)
+        return RunFigures(
+            row=run.row,
+            seed=run.config.seed,
+            command=run.command,
+            task=run.config.task,
+            training_data=describe_data(run.config.data),
+            test_data=_describe_test(self.test),
+            steps=run.config.steps,
+            batch_size=run.config.batch_size,
+            clip_length=run.config.clip_length,
+            trained_parameters=_trained_parameters(network, run.config),
+            training_labels=self._training_labels(run.config),
+            whole=whole,
+            by_change=by_change,
+        )
+
+    def _training_labels(self, config: TrainingConfig) -> dict[str, int]:
+        """How often each predicate is annotated in the videos that a run trains on."""
+        key = config.data, config.small_objects, config.validation_videos
+        if key not in self._labels:
+            videos, _ = split_videos(config)
+            frames = [frame for video in videos for frame in video.frames]
+            held = [
+                np.concatenate([getattr(frame, group).sum(0) for group in GROUPS]) for frame in frames
+            ]  # (26,) each
+            self._labels[key] = dict(zip(PREDICATES, np.sum(held, axis=0).tolist(), strict=True))
+        return self._labels[key]
+
+
+def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> Iterator[PlannedRun]:
+    """Finishes runs in order and gives each that there was anything to do for, with a line in the log."""
+    for number, run in enumerate(runs, 1):
+        title = f"run {number} of {len(runs)}, {run.row}, seed {run.config.seed}"
+        log.info("%s", title)
+        if not study.finish(run, again=again):
+            log.info("%s: finished before", title)
+            continue
+        figures = read_figures(run.config.output)
+        assert figures is not None
+        values = {name: figures.whole.figures[name.partition("/")[0]][name.partition("/")[2]] for name in _SHOWN}
+        log.info("%s: %s", title, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        yield run
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return plain
+
+
+def _differing(first: Any, second: Any, key: str = "") -> Iterator[str]:
+    """Dotted keys under which two nests of plain values differ."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        if first != second:
+            yield key
+        return
+    for name in first.keys() | second.keys():
+        yield from _differing(first.get(name), second.get(name), f"{key}.{name}" if key else name)
+
+
+def _trained_parameters(network: torch.nn.Module, config: TrainingConfig) -> int:
+    """How many numbers the optimiser moved."""
+    if config.freeze_host and isinstance(network, Scored):
+        network = network.scorer
+    return sum(
+        parameter.numel()
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and not (config.freeze_backbone and "backbone." in name)
+    )
+
+
+def _describe_test(data: Path) -> str:
+    if not (data / PUPPETS_FILE).is_file():
+        return "Action Genome"
+    facts = json.loads((data / PUPPETS_FILE).read_text())
+    return f"Puppet Genome, {facts['world']} world, seed {facts['seed']}"
