@@ -59,14 +59,16 @@ def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
         raise WeightsError(f"{path} was written by another version of this project, or altered: {error}") from error
 
 
-def load_matching_weights(model: Network, path: Path) -> list[str]:
-    """Takes from a checkpoint every weight whose name and shape fit.
+def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:
+    """Takes from a checkpoint every weight whose name and shape fit, or of those the ones whose names begin as `only`
+    says.
 
     Returns the names of those that keep their own values; raises WeightsError where none fits.
     """
     source, _ = load_checkpoint(path)
     known, own = source.state_dict(), model.state_dict()
     fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+    fitting = {name: value for name, value in fitting.items() if not only or name.startswith(only)}
     if not fitting:
         raise WeightsError(
             f"{path}: none of its weights fits this network; check `initialise_from` in the configuration"

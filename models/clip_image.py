@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.clip_text import load_clip
+from models.clip_text import CLIP_MODEL, load_clip
 
 SIDE = 224
 """Pixels; the tower reads squares."""
@@ -15,14 +15,18 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipImageTower(nn.Module):
-    """open_clip's ViT-B/32 image tower, frozen; raises WeightsError where its weights cannot be had."""
+    """open_clip's ViT-B/32 image tower, frozen; raises WeightsError where its weights cannot be had.
+
+    Without `pretrained` its weights are random and wait for those of a checkpoint.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
-        self.tower: nn.Module = load_clip().get_submodule("visual").requires_grad_(False)
+        clip = load_clip() if pretrained else _random_clip()
+        self.tower: nn.Module = clip.get_submodule("visual").requires_grad_(False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
 
@@ -45,6 +49,14 @@ class ClipImageEncoder(ClipImageTower):
         images = F.interpolate(as_images(frames), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         by_clip: Tensor = self.embed(self.normalised(images)).unflatten(0, frames.shape[:2])
         return by_clip
+
+
+def _random_clip() -> nn.Module:
+    # Taken from the configuration, because `create_model` warns of missing weights.
+    import open_clip
+
+    clip: nn.Module = open_clip.CLIP(**open_clip.get_model_config(CLIP_MODEL))
+    return clip
 
 
 def as_images(frames: Tensor) -> Tensor:

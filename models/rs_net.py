@@ -2,7 +2,8 @@
 
 The paper gives its modules, but no formula, width or depth. Two choices are made here where it is silent:
 
-- The host's representation is normalised and projected first, because hosts differ in width and scale.
+- The host's representation is normalised and projected first, because hosts differ in width and scale. Beside it stand
+  the detector's confidences in both boxes: hosts represent what a pair looks like, hardly ever whether it is there.
 - Attention over the video is sparse, as in Longformer (Beltagy et al., 2020): learned video tokens see all frames, and
   a frame sees the video tokens, itself and its two neighbours. Full attention between frames was rejected: its memory
   grows with the square of the frames, and an hour at two frames a second would need gigabytes a layer.
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from models.errors import ConfigurationError
 from models.layers import FeedForward, sine_code, split_heads
 from models.relations.temporal import SpatialEncoder
-from models.stages import NetworkStage
+from models.stages import PAIR_MASK, REPRESENTATION, NetworkStage
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -59,6 +60,7 @@ class RelationScorer(nn.Module):
         width = config.width
         self.input_norm = nn.LayerNorm(config.input_width)
         self.input_projection = nn.Linear(config.input_width, width)
+        self.confidence_projection = nn.Linear(2, width, bias=False)
         self.spatial_token = nn.Parameter(torch.randn(width) * 0.02)
         self.spatial_encoder = SpatialEncoder(
             width, config.heads, config.feed_forward, config.dropout, config.spatial_layers
@@ -73,14 +75,18 @@ class RelationScorer(nn.Module):
         self.classifier = nn.Linear(width, 2)
         self.register_buffer("certainly_not", torch.tensor([0.0, -1e4]), persistent=False)
 
-    def forward(self, representation: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> Tensor:
         """Logits of a video's pairs, any T from 1; time and memory grow linearly with T.
 
         representation  (B, T, P, D) float32, the host's; what lies in slots without a pair changes nothing
+        confidence      (B, T, P, 2) float32, probabilities that the person and that the object are there
         mask            (B, T, P) bool, true where a slot holds a pair
         returns         (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false
         """
-        pairs, frames = self._encode_frames(representation, mask)  # (B, T, P, W), (B, T, W)
+        return self.decode(*self.encode_frames(representation, confidence, mask), mask)
+
+    def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """The temporal context encoder and the decoder: (B, T, P, W), (B, T, W), (B, T, P) bool -> (B, T, P, 2)."""
         video, frames = self._encode_video(frames, mask.any(-1))  # (B, W), (B, T, W)
         hidden = (
             self.pair_projection(pairs)
@@ -94,9 +100,11 @@ class RelationScorer(nn.Module):
         """P(related) of each pair: (B, T, P, 2) -> (B, T, P) in [0, 1], 0 where there is no pair."""
         return logits.softmax(-1)[..., 1]
 
-    def _encode_frames(self, representation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The spatial context encoder: each pair among those of its frame, and one token for the frame."""
-        pairs = self.input_projection(self.input_norm(representation))
+    def encode_frames(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The spatial context encoder: each pair among those of its frame (B, T, P, W), a token for it (B, T, W)."""
+        pairs = self.input_projection(self.input_norm(representation)) + self.confidence_projection(
+            log_odds(confidence)
+        )
         pairs = pairs.masked_fill(~mask[..., None], 0.0)
         first = self.spatial_token.expand(*mask.shape[:2], 1, -1)
         tokens = torch.cat((first, pairs), 2)  # (B, T, 1 + P, W)
@@ -184,15 +192,35 @@ def _neighbours(values: Tensor) -> Tensor:
     return torch.stack((padded[:, :, :-2], values, padded[:, :, 2:]), 3)
 
 
-def scoring_stage(scorer: RelationScorer) -> NetworkStage:
-    """The scorer as the last stage of its host, which gives `representation` (B, T, P, D) and `pair_mask` (B, T, P)."""
-    return NetworkStage(
-        name="relation_scorer",
-        module=_Scores(scorer),
-        inputs=("representation", "pair_mask"),
-        outputs=("relation_scores",),
-        span="video",
-    )
+def log_odds(probabilities: Tensor) -> Tensor:
+    """Logits of probabilities, kept within a few units: (...,) -> (...,) in [-2.3, 2.3]."""
+    kept = probabilities.clamp(1e-3, 1 - 1e-3)
+    return torch.log(kept / (1 - kept)) / 3
+
+
+def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
+    """The scorer as the last stages of its host: frames by themselves clip by clip, then the whole video at once.
+
+    The host gives `representation` (B, T, P, D) beside the names of `PairPredictions`.
+    """
+    frames = ("pair_context", "frame_context")
+    seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
+    return [
+        NetworkStage("spatial_context", _FrameContext(scorer), seen, frames),
+        NetworkStage("relation_scores", _Scores(scorer), (*frames, PAIR_MASK), ("relation_scores",), "video"),
+    ]
+
+
+class _FrameContext(nn.Module):
+    def __init__(self, scorer: RelationScorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(
+        self, representation: Tensor, subject_scores: Tensor, object_scores: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        confidence = torch.stack((subject_scores, object_scores.amax(-1)), -1)
+        return self.scorer.encode_frames(representation, confidence, mask)
 
 
 class _Scores(nn.Module):
@@ -200,5 +228,5 @@ class _Scores(nn.Module):
         super().__init__()
         self.scorer = scorer
 
-    def forward(self, representation: Tensor, mask: Tensor) -> tuple[Tensor]:
-        return (self.scorer.scores(self.scorer(representation, mask)),)
+    def forward(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor]:
+        return (self.scorer.scores(self.scorer.decode(pairs, frames, mask)),)

@@ -13,7 +13,7 @@ from models.arn import Arn, ArnConfig
 from models.arn.network import ArnOutput
 from models.errors import ConfigurationError
 from models.relations.pairs import Pairs, Relations
-from models.rs_net import RelationScorer, RsNetConfig, scoring_stage
+from models.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.stages import NetworkStage
 from models.two_stage import TwoStage, TwoStageConfig
 
@@ -79,10 +79,14 @@ class Scored(nn.Module):
     def forward(self, seen: Tensor | Pairs) -> tuple[ArnOutput | Relations, Tensor]:
         """The host's output for what it takes (frames or pairs), and the scorer's logits (B, T, P, 2)."""
         output: ArnOutput | Relations = self.host(seen)
-        representation = output.representation
-        mask = seen.mask if isinstance(seen, Pairs) else torch.ones_like(representation[..., 0], dtype=torch.bool)
-        return output, self.scorer(representation, mask)
+        if isinstance(seen, Pairs):
+            subject_scores, object_scores, mask = seen.subject_scores[..., None], seen.object_scores, seen.mask
+        else:
+            said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
+            subject_scores, object_scores, mask = said["subject_scores"], said["object_scores"], said["pair_mask"]
+        confidence = torch.stack((subject_scores.expand(mask.shape), object_scores.amax(-1)), -1)
+        return output, self.scorer(output.representation, confidence, mask)
 
     def stages(self) -> list[NetworkStage]:
-        """The host's, and one that sees the whole video."""
-        return [*self.host.stages(), scoring_stage(self.scorer)]
+        """The host's, then the scorer's, of which the last sees the whole video."""
+        return [*self.host.stages(), *scoring_stages(self.scorer)]

@@ -173,9 +173,7 @@ def _shake(module: nn.Module) -> None:
 @torch.no_grad()
 def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed: int) -> None:
     """Sets the statistics of every batch norm to those of its own input, from the first to the last in one pass."""
-    frames = torch.from_numpy(
-        sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width)
-    )
+    frames = torch.from_numpy(sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width))
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator, union-attr]

@@ -83,6 +83,8 @@ class TrainingConfig:
     """Train the relation scorer alone, on a host that is taken from `initialise_from` as it is."""
     initialise_from: Path | None = None
     """A checkpoint of this project whose fitting weights start this run."""
+    initialise_only: tuple[str, ...] = ()
+    """Take only weights whose names begin with one of these; empty takes all that fit."""
     detr_weights: str | None = None
     """COCO DETR weights as a file or an https URL."""
     text_embeddings: Path | None = None
@@ -90,6 +92,7 @@ class TrainingConfig:
     word_vectors: Path | None = None
     """GloVe's text file, from which a two-stage network's words start; None starts them at random."""
     evaluate_every: int = 1000
+    """Steps between validations, of which one comes at the end; 0 never validates."""
     save_every: int = 500
 
     def __post_init__(self) -> None:

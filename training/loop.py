@@ -93,6 +93,7 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
                 (state / "step").write_text(str(step))
             if (
                 config.validation_videos
+                and config.evaluate_every
                 and accelerator.is_main_process
                 and (step % config.evaluate_every == 0 or step == config.steps)
             ):

@@ -75,6 +75,19 @@ def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, label
     return Matches(matched, related, annotated_labels, predicates * matched[..., None])
 
 
+def given_matches(mask: Tensor, targets: Targets) -> Matches:
+    """Slots of given boxes (PredCls, SGCls): the person's own, which is empty, then the annotated objects one by one.
+
+    mask (B, T, 1 + M) bool. What else a slot overlaps does not matter: two objects may lie in one place.
+    """
+
+    def after_the_person(values: Tensor) -> Tensor:
+        return torch.cat((torch.zeros_like(values[:, :, :1]), values), 2)
+
+    predicates = after_the_person(targets.predicates) * mask[..., None]
+    return Matches(mask, mask, after_the_person(targets.object_labels), predicates)
+
+
 def relation_terms(
     relations: Relations, matches: Matches, counts: Tensor, config: RelationLossConfig
 ) -> dict[str, Tensor]:

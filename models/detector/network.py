@@ -29,8 +29,8 @@ FOUND_IOU = 0.5
 """A detection is an annotated box from here on (STTran)."""
 _DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _LARGEST_GROWTH = math.log(1000 / 16)
-_SMALLEST_SIDE = 1e-2
-"""Pixels; torchvision's detector drops smaller boxes."""
+_SMALLEST_PROPOSAL, _SMALLEST_OBJECT = 1e-3, 1e-2
+"""Pixels; torchvision's detector drops what is narrower or lower."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Detector(nn.Module):
         scores, best = scores.topk(count, dim=1)
         anchors = self.anchors[best]  # (N, K, 4)
         boxes = self._decode(_pick(moves, best), anchors, (1.0, 1.0, 1.0, 1.0))
-        keep = suppress(boxes, scores.sigmoid() * _has_area(boxes), self.config.proposal_iou, 0.0)
+        keep = suppress(boxes, scores.sigmoid() * _as_large(boxes, _SMALLEST_PROPOSAL), self.config.proposal_iou, 0.0)
         # They are sorted by score already, so that those that stay are ranked by their place.
         places = torch.arange(count, 0, -1, device=scores.device, dtype=torch.float32)
         ranks, order = torch.where(keep, places, -places).topk(self.config.proposals, dim=1)
@@ -245,7 +245,7 @@ class Detector(nn.Module):
         things = CLASSES - 2
         scores = (regions.probabilities[..., 2:] * regions.mask[..., None]).transpose(1, 2)  # (N, 35, R)
         boxes = self._decode(regions.deltas[:, :, 2:], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, 35, 4)
-        scores = scores * _has_area(boxes).transpose(1, 2)
+        scores = scores * _as_large(boxes, _SMALLEST_OBJECT).transpose(1, 2)
         keep = suppress(
             boxes.transpose(1, 2).flatten(0, 1), scores.flatten(0, 1), self.config.object_iou, self.config.least_score
         ).unflatten(0, (-1, things))
@@ -312,9 +312,9 @@ def place_anchors(generator: AnchorGenerator, config: DetectorConfig) -> Tensor:
     return anchors
 
 
-def _has_area(boxes: Tensor) -> Tensor:
-    """Corner boxes in pixels (..., 4) -> (...,) bool: false where clipping to the frame left nothing."""
-    return (boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(-1)
+def _as_large(boxes: Tensor, side: float) -> Tensor:
+    """Corner boxes (..., 4) -> (...,) bool: false where clipping to the frame left next to nothing."""
+    return (boxes[..., 2:] - boxes[..., :2] >= side).all(-1)
 
 
 def _pick(values: Tensor, indices: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, least_score: float) -> T
     """
     groups, size = scores.shape
     # In double precision: torchvision moves each group to a place of its own, far out, where float32 is too coarse.
-    flat, ranks = boxes.reshape(-1, 4).double(), scores.reshape(-1).double()
+    flat, ranks = boxes.reshape(-1, 4).double(), scores.reshape(-1)
     candidates = torch.nonzero(ranks > least_score).squeeze(1)
     keep = torch.zeros(groups * size, dtype=torch.bool, device=scores.device)
-    kept = batched_nms(flat[candidates], ranks[candidates], candidates // size, iou)
+    kept = batched_nms(flat[candidates], ranks[candidates].double(), candidates // size, iou)
     keep[candidates[kept]] = True
     return keep.view(groups, size)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, and a file can do nothing but that."""
+"""Checkpoints: whatever network was saved comes back, and a file can do nothing but that."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ import pytest
 import torch
 
 from models.arn import Arn
-from models.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
+from models.checkpoint import NetworkConfig, load_checkpoint, load_matching_weights, make_network, save_checkpoint
 from models.errors import WeightsError
-from tests.networks import tiny
+from models.two_stage import TwoStage
+from tests.networks import RELATION_CONFIGS, make_lively, tiny, tiny_detector, tiny_scored, tiny_two_stage
+
+CONFIGS: dict[str, NetworkConfig] = {
+    "arn": tiny(dense_proposals=True, compact_widths=(8, 8, 16)),
+    "detector": tiny_detector(),
+    **{name: tiny_two_stage(name) for name in RELATION_CONFIGS},
+    "sttran for sgcls": tiny_two_stage("sttran", task="sgcls"),
+    "sttran for predcls": tiny_two_stage("sttran", task="predcls"),
+    "scored arn": tiny_scored(tiny()),
+    "scored sttran": tiny_scored(tiny_two_stage("sttran")),
+}
 
 
 @pytest.fixture
@@ -28,13 +39,15 @@ def spoil(path: Path, **changes: Any) -> None:
     torch.save({**torch.load(path, weights_only=True), **changes}, path)
 
 
-def test_a_network_comes_back_as_it_was_in_evaluation_mode(tmp_path: Path) -> None:
-    network = Arn(tiny(dense_proposals=True, compact_widths=(8, 8, 16)))
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_network_comes_back_as_it_was_in_evaluation_mode(tmp_path: Path, name: str) -> None:
+    network = make_lively(CONFIGS[name]).train()
     save_checkpoint(tmp_path / "checkpoint.pt", network, {"seed": 3})
     loaded, training = load_checkpoint(tmp_path / "checkpoint.pt")
     assert training == {"seed": 3}
+    assert type(loaded) is type(network)
     assert loaded.config == network.config
-    assert not loaded.training
+    assert not any(module.training for module in loaded.modules())
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
 
@@ -82,7 +95,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_project_are_refused(checkpoint: Path) -> None:
-    spoil(checkpoint, network="detr")
+    spoil(checkpoint, config={"width": 256})
     with pytest.raises(WeightsError, match="does not say which network it holds"):
         load_checkpoint(checkpoint)
 
@@ -90,8 +103,10 @@ def test_weights_of_another_project_are_refused(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"config": {"colour": "red"}}, "colour"),
-        ({"config": {"width": 31}}, "width 31 must be a multiple"),
+        ({"config": {"network": "arn", "colour": "red"}}, "colour"),
+        ({"config": {"network": "arn", "width": 31}}, "width 31 must be a multiple"),
+        ({"config": {"network": "detr"}}, "detr"),
+        ({"config": {"network": "detector"}}, "Missing key"),
         ({"state": {}}, "Missing key"),
     ],
 )
@@ -110,6 +125,17 @@ def test_fitting_weights_start_another_network_and_the_rest_is_named(checkpoint:
     own, known = network.state_dict(), source.state_dict()
     assert all(torch.equal(own[name], known[name]) for name in own.keys() - set(fresh))
     assert len(fresh) < len(own) / 4
+
+
+def test_a_relation_networks_weights_start_the_same_for_another_task(tmp_path: Path) -> None:
+    source = make_lively(CONFIGS["sttran"])
+    save_checkpoint(tmp_path / "sgdet.pt", source, {})
+    network = make_network(CONFIGS["sttran for sgcls"])
+    assert isinstance(network, TwoStage)
+    fresh = load_matching_weights(network, tmp_path / "sgdet.pt")
+    assert all(name.startswith("object_classifier.") for name in fresh)
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in network.state_dict().items()
+               if name not in fresh)  # fmt: skip
 
 
 def test_a_checkpoint_of_which_nothing_fits_is_refused(checkpoint: Path) -> None:

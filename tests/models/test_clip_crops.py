@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import open_clip
 import pytest
 import torch
@@ -110,3 +114,31 @@ def test_nothing_is_trained(encoder: ClipCropEncoder) -> None:
     frames = torch.zeros(1, 1, 20, 20, 3, dtype=torch.uint8)
     boxes = boxes_in(1, 1, 1).requires_grad_()
     assert not encoder(frames, boxes, torch.ones(1, 1, 1, dtype=torch.bool)).requires_grad
+
+
+def test_an_exported_graph_says_the_same_for_any_batch_and_time(encoder: ClipCropEncoder, tmp_path: Path) -> None:
+    def example(batch: int, time: int) -> tuple[Tensor, Tensor, Tensor]:
+        frames = torch.randint(256, (batch, time, 16, 24, 3), dtype=torch.uint8)
+        return frames, boxes_in(batch, time, 2), torch.rand(batch, time, 2) < 0.5
+
+    names = ["frames", "boxes", "mask"]
+    axes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("time", min=1, max=64)}
+    with warnings.catch_warnings():
+        # The exporter warns of its own dependencies' deprecations.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            encoder,
+            example(2, 3),
+            dynamic_shapes=(axes, axes, axes),
+            input_names=names,
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(tmp_path / "crops.onnx"), external_data=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "crops.onnx"), providers=["CPUExecutionProvider"])
+    for shape in ((1, 1), (3, 2)):
+        given = example(*shape)
+        (features,) = session.run(None, {name: each.numpy() for name, each in zip(names, given, strict=True)})
+        np.testing.assert_allclose(features, encoder(*given).numpy(), atol=1e-5)

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from models.clip_image import ClipImageEncoder
+from models.clip_text import CLIP_MODEL
 from models.errors import WeightsError
 from tests.clip import tiny_clip
 
@@ -47,6 +48,16 @@ def test_frames_are_stretched_and_keep_their_places(encoder: ClipImageEncoder) -
 def test_the_tower_is_frozen_and_has_no_text_in_it(encoder: ClipImageEncoder) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not any("token_embedding" in name for name in encoder.state_dict())
+
+
+def test_a_tower_that_waits_for_a_checkpoint_is_built_as_open_clip_builds_it() -> None:
+    with torch.device("meta"):  # shapes without weights
+        waiting = ClipImageEncoder(pretrained=False).tower
+        expected = open_clip.create_model(CLIP_MODEL, pretrained=None, device="meta").visual
+    shapes = {name: value.shape for name, value in waiting.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in expected.state_dict().items()}
+    assert str(waiting) == str(expected), "down to the activations"
+    assert sum(parameter.numel() for parameter in waiting.parameters()) == 87_849_216
 
 
 def test_without_weights_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.errors import ConfigurationError
 from models.onnx_session import open_session
-from models.rs_net import RelationScorer, RsNetConfig, scoring_stage
+from models.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.stages import run_stage
 
 INPUT, PAIRS = 24, 5
@@ -72,6 +72,8 @@ def loop_over_frames(scorer: RelationScorer, representation: Tensor, mask: Tenso
         centred = real - real.mean(-1, keepdim=True)
         normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         pairs = scorer.input_projection(normal * scorer.input_norm.weight + scorer.input_norm.bias)
+        # The log-odds of a sigmoid are what went into it.
+        pairs = pairs + scorer.confidence_projection(real[:, :2].clamp(-6.906755, 6.906755) / 3)
         tokens = torch.cat((scorer.spatial_token[None], pairs))
         everyone = torch.ones(len(tokens), len(tokens), dtype=torch.bool)
         for layer in scorer.spatial_encoder.layers:
@@ -108,9 +110,19 @@ def loop_over_frames(scorer: RelationScorer, representation: Tensor, mask: Tenso
     return scores
 
 
+def confidence_of(representation: Tensor) -> Tensor:
+    """Confidences that belong to the representations."""
+    return representation[..., :2].sigmoid()
+
+
+def logits_of(scorer: RelationScorer, representation: Tensor, mask: Tensor) -> Tensor:
+    logits: Tensor = scorer(representation, confidence_of(representation), mask)
+    return logits
+
+
 def score(scorer: RelationScorer, representation: Tensor, mask: Tensor) -> Tensor:
     with torch.inference_mode():
-        return scorer.scores(scorer(representation, mask))
+        return scorer.scores(logits_of(scorer, representation, mask))
 
 
 @pytest.mark.parametrize("time", [1, 2, 7])
@@ -129,7 +141,7 @@ def test_scores_equal_loops_over_frames_with_dense_attention(time: int) -> None:
 def test_scores_are_probabilities_and_zero_where_there_is_no_pair() -> None:
     scorer = make_scorer()
     representation, mask = video(2, 4)
-    logits = scorer(representation, mask)
+    logits = logits_of(scorer, representation, mask)
     assert logits.shape == (2, 4, PAIRS, 2)
     found = scorer.scores(logits)
     torch.testing.assert_close(found[mask], logits[mask].softmax(-1)[:, 1])
@@ -148,7 +160,7 @@ def test_what_lies_in_slots_without_a_pair_changes_nothing(leftover: float) -> N
 def test_a_video_without_pairs_has_finite_logits_and_no_scores(time: int) -> None:
     scorer = make_scorer()
     representation, mask = random(1, time, PAIRS, INPUT), torch.zeros(1, time, PAIRS, dtype=torch.bool)
-    assert torch.isfinite(scorer(representation, mask)).all()
+    assert torch.isfinite(logits_of(scorer, representation, mask)).all()
     assert (score(scorer, representation, mask) == 0).all()
 
 
@@ -186,15 +198,29 @@ def test_the_order_of_frames_matters() -> None:
 def test_hosts_of_any_scale_score_alike() -> None:
     scorer = make_scorer()
     representation, mask = video(1, 4)
-    torch.testing.assert_close(
-        score(scorer, 50 * representation + 3, mask), score(scorer, representation, mask), atol=1e-4, rtol=1e-3
+    confidence = confidence_of(representation)
+    found, wanted = (
+        scorer.scores(scorer(each, confidence, mask)) for each in (50 * representation + 3, representation)
     )
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_surer_detection_changes_the_score() -> None:
+    scorer = make_scorer()
+    representation, mask = video(1, 3)
+    confidence = confidence_of(representation)
+    surer = confidence.clone()
+    surer[0, 0, 0, 1] = 0.999
+    difference = scorer.scores(scorer(representation, surer, mask)) - scorer.scores(
+        scorer(representation, confidence, mask)
+    )
+    assert difference[0, 0, 0].abs() > 1e-4
 
 
 def test_every_weight_learns_and_no_gradient_is_lost_to_empty_frames() -> None:
     scorer = make_scorer().train()
     representation, mask = video(2, 5)
-    logits = scorer(representation, mask)[mask]
+    logits = logits_of(scorer, representation, mask)[mask]
     nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 2).backward()
     for name, parameter in scorer.named_parameters():
         assert parameter.grad is not None, name
@@ -202,13 +228,34 @@ def test_every_weight_learns_and_no_gradient_is_lost_to_empty_frames() -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_as_a_stage_it_sees_the_whole_video_and_gives_relation_scores() -> None:
+def test_as_stages_it_sees_frames_clip_by_clip_and_then_the_whole_video() -> None:
     scorer = make_scorer()
-    stage = scoring_stage(scorer)
+    frames, scores = scoring_stages(scorer)
+    assert [(each.name, each.span) for each in (frames, scores)] == [
+        ("spatial_context", "clip"),
+        ("relation_scores", "video"),
+    ]
     representation, mask = video(2, 4)
-    outputs = dict(run_stage(stage, {"representation": representation, "pair_mask": mask, "other": mask}))
-    assert (stage.span, list(outputs)) == ("video", ["relation_scores"])
-    torch.testing.assert_close(outputs["relation_scores"], scorer.scores(scorer(representation, mask)))
+    tensors = stage_inputs(representation, mask)
+    parts = [dict(run_stage(frames, {name: each[:, half] for name, each in tensors.items()})) for half in HALVES]
+    joined = {name: torch.cat([part[name] for part in parts], 1) for name in frames.outputs}
+    outputs = dict(run_stage(scores, joined | {"pair_mask": mask}))
+    torch.testing.assert_close(outputs["relation_scores"], score(scorer, representation, mask))
+
+
+HALVES = (slice(None, 2), slice(2, None))
+
+
+def stage_inputs(representation: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What the first stage takes, such that the confidences are those of `confidence_of`."""
+    confidence = confidence_of(representation)
+    object_scores = confidence[..., 1:] * torch.linspace(0, 1, 36)
+    return {
+        "representation": representation,
+        "subject_scores": confidence[..., 0],
+        "object_scores": object_scores,
+        "pair_mask": mask,
+    }
 
 
 @pytest.mark.parametrize(
@@ -247,24 +294,36 @@ def test_no_tensor_grows_faster_than_the_video() -> None:
     sizes = []
     for time in (1000, 2000):
         with Largest() as largest:
-            scorer(random(1, time, 1, INPUT), torch.ones(1, time, 1, dtype=torch.bool))
+            logits_of(scorer, random(1, time, 1, INPUT), torch.ones(1, time, 1, dtype=torch.bool))
         sizes.append(largest.elements)
     assert sizes[1] <= 2.01 * sizes[0]
 
 
+class Both(nn.Module):
+    """Both stages as one graph, which is what memory and numbers of the whole are measured on."""
+
+    def __init__(self, scorer: RelationScorer) -> None:
+        super().__init__()
+        self.frames, self.scores = (stage.module for stage in scoring_stages(scorer))
+
+    def forward(self, representation: Tensor, subject_scores: Tensor, object_scores: Tensor, mask: Tensor) -> Tensor:
+        scores: Tensor = self.scores(*self.frames(representation, subject_scores, object_scores, mask), mask)[0]
+        return scores
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    stage = scoring_stage(make_scorer(temporal_layers=1))
     path = tmp_path_factory.mktemp("rs_net") / "relation_scorer.onnx"
     axes = {0: torch.export.Dim("batch", min=1, max=1024), 1: torch.export.Dim("time", min=1)}
+    tensors = stage_inputs(*video(2, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own dependencies' deprecations
         program = torch.onnx.export(
-            stage.module.eval(),
-            video(2, 3),
-            dynamic_shapes={"representation": axes, "mask": axes},
-            input_names=list(stage.inputs),
-            output_names=list(stage.outputs),
+            Both(make_scorer(temporal_layers=1)).eval(),
+            tuple(tensors.values()),
+            dynamic_shapes=[axes] * len(tensors),
+            input_names=list(tensors),
+            output_names=["relation_scores"],
             opset_version=18,
             dynamo=True,
             verbose=False,
@@ -277,7 +336,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (3, 7), (1, 40), (1, 2500)])
 def test_the_exported_scorer_agrees_for_any_batch_and_length(exported: Path, batch: int, time: int) -> None:
     representation, mask = video(batch, time)
-    (found,) = open_session(exported).run(None, {"representation": representation.numpy(), "pair_mask": mask.numpy()})
+    feed = {name: tensor.numpy() for name, tensor in stage_inputs(representation, mask).items()}
+    (found,) = open_session(exported).run(None, feed)
     wanted = score(make_scorer(temporal_layers=1), representation, mask).numpy()
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     assert wanted[mask.numpy()].std() > 2e-4
@@ -292,7 +352,8 @@ import numpy as np
 from models.onnx_session import open_session
 path, time, pairs, width = Path(sys.argv[1]), *map(int, sys.argv[2:])
 session = open_session(path, 1)
-feed = {"representation": np.ones((1, time, pairs, width), np.float32), "pair_mask": np.ones((1, time, pairs), bool)}
+ones = lambda *shape: np.ones((1, time, pairs, *shape), np.float32)
+feed = {"representation": ones(width), "subject_scores": ones(), "object_scores": ones(36), "pair_mask": ones() > 0}
 session.run(None, feed)
 print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 """

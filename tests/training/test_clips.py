@@ -140,6 +140,22 @@ def test_boxes_stay_on_what_they_enclose(batch: ClipBatch, mirror: float) -> Non
     assert torch.equal(turned.targets.predicates, batch.targets.predicates)
 
 
+def test_a_clip_knows_when_its_frames_are_shown(videos: list[AnnotatedVideo]) -> None:
+    dataset = ClipDataset(videos, height=HEIGHT, width=WIDTH, clip_length=3)
+    batch = collate([dataset[1], dataset[2]])
+    seconds = torch.tensor(((1.0, 2.0, 3.0), (0.0, 1.0, 1.0))) / 24  # the short video repeats its last frame
+    torch.testing.assert_close(batch.timestamps, seconds)
+    assert batch.timestamps.dtype == torch.float32
+    assert torch.equal(Augmentation()(batch, torch.Generator()).timestamps, batch.timestamps)
+
+
+def test_frames_and_targets_may_be_asked_for_by_their_place(videos: list[AnnotatedVideo]) -> None:
+    dataset = ClipDataset(videos, height=HEIGHT, width=WIDTH, clip_length=3)
+    rows = np.array([5, 0, 4])
+    assert [int(frame[0, -1, 0]) for frame in dataset.frames_of(rows)] == [70, 10, 60]
+    assert dataset.targets_of(rows)["object_mask"].sum(1).tolist() == [3, 1, 3]
+
+
 def test_mirroring_moves_the_person_as_well(batch: ClipBatch) -> None:
     turned = Augmentation(mirror=1.0, gain=0, bias=0)(batch, torch.Generator())
     assert turned.targets.person_boxes[0, 0].tolist() == pytest.approx([0.25, 0.5, 0.5, 1.0])
@@ -151,7 +167,7 @@ def test_colours_change_alike_for_all_frames_of_a_clip_and_never_wrap(batch: Cli
     bright = batch.frames > 245
     assert (changed.frames[bright] > 150).all(), "what was white did not wrap to black"
     still = batch.frames[2, 0].unsqueeze(0).expand(2, -1, -1, -1)[None]
-    alike = Augmentation()(ClipBatch(still, batch.targets), torch.Generator().manual_seed(2)).frames
+    alike = Augmentation()(ClipBatch(still, batch.targets, batch.timestamps), torch.Generator().manual_seed(2)).frames
     assert torch.equal(alike[0, 0], alike[0, 1])
 
 

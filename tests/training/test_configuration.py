@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from models.arn import arn_r50
+from models.arn import ArnConfig, arn_r50
 from models.errors import ConfigurationError as ModelConfigurationError
+from models.relations.config import RelationConfig
 from training.configuration import load_config
 from training.errors import ConfigurationError
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
-MINIMAL: dict[str, Any] = {"name": "x", "data": "data/x", "output": "runs/x", "model": {"queries": 7}}
+MINIMAL: dict[str, Any] = {"name": "x", "data": "data/x", "output": "runs/x", "model": {"network": "arn", "queries": 7}}
 
 
 @pytest.fixture
@@ -32,7 +33,10 @@ def write(path: Path, content: Any) -> Path:
 def test_every_configuration_of_the_repository_loads(file: Path) -> None:
     config = load_config(file)
     assert config.steps > 0
-    assert config.clip_length <= config.model.clip_length
+    if isinstance(config.model, ArnConfig):
+        assert config.clip_length <= config.model.clip_length
+    if isinstance(config.model, RelationConfig):
+        assert config.detector is not None
 
 
 def test_the_papers_configuration_holds_the_papers_network() -> None:
@@ -58,12 +62,20 @@ def test_overrides_win_and_reach_into_groups(path: Path) -> None:
     ("change", "message"),
     [
         ({"colour": "red"}, r"x\.yaml: colour: Unexpected keyword argument \(found 'red'\)"),
-        ({"model": {"quereis": 5}}, r"x\.yaml: model\.quereis: Unexpected keyword argument"),
+        ({"model": {"network": "arn", "quereis": 5}}, r"x\.yaml: model\.arn\.quereis: Unexpected keyword argument"),
+        ({"model": {"network": "sttran", "head": "gmm"}}, r"x\.yaml: model\.sttran\.head: Unexpected keyword"),
+        ({"model": {"network": "detr"}}, r"x\.yaml: model: Input tag 'detr' .* any of the expected tags: 'arn', "),
+        ({"model": {"queries": 7}}, r"x\.yaml: model: Unable to extract tag using discriminator 'network'"),
+        ({"task": "sgg"}, r"x\.yaml: task: Input should be 'predcls', 'sgcls' or 'sgdet' \(found 'sgg'\)"),
+        ({"relation_loss": {"negatives": 0}}, r"x\.yaml: relation_loss\.negatives: .* greater than 0"),
         ({"loss": {"matching": {"boxes": 1}}}, r"x\.yaml: loss\.matching\.boxes: Unexpected keyword argument"),
         ({"steps": "many"}, r"x\.yaml: steps: .*integer.* \(found 'many'\)"),
-        ({"model": {"queries": 2.5}}, r"x\.yaml: model\.queries: .*integer"),
+        ({"model": {"network": "arn", "queries": 2.5}}, r"x\.yaml: model\.arn\.queries: .*integer"),
         ({"schedule": "linear"}, r"x\.yaml: schedule: Input should be 'cosine' or 'step' \(found 'linear'\)"),
-        ({"model": {"backbone": "vgg"}}, r"x\.yaml: model\.backbone: Input should be 'resnet50' or 'compact'"),
+        (
+            {"model": {"network": "arn", "backbone": "vgg"}},
+            r"x\.yaml: model\.arn\.backbone: Input should be 'resnet50' or 'compact'",
+        ),
         ({"clip_length": 5}, r"clip_length 5 is longer than model\.clip_length 4; raise it"),
     ],
 )
@@ -81,7 +93,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 
 def test_a_network_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
-    content = {**MINIMAL, "model": {"predicate_association": False}}
+    content = {**MINIMAL, "model": {"network": "arn", "predicate_association": False}}
     with pytest.raises(ModelConfigurationError, match="hierarchical_attention needs predicate_association"):
         load_config(write(tmp_path / "x.yaml", content))
 

@@ -36,7 +36,7 @@ class Scorer:
     def __init__(self, data: Path) -> None:
         self.data = data
         self._videos: dict[str, list[AnnotatedVideo]] = {}
-        self._found: dict[tuple[str, str], dict[str, Outputs]] = {}
+        self._found: dict[tuple[str, ...], dict[str, Outputs]] = {}
 
     def __call__(self, network: Arn | TwoStage | Scored, config: TrainingConfig) -> tuple[Scores, dict[str, Scores]]:
         """Scores over all videos, and over each group of `CHANGE_GROUPS` that has any, for the configuration's task."""
@@ -69,8 +69,9 @@ class Scorer:
             return replace(predictor, clip_length=config.clip_length)
         if host.object_classifier is not None:
             return predictor  # in SGCls the first step has weights of the network's own
-        detector = _digest(tensor.cpu().numpy() for tensor in host.detector.state_dict().values())
-        found = self._found.setdefault((detector, config.task), {})
+        weights = host.state_dict()
+        own = _digest(weights[name].cpu().numpy() for name in weights if not name.startswith("relations."))
+        found = self._found.setdefault((repr(host.config.detector), config.task, own), {})
         first, *others = predictor.steps
         return replace(predictor, steps=[replace(first, run=partial(_remember, found, first.run)), *others])
 

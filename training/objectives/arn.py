@@ -39,12 +39,12 @@ class ArnObjective:
         cache = frame_cache(config, len(videos), height, width)
         self.dataset = ClipDataset(videos, height=height, width=width, clip_length=config.clip_length, cache=cache)
         self.network = Arn(shape)
-        if shape.triplet_prediction and config.initialise_from is None:
+        if shape.triplet_prediction and (config.initialise_from is None or config.initialise_only):
             self.network.initialise_text(text_embeddings(config.text_embeddings))
         if config.detr_weights is not None:
             log.info("%s", load_detr_weights(self.network, config.detr_weights))
         if config.initialise_from is not None:
-            fresh = load_matching_weights(self.network, config.initialise_from)
+            fresh = load_matching_weights(self.network, config.initialise_from, config.initialise_only)
             log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
         self.model: Arn | Scored = self.network
         if config.relation_scoring:

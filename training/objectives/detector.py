@@ -39,7 +39,7 @@ class DetectorObjective:
         if config.backbone_weights is not None:
             log.info("%s", load_backbone(self.model, config.backbone_weights))
         if config.initialise_from is not None:
-            fresh = load_matching_weights(self.model, config.initialise_from)
+            fresh = load_matching_weights(self.model, config.initialise_from, config.initialise_only)
             log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
 
     def collate(self, items: list[Any]) -> ClipBatch:

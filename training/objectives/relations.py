@@ -33,7 +33,7 @@ from training.objectives.scoring import scored
 from training.objectives.videos import frame_cache, split_videos
 from training.pair_data import PairBatch, PairDataset, collate_pairs
 from training.prediction import evaluate_videos, network_predictor
-from training.relation_losses import match_slots, related_term, relation_terms
+from training.relation_losses import given_matches, match_slots, related_term, relation_terms
 from training.targets import annotated_boxes
 
 log = logging.getLogger("vsg.train")
@@ -56,8 +56,8 @@ class RelationObjective:
             videos, height=height, width=width, clip_length=config.clip_length,
             cache=frame_cache(config, len(videos), height, width),
         )  # fmt: skip
-        counts = torch.from_numpy(clips.predicates.sum((0, 1)))
-        self.network.relations.predicate_counts.copy_(counts)
+        if not config.freeze_host:  # FReMuRe reads them in evaluation too
+            self.network.relations.predicate_counts.copy_(torch.from_numpy(clips.predicates.sum((0, 1))))
         self.dataset: Dataset[Any] = clips
         if config.cache_pairs:
             folder = f"pairs_{config.task}_{len(clips.paths)}_{sha256_of(cast(Path, config.detector))[:12]}"
@@ -78,10 +78,13 @@ class RelationObjective:
         pairs, targets = batch.pairs.to(device), batch.targets.to(device)
         config = self.config.relation_loss
         terms: dict[str, Tensor] = {}
-        matches = match_slots(
-            pairs.mask, pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes,
-            pairs.labels, targets,
-        )  # fmt: skip
+        if self.config.task == "sgdet":
+            matches = match_slots(
+                pairs.mask, pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes,
+                pairs.labels, targets,
+            )  # fmt: skip
+        else:
+            matches = given_matches(pairs.mask, targets)
         if self.config.task == "sgcls":
             logits = self.network.classify(pairs)
             wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten() + 1, reduction="none")
@@ -145,9 +148,9 @@ def _network(config: TrainingConfig, shape: RelationNetworkConfig) -> TwoStage:
         network.crops = ClipCropEncoder()
     if config.word_vectors is not None:
         initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width))
-    if isinstance(network.relations, Tr2 | Mosa) and config.initialise_from is None:
+    if isinstance(network.relations, Tr2 | Mosa) and (config.initialise_from is None or config.initialise_only):
         network.relations.initialise_text(text_embeddings(config.text_embeddings))
     if config.initialise_from is not None:
-        fresh = load_matching_weights(network, config.initialise_from)
+        fresh = load_matching_weights(network, config.initialise_from, config.initialise_only)
         log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
     return network

@@ -84,8 +84,10 @@ def test_outputs_have_the_shapes_of_the_contract_and_are_fractions(
         "attention": (*pairs, 3),
         "spatial": (*pairs, 6),
         "contacting": (*pairs, 17),
+        "representation": (*pairs, network.representation_width),
     }
     assert outputs.pop("pair_mask").all()
+    del outputs["representation"]
     for name, tensor in outputs.items():
         assert tensor.min() >= 0, name
         assert tensor.max() <= 1, name
