@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from models.errors import ConfigurationError
 from models.layers import FeedForward, sine_code, split_heads
 from models.relations.temporal import SpatialEncoder
-from models.stages import PAIR_MASK, REPRESENTATION, NetworkStage
+from models.stages import PAIR_MASK, RELATION_SCORES, REPRESENTATION, NetworkStage
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -207,7 +207,7 @@ def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
     seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
     return [
         NetworkStage("spatial_context", _FrameContext(scorer), seen, frames),
-        NetworkStage("relation_scores", _Scores(scorer), (*frames, PAIR_MASK), ("relation_scores",), "video"),
+        NetworkStage("relation_scores", _Scores(scorer), (*frames, PAIR_MASK), (RELATION_SCORES,), "video"),
     ]
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
-Span = Literal["clip", "video"]
-"""`clip`: any few consecutive frames will do. `video`: the stage must see all sampled frames of a video at once."""
+from models.bundle import FRAMES, RELATION_SCORES, TIMESTAMPS, Span
 
-FRAMES = "frames"
-"""(B, T, H, W, 3) uint8 RGB; the first stage takes it."""
-TIMESTAMPS = "timestamps"
-"""(B, T) float32 seconds; any stage may take it."""
+__all__ = [
+    "FRAMES",
+    "PAIR_MASK",
+    "RELATION_SCORES",
+    "REPRESENTATION",
+    "TIMESTAMPS",
+    "NetworkStage",
+    "SceneGraphNetwork",
+    "Span",
+]
+
 PAIR_MASK = "pair_mask"
 """(B, T, P) bool: which slots hold a pair."""
 REPRESENTATION = "representation"

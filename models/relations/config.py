@@ -12,8 +12,6 @@ from models.errors import ConfigurationError
 class RelationConfig:
     """What the detector gives, and widths that every network of the family has; the defaults are STTran's."""
 
-    pairs: int = 32
-    """Slots of a frame."""
     feature_width: int = 2048
     """F of `Pairs`."""
     union_channels: int = 1024

@@ -26,11 +26,10 @@ from models.arn.classifiers import TextEmbeddings
 from models.errors import ConfigurationError
 from models.relations.config import RelationConfig
 from models.relations.motion import MotionConcatenation, MotionFeatures, MotionInteraction
-from models.relations.network import RelationNetwork
+from models.relations.network import RelationNetwork, activate
 from models.relations.pairs import Pairs, Relations
 from models.relations.temporal import SpatialEncoder, TrajectoryDecoder
 from models.relations.trajectories import follow
-from models.relations.uncertain_heads import activate
 from models.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
 
 

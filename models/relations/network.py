@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.relations.config import RelationConfig
 from models.relations.pairs import Pairs, Relations
 from models.relations.representation import PairRepresentation
-from models.vocabulary import PREDICATES
+from models.vocabulary import PREDICATES, PredicateGroup
 
 
 class RelationNetwork(nn.Module, ABC):
@@ -46,3 +46,9 @@ class RelationNetwork(nn.Module, ABC):
         annotated object.
         """
         return {}
+
+
+def activate(logits: Tensor, group: PredicateGroup) -> Tensor:
+    """Probabilities of a group, in float32: a softmax for attention, where one predicate holds, sigmoids elsewhere."""
+    logits = logits.float()
+    return logits.softmax(-1) if group == "attention" else logits.sigmoid()

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.relations.config import RelationConfig
-from models.relations.network import RelationNetwork
+from models.relations.network import RelationNetwork, activate
 from models.relations.pairs import Pairs, Relations
 from models.relations.reference import load_published
 from models.relations.temporal import Aggregation, SpatialEncoder, WindowDecoder
-from models.vocabulary import PREDICATES_OF_GROUP, PredicateGroup
+from models.vocabulary import GROUPS, PREDICATES_OF_GROUP, PredicateGroup
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -48,7 +48,7 @@ class Sttran(RelationNetwork):
             "spatial": self.s_rel_compress(decoded),
             "contacting": self.c_rel_compress(decoded),
         }
-        return Relations(group_probabilities(logits), represented, decoded)
+        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -75,11 +75,3 @@ class SpatioTemporalTransformer(nn.Module):
         )
         if unused:
             raise WeightsError(f"the published key {unused[0]!r} has no place here; do the numbers of layers agree?")
-
-
-def group_probabilities(logits: Mapping[PredicateGroup, Tensor]) -> dict[PredicateGroup, Tensor]:
-    """Logits of each group to probabilities in float32: one attention predicate holds, any others may."""
-    return {
-        group: values.float().softmax(-1) if group == "attention" else values.float().sigmoid()
-        for group, values in logits.items()
-    }

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from models.arn.classifiers import TextEmbeddings
 from models.errors import ConfigurationError
 from models.relations.config import RelationConfig
-from models.relations.network import RelationNetwork
+from models.relations.network import RelationNetwork, activate
 from models.relations.pairs import Pairs, Relations
-from models.relations.sttran import group_probabilities
 from models.relations.temporal import SpatialEncoder, TrajectoryDecoder
 from models.relations.trajectories import Trajectories, follow, gather_slots
 from models.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
@@ -96,7 +95,7 @@ class Tr2(RelationNetwork):
             tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
         decoded = tokens.unflatten(1, (-1, slots))  # (B, T, P, D or 2 * D)
         logits = {group: self._logits(group, decoded, pairs.labels) for group in GROUPS}
-        return Relations(group_probabilities(logits), represented, decoded)
+        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
 
     def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""

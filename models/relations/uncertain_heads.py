@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.relations.network import activate
 from models.vocabulary import PREDICATES_OF_GROUP, PredicateGroup
 
 VARIANCE_BOUNDS = (1e-3, 10.0)
@@ -43,12 +44,6 @@ class Prediction:
     probabilities: Tensor
     epistemic: Tensor | None = None
     aleatoric: Tensor | None = None
-
-
-def activate(logits: Tensor, group: PredicateGroup) -> Tensor:
-    """Probabilities of a group, in float32: a softmax for attention, where one predicate holds, sigmoids elsewhere."""
-    logits = logits.float()
-    return logits.softmax(-1) if group == "attention" else logits.sigmoid()
 
 
 class PredicateHead(nn.Module, ABC):

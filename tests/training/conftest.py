@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
-from tests.networks import tiny
+from models.checkpoint import save_checkpoint
+from tests.networks import make_lively, tiny, tiny_detector, tiny_relations
+from training.configuration import TrainingConfig
 from training.puppets.dataset import write_dataset
 from training.puppets.world import EASY
 
@@ -42,3 +46,32 @@ def settings(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "clip_gradient_norm": 5.0,
         "text_embeddings": str(text),
     }
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a detector that finds something, if not what is there."""
+    path = tmp_path_factory.mktemp("detector") / "checkpoint.pt"
+    save_checkpoint(path, make_lively(tiny_detector()), {})
+    return path
+
+
+@pytest.fixture
+def configure(settings: dict[str, Any], tmp_path: Path) -> Callable[..., TrainingConfig]:
+    """A run of ARN, `changes` apart."""
+
+    def make(**changes: Any) -> TrainingConfig:
+        return TypeAdapter(TrainingConfig).validate_python({**settings, "output": tmp_path / "run", **changes})
+
+    return make
+
+
+@pytest.fixture
+def configure_relations(configure: Callable[..., TrainingConfig], detector: Path) -> Callable[..., TrainingConfig]:
+    """A run of three steps of a relation network by its name in `RELATION_CONFIGS`, `changes` apart."""
+
+    def make(name: str = "sttran", **changes: Any) -> TrainingConfig:
+        usual = {"detector": detector, "steps": 3, "batch_size": 2, "clip_length": 3}
+        return configure(**{"model": asdict(tiny_relations(name)), **usual, **changes})
+
+    return make

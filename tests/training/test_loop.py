@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from models.arn import Arn
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tests.networks import tiny
-from training import loop
+from tests.networks import tiny, tiny_detector, tiny_relations, tiny_scorer
 from training.commands.train import train as train_command
 from training.configuration import TrainingConfig
 from training.errors import DataError, DivergedError
 from training.loop import train
+from training.objectives import arn as arn_objective
+from training.objectives import make_objective
+from training.objectives.arn import ArnObjective
+from training.objectives.detector import DetectorObjective
+from training.objectives.relations import RelationObjective
 
 # What a resumed run draws anew is the only thing that may differ from a run in one go.
 UNCHANGED = {"mirror": 0, "gain": 0, "bias": 0}
@@ -32,40 +35,33 @@ class _StoppedError(Exception):
 
 
 @pytest.fixture
-def configure(settings: dict[str, Any], tmp_path: Path) -> Callable[..., TrainingConfig]:
-    def make(**changes: Any) -> TrainingConfig:
-        return TypeAdapter(TrainingConfig).validate_python({**settings, "output": tmp_path / "run", **changes})
-
-    return make
-
-
-@pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The total loss of every step that the loop makes."""
     seen: list[float] = []
-    compute = loop.arn_loss
+    compute = ArnObjective.loss_terms
 
     def spy(*arguments: Any) -> dict[str, Tensor]:
         terms = compute(*arguments)
         seen.append(sum(float(term.detach()) for term in terms.values()))
         return terms
 
-    monkeypatch.setattr(loop, "arn_loss", spy)
+    monkeypatch.setattr(ArnObjective, "loss_terms", spy)
     return seen
 
 
-def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_after(steps: int, objective: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills the run when it begins the step after `steps`."""
-    compute, calls = loop.arn_loss, 0
+    compute, calls = objective.loss_terms, 0  # type: ignore[attr-defined]
 
     def limited(*arguments: Any) -> dict[str, Tensor]:
         nonlocal calls
         calls += 1
         if calls > steps:
             raise _StoppedError
-        return compute(*arguments)
+        terms: dict[str, Tensor] = compute(*arguments)
+        return terms
 
-    monkeypatch.setattr(loop, "arn_loss", limited)
+    monkeypatch.setattr(objective, "loss_terms", limited)
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -98,10 +94,38 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     changes = {"steps": 10, "save_every": 3, "averaging": averaging}
     straight = weights(train(configure(output=tmp_path / "straight", **changes)))
     with monkeypatch.context() as stopped:
-        stop_after(4, stopped)
+        stop_after(4, ArnObjective, stopped)
         with pytest.raises(_StoppedError):
             train(configure(output=tmp_path / "stopped", **changes))
     resumed = weights(train(configure(output=tmp_path / "stopped", **changes)))
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["a detector", "a relation network", "on pairs that lie ready", "and its scorer"])
+def test_so_does_one_of_the_two_stage_family(
+    configure: Callable[..., TrainingConfig], configure_relations: Callable[..., TrainingConfig], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, kind: str,
+) -> None:  # fmt: skip
+    # Proposals are sampled, dropout and mixtures draw: a resumed run must go on with the same random numbers.
+    def config(output: str) -> TrainingConfig:
+        if kind == "a detector":
+            return configure(model=asdict(tiny_detector()), steps=5, save_every=2, output=tmp_path / output)
+        relations = asdict(tiny_relations("fremure-gmm", dropout=0.1))
+        ready, scoring = kind == "on pairs that lie ready", kind == "and its scorer"
+        return configure_relations(
+            model=relations, steps=5, save_every=2, cache_pairs=ready, relation_scoring=scoring,
+            scorer=asdict(tiny_scorer(dropout=0.1)), output=tmp_path / output,
+        )  # fmt: skip
+
+    straight = weights(train(config("straight")))
+    with monkeypatch.context() as stopped:
+        stop_after(3, DetectorObjective if kind == "a detector" else RelationObjective, stopped)
+        with pytest.raises(_StoppedError):
+            train(config("stopped"))
+    resumed = weights(train(config("stopped")))
+    fresh = make_objective(config("stopped"), torch.device("cpu")).model.state_dict()
+    assert any(not torch.equal(value, straight[name]) for name, value in fresh.items()), "something was learned"
     for name, value in straight.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-6, msg=name)
 
@@ -178,8 +202,8 @@ def test_with_mimicry_on_the_frames_clip_embeddings_are_imitated(
     settings = configure(steps=2, batch_size=2)
     mimicking = replace(settings, model=replace(settings.model, mimicry=True, text_width=512, triplet_prediction=False))
     seen: list[dict[str, Tensor]] = []
-    compute = loop.arn_loss
-    monkeypatch.setattr(loop, "arn_loss", lambda *arguments: seen.append(compute(*arguments)) or seen[-1])
+    compute = arn_objective.arn_loss
+    monkeypatch.setattr(arn_objective, "arn_loss", lambda *arguments: seen.append(compute(*arguments)) or seen[-1])
     train(mimicking)
     assert [float(terms["mimicry"].detach()) > 0 for terms in seen] == [True, True]
     assert all(terms["mimicry"].requires_grad for terms in seen)

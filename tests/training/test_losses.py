@@ -57,7 +57,14 @@ def perfect(targets: Targets, *, softmax: bool = True, triplets: bool = True, qu
             holds = targets.predicates[0, 0, thing, GROUP_SLICE[group]]
             predicates[group][0, 0, query, label if triplets else 0] = (holds * 2 - 1) * SURE
     people = targets.person_boxes[:, :, None].expand(-1, -1, queries, -1)
-    return ArnOutput([EntityOutput(classes, people, boxes)], [predicates], torch.ones(1, 1), None, None, torch.zeros(1, 1, queries, 1))
+    return ArnOutput(
+        [EntityOutput(classes, people, boxes)],
+        [predicates],
+        torch.ones(1, 1),
+        None,
+        None,
+        torch.zeros(1, 1, queries, 1),
+    )
 
 
 def _widths() -> dict[str, int]:

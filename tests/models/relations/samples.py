@@ -20,7 +20,7 @@ from models.vocabulary import GROUPS, OBJECT_CLASSES
 Module = TypeVar("Module", bound=nn.Module)
 
 SMALL: dict[str, Any] = {
-    "pairs": 4, "feature_width": 6, "union_channels": 5, "union_size": 3, "clip_width": 7,
+    "feature_width": 6, "union_channels": 5, "union_size": 3, "clip_width": 7,
     "visual_width": 8, "word_width": 4, "heads": 4, "feed_forward": 24,
 }  # fmt: skip
 """Sizes at which a network runs in milliseconds."""
@@ -31,12 +31,14 @@ def random_boxes(*shape: int) -> Tensor:
     return torch.cat((corner, corner + 0.1 + torch.rand(*shape, 2) * 0.3), -1)
 
 
-def random_pairs(config: RelationConfig, batch: int, time: int, *, seed: int = 0, filled: float = 0.6) -> Pairs:
+def random_pairs(
+    config: RelationConfig, batch: int, time: int, *, slots: int = 4, seed: int = 0, filled: float = 0.6
+) -> Pairs:
     """Three classes only, so that a frame may hold one of them twice; a share of `filled` of the slots hold pairs, and
     the others hold leftovers.
     """
     torch.manual_seed(seed)
-    slots, width, size = config.pairs, config.feature_width, config.union_size
+    width, size = config.feature_width, config.union_size
     labels = torch.randint(1, 4, (batch, time, slots))
     return Pairs(
         mask=torch.rand(batch, time, slots) < filled,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +13,10 @@ from torch import Tensor, nn
 from models.errors import ConfigurationError
 from models.frequencies import ACTION_GENOME_COUNTS
 from models.relations.fremure import Branch, Fremure, FremureConfig, FrequencyCorrection, Fusion
-from models.relations.pairs import Pairs, Relations
 from models.relations.uncertain_heads import SMALLEST_WANTED_VARIANCE, MixtureHead
 from models.vocabulary import GROUP_SLICE, GROUPS, PREDICATES_OF_GROUP
 from tests.models.relations.samples import (
     SMALL,
-    largest_export_difference,
     lively,
     random_pairs,
     with_more_slots,
@@ -223,28 +220,3 @@ def test_the_term_is_the_weighted_shortfall_of_real_pairs_by_hand(relation_speci
     term = network.loss_terms(pairs, relations, torch.zeros(2, 3, 4, 26))["variance"].item()
     assert term > 0
     assert term == pytest.approx(0.5 * total / int(pairs.mask.sum()), rel=1e-4)
-
-
-class Outspoken(Fremure):
-    """Gives its uncertainties where the exporting helper looks."""
-
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        relations = super().transform(pairs, represented)
-        if relations.epistemic is None or relations.aleatoric is None:
-            return relations
-        uncertainties = [*relations.epistemic.values(), *relations.aleatoric.values()]
-        return replace(relations, decoded=torch.cat((relations.decoded, *uncertainties), -1))
-
-
-@pytest.mark.parametrize("head", ["linear", "bayesian", "gmm"])
-def test_the_exported_network_agrees_with_torch(head: str, tmp_path: Path) -> None:
-    # All three together see every part.
-    changes = {
-        "linear": {"relation_specific": False, "dual_branch": False},
-        "bayesian": {"relation_specific": False, "frequency_gate": False, "branch_width": 8},
-        "gmm": {},
-    }[head]
-    network = lively(Outspoken(FremureConfig(**SMALL | {"pairs": 3, "decoder_layers": 1, "head": head} | changes)))
-    has_pairs = random_pairs(network.config, 3, 7, seed=1).mask.any(-1)
-    assert not has_pairs.all(), "the second of the clips that are compared has a frame without pairs"
-    assert largest_export_difference(network, tmp_path, [(1, 1), (3, 7)]) < 1e-4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from models.vocabulary import GROUPS, PREDICATES_OF_GROUP
 from tests.conftest import SHARED
 from tests.models.relations.samples import (
     SMALL,
-    largest_export_difference,
     lively,
     random_pairs,
     with_more_slots,
@@ -221,7 +219,7 @@ def test_slots_without_a_pair_change_nothing() -> None:
 def test_the_order_of_a_frames_slots_does_not_matter() -> None:
     network = lively(Sttran(CONFIG))
     pairs = random_pairs(CONFIG, 1, 3)
-    order = torch.stack([torch.randperm(CONFIG.pairs) for _ in range(3)])[None]  # (1, 3, P)
+    order = torch.stack([torch.randperm(4) for _ in range(3)])[None]  # (1, 3, P)
 
     def shuffled(values: Tensor) -> Tensor:
         wide = order.reshape(1, 3, -1, *[1] * (values.dim() - 3)).expand_as(values)
@@ -243,12 +241,6 @@ def test_short_and_empty_clips_give_finite_numbers(time: int, filled: float, tra
     assert all(torch.isfinite(values).all() for values in relations.probabilities.values())
     relations.decoded.sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in network.parameters() if weight.grad is not None)
-
-
-def test_the_exported_network_gives_the_same_for_any_batch_and_time(tmp_path: Path) -> None:
-    # The mean is made of all that `latter` computes. One layer: exporting takes seconds for each.
-    network = lively(Sttran(SttranConfig(**SMALL, aggregation="mean", decoder_layers=1)))
-    assert largest_export_difference(network, tmp_path, [(1, 1), (3, 7), (2, 2)]) < 1e-4
 
 
 @pytest.mark.parametrize("changes", [{"aggregation": "both"}, {"decoder_layers": -1}, {"network": "tr2"}, {"depth": 1}])

@@ -195,8 +195,10 @@ def test_the_offset_bug_changes_spatial_and_contacting_only() -> None:
 
 
 def test_a_group_that_one_end_lacks_is_not_compared() -> None:
-    network = make(pairs=1)
-    pairs = replace(random_pairs(network.config, 1, 2, filled=1.0), object_scores=torch.eye(36)[3].expand(1, 2, 1, 36))
+    network = make()
+    pairs = replace(
+        random_pairs(network.config, 1, 2, slots=1, filled=1.0), object_scores=torch.eye(36)[3].expand(1, 2, 1, 36)
+    )
     predicates = torch.zeros(1, 2, 1, 26)
     predicates[0, 0, 0, [1, 4]] = 1
     predicates[0, 1, 0, [0, 20]] = 1
@@ -207,8 +209,8 @@ def test_a_group_that_one_end_lacks_is_not_compared() -> None:
 
 @pytest.mark.parametrize(("time", "filled"), [(1, 0.5), (3, 0.0), (3, 0.8)])
 def test_guidance_is_zero_where_nothing_is_annotated_twice(time: int, filled: float) -> None:
-    network = make(pairs=1).train() if time == 1 else make().train()
-    pairs = random_pairs(network.config, 2, time, filled=filled)
+    network = make().train()
+    pairs = random_pairs(network.config, 2, time, slots=1 if time == 1 else 4, filled=filled)
     predicates = random_predicates(pairs) if time == 1 else torch.zeros(*pairs.mask.shape, 26)
     terms = network.loss_terms(pairs, network(pairs), predicates)
     assert {name: value.item() for name, value in terms.items()} == {f"guidance_{group}": 0.0 for group in GROUPS}
