@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--object-score", type=click.FloatRange(0, 1), help="Least score of a pair that the service shows.")
 @click.option("--predicate-score", type=click.FloatRange(0, 1), help="Least score of a predicate that it shows.")
+@click.option("--relation-score", type=click.FloatRange(0, 1), help="Least relation score of a pair that it shows.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare both afterwards.")
 def export(
     checkpoint: Path,
@@ -36,6 +37,7 @@ def export(
     figures: tuple[str, ...],
     object_score: float | None,
     predicate_score: float | None,
+    relation_score: float | None,
     check: bool,
 ) -> None:
     """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT."""
@@ -48,7 +50,11 @@ def export(
     try:
         pairs = (item.partition("=") for item in figures)
         measured = {world: json.loads(Path(file).read_text()) for world, _, file in pairs}
-        given = {"object_score": object_score, "predicate_score": predicate_score}
+        given = {
+            "object_score": object_score,
+            "predicate_score": predicate_score,
+            "relation_score": relation_score,
+        }
         bundle = export_bundle(
             checkpoint,
             out,

@@ -13,7 +13,8 @@ from models.arn.classifiers import THINGS, TextEmbeddings
 from models.errors import WeightsError
 from models.vocabulary import GROUP_OF_PREDICATE, PREDICATE_INDEX, PREDICATES
 
-CLIP_MODEL = "ViT-B-32"
+CLIP_MODEL = "ViT-B-32-quickgelu"
+"""OpenAI trained ViT-B/32 with its own approximation of GELU; without it the same weights embed wrongly."""
 CLIP_WEIGHTS = "openai"
 _BACKGROUND_AND_PERSON = 2
 
@@ -72,7 +73,7 @@ def load_clip() -> nn.Module:
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"CLIP {CLIP_MODEL} could not be loaded ({error}); in the configuration, give text embeddings as a file "
-            "(`text_embeddings: FILE.npy`) and leave `model.mimicry` off"
+            "(`text_embeddings: FILE.npy`), and leave `model.mimicry` and `model.clip_features` off"
         ) from error
     return model.eval()
 

@@ -96,7 +96,8 @@ def numbered_frames(path: Path) -> Iterator[tuple[int, Any]]:
 def _at_constant_rate(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
     rate = stream.guessed_rate or _USUAL_RATE
     origin = (container.start_time or 0) / av.time_base
-    # ffmpeg 2.8, which dumped the annotated frames, gives reordered frames of an MP4 one slot each, others their own.
+    # As ffmpeg 5 does (Action Genome used 2.8): frames that are not stored in the order in which they are shown last
+    # one slot each, others as long as the file says.
     reordered = stream.codec_context.has_b_frames
     written, previous, repeats = 0, None, [0, 0, 0]
     for frame in container.decode(stream):
@@ -107,7 +108,7 @@ def _at_constant_rate(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
             written += 1
             yield written, frame if previous is None or slot >= of_previous else previous
         previous, repeats = frame, [*repeats[1:], of_previous]
-    for _ in range(sorted(repeats)[1]):  # the last frame stays on display for as long as those before it lately did
+    for _ in range(sorted(repeats)[1]):  # the last frame is repeated as the ones before it were of late
         written += 1
         yield written, previous
 
@@ -186,7 +187,7 @@ def _dump(order: _Order) -> None:
 
 
 def _write(path: Path, frame: Any) -> None:
-    # Bicubic is what ffmpeg's command line interpolates colour with, and it turns pictures upright.
-    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
+    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
+    # Phones store what they film turned and note by how much; ffmpeg turns it upright when it dumps.
     _, encoded = cv2.imencode(".png", np.rot90(pixels, round(frame.rotation / 90)))
     path.write_bytes(encoded.tobytes())

@@ -77,8 +77,9 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
         for batch in _batches(accelerator, loader, step):
             if step >= config.steps:
                 break
-            # Seeded by the step, so that a resumed run changes its batches as a straight one would.
+            # Seeded by the step, so that a resumed run augments, samples and drops out as a straight one would.
             generator.manual_seed(config.seed + 1 + step)
+            set_seed(config.seed + 1 + step, device_specific=True)
             terms = _step(accelerator, prepared, optimizer, objective, objective.prepare(batch, generator), config)
             scheduler.step()
             if average is not None:

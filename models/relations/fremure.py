@@ -81,6 +81,11 @@ class Fremure(RelationNetwork):
         )
         self.heads = nn.ModuleDict({group: make_head(group, config) for group in GROUPS})
 
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether the heads are the Bayesian or the mixture ones."""
+        return self.config.head != "linear"
+
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`; `decoded` is (B, T, P, 3d), the groups one after the other, or (B, T, P, d) where they
         share a branch.

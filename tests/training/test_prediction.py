@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from export.bundle import export_bundle
-from models.checkpoint import save_checkpoint
+from models.checkpoint import NetworkConfig, save_checkpoint
 from models.predictions import PairPredictions
-from tests.networks import make_lively, tiny
+from tests.networks import make_lively, tiny, tiny_scored, tiny_two_stage
 from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
 from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
+    Predictor,
+    Step,
     evaluate_model,
     evaluate_videos,
     frames_of,
     load_predictor,
+    network_predictor,
     predict_video,
     small_objects_of,
 )
@@ -58,39 +62,98 @@ class Truth:
         self.frames = iter([frame for video in videos for frame in video.frames])
         self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, frames: NDArray[np.uint8]) -> Outputs:
-        self.shapes.append(frames.shape)
-        batch, time = frames.shape[:2]
+    def __call__(self, tensors: Outputs) -> Outputs:
+        self.shapes.append(tensors["frames"].shape)
+        batch, time = tensors["frames"].shape[:2]
         said = [truth_of(next(self.frames)) for _ in range(batch * time)]
         return {name: np.stack([each[name] for each in said]).reshape(batch, time, PAIRS, *said[0][name].shape[1:])
                 for name in said[0]}  # fmt: skip
 
+    def predictor(self) -> Predictor:
+        return Predictor([Step(("frames",), "clip", self)], (64, 64), 3)
+
 
 def test_who_says_the_truth_finds_every_relation(videos: list[AnnotatedVideo]) -> None:
-    figures = evaluate_videos(videos, Truth(videos), 64, 64, 3)
+    figures = evaluate_videos(videos, Truth(videos).predictor())
     assert figures["no"]["R@50"] == 1.0
     assert figures["with"]["R@50"] > 0.5, "one predicate a pair and group; the rest is lost by the rules"
 
 
 def test_boxes_in_the_wrong_place_find_nothing(videos: list[AnnotatedVideo]) -> None:
-    truth = Truth(videos)
+    def aside(tensors: Outputs) -> Outputs:
+        return {"object_boxes": 1 - tensors["object_boxes"][..., [2, 3, 0, 1]] * 0.1}  # type: ignore[operator, index]
 
-    def aside(frames: NDArray[np.uint8]) -> Outputs:
-        outputs = dict(truth(frames))
-        outputs["object_boxes"] = 1 - outputs["object_boxes"][..., [2, 3, 0, 1]] * 0.1  # type: ignore[operator, index]
-        return outputs
-
-    assert evaluate_videos(videos, aside, 64, 64, 3)["no"]["R@50"] == 0.0
+    told = Truth(videos).predictor()
+    lost = replace(told, steps=[*told.steps, Step(("object_boxes",), "clip", aside)])
+    assert evaluate_videos(videos, lost)["no"]["R@50"] == 0.0
 
 
 def test_a_video_is_cut_into_clips_and_a_shorter_rest_in_order(videos: list[AnnotatedVideo]) -> None:
     truth = Truth(videos[:1])
-    predictions = predict_video(videos[0], truth, 48, 64, 3)
+    predictions = predict_video(videos[0], replace(truth.predictor(), frame_size=(48, 64)))
     assert truth.shapes == [(1, 3, 48, 64, 3), (1, 1, 48, 64, 3)]
     assert len(predictions) == 4
     for index, frame in enumerate(videos[0].frames):
         count = len(frame.labels)
         np.testing.assert_array_equal(predictions.object_scores[index, :count].argmax(-1), frame.labels)
+
+
+def test_a_step_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(videos: list[AnnotatedVideo]) -> None:
+    seen: dict[str, list[tuple[int, ...]]] = {"clip": [], "video": []}
+
+    def count(tensors: Outputs) -> Outputs:
+        assert set(tensors) == {"timestamps"}
+        seen["clip"].append(tensors["timestamps"].shape)
+        return {"numbers": tensors["timestamps"] * 2}  # type: ignore[operator]
+
+    def score(tensors: Outputs) -> Outputs:
+        assert set(tensors) == {"numbers", "pair_mask"}
+        seen["video"].append(tensors["numbers"].shape)
+        share = tensors["numbers"] / tensors["numbers"].max()  # type: ignore[operator]
+        return {"relation_scores": np.repeat(share[..., None], PAIRS, 2).astype(np.float32)}
+
+    told = Truth(videos[:1]).predictor()
+    steps = [*told.steps, Step(("timestamps",), "clip", count), Step(("numbers", "pair_mask"), "video", score)]
+    predictions = predict_video(videos[0], replace(told, steps=steps))
+    assert seen == {"clip": [(1, 3), (1, 1)], "video": [(1, 4)]}
+    assert predictions.relation_scores is not None
+    moments = np.array([frame.number for frame in videos[0].frames])
+    np.testing.assert_allclose(predictions.relation_scores[:, 0], moments / moments.max(), rtol=1e-6)
+
+
+def test_duplicates_go_where_a_model_finds_the_boxes_itself_and_stay_where_they_are_given(
+    videos: list[AnnotatedVideo],
+) -> None:
+    def twice(tensors: Outputs) -> Outputs:
+        return {name: np.concatenate((array, array), 2) for name, array in tensors.items()}
+
+    told = Truth(videos[:1]).predictor()
+    names = tuple(truth_of(videos[0].frames[0]))
+    doubled = replace(told, steps=[*told.steps, Step(names, "clip", twice)])
+    count = sum(len(frame.labels) for frame in videos[0].frames)
+    assert predict_video(videos[0], doubled).pair_mask.sum() == count
+    given = replace(doubled, steps=[Step(("frames",), "clip", Truth(videos[:1])), doubled.steps[1]], task="predcls")
+    assert predict_video(videos[0], given).pair_mask.sum() == 2 * count
+
+
+def test_what_is_annotated_is_given_for_predcls_the_person_first(videos: list[AnnotatedVideo]) -> None:
+    seen: dict[str, NDArray[np.generic]] = {}
+    truth = Truth(videos[:1])
+
+    def look(tensors: Outputs) -> Outputs:
+        seen.update(tensors)
+        return truth(tensors)
+
+    predictor = Predictor([Step(("frames", "boxes", "labels", "mask"), "clip", look)], (64, 64), 40, "predcls")
+    predict_video(videos[0], predictor)
+    most = 1 + max(len(frame.labels) for frame in videos[0].frames)
+    assert seen["boxes"].shape == (1, 4, most, 4)
+    for index, frame in enumerate(videos[0].frames):
+        count = len(frame.labels)
+        assert seen["mask"][0, index].tolist() == [slot <= count for slot in range(most)]
+        assert seen["labels"][0, index].tolist() == [0, *frame.labels, *[0] * (most - 1 - count)]
+        boxes = np.concatenate((frame.person_box[None], frame.boxes)) / (64, 64, 64, 64)
+        np.testing.assert_allclose(seen["boxes"][0, index, : 1 + count], boxes.clip(0, 1), atol=1e-6)
 
 
 def test_frames_are_given_in_pixels_with_one_pair_a_kept_slot() -> None:
@@ -111,25 +174,47 @@ def test_frames_are_given_in_pixels_with_one_pair_a_kept_slot() -> None:
     assert second.pairs.shape == (0, 2)
 
 
+SAID = ("subject_boxes", "subject_scores", "object_boxes", "object_scores", "attention", "spatial", "contacting")
+BUNDLES: dict[str, NetworkConfig] = {
+    "arn": tiny(),
+    "sttran with RS-Net": tiny_scored(tiny_two_stage("sttran")),
+}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
 def test_a_bundle_says_and_scores_what_its_checkpoint_does(
-    puppets: Path, videos: list[AnnotatedVideo], tmp_path: Path
+    puppets: Path, videos: list[AnnotatedVideo], tmp_path: Path, name: str
 ) -> None:
-    save_checkpoint(tmp_path / "checkpoint.pt", make_lively(tiny()), {})
-    export_bundle(tmp_path / "checkpoint.pt", tmp_path / "tiny", name="tiny", version="1", description="")
+    checkpoint, bundle = tmp_path / "checkpoint.pt", tmp_path / "tiny"
+    save_checkpoint(checkpoint, make_lively(BUNDLES[name]), {})
+    export_bundle(checkpoint, bundle, name="tiny", version="1", description="")
     said = []
-    for model in (tmp_path / "checkpoint.pt", tmp_path / "tiny"):
-        predict, *shape = load_predictor(model)
-        assert shape == [64, 64, 3]
-        said.append(predict_video(videos[0], predict, *shape))
+    for model in (checkpoint, bundle):
+        predictor = load_predictor(model)
+        assert predictor.frame_size == (64, 64)
+        assert predictor.clip_length == (3 if name == "arn" else 40)
+        said.append(predict_video(videos[0], predictor))
     np.testing.assert_array_equal(said[0].pair_mask, said[1].pair_mask)
-    for name in ("subject_boxes", "object_boxes", "object_scores", "attention", "spatial", "contacting"):
-        np.testing.assert_allclose(getattr(said[0], name), getattr(said[1], name), atol=1e-4, err_msg=name)
-    assert evaluate_model(puppets, tmp_path / "checkpoint.pt") == evaluate_model(puppets, tmp_path / "tiny")
+    assert said[0].pair_mask.any()
+    for field in SAID if name == "arn" else (*SAID, "relation_scores"):
+        real = [getattr(each, field)[each.pair_mask] for each in said]
+        np.testing.assert_allclose(real[0], real[1], atol=1e-4, err_msg=field)
+    assert evaluate_model(puppets, checkpoint) == evaluate_model(puppets, bundle)
+    with pytest.raises(EvaluationError, match="task 'predcls' needs given boxes, which a bundle does not take"):
+        load_predictor(bundle, "predcls")
 
 
-def test_other_tasks_need_given_boxes(puppets: Path, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="task 'predcls' needs given boxes"):
-        evaluate_model(puppets, tmp_path, task="predcls")
+def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: list[AnnotatedVideo]) -> None:
+    network = make_lively(tiny_scored(tiny()))
+    predictor = network_predictor(network)
+    assert predictor.clip_length == 3
+    whole = predict_video(videos[0], predictor)
+    cut = replace(predictor, steps=[replace(step, span="clip") for step in predictor.steps])
+    pieces = predict_video(videos[0], cut)
+    np.testing.assert_array_equal(whole.contacting, pieces.contacting)
+    assert whole.relation_scores is not None
+    assert pieces.relation_scores is not None
+    assert np.abs(whole.relation_scores - pieces.relation_scores).max() > 1e-4
 
 
 def test_small_objects_count_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
