@@ -11,7 +11,7 @@ PUPPETS_FILE = Path("annotations") / "puppets.json"
 """Puppet Genome writes its world, knobs and seed here; Action Genome has no such file."""
 
 FRAME_RATE = 24.0
-"""Frames a second that frame numbers are counted in: Puppet Genome's. Action Genome does not tell its videos' rates; the
+"""Frames a second that frame numbers are counted in: Puppet Genome's. Action Genome does not tell its own; the
 same is assumed there, so that seconds, and speeds made of them, are a little off.
 """
 

@@ -118,7 +118,7 @@ def test_another_detector_finds_its_own(
         objective = make_objective(configure_relations(cache_pairs=True, detector=path), torch.device("cpu"))
         assert isinstance(objective, RelationObjective)
         assert isinstance(objective.dataset, PairDataset)
-        items.append(objective.dataset[0][0]["subject_scores"])
+        items.append(objective.dataset[0][0]["union_features"])
         assert len(set(cache.glob("pairs_*")) - before) <= 1
     assert np.array_equal(items[0], items[2])
     assert not np.array_equal(items[0], items[1])

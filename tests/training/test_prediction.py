@@ -1,4 +1,4 @@
-"""Models over annotated videos: who says the truth scores 1, and a bundle scores what its checkpoint does."""
+"""Models over annotated videos: who says the truth scores 1, and every step sees what it asks for."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.bundle import export_bundle
-from models.checkpoint import NetworkConfig, save_checkpoint
 from models.predictions import PairPredictions
-from tests.networks import make_lively, tiny, tiny_scored, tiny_two_stage
+from tests.networks import make_lively, tiny, tiny_scored
 from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
-from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
     Predictor,
     Step,
-    evaluate_model,
     evaluate_videos,
     frames_of,
-    load_predictor,
     network_predictor,
     predict_video,
     small_objects_of,
@@ -172,36 +167,6 @@ def test_frames_are_given_in_pixels_with_one_pair_a_kept_slot() -> None:
     assert first.relation_scores is not None
     np.testing.assert_allclose(first.relation_scores, arrays["relation_scores"][0, [0, 2]])
     assert second.pairs.shape == (0, 2)
-
-
-SAID = ("subject_boxes", "subject_scores", "object_boxes", "object_scores", "attention", "spatial", "contacting")
-BUNDLES: dict[str, NetworkConfig] = {
-    "arn": tiny(),
-    "sttran with RS-Net": tiny_scored(tiny_two_stage("sttran")),
-}
-
-
-@pytest.mark.parametrize("name", BUNDLES)
-def test_a_bundle_says_and_scores_what_its_checkpoint_does(
-    puppets: Path, videos: list[AnnotatedVideo], tmp_path: Path, name: str
-) -> None:
-    checkpoint, bundle = tmp_path / "checkpoint.pt", tmp_path / "tiny"
-    save_checkpoint(checkpoint, make_lively(BUNDLES[name]), {})
-    export_bundle(checkpoint, bundle, name="tiny", version="1", description="")
-    said = []
-    for model in (checkpoint, bundle):
-        predictor = load_predictor(model)
-        assert predictor.frame_size == (64, 64)
-        assert predictor.clip_length == (3 if name == "arn" else 40)
-        said.append(predict_video(videos[0], predictor))
-    np.testing.assert_array_equal(said[0].pair_mask, said[1].pair_mask)
-    assert said[0].pair_mask.any()
-    for field in SAID if name == "arn" else (*SAID, "relation_scores"):
-        real = [getattr(each, field)[each.pair_mask] for each in said]
-        np.testing.assert_allclose(real[0], real[1], atol=1e-4, err_msg=field)
-    assert evaluate_model(puppets, checkpoint) == evaluate_model(puppets, bundle)
-    with pytest.raises(EvaluationError, match="task 'predcls' needs given boxes, which a bundle does not take"):
-        load_predictor(bundle, "predcls")
 
 
 def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: list[AnnotatedVideo]) -> None:
