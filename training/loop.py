@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,6 +41,8 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     With `resume` a run that was stopped goes on from its last saved state, with the same data order. Raises
     DivergedError when the loss is not finite.
     """
+    # Accelerate keeps the precision of a process's first run for all that follow.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with="tensorboard",

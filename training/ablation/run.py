@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from pydantic import TypeAdapter, ValidationError
 
 from models.bundle import sha256_of
@@ -102,8 +101,6 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIGURATION_FILE).write_text(json.dumps(self._identity(run.config), indent=1))
         if not (folder / TRAINED_FILE).is_file():
-            # Accelerate keeps the precision of a process's first run for all that follow.
-            AcceleratorState._reset_state(reset_partial_state=True)
             train(run.config, command=run.command)
             (folder / TRAINED_FILE).touch()
             rmtree(folder / "state", ignore_errors=True)  # it is as large as some checkpoints, and of no more use
