@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
 from export.onnx import export_network
 from models.arn import Arn
-from models.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Thresholds, Training, sha256_of
+from models.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
 from models.checkpoint import load_checkpoint
 from models.detector import Detector
 from models.scored import Scored
@@ -34,6 +34,11 @@ def export_bundle(
     network, provenance = load_checkpoint(checkpoint)
     if isinstance(network, Detector):
         raise ExportError(f"{checkpoint} holds a detector alone; train a relation network on it first")
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        # Before the minute that exporting takes.
+        raise ExportError(f"the manifest cannot hold name {name!r}: {error.errors()[0]['msg']}") from error
     host = network.host if isinstance(network, Scored) else network
     folder.mkdir(parents=True, exist_ok=True)
     stages = export_network(network, folder)

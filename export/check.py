@@ -94,7 +94,8 @@ def check_network(
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
                     _add(comparisons, inputs | _run_network(stage, inputs), _run_session(session, inputs), batch, time)
-    constant = set() if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
+    # A network may fill all slots of every frame, and learned ones know no person's score.
+    constant = {PAIR_MASK} if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
     for name, comparison in comparisons.items():
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(
@@ -149,15 +150,13 @@ def _check_shapes(comparisons: Mapping[str, _Comparison], expected: Outputs, fou
 
 
 def _add(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs, batch: int, time: int) -> None:
-    """Takes in one run; what lies in slots without a pair is not compared."""
+    """Takes in one run; slots without a pair prove nothing, and what lies in them is not compared."""
+    real = expected[PAIR_MASK].astype(np.bool_)
     for name, comparison in comparisons.items():
         if name in expected and name in found:
-            wanted, given = expected[name].astype(np.float64), found[name].astype(np.float64)
-            if name != PAIR_MASK:
-                mask = expected[PAIR_MASK].astype(np.float64)
-                mask = mask.reshape(*mask.shape, *[1] * (wanted.ndim - 3))
-                wanted, given = wanted * mask, given * mask
-            comparison.add(wanted, given, batch, time)
+            counted = np.ones_like(real) if name == PAIR_MASK else real
+            if counted.any():
+                comparison.add(expected[name].astype(np.float64), found[name].astype(np.float64), counted, batch, time)
 
 
 @dataclass
@@ -171,11 +170,17 @@ class _Comparison:
     batch: int = 0
     time: int = 0
 
-    def add(self, expected: NDArray[np.float64], found: NDArray[np.float64], batch: int, time: int) -> None:
-        """Takes in one run: (B, T, P, …) x 2."""
-        self.lowest, self.highest = min(self.lowest, expected.min()), max(self.highest, expected.max())
-        self.reaction = max(self.reaction, float(np.abs(expected - expected[0, 0]).max()))
-        difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
+    def add(
+        self, expected: NDArray[np.float64], found: NDArray[np.float64], real: NDArray[np.bool_], batch: int, time: int
+    ) -> None:
+        """Takes in one run: (B, T, P, …) x 2, and which slots count (B, T, P), at least one."""
+        values = expected[real]
+        self.lowest, self.highest = min(self.lowest, values.min()), max(self.highest, values.max())
+        frames, slots = expected.reshape(-1, *expected.shape[2:]), real.reshape(-1, real.shape[2])
+        first = slots.any(1).argmax()
+        change = np.abs(frames - frames[first])[slots & slots[first]]
+        self.reaction = max(self.reaction, float(change.max()))
+        difference = float(np.nan_to_num(np.abs(found - expected)[real], nan=np.inf).max())
         if difference >= self.worst:
             self.worst, self.batch, self.time = difference, batch, time
 

@@ -31,6 +31,7 @@ _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 Span = Literal["clip", "video"]
 """`clip`: any few consecutive frames will do. `video`: the stage must see all sampled frames of a video at once."""
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Positive = Annotated[int, Field(gt=0)]
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -106,7 +107,7 @@ class Manifest(_Part):
     """The contract between export and service (`manifest.json`)."""
 
     format: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: Name
     version: str
     family: Literal["one_stage", "two_stage"]
     description: str

@@ -110,6 +110,7 @@ def make_lively(config: NetworkConfig, seed: int = 0) -> Network:
                 _spread(module)
                 _calibrate(module, module.config, seed)
             elif isinstance(module, Detector):
+                torch.manual_seed(seed)  # the same detector, whatever is built on it
                 _spread_scores(module)
                 _calibrate(module, module.config, seed)
                 _show_people(module, seed)

@@ -1,46 +1,114 @@
-"""Bundles of lively networks, exported once for all tests."""
+"""Bundles of lively networks, exported once for all tests: an export takes longer than all that is done with it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from export import commands
+from export import onnx as onnx_export
 from export.bundle import export_bundle
-from models.arn import Arn, ArnConfig, arn_compact
 from models.bundle import Bundle
-from models.checkpoint import save_checkpoint
-from tests.networks import make_lively, tiny
+from models.checkpoint import Network, NetworkConfig, save_checkpoint
+from models.scored import ScoredConfig
+from tests.networks import make_lively, tiny, tiny_scorer, tiny_two_stage
+from training.puppets.dataset import write_dataset
+from training.puppets.world import EASY
+
+FIGURES = {"with": {"R@10": 0.5}}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint, the bundle written from it, and the network in both."""
+    """A checkpoint, the bundle written from it, and the network in both; `said` is what the command printed."""
 
     checkpoint: Path
     bundle: Bundle
-    network: Arn
+    network: Any
+    said: str = ""
 
 
-def export(config: ArnConfig, folder: Path, name: str) -> Exported:
-    network = make_lively(config)
+def save(config: NetworkConfig, folder: Path) -> tuple[Path, Network]:
+    network: Network = make_lively(config)  # type: ignore[call-overload]
     made = {"config": {"seed": 7}, "data": "Puppet Genome", "command": "vsg train x.yaml"}
     save_checkpoint(folder / "checkpoint.pt", network, made)
-    figures = {"demanding": {"no": {"R@20": 0.7}}}
-    bundle = export_bundle(
-        folder / "checkpoint.pt", folder / name, name=name, version="2", description="For tests.", figures=figures
-    )
-    return Exported(folder / "checkpoint.pt", bundle, network)
+    return folder / "checkpoint.pt", network
 
 
-@pytest.fixture(scope="session")
-def compact(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The compact preset, with clips of up to 8 frames."""
-    return export(replace(arn_compact(), clip_length=8), tmp_path_factory.mktemp("compact"), "arn-compact")
+def export(config: NetworkConfig, folder: Path, name: str) -> Exported:
+    checkpoint, network = save(config, folder)
+    bundle = export_bundle(checkpoint, folder / name, name=name, version="2", description="For tests.")
+    return Exported(checkpoint, bundle, network)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A network of a few thousand weights, for what does not depend on its size."""
-    return export(tiny(), tmp_path_factory.mktemp("small"), "small")
+    """ARN with learned queries, as small as it gets, exported by the command."""
+    plain = {"predicate_association": False, "hierarchical_attention": False, "temporal_attention": False}
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint, network = save(tiny(entity_layers=1, predicate_layers=1, **plain), folder)
+    (folder / "figures.json").write_text(json.dumps(FIGURES))
+    arguments = [str(checkpoint), str(folder / "small"), "--figures", f"easy={folder / 'figures.json'}"]
+    result = CliRunner().invoke(commands.export, [*arguments, "--version", "2"])
+    assert result.exit_code == 0, result.output
+    return Exported(checkpoint, Bundle.load(folder / "small"), network, result.output)
+
+
+@pytest.fixture(scope="session")
+def scored_arn(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """ARN with a dense head, as in the compact preset, and RS-Net on its queries."""
+    host = tiny(dense_proposals=True, region_grid=2, sigmoid_classes=True, entity_layers=1, predicate_layers=1)
+    config = ScoredConfig(host, tiny_scorer(input_width=5 * host.width, temporal_layers=1))
+    return export(config, tmp_path_factory.mktemp("scored-arn"), "scored-arn")
+
+
+@pytest.fixture(scope="session")
+def scored_sttran(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """STTran on the tiny detector, and RS-Net."""
+    config = ScoredConfig(tiny_two_stage("sttran"), tiny_scorer(temporal_layers=1))
+    return export(config, tmp_path_factory.mktemp("scored-sttran"), "scored-sttran")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "tr2": {},
+    "mosa": {},
+    "fremure-linear": {"relation_specific": False, "dual_branch": False},
+    "fremure-bayesian": {"relation_specific": False},
+    "fremure-gmm": {},
+}
+"""The other relation networks, and what keeps the graphs of those small that have three branches otherwise."""
+
+
+@pytest.fixture(scope="session", params=OTHERS)
+def other(
+    request: pytest.FixtureRequest, scored_sttran: Exported, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """Each of the other relation networks on the same detector, which is not exported again."""
+    write = onnx_export._write
+    known = scored_sttran.bundle.folder / "detector.onnx"
+
+    def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:
+        if stage.name == "detector":
+            shutil.copy(known, path)
+        else:
+            write(module, stage, tensors, outputs, most, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_write", write_once)
+        config = tiny_two_stage(request.param, **OTHERS[request.param])
+        return export(config, tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two test videos of four annotated frames, laid out as Action Genome is."""
+    root = tmp_path_factory.mktemp("puppets")
+    world = replace(EASY, name="tiny", width=64, height=64)
+    write_dataset(root, world, train_videos=0, test_videos=2, frames_per_video=4, seed=5, processes=1)
+    return root

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,11 +20,11 @@ from export import check as check_module
 from export.check import TOLERANCE, check_bundle, check_network, sample_frames
 from export.commands import check
 from export.errors import DisagreementError, ExportError
-from models.arn import arn_r50
+from models.arn import Arn, arn_r50
 from models.bundle import MANIFEST_FILE, Bundle, sha256_of
 from models.checkpoint import save_checkpoint
 from tests.export.conftest import Exported, export
-from tests.networks import tiny
+from tests.networks import make_lively, tiny, tiny_detector
 
 OUTPUTS = {
     "pair_mask", "subject_boxes", "subject_scores", "object_boxes", "object_scores",
@@ -31,26 +32,30 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-def spoil(exported: Exported, folder: Path, part: str) -> Path:
-    """A copy whose weights of one part are 1 % larger, with a manifest that fits it."""
-    copy = Path(shutil.copytree(exported.bundle.folder, folder))
-    path = copy / "scene_graph.onnx"
+Weights = NDArray[np.float32]
+
+
+def spoil(
+    exported: Exported,
+    folder: Path,
+    file: str,
+    part: str,
+    change: Callable[[Weights], Weights] = lambda each: each * 1.01,
+) -> Path:
+    """A copy whose weights of one part are 1 % larger, or changed otherwise, with a manifest that fits it."""
+    copied = Path(shutil.copytree(exported.bundle.folder, folder))
+    path = copied / file
     model = onnx.load(str(path))
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith(part))
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    weight.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weight)).astype(np.float32), weight.name))
     onnx.save(model, str(path))
-    manifest = json.loads((copy / MANIFEST_FILE).read_text())
-    manifest["sha256"]["scene_graph.onnx"] = sha256_of(path)
-    (copy / MANIFEST_FILE).write_text(json.dumps(manifest))
-    return copy
+    manifest = json.loads((copied / MANIFEST_FILE).read_text())
+    manifest["sha256"][file] = sha256_of(path)
+    (copied / MANIFEST_FILE).write_text(json.dumps(manifest))
+    return copied
 
 
-def test_arn_compact_agrees_for_all_batches_and_clip_lengths(compact: Exported) -> None:
-    agreements = check_network(compact.bundle, compact.network, batches=(1, 2, 5), times=(1, 2, 3, 8))
-    assert {each.output for each in agreements} == OUTPUTS
-    assert max(each.difference for each in agreements) <= TOLERANCE
-
-
+@pytest.mark.bench
 @pytest.mark.timeout(900)
 def test_arn_r50_agrees_for_all_batches_and_clip_lengths(tmp_path: Path) -> None:
     exported = export(arn_r50(), tmp_path, "arn-r50")
@@ -60,43 +65,99 @@ def test_arn_r50_agrees_for_all_batches_and_clip_lengths(tmp_path: Path) -> None
         assert max(each.difference for each in agreements) <= TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["scored_arn", "scored_sttran"])
+def test_a_network_with_a_scorer_agrees_for_all_batches_and_lengths(name: str, request: pytest.FixtureRequest) -> None:
+    exported: Exported = request.getfixturevalue(name)
+    agreements = check_network(exported.bundle, exported.network, batches=(1, 3), times=(1, 2, 7, 40))
+    assert {each.output for each in agreements} == OUTPUTS | {"relation_scores"}
+    assert max(each.difference for each in agreements) <= TOLERANCE
+
+
+def test_every_relation_network_agrees_for_all_batches_and_lengths(other: Exported) -> None:
+    agreements = check_network(other.bundle, other.network, batches=(1, 3), times=(1, 2, 7, 40))
+    uncertain = other.bundle.manifest.name in ("fremure-bayesian", "fremure-gmm")
+    assert {each.output for each in agreements} == OUTPUTS | ({"epistemic", "aleatoric"} if uncertain else set())
+    assert max(each.difference for each in agreements) <= TOLERANCE
+
+
 def test_a_bundle_is_checked_against_the_checkpoint_on_disk(small: Exported) -> None:
     agreements = check_bundle(small.bundle.folder, small.checkpoint)
     assert all(each.time <= 3 for each in agreements), "no longer clips than the bundle takes"
 
 
+def test_a_detector_alone_has_no_bundle(small: Exported, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "detector.pt", make_lively(tiny_detector()), {})
+    with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone, of which no bundle is made"):
+        check_bundle(small.bundle.folder, tmp_path / "detector.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "part", "output"),
+    [
+        ("small", "scene_graph.onnx", "predicate_classifiers.spatial.head.bias", "spatial"),
+        ("scored_sttran", "detector.onnx", "box_predictor.bbox_pred.bias", r"\w+"),
+        ("scored_sttran", "relations.onnx", "s_rel_compress.bias", "spatial"),
+        ("scored_sttran", "spatial_context.onnx", "spatial_token", "relation_scores"),
+        ("scored_sttran", "relation_scores.onnx", "classifier.bias", "relation_scores"),
+        ("scored_arn", "scene_graph.onnx", "dense_head.classes.bias", r"\w+"),
+    ],
+)
 def test_weights_that_differ_by_one_per_cent_are_noticed_in_the_outputs_they_make(
-    small: Exported, tmp_path: Path
+    tmp_path: Path, request: pytest.FixtureRequest, name: str, file: str, part: str, output: str
 ) -> None:
-    folder = spoil(small, tmp_path / "spoiled", "predicate_classifiers.spatial.head.bias")
-    with pytest.raises(DisagreementError, match=r"^spatial differs by \S+ of its range at batch \d, \d frames"):
-        check_bundle(folder, small.checkpoint)
+    exported: Exported = request.getfixturevalue(name)
+    folder = spoil(exported, tmp_path / "spoiled", file, part)
+    with pytest.raises(DisagreementError, match=rf"^{output} differs by \S+ of its range at batch \d, \d+ frames"):
+        check_network(Bundle.load(folder), exported.network, batches=(1, 2), times=(1, 3))
 
 
-def test_weights_that_do_not_react_prove_nothing(small: Exported, tmp_path: Path) -> None:
-    network = small.network
-    dull = {name: torch.zeros_like(value) if "_box." in name else value for name, value in network.state_dict().items()}
-    sleepy = type(network)(network.config)
-    sleepy.load_state_dict(dull)
-    exported = _export_network(sleepy, tmp_path)
+def test_another_head_is_noticed_in_what_it_makes(other: Exported, tmp_path: Path) -> None:
+    changed = copy.deepcopy(other.network)
+    relations = changed.relations
+    head = relations.heads["spatial"]
+    for parameter in head.parameters():
+        parameter.data *= 1.01
+    with pytest.raises(DisagreementError, match=r"^spatial differs"):
+        check_network(other.bundle, changed, batches=(1, 2), times=(1, 3))
+
+
+def test_weights_that_do_not_react_prove_nothing(small: Exported) -> None:
+    sleepy = copy.deepcopy(small.network)
+    for name, parameter in sleepy.named_parameters():
+        parameter.data *= "_box." not in name
     with pytest.raises(ExportError, match=r"subject_boxes hardly changes from frame to frame \(0\.0e\+00\)"):
-        check_network(exported, sleepy.eval(), batches=(1, 2), times=(1, 2))
+        check_network(small.bundle, sleepy, batches=(1, 2), times=(1, 2))
 
 
-def _export_network(network: Any, folder: Path) -> Bundle:
-    from export.bundle import export_bundle
+def test_that_some_frames_have_no_pairs_is_no_reaction_of_what_is_said_of_the_others(scored_sttran: Exported) -> None:
+    sleepy = copy.deepcopy(scored_sttran.network)
+    sleepy.host.relations.c_rel_compress.weight.data *= 0
+    with pytest.raises(ExportError, match=r"contacting hardly changes from frame to frame"):
+        check_network(scored_sttran.bundle, sleepy, batches=(1, 2), times=(1, 3))
 
-    save_checkpoint(folder / "checkpoint.pt", network, {})
-    return export_bundle(folder / "checkpoint.pt", folder / "x", name="x", version="1", description="")
+
+def test_a_detector_that_finds_nobody_proves_nothing(scored_sttran: Exported, tmp_path: Path) -> None:
+    person = np.arange(37) == 1
+
+    def blinded(bias: Weights) -> Weights:
+        return np.where(person, np.float32(-100), bias)
+
+    blind = copy.deepcopy(scored_sttran.network)
+    head = blind.host.detector.roi_heads.box_predictor.cls_score
+    head.bias.data = torch.from_numpy(blinded(head.bias.detach().numpy()))
+    folder = spoil(scored_sttran, tmp_path / "blind", "detector.onnx", "cls_score.bias", blinded)
+    with pytest.raises(ExportError, match="subject_boxes hardly changes from frame to frame"):
+        check_network(Bundle.load(folder), blind, batches=(1, 2), times=(1, 3))
 
 
 def test_a_checkpoint_of_another_shape_is_noticed(small: Exported) -> None:
-    other = type(small.network)(tiny(queries=6)).eval()
+    config = small.network.config
+    other = Arn(tiny(**{name: getattr(config, name) for name in vars(config) if name != "queries"}, queries=6)).eval()
     with pytest.raises(DisagreementError, match=r"the bundle gives shape \(1, 1, 5\), the checkpoint \(1, 1, 6\)"):
         check_network(small.bundle, other, batches=(1,), times=(1,))
 
 
-def test_slots_of_a_dense_head_may_come_in_another_order_but_stay_together() -> None:
+def test_ranked_slots_may_come_in_another_order_but_stay_together() -> None:
     random = np.random.default_rng(0)
     expected: dict[str, NDArray[np.generic]] = {
         "object_boxes": random.random((2, 3, 6, 4)), "object_scores": random.random((2, 3, 6, 36)),
@@ -136,6 +197,15 @@ def test_a_bundle_that_gives_no_numbers_does_not_agree(small: Exported, monkeypa
         check_network(small.bundle, small.network, batches=(1, 2), times=(1, 2))
 
 
+def test_frames_are_thinned_to_none_one_and_all_of_their_pairs() -> None:
+    tensors = {"pair_mask": np.zeros((2, 2, 3), np.bool_), "features": np.random.default_rng(0).random((2, 2, 3, 5)),
+               "timestamps": np.zeros((2, 2), np.float32)}  # fmt: skip
+    thinned = check_module._thinned(tensors, 2, 7)
+    assert thinned["pair_mask"].sum(-1).tolist() == [[0, 1, 3, 0, 1, 3, 0]] * 2
+    np.testing.assert_array_equal(thinned["features"], tensors["features"][:, [0, 1, 0, 1, 0, 1, 0]])
+    assert thinned["timestamps"].tolist() == [[0, 0.5, 1, 1.5, 2, 2.5, 3]] * 2
+
+
 def test_sample_frames_differ_from_each_other() -> None:
     frames = sample_frames(np.random.default_rng(0), 2, 3, 32, 48)
     assert (frames.shape, frames.dtype) == ((2, 3, 32, 48, 3), np.uint8)
@@ -152,7 +222,7 @@ def test_vsg_check_prints_every_output(small: Exported) -> None:
 
 
 def test_vsg_check_says_in_one_line_what_does_not_agree(small: Exported, tmp_path: Path) -> None:
-    folder = spoil(small, tmp_path / "spoiled", "predicate_classifiers.spatial.head.bias")
+    folder = spoil(small, tmp_path / "spoiled", "scene_graph.onnx", "predicate_classifiers.spatial.head.bias")
     assert CliRunner().invoke(check, [str(folder)]).exit_code == 0, "the files alone are whole"
     result = CliRunner().invoke(check, [str(folder), "--checkpoint", str(small.checkpoint)])
     assert result.exit_code == 1
@@ -160,9 +230,9 @@ def test_vsg_check_says_in_one_line_what_does_not_agree(small: Exported, tmp_pat
 
 
 def test_vsg_check_refuses_an_altered_file(small: Exported, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(small.bundle.folder, tmp_path / "copy"))
-    with (copy / "scene_graph.onnx").open("ab") as file:
+    copied = Path(shutil.copytree(small.bundle.folder, tmp_path / "copy"))
+    with (copied / "scene_graph.onnx").open("ab") as file:
         file.write(b"x")
-    result = CliRunner().invoke(check, [str(copy)])
+    result = CliRunner().invoke(check, [str(copied)])
     assert result.exit_code == 1
     assert "has been altered" in result.output
