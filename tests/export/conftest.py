@@ -41,10 +41,26 @@ def save(config: NetworkConfig, folder: Path) -> tuple[Path, Network]:
     return folder / "checkpoint.pt", network
 
 
-def export(config: NetworkConfig, folder: Path, name: str) -> Exported:
+def export(config: NetworkConfig, folder: Path, name: str, **rest: Any) -> Exported:
+    """`rest` goes to `export_bundle`."""
     checkpoint, network = save(config, folder)
-    bundle = export_bundle(checkpoint, folder / name, name=name, version="2", description="For tests.")
+    bundle = export_bundle(checkpoint, folder / name, name=name, version="2", description="For tests.", **rest)
     return Exported(checkpoint, bundle, network)
+
+
+def export_beside(known: Exported, config: NetworkConfig, folder: Path, name: str, **rest: Any) -> Exported:
+    """Exports a network on the same detector as another's, which is not exported again."""
+    write = onnx_export._write
+
+    def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:
+        if stage.name == "detector":
+            shutil.copy(known.bundle.folder / "detector.onnx", path)
+        else:
+            write(module, stage, tensors, outputs, most, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_write", write_once)
+        return export(config, folder, name, **rest)
 
 
 @pytest.fixture(scope="session")
@@ -89,20 +105,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 def other(
     request: pytest.FixtureRequest, scored_sttran: Exported, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
-    """Each of the other relation networks on the same detector, which is not exported again."""
-    write = onnx_export._write
-    known = scored_sttran.bundle.folder / "detector.onnx"
-
-    def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:
-        if stage.name == "detector":
-            shutil.copy(known, path)
-        else:
-            write(module, stage, tensors, outputs, most, path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "_write", write_once)
-        config = tiny_two_stage(request.param, **OTHERS[request.param])
-        return export(config, tmp_path_factory.mktemp(request.param), request.param)
+    """Each of the other relation networks."""
+    config = tiny_two_stage(request.param, **OTHERS[request.param])
+    return export_beside(scored_sttran, config, tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture(scope="session")

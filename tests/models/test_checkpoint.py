@@ -138,6 +138,17 @@ def test_a_relation_networks_weights_start_the_same_for_another_task(tmp_path: P
                if name not in fresh)  # fmt: skip
 
 
+def test_only_the_parts_that_are_named_may_be_taken(tmp_path: Path) -> None:
+    source, network = make_lively(CONFIGS["sttran"]), make_network(CONFIGS["sttran"])
+    save_checkpoint(tmp_path / "source.pt", source, {})
+    fresh = load_matching_weights(network, tmp_path / "source.pt", ("relations.representation.", "detector.rpn."))
+    taken = {name for name in network.state_dict() if name not in fresh}
+    assert {name.rpartition(".")[0].split(".")[1] for name in taken} == {"representation", "rpn"}
+    assert all(torch.equal(network.state_dict()[name], source.state_dict()[name]) for name in taken)
+    with pytest.raises(WeightsError, match="none of its weights fits"):
+        load_matching_weights(network, tmp_path / "source.pt", ("host.",))
+
+
 def test_a_checkpoint_of_which_nothing_fits_is_refused(checkpoint: Path) -> None:
     with torch.device("meta"):
         network = torch.nn.Linear(3, 3)

@@ -117,6 +117,22 @@ def test_a_relation_network_is_trained_and_scored(
     assert_figures(evaluate_model(puppets, checkpoint))
 
 
+@pytest.mark.parametrize("name", ["detector", "arn", *RELATION_CONFIGS])
+def test_all_of_them_can_be_trained_in_half_precision_and_averaged(
+    configure: Configure, configure_relations: Configure, name: str
+) -> None:
+    half = {"mixed_precision": "bf16", "averaging": 0.9, "steps": 2}
+    match name:
+        case "detector":
+            config = configure(model=asdict(tiny_detector()), **half)
+        case "arn":
+            config = configure(relation_scoring=True, scorer=asdict(tiny_scorer()), **half)
+        case _:
+            config = configure_relations(name, relation_scoring=True, scorer=asdict(tiny_scorer()), **half)
+    network, _ = load_checkpoint(train(config))
+    assert all(each.isfinite().all() for each in network.state_dict().values())
+
+
 @pytest.mark.parametrize("task", ["predcls", "sgcls"])
 @pytest.mark.parametrize("scoring", [False, True])
 def test_tasks_that_give_boxes_are_trained_and_scored(
@@ -134,15 +150,16 @@ def test_tasks_that_give_boxes_are_trained_and_scored(
         assert figures["no"]["R@100"] > 0.9, "boxes and labels are given, and nearly every predicate is among the first"
 
 
+@pytest.mark.parametrize("name", ["sttran", "fremure-gmm"])
 def test_a_scorer_learns_beside_its_host_or_alone(
-    configure_relations: Configure, puppets: Path, tmp_path: Path, terms: list[dict[str, Tensor]]
+    configure_relations: Configure, puppets: Path, tmp_path: Path, terms: list[dict[str, Tensor]], name: str
 ) -> None:
-    host = make_lively(tiny_two_stage("fremure-gmm"))
+    host = make_lively(tiny_two_stage(name))
     save_checkpoint(tmp_path / "host.pt", host, {})
     scoring = {"relation_scoring": True, "scorer": asdict(tiny_scorer()), "initialise_from": tmp_path / "host.pt"}
-    together = train(configure_relations("fremure-gmm", **scoring, output=tmp_path / "together"))
-    assert set(terms[-1]) == GROUPS | {"variance", "related"}
-    alone = train(configure_relations("fremure-gmm", **scoring, freeze_host=True, output=tmp_path / "alone"))
+    together = train(configure_relations(name, **scoring, output=tmp_path / "together"))
+    assert set(terms[-1]) == GROUPS | OWN_TERMS.get(name, set()) | {"related"}
+    alone = train(configure_relations(name, **scoring, freeze_host=True, averaging=0.9, output=tmp_path / "alone"))
     assert set(terms[-1]) == {"related"}
     for path, kept in ((together, False), (alone, True)):
         network, _ = load_checkpoint(path)
@@ -216,6 +233,16 @@ def test_a_model_is_scored_on_the_task_it_was_trained_for(puppets: Path, detecto
             evaluate_model(puppets, tmp_path / f"{name}.pt", task="predcls")
     with pytest.raises(EvaluationError, match="trained for predcls, not for sgcls; use --task predcls"):
         evaluate_model(puppets, tmp_path / "predcls.pt", task="sgcls")
+
+
+def test_videos_to_validate_on_come_from_the_end_and_are_not_learned_from(configure_relations: Configure) -> None:
+    every, fewer = (make_objective(configure_relations(validation_videos=count), CPU) for count in (0, 3))
+    assert isinstance(every, RelationObjective)
+    assert isinstance(fewer, RelationObjective)
+    learned, seen = fewer.dataset.paths, every.dataset.paths  # type: ignore[attr-defined]
+    held = [frame.path for video in fewer.validation_videos for frame in video.frames]
+    assert len(fewer.validation_videos) == 3
+    assert learned + held == seen
 
 
 def test_a_detectors_backbone_and_the_rest_learn_at_their_own_rates(configure: Configure) -> None:
