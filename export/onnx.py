@@ -13,6 +13,7 @@ import torch
 from onnxscript import opset18
 from torch import Tensor, nn
 
+from export.errors import ExportError
 from models.bundle import Stage
 from models.bundle import Tensor as TensorOfStage
 from models.predictions import PairPredictions
@@ -49,8 +50,13 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     """Writes one ONNX file for each stage and returns their descriptions for the manifest.
 
     The first graph takes `frames` (batch, time, height, width, 3) uint8 RGB; together they give the tensors of
-    `models.predictions.PairPredictions`, each with a leading batch axis.
+    `models.predictions.PairPredictions`, each with a leading batch axis. Raises ExportError where the network takes
+    single frames only, whose time would be no axis.
     """
+    if network.clip_length < 2:
+        raise ExportError(
+            "a network of clip_length 1 cannot be exported; give its model 2 or more, its training clips may be shorter"
+        )
     stages = network.stages()
     asked = {field.name for field in fields(PairPredictions)}
     # Neither axis may be 1 here: the exporter would take it for a constant.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ log = logging.getLogger("vsg.train")
 
 _SHOWN = ("no/R@20", "no/R@50", "no/mR@50", "with/R@10", "with/R@20", "with/mR@10", "with/P@10")
 """Validation figures that the log shows; TensorBoard has all."""
+_LONGEST_WAIT = timedelta(days=1)
+"""How long processes wait for the first one, which fills caches and validates alone."""
 
 
 def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> Path:
@@ -49,9 +52,12 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
         project_dir=config.output,
         cpu=not torch.cuda.is_available(),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )
     set_seed(config.seed)
-    objective = make_objective(config, accelerator.device)
+    # Caches of frames and pairs are filled once, by the first process, before the others read them.
+    with accelerator.main_process_first():
+        objective = make_objective(config, accelerator.device)
     model = objective.model
     loader: Any = DataLoader(
         objective.dataset, config.batch_size, shuffle=True, drop_last=True, collate_fn=objective.collate,

@@ -19,7 +19,7 @@ from models.errors import WeightsError
 from models.predictions import PairPredictions
 from models.vocabulary import GROUPS
 from tests.export.conftest import FIGURES, Exported
-from tests.networks import make_lively, tiny_detector
+from tests.networks import make_lively, tiny, tiny_detector
 
 PAIRS = ("batch", "time", 4)
 PREDICATES = {"attention": (*PAIRS, 3), "spatial": (*PAIRS, 6), "contacting": (*PAIRS, 17)}
@@ -131,6 +131,12 @@ def test_a_detector_alone_is_no_model_to_serve(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "detector.pt", make_lively(tiny_detector()), {})
     with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone; train a relation network on it"):
         export_bundle(tmp_path / "detector.pt", tmp_path / "x", name="x", version="1", description="")
+
+
+def test_a_network_of_single_frames_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "x.pt", make_lively(tiny(clip_length=1)), {})
+    with pytest.raises(ExportError, match="clip_length 1 cannot be exported; give its model 2 or more"):
+        export_bundle(tmp_path / "x.pt", tmp_path / "x", name="x", version="1", description="")
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:

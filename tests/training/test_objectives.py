@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +17,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from models.checkpoint import load_checkpoint, save_checkpoint
-from models.detector import Detector
+from models.detector import Detector, DetectorConfig
 from models.errors import WeightsError
 from models.scored import Scored
 from models.two_stage import TwoStage
@@ -86,6 +89,21 @@ def test_vsg_train_makes_a_detector_and_then_a_network_on_it(settings: dict[str,
     assert network.config.detector == trained.config
     assert network.config.relations == tiny_relations(), "the detector decides what it gives"
     assert same_weights(trained.state_dict(), network.state_dict(), "detector.")
+
+
+def test_two_processes_share_the_pairs_that_one_has_found(
+    settings: dict[str, Any], puppets: Path, detector: Path, tmp_path: Path
+) -> None:
+    changes = {"model": plain(asdict(tiny_relations())), "detector": str(detector), "output": str(tmp_path / "run")}
+    # All but the last video, so that no other test has found the pairs.
+    changes |= {"cache_pairs": True, "clip_length": 3, "batch_size": 2, "steps": 2, "validation_videos": 1}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**settings, **changes}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               str(Path(sys.executable).parent / "vsg"), "train", str(tmp_path / "x.yaml")]  # fmt: skip
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("looking for the pairs of 28 frames") == 1
+    assert isinstance(load_checkpoint(tmp_path / "run" / "checkpoint.pt")[0], TwoStage)
 
 
 def plain(values: Any) -> Any:
@@ -259,8 +277,6 @@ def test_a_detectors_backbone_and_the_rest_learn_at_their_own_rates(configure: C
 
 def test_resnets_names_say_that_it_is_a_backbone() -> None:
     # Learning rates are given by name.
-    from models.detector import DetectorConfig
-
     with torch.device("meta"):
         names = [name for name, _ in Detector(DetectorConfig()).named_parameters()]
     assert sum(name.startswith("body.backbone.layer") for name in names) > 80
