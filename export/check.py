@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from export.errors import DisagreementError, ExportError
 from models.bundle import Bundle
 from models.checkpoint import load_checkpoint
 from models.detector import Detector
-from models.onnx_session import open_session
+from models.engines import Tensors, open_stages
 from models.predictions import PairPredictions
 from models.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
 
@@ -66,34 +65,31 @@ def check_network(
     All stages run one after the other on sample frames, for the times that a clip allows. Then each stage that reads
     pairs runs by itself, for the times that its span allows, on frames without a pair, with one and with all.
     """
-    pairs_of = [
-        (stage, open_session(bundle.path_of(written)))
-        for stage, written in zip(network.stages(), bundle.manifest.stages, strict=True)
-    ]
+    pairs_of = list(zip(network.stages(), open_stages(bundle, "onnxruntime-cpu"), strict=True))
     random = np.random.default_rng(seed)
     asked = {field.name for field in fields(PairPredictions)}
     written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
     comparisons = {name: _Comparison() for name in written if name in asked}
     size, longest = bundle.manifest.frame_size, bundle.manifest.clip_length
     for batch in batches:
-        whole: Outputs = {}
+        whole: Tensors = {}
         for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            expected: dict[str, NDArray[np.generic]] = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
+            expected: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
             found = dict(expected)
-            for stage, session in pairs_of:
+            for stage, engine in pairs_of:
                 expected.update(_run_network(stage, expected))
-                found.update(_run_session(session, found))
+                found.update(engine.run(found))
             _check_shapes(comparisons, expected, found)
             if network.slots_are_ranked:
                 found = _in_order_of(expected, found)
             _add(comparisons, expected, found, batch, time)
             whole = expected
-        for stage, session in pairs_of:
+        for stage, engine in pairs_of:
             for time in times if PAIR_MASK in stage.inputs else ():
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
-                    _add(comparisons, inputs | _run_network(stage, inputs), _run_session(session, inputs), batch, time)
+                    _add(comparisons, inputs | _run_network(stage, inputs), engine.run(inputs), batch, time)
     # A network may fill all slots of every frame, and learned ones know no person's score.
     constant = {PAIR_MASK} if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
     for name, comparison in comparisons.items():
@@ -110,17 +106,10 @@ def check_network(
     return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
 
 
-def _run_network(stage: NetworkStage, tensors: Outputs) -> dict[str, NDArray[np.generic]]:
+def _run_network(stage: NetworkStage, tensors: Outputs) -> Tensors:
     with torch.inference_mode():
         outputs = run_stage(stage, {name: torch.from_numpy(tensors[name]) for name in stage.inputs})
     return {name: tensor.numpy() for name, tensor in outputs}
-
-
-def _run_session(session: Any, tensors: Outputs) -> dict[str, NDArray[np.generic]]:
-    names = [output.name for output in session.get_outputs()]
-    return dict(
-        zip(names, session.run(names, {item.name: tensors[item.name] for item in session.get_inputs()}), strict=True)
-    )
 
 
 def _moments(batch: int, time: int) -> NDArray[np.float32]:
@@ -129,7 +118,7 @@ def _moments(batch: int, time: int) -> NDArray[np.float32]:
     return moments
 
 
-def _thinned(tensors: Outputs, batch: int, time: int) -> dict[str, NDArray[np.generic]]:
+def _thinned(tensors: Outputs, batch: int, time: int) -> Tensors:
     """A stage's inputs cut or repeated to `time` frames, of which every third has no pair and every third but one."""
     repeated = {
         name: np.concatenate([values] * -(-time // values.shape[1]), axis=1)[:, :time]
@@ -191,7 +180,7 @@ class _Comparison:
         return self.worst / spread if spread else self.worst
 
 
-def _in_order_of(expected: Outputs, found: Outputs) -> dict[str, NDArray[np.generic]]:
+def _in_order_of(expected: Outputs, found: Outputs) -> Tensors:
     """The slots of each frame of `found`, (B, T, P, …) each, in the order that matches those of `expected` best.
 
     Ranked slots have no order of their own: where two score the same but

@@ -70,7 +70,7 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     for place, stage in enumerate(stages):
         later = {name for each in stages[place + 1 :] for name in each.inputs}
         outputs = [name for name in stage.outputs if name in asked | later]
-        most = network.clip_length if stage.span == "clip" else _MOST_FRAMES
+        most = _MOST_FRAMES if stage.span == "video" else network.clip_length
         path = folder / f"{stage.name}.onnx"
         _write(_Needed(stage, outputs).eval(), stage, tensors, outputs, most, path)
         written.append(describe_stage(stage, path))

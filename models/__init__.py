@@ -1,5 +1,5 @@
 """What a video scene graph is, and the networks that make one.
 
-`vocabulary`, `scene_graph`, `predictions`, `duplicates`, `bundle` and `onnx_session` do without torch, so that the
-service can use them; everything else here needs it.
+`vocabulary`, `scene_graph`, `predictions`, `duplicates`, `bundle` and `engines` do without torch, so that the service
+can use them; everything else here needs it.
 """

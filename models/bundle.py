@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,8 +28,15 @@ RELATION_SCORES = "relation_scores"
 """(batch, time, pairs) float32; what a relation scorer gives."""
 _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 
-Span = Literal["clip", "video"]
-"""`clip`: any few consecutive frames will do. `video`: the stage must see all sampled frames of a video at once."""
+Span = Literal["frame", "clip", "video"]
+"""`frame`: every frame stands alone, so frames of different videos may share a batch. `clip`: any few consecutive
+frames will do. `video`: the stage must see all sampled frames of a video at once.
+"""
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a bundle is computed in. `fp16`, `bf16`: the graphs are fp32, and the engine computes most of them in this.
+`int8`: the graphs say themselves where (QuantizeLinear and DequantizeLinear); the rest is fp32.
+"""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -95,12 +102,26 @@ class Thresholds(_Part):
 
 
 class Training(_Part):
-    """Where the weights come from: data, command and measured figures by world and constraint."""
+    """Where the weights come from: data, command and measured figures by world and constraint.
+
+    `network` is the network's configuration as checkpoints store it (`models.checkpoint.make_network` takes it), for
+    engines that build the network itself.
+    """
 
     data: str
     command: str
     seed: int | None = None
     figures: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    network: dict[str, Any] | None = None
+
+
+class PrecisionCost(_Part):
+    """What the precision costs: SGDet R@20, no constraint, of the bundle on `engine` and of its fp32 original."""
+
+    data: str
+    engine: str
+    recall: Score
+    fp32_recall: Score
 
 
 class Manifest(_Part):
@@ -113,11 +134,12 @@ class Manifest(_Part):
     description: str
     vocabulary: Vocabulary = Vocabulary()
     frame_size: FrameSize
-    clip_length: Positive = Field(description="most frames a stage of span `clip` takes along `time`")
+    clip_length: Positive = Field(description="most frames a stage takes along `time`, unless its span is `video`")
     stages: list[Stage] = Field(min_length=1)
     thresholds: Thresholds
     relation_scoring: bool = False
-    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    precision: Precision = "fp32"
+    precision_cost: PrecisionCost | None = None
     training: Training
     sha256: dict[str, str] = Field(description="of every file of the bundle but the manifest")
 
@@ -141,15 +163,16 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _whole_videos_come_last_and_never_as_frames(self) -> Manifest:
         for earlier, later in pairwise(self.stages):
-            if earlier.span == "video" and later.span == "clip":
+            if earlier.span == "video" and later.span != "video":
                 raise ValueError(
-                    f"stage {later.name!r} of span clip comes after {earlier.name!r} of span video; put it before"
+                    f"stage {later.name!r} of span {later.span} comes after {earlier.name!r} of span video; "
+                    "put it before"
                 )
         for stage in self.stages:
             if stage.span == "video" and FRAMES in {tensor.name for tensor in stage.inputs}:
                 raise ValueError(
                     f"stage {stage.name!r} of span video takes {FRAMES}, which would hold a whole video in memory; "
-                    "give it what a stage of span clip makes of them"
+                    "give it what a stage of span frame or clip makes of them"
                 )
         return self
 

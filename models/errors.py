@@ -3,6 +3,7 @@
 ModelError
   BundleError          a bundle on disk is incomplete, altered or not understood
   ConfigurationError   a model configuration contradicts itself
+  EngineError          an engine cannot run a bundle here
   WeightsError         weights do not fit the network they are loaded into
 """
 
@@ -17,6 +18,10 @@ class BundleError(ModelError):
 
 class ConfigurationError(ModelError):
     """A model configuration contradicts itself; the message names the fields."""
+
+
+class EngineError(ModelError):
+    """An engine cannot run a bundle here; the message names the engine, the reason and what to do."""
 
 
 class WeightsError(ModelError):

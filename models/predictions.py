@@ -80,6 +80,9 @@ class PairPredictions:
         return int(self.pair_mask.shape[0])
 
 
+PREDICTION_NAMES = frozenset(field.name for field in fields(PairPredictions))
+"""Of the tensors that the stages of a bundle make together."""
+
 _DEPTHS: dict[str, tuple[int, ...]] = {
     "subject_boxes": (4,),
     "subject_scores": (),

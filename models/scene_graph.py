@@ -144,16 +144,29 @@ class Warning(_Part):
     detail: str
 
 
-class SceneGraph(_Part):
-    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded)."""
+class GraphHead(_Part):
+    """What is known of a graph before its first frame."""
 
     id: str
     status: Status = "succeeded"
     video: Video
     model: ModelReference
     options: Options
+
+
+class _Frames(_Part):
     frames: list[Frame]
+
+
+class GraphTail(_Part):
+    """What is known of a graph after its last frame."""
+
     relations: list[Relation]
     prompt: str
     timings: dict[str, float] = Field(description="seconds by part: decode, engine, graph, total")
     warnings: list[Warning]
+
+
+# The fields of the last base come first: head, frames, tail, as a graph is written in one pass.
+class SceneGraph(GraphTail, _Frames, GraphHead):
+    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded)."""

@@ -50,7 +50,7 @@ class SceneGraphNetwork(Protocol):
 
     @property
     def clip_length(self) -> int:
-        """Most frames that a stage of span `clip` takes."""
+        """Most frames that a stage takes whose span is not `video`."""
         ...
 
     @property

@@ -149,7 +149,7 @@ class TwoStage(nn.Module):
         """Frames to detected pairs, pairs to predicates."""
         relations = _Relations(self.relations)
         return [
-            NetworkStage("detector", _Detection(self), (FRAMES,), self._detected),
+            NetworkStage("detector", _Detection(self), (FRAMES,), self._detected, "frame"),
             NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
         ]
 

@@ -25,11 +25,13 @@ ServiceError
       UnknownModel           no such model
     QueueFull           429  too many jobs wait already
   JobCancelled          410  the job was cancelled before it ended
+  ClipFailed            500  the model failed on the video
+  EngineDied            503  an engine thread is gone; the job goes back to the queue
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
     SettingsError            a setting is wrong
-    EngineError              a model cannot be loaded or run here
     NoModels                 there is no bundle to serve
+    BenchError               a measurement cannot be made
 
 `detail` is shown to the caller as it is: it names the thing, the value and the remedy, and never holds a path of the
 server, a stack trace or the name of a library.
@@ -240,6 +242,21 @@ class JobCancelled(ServiceError):
     title = "The job was cancelled"
 
 
+class ClipFailed(ServiceError):
+    """A stage of the model failed on a clip, alone in its batch as well."""
+
+    code = "model_failed"
+    title = "The model failed on the video"
+
+
+class EngineDied(ServiceError):
+    """A thread of the engine is gone. No job is answered with this: it goes back to the queue."""
+
+    status = 503
+    code = "engine_died"
+    title = "The engine has died"
+
+
 class Unavailable(ServiceError):
     """The service cannot take work now."""
 
@@ -256,9 +273,9 @@ class SettingsError(SetupError):
     """A setting is wrong; the message names its key."""
 
 
-class EngineError(SetupError):
-    """A model cannot be loaded or run here."""
-
-
 class NoModels(SetupError):
     """There is no bundle to serve."""
+
+
+class BenchError(SetupError):
+    """A measurement cannot be made."""

@@ -23,14 +23,14 @@ import structlog
 from docket import CurrentExecution, Docket, Execution, ExecutionState, Worker
 from redis.exceptions import RedisError
 
-from models.scene_graph import SceneGraph, Status
-from service.errors import JobCancelled, NotFound, QueueFull, ServiceError, Unavailable
+from models.scene_graph import Status
+from service.errors import EngineDied, JobCancelled, NotFound, QueueFull, ServiceError, Unavailable
 from service.metrics import Metrics
 from service.options import VideoOptions
-from service.pipeline import Pipeline, Progress
+from service.pipeline import Pipeline, Progress, Summary
 from service.problem import problem_bytes
 from service.settings import Settings
-from service.storage import Storage
+from service.storage import Storage, StoredResult
 
 VIDEO_ID = re.compile(r"[0-9a-f]{32}")
 MEMORY_QUEUE = "memory://"
@@ -39,18 +39,19 @@ _FORGET = "forget"
 _OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
+_PROGRESS_INTERVAL = 0.2  # seconds; every report costs the queue several commands
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class JobState:
-    """What is known about a job: `content` is the stored graph or, for a failed job, the stored problem document."""
+    """What is known about a job: `result` is the stored graph or, for a failed job, the stored problem document."""
 
     id: str
     status: Status
     progress: Progress | None = None
-    content: bytes | None = None
+    result: StoredResult | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The body that reports a job which has not ended."""
@@ -84,6 +85,8 @@ class Jobs:
         self._docket.register(self._make_graph, names=[_MAKE_GRAPH])
         self._docket.register(self._forget, names=[_FORGET])
         self._worker_task: asyncio.Task[None] | None = None
+        self._engine_died = asyncio.Event()
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -92,7 +95,12 @@ class Jobs:
             self._threads = stack.enter_context(ThreadPoolExecutor(self._settings.concurrency, "vsg-job"))
             await stack.enter_async_context(self._docket)
             slots = self._settings.concurrency
-            worker = Worker(self._docket, concurrency=slots, minimum_check_interval=_CHECK_INTERVAL)
+            worker = Worker(
+                self._docket,
+                concurrency=slots,
+                minimum_check_interval=_CHECK_INTERVAL,
+                redelivery_timeout=timedelta(seconds=self._settings.lease_seconds),
+            )
             await stack.enter_async_context(worker)
             self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop_worker)
@@ -118,23 +126,36 @@ class Jobs:
     async def state(self, video_id: str) -> JobState:
         """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
         execution = await self._execution(video_id)
-        stored = await asyncio.to_thread(self._storage.read_result, video_id)
-        if stored is not None:
-            content, failed = stored
-            return JobState(video_id, "failed" if failed else "succeeded", content=content)
+        result = await asyncio.to_thread(self._storage.result, video_id)
+        if result is not None:
+            return JobState(video_id, "failed" if result.failed else "succeeded", result=result)
         if execution is None or execution.state in _OVER:
             raise _not_found(video_id)
         return _state_of(execution)
 
     async def wait(self, video_id: str, seconds: float) -> bool:
-        """Waits until a job is over, at most so long; says whether it is."""
+        """Waits until a job is over, at most so long; says whether it is.
+
+        Raises Unavailable when the engine dies and the job with it, as those of a memory queue do.
+        """
+        over = asyncio.ensure_future(self._until_over(video_id))
+        died = asyncio.ensure_future(self._engine_died.wait())
         try:
-            async with asyncio.timeout(seconds):
-                async for _ in self.events(video_id):
-                    pass
-        except TimeoutError:
+            await asyncio.wait({over, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                over.result()
+                return True
+            if died.done() and self._in_memory:
+                raise Unavailable("the engine has died, and this video with it; post it again")
             return False
-        return True
+        finally:
+            for task in (over, died):
+                task.cancel()
+            await asyncio.wait({over, died})
+
+    async def _until_over(self, video_id: str) -> None:
+        async for _ in self.events(video_id):
+            pass
 
     async def events(self, video_id: str) -> AsyncIterator[JobState]:
         """The states of a job as they change, the present one first, until it is over.
@@ -173,9 +194,12 @@ class Jobs:
         return max(0, await self._stream_length() - len(self._running))
 
     async def check(self) -> None:
-        """Raises Unavailable when the worker has ended, the queue does not answer, or a running job does not move."""
+        """Raises Unavailable when worker or engine has ended, the queue does not answer, or something does not move."""
         if not self.is_alive:
             raise Unavailable("the worker has ended; restart the service")
+        for name, engine in self._pipeline.models.items():
+            if (idle := engine.idle_seconds()) > self._settings.stall_seconds:
+                raise Unavailable(f"the engine of {name!r} has finished no batch for {idle:.0f} seconds")
         try:
             await self._stream_length()
         except RedisError as error:
@@ -187,12 +211,14 @@ class Jobs:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the worker still takes jobs; once it has ended it does not come back."""
-        return self._worker_task is not None and not self._worker_task.done()
+        """Whether the worker takes jobs and its engines live; once one has ended it does not come back."""
+        works = self._worker_task is not None and not self._worker_task.done()
+        return works and all(engine.is_alive for engine in self._pipeline.models.values())
 
     async def _stop_worker(self) -> None:
-        """Stops what runs. Jobs of a memory queue are lost with it, so their uploads go as well."""
+        """Stops what runs. Jobs of a memory queue are lost with it, so their uploads go as well; others go back."""
         assert self._worker_task is not None
+        self._stopping = True
         for job in self._running.values():
             job.stop.set()
         snapshot = await self._docket.snapshot() if self._in_memory else None
@@ -214,12 +240,12 @@ class Jobs:
         self._metrics.jobs_running.set(len(self._running))
         status: Status = "failed"
         try:
-            graph = await self._in_thread(video_id, sha256, VideoOptions.model_validate(options), job, progress)
-            await self._keep(video_id, graph.model_dump_json().encode(), execution, failed=False)
-            self._metrics.record(graph)
+            summary = await self._in_thread(video_id, sha256, VideoOptions.model_validate(options), job, progress)
+            await self._kept(video_id, execution)
+            self._metrics.record(summary)
             status = "succeeded"
         except asyncio.CancelledError:
-            status = "cancelled"
+            status = "cancelled" if self._in_memory or not self._stopping else "queued"
             raise
         except ServiceError as error:
             # Not a failure of ours: the job has done what could be done, and its result is the problem.
@@ -232,15 +258,21 @@ class Jobs:
         finally:
             del self._running[video_id]
             self._metrics.jobs_running.set(len(self._running))
-            self._metrics.jobs.labels(status).inc()
-            await asyncio.to_thread(self._storage.delete_upload, video_id)
+            if status != "queued":
+                self._metrics.jobs.labels(status).inc()
+                await asyncio.to_thread(self._storage.delete_upload, video_id)
 
     async def _in_thread(
         self, video_id: str, sha256: str, options: VideoOptions, job: _Running, progress: docket.Progress
-    ) -> SceneGraph:
-        """Runs the pipeline in a thread; when cancelled, tells it to stop and waits until it has."""
+    ) -> Summary:
+        """Runs the pipeline in a thread; when cancelled, tells it to stop and waits until it has.
+
+        Where the engine dies it waits to be cancelled: a job that does not end is given to another worker when this
+        process is gone, with its upload.
+        """
         loop = asyncio.get_running_loop()
-        published = Progress(0, 0)
+        latest = published = Progress(0, 0)
+        reported = 0.0
 
         async def publish(now: Progress) -> None:
             nonlocal published
@@ -251,19 +283,29 @@ class Jobs:
             published = now
 
         def report(now: Progress) -> None:
+            nonlocal latest, reported
+            latest = now
             job.moved_at = time.monotonic()
+            if now.expected == published.expected and job.moved_at - reported < _PROGRESS_INTERVAL:
+                return
+            reported = job.moved_at
             # Waiting for it keeps reports in order, and none can come after the job has ended.
             asyncio.run_coroutine_threadsafe(publish(now), loop).result()
 
-        def work() -> SceneGraph:
-            with self._storage.local_upload(video_id) as path:
-                return self._pipeline.run(
-                    path, options, video_id=video_id, sha256=sha256, progress=report, cancelled=job.stop.is_set
+        def work() -> Summary:
+            with self._storage.local_upload(video_id) as path, self._storage.open_result(video_id) as out:
+                return self._pipeline.write(
+                    path, options, out, video_id=video_id, sha256=sha256, progress=report, cancelled=job.stop.is_set
                 )
 
         running = loop.run_in_executor(self._threads, work)
         try:
-            return await asyncio.shield(running)
+            summary = await asyncio.shield(running)
+            await publish(latest)
+            return summary
+        except EngineDied:
+            self._engine_died.set()
+            return await asyncio.Future()
         except asyncio.CancelledError:
             job.stop.set()
             await asyncio.wait([running])
@@ -271,9 +313,8 @@ class Jobs:
             running.exception()
             raise
 
-    async def _keep(self, video_id: str, content: bytes, execution: Execution, *, failed: bool) -> None:
-        """Stores a result until the operator's retention is over, unless its job was deleted in the meantime."""
-        await asyncio.to_thread(self._storage.write_result, video_id, content, failed=failed)
+    async def _kept(self, video_id: str, execution: Execution) -> None:
+        """Lets the result be forgotten when the operator's retention is over, or now if the job was deleted."""
         await execution.sync()
         if execution.state is ExecutionState.CANCELLED:
             await asyncio.to_thread(self._storage.delete_result, video_id)
@@ -284,7 +325,9 @@ class Jobs:
     async def _keep_problem(self, video_id: str, error: ServiceError, execution: Execution) -> None:
         self._metrics.errors.labels(error.code).inc()
         log.info("job failed", id=video_id, code=error.code, detail=error.detail)
-        await self._keep(video_id, problem_bytes(error, job_id=video_id), execution, failed=True)
+        content = problem_bytes(error, job_id=video_id)
+        await asyncio.to_thread(self._storage.write_result, video_id, content, failed=True)
+        await self._kept(video_id, execution)
 
     async def _forget(self, video_id: str) -> None:
         await asyncio.to_thread(self._storage.delete_result, video_id)

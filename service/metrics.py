@@ -5,9 +5,11 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from models.scene_graph import SceneGraph
+from service.batching import Batch, Engine
+from service.pipeline import Summary
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -36,11 +38,33 @@ class Metrics:
             "vsg_stage_seconds", "seconds of one video by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )
 
-    def record(self, graph: SceneGraph) -> None:
+        self.batch_size = Histogram(
+            "vsg_batch_size",
+            "clips in one run of a model's stage, or frames where it takes single ones",
+            ["model", "stage"],
+            buckets=_SIZES,
+            registry=self.registry,
+        )
+        self.engine_seconds = Counter(
+            "vsg_engine_seconds", "seconds that engines ran, by stage of the model", ["model", "stage"],
+            registry=self.registry,
+        )
+
+    def record(self, summary: Summary) -> None:
         """Counts a finished graph."""
-        self.frames.labels(graph.model.name).inc(len(graph.frames))
-        for stage, seconds in graph.timings.items():
+        self.frames.labels(summary.model).inc(summary.frames)
+        for stage, seconds in summary.timings.items():
             self.stage_seconds.labels(stage).observe(seconds)
+
+    def watch(self, engine: Engine) -> None:
+        """Counts the batches of an engine from now on."""
+        model = engine.manifest.name
+
+        def count(batch: Batch) -> None:
+            self.batch_size.labels(model, batch.stage).observe(batch.size)
+            self.engine_seconds.labels(model, batch.stage).inc(batch.seconds)
+
+        engine.on_batch = count
 
     def exposition(self) -> bytes:
         """The text that a Prometheus server scrapes."""

@@ -6,22 +6,25 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import sha256_of
-from models.predictions import PairPredictions
-from models.scene_graph import ModelReference, Options, SceneGraph, Video, Warning
+from models.engines import Tensors
+from models.predictions import PREDICTION_NAMES, PairPredictions
+from models.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
+from service.batching import Engine, EngineJob, TimedClip
 from service.decoding import FrameChunk, Sampling, VideoInfo, VideoReader
-from service.engine import Engine, Tensors
 from service.errors import JobCancelled, UnknownModel, VideoUnreadable
-from service.graph import build_frames
+from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
-from service.prompt import build_prompt
+from service.prompt import Appearances, build_prompt
 from service.settings import Settings, decode_limits
 
 _CANCEL_INTERVAL = 0.1  # seconds
@@ -37,17 +40,41 @@ class Progress:
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds spent in each part."""
+    """Adds up the seconds that one video spends in each part, since it was made."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
 
     def add(self, part: str, since: float) -> None:
         """Adds the time from `since` (of `time.perf_counter`) until now to a part."""
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - since
 
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Adds the time that the context takes to a part."""
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(part, since)
+
+    def timings(self) -> dict[str, float]:
+        """Seconds by part, and in total until now."""
+        seconds = {**self.seconds, "total": time.perf_counter() - self.began}
+        return {part: round(value, 4) for part, value in seconds.items()}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a graph that has been written; `timings` in seconds by part."""
+
+    model: str
+    frames: int
+    timings: Mapping[str, float]
+
 
 class Pipeline:
-    """Turns videos into scene graphs. `run` may be called from several threads."""
+    """Turns videos into scene graphs. `write` and `run` may be called from several threads."""
 
     def __init__(self, models: Mapping[str, Engine], settings: Settings) -> None:
         """`models` by name, the default first; must not be empty."""
@@ -65,78 +92,86 @@ class Pipeline:
             served = ", ".join(self.models)
             raise UnknownModel("model", f"no model named {name[:80]!r} is served here; there is {served}") from None
 
-    def run(
+    def close(self) -> None:
+        """Ends the engines' threads."""
+        for engine in self.models.values():
+            engine.close()
+
+    def run(self, path: Path, options: VideoOptions, **rest: Any) -> SceneGraph:
+        """The scene graph of one video file, in memory; takes and raises what `write` does."""
+        out = BytesIO()
+        self.write(path, options, out, **rest)
+        return SceneGraph.model_validate_json(out.getvalue())
+
+    def write(
         self,
         path: Path,
         options: VideoOptions,
+        out: BinaryIO,
         *,
         video_id: str | None = None,
         sha256: str | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> SceneGraph:
-        """Makes the scene graph of one video file; holds one clip of frames at a time, however long the video is.
+    ) -> Summary:
+        """Writes the scene graph of one video file as the JSON of `SceneGraph`.
 
-        Of earlier clips it holds what the model's stages of span `video` and the graph need.
+        Decoding, engine and graph go on at the same time. Of the frames a few clips are held, however long the video
+        is; of the rest, what linking over time and the model's stages of span `video` need.
 
         video_id   names the graph; by default the beginning of the sha256
         sha256     of the file, where the caller knows it
         progress   is called after every clip
-        cancelled  is asked ten times a second from another thread; once it says so, decoding stops at once
+        cancelled  is asked ten times a second from another thread; once it says so, all stops at once
 
-        Raises UnknownModel, a VideoError or UnsupportedMedia for what is wrong with the request, JobCancelled.
+        Raises UnknownModel, a VideoError or UnsupportedMedia for what is wrong with the request, ClipFailed,
+        EngineDied, JobCancelled.
         """
-        began = time.perf_counter()
         stopwatch = Stopwatch()
         engine = self.model(options.model)
         applied, warnings = options.applied(self._settings)
         sha256 = sha256_of(path) if sha256 is None else sha256
-
         reader = VideoReader(path, sampling_of(applied, engine), self._limits)
-        since = time.perf_counter()
-        with _stopped_by(cancelled, reader), reader:
-            stopwatch.add("decode", since)  # starting the decoder is part of it
+        with ExitStack() as stack:
+            stops = stack.enter_context(_stopped_by(cancelled))
+            stops.append(reader.close)
+            with stopwatch.measure("decode"):  # starting the decoder is part of it
+                stack.enter_context(reader)
             info = reader.info
             expected = expected_frames(applied, info)
             progress(Progress(0, expected))
-            timestamps: list[float] = []
-            done: list[Tensors] = []
-            for times, frames in clips(_timed(reader, stopwatch), engine.manifest.clip_length):
-                since = time.perf_counter()
-                done.append(engine.run(frames[np.newaxis], np.array([times], np.float32)))
-                stopwatch.add("engine", since)
-                timestamps.extend(times)
-                progress(Progress(len(timestamps), max(expected, len(timestamps))))
-                if cancelled is not None and cancelled():
-                    raise JobCancelled("the job was cancelled")
-        if not done:
-            raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
-
-        since = time.perf_counter()
-        predictions = PairPredictions.from_outputs(engine.finish(done))
-        stopwatch.add("engine", since)
-
-        since = time.perf_counter()
-        if not applied.uncertainty:
-            predictions = replace(predictions, epistemic=None, aleatoric=None)
-        elif predictions.epistemic is None:
+            job = stack.enter_context(engine.open(expected))
+            stops.append(job.cancel)
+            builder = GraphBuilder(
+                width=info.width,
+                height=info.height,
+                thresholds=engine.manifest.thresholds,
+                min_score=applied.min_score,
+                top_k=applied.top_k,
+                constraint=applied.constraint,
+                duration=info.duration,
+            )
+            knows_uncertainty = False
+            for times, outputs in _run_stages(engine, job, reader, stopwatch, expected, progress):
+                knows_uncertainty = "epistemic" in outputs
+                with stopwatch.measure("graph"):
+                    builder.add(_predictions(outputs, uncertain=applied.uncertainty), times)
+            with stopwatch.measure("graph"):
+                graph = builder.finish()
+        if applied.uncertainty and not knows_uncertainty:
             detail = f"{engine.manifest.name!r} is a model that knows no uncertainty; its triplets carry none"
             warnings.append(Warning(code="no_uncertainty", detail=detail))
-        frames_of_graph, relations = build_frames(
-            predictions,
-            np.array(timestamps),
-            width=info.width,
-            height=info.height,
-            thresholds=engine.manifest.thresholds,
-            min_score=applied.min_score,
-            top_k=applied.top_k,
-            constraint=applied.constraint,
-            duration=info.duration,
-        )
-        prompt = build_prompt(frames_of_graph, relations, duration=info.duration)
-        stopwatch.add("graph", since)
-        stopwatch.add("total", began)
-        return SceneGraph(
+        since = time.perf_counter()
+        appearances = Appearances()
+        timings: dict[str, float] = {}
+
+        def finish_timings() -> Mapping[str, float]:
+            stopwatch.add("graph", since)
+            timings.update(stopwatch.timings())
+            return timings
+
+        write_graph(
+            out,
             id=sha256[:32] if video_id is None else video_id,
             video=Video(
                 sha256=sha256,
@@ -148,12 +183,13 @@ class Pipeline:
             ),
             model=model_reference(engine),
             options=applied,
-            frames=frames_of_graph,
-            relations=relations,
-            prompt=prompt,
-            timings={part: round(seconds, 4) for part, seconds in stopwatch.seconds.items()},
+            frames=_noted(graph.frames(), appearances),
+            relations=graph.relations,
+            prompt=lambda: build_prompt(appearances, graph.relations, duration=info.duration),
+            timings=finish_timings,
             warnings=[*warnings, *reader.warnings],
         )
+        return Summary(engine.manifest.name, len(graph), timings)
 
 
 def sampling_of(options: Options, engine: Engine) -> Sampling:
@@ -185,11 +221,8 @@ def model_reference(engine: Engine) -> ModelReference:
     )
 
 
-def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[tuple[list[float], NDArray[np.uint8]]]:
-    """Regroups frames, as they arrive, into clips of `length` consecutive ones; the last may be shorter.
-
-    Yields presentation times in seconds and frames (T, height, width, 3) uint8.
-    """
+def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[TimedClip]:
+    """Regroups frames, as they arrive, into clips of `length` consecutive ones; the last may be shorter."""
     times: list[float] = []
     frames: list[NDArray[np.uint8]] = []
     for chunk in chunks:
@@ -197,42 +230,88 @@ def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[tuple[list[floa
             times.append(float(timestamp))
             frames.append(frame)
             if len(frames) == length:
-                yield times, np.stack(frames)
+                yield TimedClip(np.array(times), np.stack(frames))
                 times, frames = [], []
     if frames:
-        yield times, np.stack(frames)
+        yield TimedClip(np.array(times), np.stack(frames))
+
+
+def _run_stages(
+    engine: Engine,
+    job: EngineJob,
+    reader: VideoReader,
+    stopwatch: Stopwatch,
+    expected: int,
+    progress: Callable[[Progress], None],
+) -> Iterator[tuple[NDArray[np.float64], Tensors]]:
+    """What the model makes of a video: timestamps (T,) and tensors (T, …), of a few frames or of all.
+
+    Raises VideoUnreadable where there is not one frame.
+    """
+    times: list[NDArray[np.float64]] = []
+    done: list[Tensors] = []
+    count = 0
+    for clip_times, outputs in job.run(clips(_timed(reader, stopwatch), engine.manifest.clip_length)):
+        count += len(clip_times)
+        progress(Progress(count, max(expected, count)))
+        if engine.first_video_stage is None:
+            yield clip_times, outputs
+        else:
+            times.append(clip_times)
+            done.append(outputs)
+    if done:
+        yield np.concatenate(times), job.finish(done)
+    if not count:
+        raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
+    stopwatch.seconds["engine"] = job.waited
+
+
+def _predictions(outputs: Tensors, *, uncertain: bool) -> PairPredictions:
+    left_out = frozenset[str]() if uncertain else {"epistemic", "aleatoric"}
+    known = {name: outputs[name] for name in (PREDICTION_NAMES & outputs.keys()) - left_out}
+    return PairPredictions(**known)  # type: ignore[arg-type]
+
+
+def _noted(frames: Iterable[Frame], appearances: Appearances) -> Iterator[Frame]:
+    for frame in frames:
+        appearances.add(frame)
+        yield frame
 
 
 def _timed(reader: Iterable[FrameChunk], stopwatch: Stopwatch) -> Iterator[FrameChunk]:
     chunks = iter(reader)
     while True:
-        since = time.perf_counter()
-        chunk = next(chunks, None)
-        stopwatch.add("decode", since)
+        with stopwatch.measure("decode"):
+            chunk = next(chunks, None)
         if chunk is None:
             return
         yield chunk
 
 
 @contextmanager
-def _stopped_by(cancelled: Callable[[], bool] | None, reader: VideoReader) -> Iterator[None]:
-    """Closes the reader from another thread once `cancelled` says so: waiting for a frame can take minutes."""
+def _stopped_by(cancelled: Callable[[], bool] | None) -> Iterator[list[Callable[[], None]]]:
+    """Calls what is in the list that it gives, from another thread, once `cancelled` says so.
+
+    Waiting for a frame, or for an engine that others use, can take minutes.
+    """
+    stops: list[Callable[[], None]] = []
     if cancelled is None:
-        yield
+        yield stops
         return
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_CANCEL_INTERVAL):
             if cancelled():
-                reader.close()
+                for stop in list(stops):
+                    stop()
 
     watcher = threading.Thread(target=watch, name="vsg-cancel", daemon=True)
     watcher.start()
     try:
-        yield
+        yield stops
     except Exception as error:
-        if cancelled():  # whatever the reader says after it was closed, this is the reason
+        if cancelled():  # whatever reader and engine say after they were stopped, this is the reason
             raise JobCancelled("the job was cancelled") from error
         raise
     finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from models.scene_graph import Frame, Relation
 from models.vocabulary import GROUP_OF_PREDICATE, PERSON, PredicateGroup, runs_from_object
@@ -109,8 +109,48 @@ class _Sentence:
     about: tuple[int, int]
 
 
+@dataclass
+class Appearances:
+    """Who and what appears in a video: all that a prompt needs of its frames, gathered frame by frame.
+
+    labels  by id
+    first   position of the first frame that shows it, by id
+    last    position of the last frame that shows it, by id
+    scores  sum over all frames, by label
+    """
+
+    labels: dict[int, str] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    frame_count: int = 0
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame]) -> Appearances:
+        """What appears in all frames of a video."""
+        appearances = cls()
+        for frame in frames:
+            appearances.add(frame)
+        return appearances
+
+    def add(self, frame: Frame) -> None:
+        """Takes the next frame."""
+        for thing in frame.objects:
+            self.labels[thing.id] = thing.label
+            self.first.setdefault(thing.id, self.frame_count)
+            self.last[thing.id] = self.frame_count
+            self.scores[thing.label] = self.scores.get(thing.label, 0.0) + thing.score
+        self.frame_count += 1
+
+    def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Passes frames on, and takes each."""
+        for frame in frames:
+            self.add(frame)
+            yield frame
+
+
 def build_prompt(
-    graph_frames: Sequence[Frame], relations: Sequence[Relation], *, duration: float | None, max_tokens: int = 400
+    appearances: Appearances, relations: Sequence[Relation], *, duration: float | None, max_tokens: int = 400
 ) -> str:
     """Says in sentences who and what is in the video and what happens when, for a language model to caption.
 
@@ -125,14 +165,14 @@ def build_prompt(
     if max_tokens < MIN_TOKENS:
         raise ValueError(f"max_tokens must be at least {MIN_TOKENS}, not {max_tokens}")
     video = "video" if duration is None else f"{_seconds(duration)}-second video"
-    labels = {thing.id: thing.label for frame in graph_frames for thing in frame.objects}
+    labels = appearances.labels
     if not labels:
         return f"No people or relations were found in this {video}, so there is nothing to write a caption from."
 
     text = f"Write one short caption for this {video}."
     if max_tokens >= ROOMY:
         text = f"The following was read from a {video} by a scene-graph model. Write one short caption for the video."
-    numbers = _number(graph_frames, labels)
+    numbers = _number(appearances)
     names = _names(numbers, labels)
     # More relations than twice the tokens cannot be said, even when every sentence says several.
     most = 2 * min(max_tokens, 2000)
@@ -143,7 +183,7 @@ def build_prompt(
     room = max_tokens - count_tokens(f"{text}\n{heading}\n")
 
     needed = _Story(duration).cost(sentences[0].text, sentences[0]) if sentences else 0
-    if inventory := _inventory(numbers, labels, sentences, graph_frames, min(max_tokens // 4, room - needed)):
+    if inventory := _inventory(numbers, appearances, sentences, min(max_tokens // 4, room - needed)):
         text = f"{text}\n{inventory}"
         room -= count_tokens(f"\n{inventory}")
     story = _Story(duration)
@@ -211,14 +251,9 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f}".removesuffix(".0")
 
 
-def _number(frames: Sequence[Frame], labels: dict[int, str]) -> dict[int, int]:
+def _number(appearances: Appearances) -> dict[int, int]:
     """Numbers the things of every label from 1; things that are never there at the same time may share a number."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for position, frame in enumerate(frames):
-        for thing in frame.objects:
-            first.setdefault(thing.id, position)
-            last[thing.id] = position
+    labels, first, last = appearances.labels, appearances.first, appearances.last
     numbers: dict[int, int] = {}
     taken_until: dict[str, list[int]] = {}
     for identity in sorted(first, key=lambda identity: (first[identity], identity)):
@@ -252,21 +287,14 @@ def _names(numbers: dict[int, int], labels: dict[int, str]) -> dict[int, _Name]:
 
 
 def _inventory(
-    numbers: dict[int, int],
-    labels: dict[int, str],
-    sentences: Sequence[_Sentence],
-    frames: Sequence[Frame],
-    max_tokens: int,
+    numbers: dict[int, int], appearances: Appearances, sentences: Sequence[_Sentence], max_tokens: int
 ) -> str:
     """People and things, people first, then by relevance; as many as fit, or nothing."""
+    labels, seen = appearances.labels, appearances.scores
     rank: dict[str, float] = {PERSON: -1.0}
     for position, sentence in enumerate(sentences):
         for identity in sentence.about:
             rank.setdefault(labels[identity], float(position))
-    seen: dict[str, float] = {}
-    for frame in frames:
-        for thing in frame.objects:
-            seen[thing.label] = seen.get(thing.label, 0.0) + thing.score
     counts = _counts(numbers, labels)
     parts: list[str] = []
     for label in sorted(counts, key=lambda label: (rank.get(label, float(len(sentences))), -seen[label])):

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle import MANIFEST_FILE
+from models.engines import EngineName
 from service.decoding.video import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 from service.errors import NoModels, SettingsError
 
@@ -43,9 +44,26 @@ class Settings(BaseSettings):
     upload_idle_seconds: Seconds = Field(60.0, description="an upload of which nothing arrives for so long is given up")
     default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
-    concurrency: Count = Field(2, description="videos worked on at once")
+    concurrency: Count = Field(16, description="videos worked on at once")
     queue_limit: Count = Field(64, description="jobs that may wait or run; over it POST /videos answers 429")
-    threads: int = Field(0, ge=0, description="threads of an engine; 0: one per core")
+
+    engine: EngineName | Literal["stub"] = Field(
+        "onnxruntime-cpu", description="what runs the models; `stub` makes things up, to measure the service alone"
+    )
+    stub_seconds: Seconds = Field(0.02, description="how long the engine `stub` takes for a batch")
+    device: int = Field(0, ge=0, description="number of the GPU")
+    engine_cache: Path | None = Field(None, description="folder of engines that TensorRT built; empty: user's cache")
+    streams: int = Field(
+        0, ge=0, le=64, description="batches of one model that run at once; 0: on a CPU one per core up to 4, else 1"
+    )
+    threads: int = Field(0, ge=0, description="threads of one stream on a CPU; 0: the cores divided by the streams")
+    max_batch: int = Field(
+        0, ge=0, le=1024, description="most clips, or single frames, in one batch; 0: 1 on a CPU, 16 on a GPU"
+    )
+    job_share: int = Field(
+        0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, `max_batch` on a GPU"
+    )
+    max_batch_wait: float = Field(0.005, ge=0, le=1, description="seconds a batch that is not full waits for more")
 
     max_fps: float = Field(
         MAXIMUM_FPS, gt=0, le=MAXIMUM_FPS, description="a higher `fps` is lowered to this, with a warning"
@@ -57,6 +75,9 @@ class Settings(BaseSettings):
     max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
 
     retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
+    lease_seconds: Seconds = Field(
+        60.0, description="a job whose worker shows no life for so long is given to another; queues on Redis only"
+    )
     stall_seconds: Seconds = Field(
         960.0, description="a running job without progress for so long makes /health/ready fail; over decode_seconds"
     )

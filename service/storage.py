@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import fsspec
 
 Area = Literal["uploads", "results"]
+_BLOCK = 1 << 18  # bytes read at once
 
 
 class Storage:
@@ -20,7 +23,8 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         """`url` is a folder or an fsspec URL such as `s3://bucket/prefix`; it is made where missing."""
-        self._files, self._root = fsspec.core.url_to_fs(url)
+        # Listings must not be cached: other processes write here, too.
+        self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._is_local = "file" in self._files.protocol
         for area in ("uploads", "results"):
             self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
@@ -46,19 +50,33 @@ class Storage:
         self._delete(self._path("uploads", video_id))
 
     def write_result(self, video_id: str, content: bytes, *, failed: bool = False) -> None:
-        """Stores the graph, or the problem document of a failed job; appears whole or not at all."""
-        path = self._result(video_id, failed=failed)
-        self._files.pipe_file(path + ".part", content)
-        self._files.mv(path + ".part", path)
+        """Stores a graph, or the problem document of a failed job; appears whole or not at all."""
+        with self.open_result(video_id, failed=failed) as out:
+            out.write(content)
 
-    def read_result(self, video_id: str) -> tuple[bytes, bool] | None:
-        """The content of a result and whether it is that of a failed job; None when there is no result."""
+    @contextmanager
+    def open_result(self, video_id: str, *, failed: bool = False) -> Iterator[BinaryIO]:
+        """A file to write a result into. It appears, whole, when the context ends; after an exception it never does."""
+        path = self._result(video_id, failed=failed)
+        # A name of its own, because a job that was given to a second worker may still run on the first.
+        part = f"{path}.{secrets.token_hex(4)}.part"
+        try:
+            with self._files.open(part, "wb") as out:
+                yield out
+        except BaseException:
+            self._delete(part)
+            raise
+        self._files.mv(part, path)
+
+    def result(self, video_id: str) -> StoredResult | None:
+        """The stored graph or problem document; None when there is none."""
         for failed in (False, True):
+            path = self._result(video_id, failed=failed)
             try:
-                content: bytes = self._files.cat_file(self._result(video_id, failed=failed))
+                size: int = self._files.size(path)
             except FileNotFoundError:
                 continue
-            return content, failed
+            return StoredResult(self._files, path, size, failed)
         return None
 
     def delete_result(self, video_id: str) -> bool:
@@ -86,6 +104,29 @@ class Storage:
         except FileNotFoundError:
             return False
         return True
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result as it lies in storage: a graph, or the problem document of a failed job; `size` is in bytes."""
+
+    _files: Any
+    _path: str
+    size: int
+    failed: bool
+
+    def blocks(self) -> Iterator[bytes]:
+        """The content in blocks; opened with the first, so that a result deleted after it can still be read.
+
+        The first raises FileNotFoundError when the result was deleted before. Blocks; call it from a thread.
+        """
+        with self._files.open(self._path, "rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    def read(self) -> bytes:
+        """The whole content; for what is known to be small. Raises FileNotFoundError, as `blocks` does."""
+        return b"".join(self.blocks())
 
 
 class UploadWriter:

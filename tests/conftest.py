@@ -15,10 +15,11 @@ import pytest
 import uvicorn
 
 from service.api import create_app
-from service.engine import Engine
+from service.batching import engine as batching
 from service.settings import load_settings
 from tests.bundles import make_tiny_bundle, make_video_bundle
 from tests.videos import make_video
+from tests.waiting import until
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -64,14 +65,6 @@ def serve(data: Path, **settings: Any) -> Iterator[Server]:
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive(), "the server does not stop"
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Waits until a condition holds; fails the test when it does not in time, which is long: cores may be shared."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"not true within {seconds} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -121,14 +114,14 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes every run of an engine take a fifth of a second longer, without keeping a core busy."""
-    run = Engine.run
+    """Makes every batch take a fifth of a second longer, without keeping a core busy."""
+    run = batching._run_stage
 
-    def slowly(self: Engine, frames: Any, timestamps: Any) -> Any:
+    def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
-        return run(self, frames, timestamps)
+        return run(*arguments)
 
-    monkeypatch.setattr(Engine, "run", slowly)
+    monkeypatch.setattr(batching, "_run_stage", slowly)
 
 
 @pytest.fixture(scope="session")

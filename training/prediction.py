@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from models.bundle import MANIFEST_FILE, Bundle
 from models.checkpoint import load_checkpoint
 from models.detector import Detector
 from models.duplicates import DUPLICATE_IOU, suppress_duplicates
-from models.onnx_session import open_session
+from models.engines import EngineName, EngineOptions, Tensors, open_stages
 from models.predictions import PairPredictions
 from models.scored import Scored
 from models.stages import FRAMES, TIMESTAMPS, NetworkStage, Span
@@ -48,8 +47,8 @@ class Step:
 class Predictor:
     """A model that can be run over a video.
 
-    frame_size: height and width that frames are stretched to. clip_length: most frames that a stage of span `clip`
-    takes. task: what the model is given; boxes and labels go to the first step for all but SGDet.
+    frame_size: height and width that frames are stretched to. clip_length: most frames that a step takes whose span is
+    not `video`. task: what the model is given; boxes and labels go to the first step for all but SGDet.
     """
 
     steps: Sequence[Step]
@@ -67,7 +66,7 @@ class Predictor:
         names = {field.name for field in fields(PairPredictions)}
         return PairPredictions(**{name: array for name, array in known.items() if name in names})  # type: ignore[arg-type]
 
-    def _run(self, step: Step, needed: Outputs, length: int) -> dict[str, NDArray[np.generic]]:
+    def _run(self, step: Step, needed: Outputs, length: int) -> Tensors:
         """Full clips share a batch; what is left over is a shorter clip of its own."""
         clip = length if step.span == "video" else self.clip_length
         full = length // clip * clip
@@ -82,24 +81,33 @@ class Predictor:
 
 
 def evaluate_model(
-    data: Path, model: Path, task: Task = "sgdet", split: Split = "test", progress: bool = False
+    data: Path,
+    model: Path,
+    task: Task = "sgdet",
+    split: Split = "test",
+    *,
+    engine: EngineName | None = None,
+    progress: bool = False,
 ) -> Figures:
     """Figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
 
     PredCls and SGCls hand the model annotated boxes, which only checkpoints of two-stage networks take. Raises
-    EvaluationError for any other.
+    EvaluationError for any other, and where an engine is asked for that does not run such a model; EngineError where it
+    does not run here.
     """
-    predictor = load_predictor(model, task)
+    predictor = load_predictor(model, task, engine)
     annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
     return evaluate_videos(annotated, predictor, progress=progress)
 
 
-def load_predictor(model: Path, task: Task = "sgdet") -> Predictor:
-    """A bundle, run by ONNX Runtime, or a checkpoint, run by torch."""
+def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None = None) -> Predictor:
+    """A bundle on an engine, by default ONNX Runtime on the CPU, or a checkpoint in torch."""
     if (model / MANIFEST_FILE).is_file():
         if task != "sgdet":
             raise EvaluationError(f"task {task!r} needs given boxes, which a bundle does not take; use its checkpoint")
-        return bundle_predictor(Bundle.load(model))
+        return bundle_predictor(Bundle.load(model), engine or "onnxruntime-cpu")
+    if engine is not None:
+        raise EvaluationError(f"{model} is no bundle, so torch runs it, not {engine}; leave the engine out")
     network, _ = load_checkpoint(model)
     if isinstance(network, Detector):
         raise EvaluationError(f"{model} is a detector, which says nothing of relations; name a network built on it")
@@ -138,20 +146,22 @@ def _torch_step(
     return Step(inputs, span, in_torch)
 
 
-def bundle_predictor(bundle: Bundle) -> Predictor:
-    """Runs a bundle's stages in order with ONNX Runtime on the CPU."""
+def bundle_predictor(
+    bundle: Bundle,
+    engine: EngineName = "onnxruntime-cpu",
+    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+) -> Predictor:
+    """Runs a bundle's stages in order.
 
-    def step(session: Any, span: Span) -> Step:
-        outputs = [output.name for output in session.get_outputs()]
-        inputs = tuple(item.name for item in session.get_inputs())
-
-        def run(arrays: Outputs) -> Outputs:
-            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
-
-        return Step(inputs, span, run)
-
+    Raises EngineError where the engine does not run here, EvaluationError where it would take weights at random.
+    """
+    if engine.startswith("torch") and options.checkpoint is None:
+        raise EvaluationError(f"{engine} takes its weights from a checkpoint, so evaluate that: --model CHECKPOINT")
     manifest = bundle.manifest
-    steps = [step(open_session(bundle.path_of(stage)), stage.span) for stage in manifest.stages]
+    steps = [
+        Step(tuple(tensor.name for tensor in stage.inputs), stage.span, opened.run)
+        for stage, opened in zip(manifest.stages, open_stages(bundle, engine, options), strict=True)
+    ]
     return Predictor(steps, (manifest.frame_size.height, manifest.frame_size.width), manifest.clip_length)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import operations, videos
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
-from service.engine import load_engines
+from service.batching import load_engines
 from service.jobs import Jobs
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -21,17 +21,23 @@ from service.settings import Settings, bundle_folders
 from service.storage import Storage
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
     """The application, with its models loaded; queue, worker and storage start and end with its lifespan.
+
+    on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
 
     Raises NoModels, BundleError or EngineError when the models cannot be served.
     """
-    pipeline = Pipeline(load_engines(bundle_folders(settings), threads=settings.threads), settings)
+    pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     metrics = Metrics()
+    for engine in pipeline.models.values():
+        engine.on_death = on_engine_death
+        metrics.watch(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(pipeline.close)
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             jobs = await stack.enter_async_context(Jobs(pipeline, storage, settings, metrics))

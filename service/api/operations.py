@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from models.scene_graph import ModelReference
 from service.api.state import service_of
-from service.engine import Engine
+from service.batching import Engine
 from service.errors import Unavailable
 from service.metrics import CONTENT_TYPE
 from service.pipeline import model_reference

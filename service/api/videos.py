@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterable, Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterable, Callable, Iterator
+from itertools import chain, islice
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from models.scene_graph import SceneGraph
+from models.scene_graph import Frame
 from service.api import documentation
 from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
-from service.errors import InvalidOption, NotReady
+from service.errors import InvalidOption, NotFound, NotReady
+from service.graph import GraphReader
 from service.jobs import JobState
 from service.options import VideoOptions, parse_options
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
-from service.prompt import MIN_TOKENS, build_messages, build_prompt
+from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
+from service.storage import StoredResult
 
 JSON_LINES = "application/jsonl"
 _CLIENT_GONE = 499
+_LINES_AT_ONCE = 64
+
+T = TypeVar("T")
 
 router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
 
@@ -57,7 +63,7 @@ async def post_video(request: Request) -> Response:
         # Nobody has learnt the id, so nobody could ask for the graph.
         await service.jobs.delete(video_id)
         return Response(status_code=_CLIENT_GONE)
-    answer = _answer(await service.jobs.state(video_id), unfinished=202)
+    answer = await _answer(await service.jobs.state(video_id), unfinished=202)
     answer.headers["Location"] = f"/videos/{video_id}"
     if preference.applied is not None:
         answer.headers["Preference-Applied"] = preference.applied
@@ -67,11 +73,14 @@ async def post_video(request: Request) -> Response:
 @router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **documentation.GET_VIDEO)
 async def get_video(request: Request, video_id: str) -> Response:
     """A failed job answers with its problem. `Accept: application/jsonl` streams the frames, one per line."""
-    service = service_of(request)
-    if JSON_LINES in request.headers.get("accept", ""):
-        graph = await _finished_graph(service, video_id)
-        return graph if isinstance(graph, Response) else StreamingResponse(_lines(graph), media_type=JSON_LINES)
-    return _answer(await service.jobs.state(video_id), unfinished=200)
+    jobs = service_of(request).jobs
+    if JSON_LINES not in request.headers.get("accept", ""):
+        return await _answer(await jobs.state(video_id), unfinished=200)
+    result = _finished(await jobs.state(video_id))
+    if result.failed:
+        return await _failed(result)
+    lines = await _begun(_frame_lines(result))
+    return StreamingResponse(lines, media_type=JSON_LINES)
 
 
 @router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **documentation.GET_PROMPT)
@@ -82,13 +91,10 @@ async def get_prompt(
     max_tokens: Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")] = None,
 ) -> Response:
     """The prompt that hands the graph to a language model."""
-    graph = await _finished_graph(service_of(request), video_id)
-    if isinstance(graph, Response):
-        return graph
-    prompt = graph.prompt
-    if max_tokens is not None:
-        arguments: dict[str, Any] = {"duration": graph.video.duration, "max_tokens": max_tokens}
-        prompt = await asyncio.to_thread(build_prompt, graph.frames, graph.relations, **arguments)
+    result = _finished(await service_of(request).jobs.state(video_id))
+    if result.failed:
+        return await _failed(result)
+    prompt = await _reading(_prompt_of, result, max_tokens)
     return JSONResponse(build_messages(prompt)) if format == "messages" else PlainTextResponse(prompt)
 
 
@@ -153,28 +159,52 @@ async def _client_left(request: Request, service: Service, video_id: str, second
         await asyncio.wait({over, gone})
 
 
-def _answer(state: JobState, *, unfinished: int) -> Response:
-    if state.content is None:
+async def _answer(state: JobState, *, unfinished: int) -> Response:
+    if state.result is None:
         return JSONResponse(state.as_json(), unfinished)
-    if state.status == "failed":
-        return _failed(state.content)
-    return Response(state.content, media_type="application/json")
+    if state.result.failed:
+        return await _failed(state.result)
+    headers = {"Content-Length": str(state.result.size)}
+    return StreamingResponse(await _begun(state.result.blocks()), headers=headers, media_type="application/json")
 
 
-def _failed(content: bytes) -> Response:
+def _finished(state: JobState) -> StoredResult:
+    """What came out of a job. Raises NotReady while it is being made."""
+    if state.result is None:
+        raise NotReady(f"the video is {state.status}; ask again later, or follow /videos/{state.id}/events")
+    return state.result
+
+
+async def _failed(result: StoredResult) -> Response:
+    content = await _reading(result.read)
     return Response(content, json.loads(content)["status"], media_type=PROBLEM_TYPE)
 
 
-async def _finished_graph(service: Service, video_id: str) -> SceneGraph | Response:
-    """The graph, or the answer of a job that failed. Raises NotReady while it is being made."""
-    state = await service.jobs.state(video_id)
-    if state.content is None:
-        raise NotReady(f"the video is {state.status}; ask again later, or follow /videos/{video_id}/events")
-    if state.status == "failed":
-        return _failed(state.content)
-    return await asyncio.to_thread(SceneGraph.model_validate_json, state.content)
+async def _begun(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same blocks, the first of them read, so that what is not there is told before the answer has begun."""
+    first = await _reading(next, blocks, b"")
+    return chain([first], blocks)
 
 
-def _lines(graph: SceneGraph) -> Iterator[bytes]:
-    for frame in graph.frames:
-        yield frame.model_dump_json().encode() + b"\n"
+async def _reading(read: Callable[..., T], *arguments: Any) -> T:
+    """Reads a result in a thread. Raises NotFound when it was deleted since its job was looked at."""
+    try:
+        return await asyncio.to_thread(read, *arguments)
+    except FileNotFoundError as error:
+        raise NotFound("the video was deleted in this moment; post it again if it is still needed") from error
+
+
+def _frame_lines(result: StoredResult) -> Iterator[bytes]:
+    """The frames of a graph, one per line, in blocks of many lines: every block costs a turn of a thread."""
+    frames = GraphReader(result.blocks()).frames()
+    while lines := list(islice(frames, _LINES_AT_ONCE)):
+        yield b"\n".join([*lines, b""])
+
+
+def _prompt_of(result: StoredResult, max_tokens: int | None) -> str:
+    graph = GraphReader(result.blocks())
+    if max_tokens is None:
+        return graph.tail().prompt
+    appearances = Appearances.of(map(Frame.model_validate_json, graph.frames()))
+    duration = graph.head.video.duration
+    return build_prompt(appearances, graph.tail().relations, duration=duration, max_tokens=max_tokens)

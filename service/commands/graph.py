@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from service.batching import load_engines
 from service.commands.common import check_video, options_of, video_argument, write_output
-from service.engine import load_engines
 from service.pipeline import Pipeline, Progress
 from service.settings import bundle_folders, load_settings
 
@@ -33,7 +33,7 @@ def graph(video: Path, output: Path | None, bundles: tuple[Path, ...], **texts: 
     settings = load_settings({"bundles": bundles or None})
     options = options_of(**texts)
     check_video(video)
-    pipeline = Pipeline(load_engines(bundle_folders(settings), threads=settings.threads), settings)
+    pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("frames")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import click
 import structlog
 import uvicorn
 
+from models.engines import ENGINES
 from service.api import create_app
 from service.settings import load_settings
 
@@ -19,13 +21,15 @@ from service.settings import load_settings
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
 @click.option("--concurrency", type=int, help="Videos worked on at once.")
-@click.option("--threads", type=int, help="Threads of an engine; 0 is one per core.")
+@click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
+@click.option("--threads", type=int, help="Threads of one stream of a CPU engine; 0 shares the cores out.")
 def serve(
     bundles: tuple[Path, ...],
     host: str | None,
     port: int | None,
     data: str | None,
     concurrency: int | None,
+    engine: str | None,
     threads: int | None,
 ) -> None:
     """Serve the API, with a worker in the same process.
@@ -40,6 +44,7 @@ def serve(
             "port": port,
             "data": data,
             "concurrency": concurrency,
+            "engine": engine,
             "threads": threads,
         }
     )
@@ -47,11 +52,22 @@ def serve(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
     )
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-        server_header=False,
-        log_level=settings.log_level,
+    died = threading.Event()
+
+    def end() -> None:
+        died.set()
+        server.should_exit = True
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, on_engine_death=end),
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+            server_header=False,
+            log_level=settings.log_level,
+        )
     )
+    server.run()
+    if died.is_set() or not server.started:
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""The decoder process: `python -m service.decoding.child`. Started by VideoReader, one for each video.
+"""The decoder process, one for each video that a VideoReader reads; forked by the spawner.
 
 It reads a Request from its standard input, writes messages to its standard output (see `protocol`), and ends. It limits
 itself before it touches the video, and the kernel ends it when its parent is gone.
@@ -26,7 +26,8 @@ _OPEN_FILES = 64
 
 def main() -> None:
     """Decodes the one video of the request."""
-    request = Request.from_json(sys.stdin.buffer.readline().decode())
+    with open(0, "rb", closefd=False) as requests:
+        request = Request.from_json(requests.readline().decode())
     _die_with_parent()
     _limit(request.limits)
     # Libraries print where they like; what they print must not end up between our messages.
@@ -47,9 +48,14 @@ def main() -> None:
         _write(output.fileno(), encode_message("defect", trace=traceback.format_exc(limit=-20)))
 
 
-def _decode(request: Request, output: int) -> None:
+def load_libraries() -> None:
+    """Imports what decoding needs."""
     # On import decord maps every CUDA library that is installed, half a gigabyte, unless there is no such package.
     sys.modules["nvidia"] = None  # type: ignore[assignment]
+    import service.decoding.frames  # noqa: F401
+
+
+def _decode(request: Request, output: int) -> None:
     from service.decoding.frames import Frames
     from service.decoding.media import examine
 
@@ -99,7 +105,3 @@ def _write(file: int, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:
         view = view[os.write(file, view) :]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,12 @@
-"""Sampled frames from decord, or from PyAV where decord is wrong or refuses. Runs in the decoder process.
+"""Sampled frames, by the cheapest of three ways that is right for the file. Runs in the decoder process.
 
-decord resizes while it decodes, but it finds frames by number. So it is given only files whose numbers are known to be
-right, and what it says about them is compared with what PyAV found. It is wrong about MPEG transport and program
-streams, about key frames with frames stored after and shown before them, and about AVI with reordered frames.
+Where packets say reliably what they hold, PyAV decodes little more than the wanted frames (see `skimming`).
+
+Other files go to decord, which finds frames by number: those whose numbers are known to be right, and what it says
+about them is compared with what PyAV found. It is wrong about MPEG transport and program streams, about key frames with
+frames stored after and shown before them, and about AVI with reordered frames.
+
+What is left, and what the other two stumble over, PyAV decodes from one end to the other.
 """
 
 from __future__ import annotations
@@ -10,29 +14,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+import decord
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from service.decoding.media import DEFAULT_FRAME_RATE, UNREADABLE, Media, decoded, opened
 from service.decoding.protocol import Request
+from service.decoding.scaling import Scaler
+from service.decoding.skimming import SkimmingError, skimmed
 from service.decoding.sniffing import Container
 from service.decoding.timing import Clock, Sampler
 from service.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
 
+_STATE_TIMES = {Container.MP4, Container.MATROSKA, Container.FLV}
+"""Containers whose packets say when their frames are shown."""
 _DECORD_READS = {Container.MP4, Container.MATROSKA, Container.AVI, Container.GIF, Container.FLV}
 _SMALLEST_SIDE = 16
 """decord rejects frames whose padded rows are longer than they are."""
-# As decord does it: a video looks the same whichever of the two reads it.
-_INTERPOLATION = Interpolation.BICUBIC
+
+decord.logging.set_level(decord.logging.QUIET)
 
 Chunk = tuple[NDArray[np.float64], NDArray[np.uint8]]
 
 
 class _DecordError(Exception):
-    """decord cannot be trusted with this file; PyAV takes over."""
+    """decord cannot be trusted with this file; all of it is decoded instead."""
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Frames:
         self._sampler = Sampler(self.request.sampling)
         self._emitted = 0
         self._last = -1.0
+        self._scaler = Scaler()
         if self.media.streams > 1:
             self._warn(
                 "several_video_streams",
@@ -62,42 +72,61 @@ class Frames:
         Raises RangeOutsideVideo, VideoUnreadable, VideoTooLarge and MemoryError.
         """
         start, end = self.request.sampling.start, self.media.end
-        if self.media.regular and start >= end:
+        if self.media.listed and start >= end:
             raise _outside(start, end)
         if self.media.cut_short:
             self._warn("video_truncated", _cut_short(self.media))
         try:
-            yield from self._from_decord()
-        except _DecordError as reason:
-            logging.getLogger(__name__).debug("PyAV takes over: %s", reason)
-            yield from self._from_pyav()
+            yield from self._found()
+        except (SkimmingError, _DecordError) as reason:
+            logging.getLogger(__name__).debug("all of the video is decoded: %s", reason)
+            yield from self._searched()
 
-    def _from_decord(self) -> Iterator[Chunk]:
+    def _found(self) -> Iterator[Chunk]:
+        """Frames that are chosen by the times of the packets, before anything is decoded."""
+        request, media = self.request, self.media
+        if not media.listed:
+            raise _DecordError("frames cannot be found by number")
+        take = np.flatnonzero(self._sampler.takes(media.times, np.append(media.times[1:], media.end)))
+        wanted = take[: request.sampling.max_frames]
+        skim = request.container in _STATE_TIMES and len(media.beginnings) > 0
+        frames = self._skimmed(wanted) if skim else self._from_decord(wanted)
+        for numbers, pixels in frames:
+            self._last = float(media.times[numbers[-1]])
+            self._emitted += len(numbers)
+            yield media.times[numbers], pixels
+        if len(take) > len(wanted):
+            self._warn_of_many(float(media.times[take[len(wanted)]]))
+
+    def _skimmed(self, wanted: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
+        size = self.request.limits.chunk_frames
+        with opened(self.request) as (container, stream):
+            frames = skimmed(container, stream, self.media.stamps[wanted], self.media.beginnings)
+            for begin in range(0, len(wanted), size):
+                numbers = wanted[begin : begin + size]
+                yield numbers, np.stack([self._converted(frame) for frame in islice(frames, len(numbers))])
+
+    def _from_decord(self, wanted: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
         request, media = self.request, self.media
         if request.container not in _DECORD_READS or not media.regular:
             raise _DecordError("frames cannot be found by number")
         if min(media.info.width, media.info.height) < _SMALLEST_SIDE:
             raise _DecordError("the frames are tiny")
-        take = np.flatnonzero(self._sampler.takes(media.times, np.append(media.times[1:], media.end)))
-        wanted = take[: request.sampling.max_frames]
         reader = _decord_reader(request, media)
         for begin in range(0, len(wanted), request.limits.chunk_frames):
             numbers = wanted[begin : begin + request.limits.chunk_frames]
             frames = _decord_call(reader.get_batch, numbers).asnumpy()
             if frames.shape != (len(numbers), request.sampling.height, request.sampling.width, 3):
                 raise _DecordError(f"{frames.shape} frames came back for {len(numbers)} numbers")
-            self._last = float(media.times[numbers[-1]])
-            self._emitted += len(numbers)
-            yield media.times[numbers], frames
-        if len(take) > len(wanted):
-            self._warn_of_many(float(media.times[take[len(wanted)]]))
+            yield numbers, frames
 
-    def _from_pyav(self) -> Iterator[Chunk]:
+    def _searched(self) -> Iterator[Chunk]:
+        """Frames that are chosen by their own times, when they are decoded."""
         times: list[float] = []
         frames: list[NDArray[np.uint8]] = []
         for time, frame in self._displayed():
             if time <= self._last:
-                continue  # decord had got this far
+                continue  # _found had got this far
             if self._emitted == self.request.sampling.max_frames:
                 self._warn_of_many(time)
                 break
@@ -160,8 +189,7 @@ class Frames:
         sampling = self.request.sampling
         turns = round(frame.rotation / 90)
         width, height = (sampling.height, sampling.width) if turns % 2 else (sampling.width, sampling.height)
-        resized = VideoReformatter().reformat(frame, width, height, "rgb24", interpolation=_INTERPOLATION)
-        return np.rot90(resized.to_ndarray(), turns)
+        return np.rot90(self._scaler.rgb(frame, width, height), turns)
 
     def _warn_of_many(self, time: float) -> None:
         self._warn(
@@ -174,10 +202,6 @@ class Frames:
 
 
 def _decord_reader(request: Request, media: Media) -> Any:
-    # Imported here because most of the time of a start is imports, and not every file needs it.
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
     reader = _decord_call(
         decord.VideoReader,
         request.path,
@@ -198,11 +222,9 @@ def _decord_reader(request: Request, media: Media) -> Any:
 
 def _decord_call(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """The result of a call into decord; every way in which it fails becomes _DecordError."""
-    from decord import DECORDError, DECORDLimitReachedError
-
     try:
         return call(*arguments, **options)
-    except (DECORDError, DECORDLimitReachedError, RuntimeError, IndexError, AssertionError) as error:
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError, AssertionError) as error:
         raise _DecordError(type(error).__name__) from error
 
 

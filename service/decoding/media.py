@@ -14,6 +14,7 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from service.decoding.bitstream import begins_afresh
 from service.decoding.protocol import Request
 from service.decoding.sniffing import Container
 from service.decoding.video import VideoInfo
@@ -31,15 +32,20 @@ class Media:
 
     `times` (n,) float64 are the presentation times of the packets in seconds, sorted, the first one 0; in the file that
     first one is at `origin`. `end` is when the last frame goes off display.
-    `regular` says that every frame is known by exactly one of `times` and that decoding may begin at every key frame:
+    `listed` says that every frame is known by exactly one of `times`, which its packet states as `stamps` (n,) int64 in
+    units of the stream; `beginnings` (k,) int64 are those of them with which decoding may begin (see `skimming`).
+    `regular` says that besides every key frame is such a beginning to go by its times, and the stream the default one:
     only then are frames found by their number what their number says. `cut_short` says that the file ends before the
     duration that it declares.
     """
 
     info: VideoInfo
     times: NDArray[np.float64]
+    stamps: NDArray[np.int64]
+    beginnings: NDArray[np.int64]
     origin: float
     end: float
+    listed: bool
     regular: bool
     cut_short: bool
     declared_duration: float | None
@@ -106,30 +112,35 @@ def examine(request: Request) -> Media:
     """
     with opened(request) as (container, stream):
         packets = _Packets(container, stream)
+        first = packets.first_frame
         declared = container.duration / av.time_base if container.duration and container.duration > 0 else None
         streams = len(container.streams.video)
         rate = packets.frame_rate(_sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate))
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
         index = stream.index
-    with opened(request) as (container, stream):
-        first = _first_frame(container, stream)
-        width, height = first.width, first.height
-        if first.rotation % 180:
-            width, height = height, width
+    if first is None:
+        raise VideoUnreadable(UNREADABLE)
+    width, height = first.width, first.height
+    if first.rotation % 180:
+        width, height = height, width
     if request.container is Container.GIF and len(packets.times) == 1:
         raise UnsupportedMedia("The upload is a GIF image that does not move. Send a video.")
     interval = 1.0 / (rate or DEFAULT_FRAME_RATE)
     end = packets.video_end(interval)
     # The declared duration is that of the longest stream, sound included, hence the comparison with all packets.
     cut_short = packets.broken or (declared is not None and packets.end < declared - max(0.5, 2 * interval))
+    # An interlaced frame may be stored as two packets, one for each field.
+    listed = packets.listed and not first.interlaced_frame
     return Media(
         info=VideoInfo(width=width, height=height, duration=end or declared, frame_rate=rate, codec=codec),
         times=packets.times,
+        stamps=packets.stamps,
+        beginnings=packets.beginnings,
         origin=packets.origin,
         end=end,
-        # An interlaced frame may be stored as two packets, one for each field.
-        regular=packets.regular and is_default and not first.interlaced_frame,
+        listed=listed,
+        regular=listed and packets.closed and is_default,
         cut_short=cut_short,
         declared_duration=declared,
         stream=index,
@@ -137,10 +148,13 @@ def examine(request: Request) -> Media:
     )
 
 
-def _first_frame(container: Any, stream: Any) -> Any:
-    for frame in decoded(container, stream, on_error=lambda error: None):
-        return frame
-    raise VideoUnreadable(UNREADABLE)
+def _first_frame(stream: Any, packet: Any) -> Any:
+    """A frame that comes out when the packet, or None for the end, goes in; None if there is none yet."""
+    try:
+        return next(iter(stream.codec_context.decode(packet)), None)
+    except av.FFmpegError as error:
+        raise_if_out_of_memory(error)
+        return None  # as long as one of the others decodes
 
 
 def decoded(container: Any, stream: Any, on_error: Callable[[Exception], None]) -> Iterator[Any]:
@@ -176,17 +190,22 @@ def _sane_rate(rate: Any) -> float | None:
 
 
 class _Packets:
-    """The times of all packets of a file, and whether frames can be found by them."""
+    """The times of all packets of a file, whether frames can be found by them, and the first frame."""
 
     def __init__(self, container: Any, stream: Any) -> None:
         presented: list[int] = []
         keys: list[int] = []
+        fresh: list[int] = []
         durations = [0]
+        codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+        self.first_frame: Any = None
         self.broken = False
         self.end = 0.0
-        regular = True
+        listed = True
         try:
             for packet in container.demux():
+                if packet.stream == stream and self.first_frame is None:
+                    self.first_frame = _first_frame(stream, packet)
                 if packet.dts is None and packet.pts is None and packet.size == 0:
                     continue  # the flush at the end
                 moment = packet.pts if packet.pts is not None else packet.dts
@@ -196,36 +215,41 @@ class _Packets:
                     continue
                 # A file that was cut off ends with part of a packet; elsewhere, something was lost on the way.
                 self.broken = packet.is_corrupt
-                regular &= not packet.is_corrupt
+                listed &= not packet.is_corrupt
                 if packet.pts is None:
-                    regular = False
+                    listed = False
                 elif packet.is_discard:
-                    regular = False  # cut off by an edit list, but still counted by some readers
+                    listed = False  # cut off by an edit list, but still counted by some readers
                 else:
                     if packet.is_keyframe:
                         keys.append(len(presented))
+                        if begins_afresh(codec, extradata, bytes(packet)):
+                            fresh.append(len(presented))
                     presented.append(packet.pts)
                     durations.append(packet.duration or 0)
         except av.FFmpegError as error:
             raise_if_out_of_memory(error)
             self.broken = True
-        decoding_order = np.array(presented, dtype=np.float64)
+            if self.first_frame is None:
+                self.first_frame = _first_frame(stream, None)
+        decoding_order = np.array(presented, dtype=np.int64)
         unit = float(stream.time_base) if stream.time_base else math.nan
-        ordered = np.sort(decoding_order)
-        first = ordered[0] if len(ordered) else 0.0
-        self.times: NDArray[np.float64] = (ordered - first) * unit
-        self.origin = float(first) * unit
+        self.stamps: NDArray[np.int64] = np.sort(decoding_order)
+        first = float(self.stamps[0]) if len(self.stamps) else 0.0
+        self.times = np.asarray((self.stamps - first) * unit, np.float64)
+        self.origin = first * unit
         self._last_duration = durations[-1] * unit
         # The end counts from zero as the declared duration does, but a stream may begin late, as captures do.
         self.end -= float(container.start_time or 0) / av.time_base
         # Frames that are shown before a key frame but stored after it (open GOPs) cannot be decoded from it: readers
         # that jump to it then miscount.
         earliest_from = np.minimum.accumulate(decoding_order[::-1])[::-1]
-        closed = bool(np.all(earliest_from[keys] >= decoding_order[keys]))
-        self._distinct = bool(np.all(np.diff(ordered) > 0))
-        self.regular = (
-            regular and closed and self._distinct and len(keys) > 0 and not self.broken and math.isfinite(unit)
-        )
+        latest_to = np.maximum.accumulate(decoding_order)
+        parts = (earliest_from == decoding_order) & (latest_to == decoding_order)
+        self.closed = len(keys) > 0 and bool(np.all(earliest_from[keys] == decoding_order[keys]))
+        self.beginnings: NDArray[np.int64] = decoding_order[[index for index in fresh if parts[index]]]
+        self._distinct = bool(np.all(np.diff(self.stamps) > 0))
+        self.listed = listed and self._distinct and len(presented) > 0 and not self.broken and math.isfinite(unit)
 
     def frame_rate(self, declared: float | None) -> float | None:
         """Frames a second: as declared if that is about what there is, which is rounded less, else the mean."""

@@ -27,6 +27,10 @@ from service.errors import (
 )
 
 LENGTH = struct.Struct("<I")
+EXIT_STATUS = struct.Struct("<i")
+"""What the spawner says of a process that has ended, as `os.waitpid` has it."""
+VIDEO_FILE = 3
+"""The video among the file descriptors of the child."""
 MAXIMUM_MESSAGE = 64 * 2**10
 _ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
@@ -47,12 +51,12 @@ class Defect(Exception):  # noqa: N818 - it is reported by an error, and is none
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is to decode. `path` is of the form /proc/self/fd/N: no name of it could choose a demuxer."""
+    """What the child is to decode. No name that somebody gave the file could choose a demuxer: `path` has none."""
 
-    path: str
     container: Container
     sampling: Sampling
     limits: DecodeLimits
+    path: str = f"/proc/self/fd/{VIDEO_FILE}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -61,10 +65,10 @@ class Request:
     def from_json(cls, text: str) -> Request:
         values = json.loads(text)
         return cls(
-            path=values["path"],
             container=Container(values["container"]),
             sampling=Sampling(**values["sampling"]),
             limits=DecodeLimits(**values["limits"]),
+            path=values["path"],
         )
 
 

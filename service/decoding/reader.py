@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
 import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-import service
 from service.decoding.protocol import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
 from service.decoding.sniffing import SNIFF_BYTES, sniff_container
+from service.decoding.spawning import SPAWNER, DecoderProcess
 from service.decoding.video import DecodeLimits, FrameChunk, Sampling, VideoInfo
 from service.errors import DecoderUnavailable, DecodeTimeout, ServiceError, UnsupportedMedia, VideoUnreadable
 
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DEFAULT_LIMITS = DecodeLimits()
-_PIPE_BYTES = 2**20
-_ROOT = Path(service.__file__).resolve().parent.parent
-_COMMAND = (sys.executable, "-P", "-s", "-m", "service.decoding.child")
 
 
 class VideoReader:
@@ -55,7 +49,7 @@ class VideoReader:
         self._limits = limits
         self._patience = limits.seconds
         self._frames = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: DecoderProcess | None = None
         self._ready = False
         self._ended = False
         self._reading = threading.Lock()
@@ -103,11 +97,10 @@ class VideoReader:
         process.kill()
         # Another thread may be waiting for frames: the end of the process wakes it, then the pipes can be closed.
         with self._reading:
+            if self._process is None:
+                return  # that thread has closed it
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
+            process.close()
             self._process = None
 
     def _start(self) -> None:
@@ -115,32 +108,13 @@ class VideoReader:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise UnsupportedMedia("The upload is not a regular file. Send the bytes of a video.")
-            request = Request(
-                path=f"/proc/self/fd/{file}",
-                container=sniff_container(os.pread(file, SNIFF_BYTES, 0)),
-                sampling=self._sampling,
-                limits=self._limits,
-            )
-            self._process = subprocess.Popen(
-                _COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                cwd="/",
-                env=_environment(),
-                pass_fds=(file,),
-                # Ctrl-C in a terminal is for the parent, which then ends the child.
-                start_new_session=True,
-            )
+            container = sniff_container(os.pread(file, SNIFF_BYTES, 0))
+            self._process = SPAWNER.start(file)
         finally:
             os.close(file)
-        pipe = self._process.stdin
-        assert pipe is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(PermissionError):  # an operator's limit on pipes costs speed only
-            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        with contextlib.suppress(BrokenPipeError):  # it did not start: found out, with the reason, by the first read
-            pipe.write(request.to_json().encode() + b"\n")
+        request = Request(container, self._sampling, self._limits)
+        with contextlib.suppress(BrokenPipeError):  # it has ended: found out, with the reason, by the first read
+            os.write(self._process.requests, request.to_json().encode() + b"\n")
 
     def _receive(self, *kinds: str) -> dict[str, Any]:
         """The next message, of one of the kinds. Raises what the child has to report instead."""
@@ -173,9 +147,9 @@ class VideoReader:
     def _read(self, buffer: Any) -> Any:
         """Fills the buffer. Raises DecodeTimeout when the waiting exceeds the limit, VideoUnreadable after a crash."""
         view = memoryview(buffer).cast("B")
-        pipe = self._process.stdout if self._process is not None else None
-        if pipe is None:
+        if self._process is None:
             raise ValueError("the video reader is closed")
+        pipe = self._process.messages
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         while view:
@@ -186,7 +160,7 @@ class VideoReader:
                 raise DecodeTimeout(
                     f"Decoding the video took more than {self._limits.seconds:g} s. Send a shorter or smaller video."
                 )
-            count = os.readv(pipe.fileno(), [view])
+            count = os.readv(pipe, [view])
             if count == 0:
                 raise self._failure("ended too early")
             view = view[count:]
@@ -204,8 +178,8 @@ class VideoReader:
         """The error that fits the way in which the child has ended, if it has."""
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
+            code = self._process.wait(seconds=1.0)
+        except TimeoutError:
             return _crash(what)
         if code == -signal.SIGXCPU:
             return DecodeTimeout(
@@ -214,23 +188,10 @@ class VideoReader:
             )
         if not self._ready:
             return DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
-        if code < 0:
+        if code is not None and code < 0:
             what = f"was ended by {signal.Signals(-code).name}"
         return _crash(what)
 
 
 def _crash(what: str) -> VideoUnreadable:
     return VideoUnreadable(f"The decoder {what}; the video may be damaged. Encode it again as H.264 in MP4.")
-
-
-def _environment() -> dict[str, str]:
-    """What the child needs and nothing else: no credentials, and no threads or memory pools for arithmetic."""
-    environment = {
-        "PATH": os.defpath,  # decord does not import without one
-        "PYTHONPATH": str(_ROOT),
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }
-    if "LD_LIBRARY_PATH" in os.environ:
-        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    return environment

@@ -68,9 +68,10 @@ class DecodeLimits:
     """Address space of the decoder process. Ten-bit 8K video needs half of the default."""
     max_pixels: int = 7680 * 4320
     """Pixels of one frame as stored."""
-    chunk_frames: int = 16
+    chunk_frames: int = 4
     """Most frames in one FrameChunk; up to two chunks exist at a time."""
-    threads: int = 2
+    threads: int = 1
+    """Of one decoder process. A second one shortens the wait for a single video and costs processor time."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "cpu_seconds", "max_pixels", "chunk_frames", "threads"):

@@ -17,7 +17,7 @@ from models.duplicates import (
     slot_ranks,
     suppress_duplicates,
 )
-from models.predictions import PairPredictions
+from models.predictions import Array, PairPredictions
 from models.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
 
 Floats = NDArray[np.float64]
@@ -33,18 +33,20 @@ SMALLEST_SIDE = 1.0  # px
 
 @dataclass(frozen=True)
 class Detections:
-    """N people or N things, in order of frame and within a frame best first.
+    """N people and things, in order of frame and within a frame people before things, then best first.
 
-    frames        (N,)     intp, index of the sampled frame
+    frames        (N,)     int32, index of the sampled frame
+    is_person     (N,)     bool
     boxes         (N, 4)   float64, xyxy in pixels, inside the picture and at least a pixel wide and high
-    scores        (N,)     float64
-    class_scores  (N, 36)  float64, per class of `OBJECT_CLASSES`
+    scores        (N,)     float32
+    class_scores  (N, 36)  float32, per class of `OBJECT_CLASSES`
     """
 
-    frames: Integers
+    frames: NDArray[np.int32]
+    is_person: NDArray[np.bool_]
     boxes: Floats
-    scores: Floats
-    class_scores: Floats
+    scores: Array
+    class_scores: Array
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -54,33 +56,23 @@ class Detections:
 class Pairs:
     """M pairs of a person and a thing of the same frame, each pair once.
 
-    people, things   (M,)        intp, rows of the respective `Detections`
-    predicates       (M, 26)     float64, per name of `PREDICATES`
-    relation_scores  (M,)        float64, or None where the model has no relation scorer
-    uncertainties    (M, 26, 2)  float64, epistemic and aleatoric per name of `PREDICATES`, or None where unknown
+    people, things   (M,)        intp, rows of the `Detections`
+    predicates       (M, 26)     float32, per name of `PREDICATES`
+    relation_scores  (M,)        float32, or None where the model has no relation scorer
+    uncertainties    (M, 26, 2)  float32, epistemic and aleatoric per name of `PREDICATES`, or None where unknown
     """
 
     people: Integers
     things: Integers
-    predicates: Floats
-    relation_scores: Floats | None
-    uncertainties: Floats | None
-
-    def only(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """The chosen ones."""
-        return Pairs(
-            self.people[chosen],
-            self.things[chosen],
-            self.predicates[chosen],
-            None if self.relation_scores is None else self.relation_scores[chosen],
-            None if self.uncertainties is None else self.uncertainties[chosen],
-        )
+    predicates: Array
+    relation_scores: Array | None
+    uncertainties: Array | None
 
 
 def find_pairs(
     predictions: PairPredictions, *, width: int, height: int, thresholds: Thresholds
-) -> tuple[Detections, Detections, Pairs]:
-    """Reads (people, things, pairs) out of a video's predictions.
+) -> tuple[Detections, Pairs]:
+    """Reads people and things, and the pairs of them, out of the predictions of a clip; its frames count from 0.
 
     Slots under `thresholds.object_score`, slots outside the picture or not finite, and duplicates are dropped. Person
     boxes that overlap become one person with their score-weighted mean box; object boxes of one class that overlap by
@@ -92,23 +84,33 @@ def find_pairs(
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
 
     leaders = _person_leaders(predictions)
-    frames, _, person_rows = _rows(leaders, detected)
-    person_scores = _best(person_rows, predictions.subject_scores, len(frames))
-    person_class = np.zeros((len(frames), len(OBJECT_CLASSES)))
-    person_class[:, OBJECT_INDEX[PERSON]] = person_scores
+    person_frames, _, person_rows = _rows(leaders, detected)
+    person_scores = _best(person_rows, predictions.subject_scores, len(person_frames))
     leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
     whole = box_iou(predictions.subject_boxes, leading_boxes) > SAME_PERSON_IOU  # a part must not shrink the mean
-    person_boxes = _mean_boxes(np.where(whole, person_rows, -1), predictions.subject_boxes, detected, len(frames))
-    people = Detections(frames, person_boxes * scale, person_scores, person_class)
-
-    frames, slots, thing_rows = _rows(_thing_leaders(predictions, thresholds.duplicate_iou), object_scores)
-    things = Detections(
-        frames,
-        predictions.object_boxes[frames, slots] * scale,
-        _best(thing_rows, object_scores, len(frames)),
-        predictions.object_scores[frames, slots].astype(np.float64),
+    person_boxes = _mean_boxes(
+        np.where(whole, person_rows, -1), predictions.subject_boxes, detected, len(person_frames)
     )
-    return people, things, _pairs(predictions, person_rows, thing_rows)
+    thing_frames, slots, thing_rows = _rows(_thing_leaders(predictions, thresholds.duplicate_iou), object_scores)
+    thing_scores = _best(thing_rows, object_scores, len(thing_frames))
+
+    count = len(person_frames)
+    frames = np.concatenate([person_frames, thing_frames])
+    is_person = np.arange(len(frames)) < count
+    class_scores = np.zeros((len(frames), len(OBJECT_CLASSES)), dtype=np.float32)
+    class_scores[:count, OBJECT_INDEX[PERSON]] = person_scores
+    class_scores[count:] = predictions.object_scores[thing_frames, slots]
+    order = np.lexsort((~is_person, frames))
+    detections = Detections(
+        frames=frames[order].astype(np.int32),
+        is_person=is_person[order],
+        boxes=np.concatenate([person_boxes, predictions.object_boxes[thing_frames, slots]])[order] * scale,
+        scores=np.concatenate([person_scores, thing_scores])[order],
+        class_scores=class_scores[order],
+    )
+    row = np.argsort(order)
+    pairs = _pairs(predictions, person_rows, thing_rows)
+    return detections, replace(pairs, people=row[pairs.people], things=row[count + pairs.things])
 
 
 def _visible(predictions: PairPredictions, width: int, height: int, thresholds: Thresholds) -> PairPredictions:
@@ -176,9 +178,9 @@ def _rows(leaders: Integers, ranking: NDArray[np.float32]) -> tuple[Integers, In
     return frames, slots, rows
 
 
-def _best(rows: Integers, scores: NDArray[np.float32], count: int) -> Floats:
+def _best(rows: Integers, scores: Array, count: int) -> Array:
     """The best score of every row's member slots, (count,)."""
-    best = np.zeros(count)
+    best = np.zeros(count, dtype=np.float32)
     np.maximum.at(best, rows[rows >= 0], scores[rows >= 0])
     return best
 
@@ -205,11 +207,11 @@ def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Inte
     relation, epistemic, aleatoric = predictions.relation_scores, predictions.epistemic, predictions.aleatoric
     uncertainties = None
     if epistemic is not None and aleatoric is not None:
-        uncertainties = np.stack((epistemic[frames, slots], aleatoric[frames, slots]), axis=-1).astype(np.float64)
+        uncertainties = np.stack((epistemic[frames, slots], aleatoric[frames, slots]), axis=-1)
     return Pairs(
         people=people[first],
         things=things[first],
-        predicates=np.concatenate([group[frames, slots] for group in groups], axis=1).astype(np.float64),
-        relation_scores=None if relation is None else relation[frames, slots].astype(np.float64),
+        predicates=np.concatenate([group[frames, slots] for group in groups], axis=1),
+        relation_scores=None if relation is None else relation[frames, slots],
         uncertainties=uncertainties,
     )

@@ -40,7 +40,7 @@ def merge_relations(triplets: Triplets, timestamps: Floats, duration: float | No
     scores = rounded(np.add.reduceat(triplets.scores[order], first) / counts)
     relation_scores: list[float] | list[None] = [None] * len(first)
     if triplets.relation_scores is not None:
-        relation_scores = rounded(np.add.reduceat(triplets.relation_scores[order], first) / counts)
+        relation_scores = rounded(np.add.reduceat(triplets.relation_scores[order], first, dtype=np.float64) / counts)
     relations = [
         Relation(
             subject=subject,

@@ -7,9 +7,9 @@ SCORE_DECIMALS = 4
 PIXEL_DECIMALS = 1
 
 
-def rounded(values: NDArray[np.float64], decimals: int = SCORE_DECIMALS) -> list[float]:
+def rounded(values: NDArray[np.floating], decimals: int = SCORE_DECIMALS) -> list[float]:
     """Plain floats of a (N,) array."""
-    result: list[float] = np.round(values, decimals).tolist()
+    result: list[float] = np.round(values.astype(np.float64), decimals).tolist()
     return result
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from models.duplicates import box_iou
@@ -36,62 +34,34 @@ class Tracks:
     classes: Integers
 
 
-@dataclass(frozen=True)
-class _Live:
-    """The L tracks that may go on."""
-
-    tracks: Integers  # (L,), their numbers
-    boxes: Floats  # (L, 4), where they were last
-    velocities: Floats  # (L, 2), px/s of the centre
-    last_seen: Floats  # (L,), s
-    votes: Floats  # (L, 36), sums of class scores so far
-
-    def __len__(self) -> int:
-        return len(self.tracks)
-
-    def only(self, chosen: NDArray[np.bool_] | Integers) -> _Live:
-        """The chosen ones."""
-        return _Live(*(column[chosen] for column in self._columns()))
-
-    def joined(self, others: _Live) -> _Live:
-        """These, then the others."""
-        return _Live(*map(np.concatenate, zip(self._columns(), others._columns(), strict=True)))
-
-    def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self.tracks, self.boxes, self.velocities, self.last_seen, self.votes
-
-
 def link(detections: Detections, timestamps: Floats, *, diagonal: float) -> Tracks:
     """Links detections over time.
 
     Detections and live tracks of a frame are assigned by the Hungarian method on overlap, on the distance of centres
-    relative to size (from where the track was and from where it was heading), and on class. Tracks live through gaps of
-    about `LONGEST_GAP`. A track's class is the vote of all its detections, each with its full class scores, so that a
-    class that flickers neither breaks a track nor renames it. No box is invented in a gap.
+    relative to size (from where the track was and from where it was heading), and on class; people and things never
+    share a track. Tracks live through gaps of about `LONGEST_GAP`. A track's class is the vote of all its detections,
+    each with its full class scores, so that a class that flickers neither breaks a track nor renames it. No box is
+    invented in a gap.
 
     timestamps  (T,) float64, seconds, ascending
     diagonal    px, of the picture
     """
     interval = sampling_interval(timestamps)
     longest_gap = max(LONGEST_GAP, LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
-    of_detection = np.zeros(len(detections), dtype=np.intp)
-    live = _started(detections, np.arange(0), np.arange(0), 0.0)
-    count = 0
-    bounds = np.searchsorted(detections.frames, np.arange(len(timestamps) + 1)).tolist()
-    for now, first, last in zip(timestamps.tolist(), bounds[:-1], bounds[1:], strict=True):
-        live = live.only(now - live.last_seen <= longest_gap)
+    paths = _Paths(detections, timestamps[detections.frames], interval, diagonal)
+    live = np.arange(0)  # the rows in which the tracks that may go on were seen last
+    shown, firsts = np.unique(detections.frames, return_index=True)
+    bounds = [*firsts.tolist(), len(detections)]
+    for now, first, last in zip(timestamps[shown].tolist(), bounds[:-1], bounds[1:], strict=True):
+        live = live[now - paths.seen_at[live] <= longest_gap]
         rows = np.arange(first, last)
-        found, matched = _assign(live, detections, rows, now, interval, diagonal)
-        new = np.delete(rows, found)
-        of_detection[rows[found]] = live.tracks[matched]
-        of_detection[new] = np.arange(count, count + len(new))
-        unseen = live.only(np.delete(np.arange(len(live)), matched))
-        seen = _continued(live.only(matched), detections, rows[found], now)
-        live = unseen.joined(seen).joined(_started(detections, new, of_detection[new], now))
-        count += len(new)
-    votes = np.zeros((count, detections.class_scores.shape[1]))
-    np.add.at(votes, of_detection, detections.class_scores)
-    return Tracks(of_detection, votes.argmax(axis=1))
+        found, matched = paths.assign(rows, live, now)
+        paths.go_on(rows[found], live[matched], now)
+        new, unseen = np.ones(len(rows), dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
+        new[found] = unseen[matched] = False
+        paths.start(rows[new])
+        live = np.concatenate([live[unseen], rows[found], rows[new]])
+    return Tracks(paths.tracks, paths.votes[: paths.count].argmax(axis=1))
 
 
 def sampling_interval(timestamps: Floats) -> float:
@@ -99,67 +69,83 @@ def sampling_interval(timestamps: Floats) -> float:
     return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0
 
 
-def _assign(
-    live: _Live, detections: Detections, rows: Integers, now: float, interval: float, diagonal: float
-) -> tuple[Integers, Integers]:
-    """Which detections continue which tracks: positions in `rows` and positions in `live`, of equal length."""
-    unseen = now - live.last_seen
-    shift = live.velocities * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * interval)[:, None]
-    ahead = live.boxes + np.tile(shift, 2)
-    boxes, class_scores = detections.boxes[rows], detections.class_scores[rows]
+class _Paths:
+    """Every detection with the track it belongs to and where that track was heading.
 
-    # Matrices below are (detections, tracks).
-    overlap = np.maximum(box_iou(boxes[:, None], live.boxes), box_iou(boxes[:, None], ahead))
-    distance = np.minimum(_distances(boxes, live.boxes), _distances(boxes, ahead))
-    reach = np.maximum((_sizes(boxes)[:, None] + _sizes(live.boxes)) / 2, SMALLEST_REACH * diagonal)
-    reach = reach * (1 + np.maximum(unseen - interval, 0) / LONGEST_GAP)
-    area_ratio = _areas(boxes)[:, None] / _areas(live.boxes)
-    alike = (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
-    classes = class_scores.argmax(axis=1)
-    same_class = classes[:, None] == live.votes.argmax(axis=1)
-    share = live.votes[:, classes].T / np.maximum(live.votes.sum(axis=1), 1e-9)
+    seen_at     (N,)     float64, s, of every detection
+    tracks      (N,)     intp, where known
+    velocities  (N, 2)   float64, px/s of the centre, where known
+    votes       (K, 36)  float64, sums of class scores of every track so far, for `count` tracks and none beyond
+    """
 
-    near = (overlap > SAME_PLACE_IOU) | ((distance <= reach) & alike)
-    allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
-    cost = (1 - overlap) / 2 + distance / reach / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
-    found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))
-    accepted = allowed[found, matched]
-    return found[accepted], matched[accepted]
+    def __init__(self, detections: Detections, seen_at: Floats, interval: float, diagonal: float) -> None:
+        self._boxes, self._class_scores = detections.boxes, detections.class_scores
+        self._is_person = detections.is_person
+        self._interval, self._smallest_reach = interval, SMALLEST_REACH * diagonal
+        self._centres, self._sizes, self._areas = _centres(self._boxes), _sizes(self._boxes), _areas(self._boxes)
+        self._classes = self._class_scores.argmax(axis=1)
+        self.seen_at = seen_at
+        self.tracks = np.zeros(len(detections), dtype=np.intp)
+        self.velocities = np.zeros((len(detections), 2))
+        # There can be no more tracks than detections; memory that no track ever touches is not taken.
+        self.votes = np.zeros(self._class_scores.shape)
+        self.count = 0
 
+    def start(self, rows: Integers) -> None:
+        """Each of these detections begins a track."""
+        tracks = np.arange(self.count, self.count + len(rows))
+        self.tracks[rows] = tracks
+        self.votes[tracks] = self._class_scores[rows]
+        self.count += len(rows)
 
-def _started(detections: Detections, rows: Integers, tracks: Integers, now: float) -> _Live:
-    return _Live(
-        tracks=tracks,
-        boxes=detections.boxes[rows],
-        velocities=np.zeros((len(rows), 2)),
-        last_seen=np.full(len(rows), now),
-        votes=detections.class_scores[rows],
-    )
+    def go_on(self, rows: Integers, previous: Integers, now: float) -> None:
+        """Each of these detections continues the track of a previous one."""
+        elapsed = np.maximum(now - self.seen_at[previous], 1e-3)  # two frames may carry the same time
+        velocities = (self._centres[rows] - self._centres[previous]) / elapsed[:, None]
+        self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
+        tracks = self.tracks[rows] = self.tracks[previous]
+        self.votes[tracks] += self._class_scores[rows]
 
+    def assign(self, rows: Integers, live: Integers, now: float) -> tuple[Integers, Integers]:
+        """Which detections continue which tracks: positions in `rows` and in `live`, of equal length."""
+        if not len(live):
+            return live, live
+        unseen = now - self.seen_at[live]
+        shift = self.velocities[live] * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * self._interval)[:, None]
+        places = np.empty((2, 1, len(live), 4))  # where the tracks were, and where they were heading
+        places[0] = self._boxes[live]
+        places[1, ..., :2] = places[0, ..., :2] + shift
+        places[1, ..., 2:] = places[0, ..., 2:] + shift
 
-def _continued(live: _Live, detections: Detections, rows: Integers, now: float) -> _Live:
-    boxes = detections.boxes[rows]
-    elapsed = np.maximum(now - live.last_seen, 1e-3)  # two frames may carry the same time
-    velocities = (_centres(boxes) - _centres(live.boxes)) / elapsed[:, None]
-    return _Live(
-        tracks=live.tracks,
-        boxes=boxes,
-        velocities=VELOCITY_MEMORY * live.velocities + (1 - VELOCITY_MEMORY) * velocities,
-        last_seen=np.full(len(rows), now),
-        votes=live.votes + detections.class_scores[rows],
-    )
+        # Matrices below are (detections, tracks).
+        overlap = box_iou(self._boxes[rows, None], places).max(axis=0)
+        distance = _distances(self._centres[rows, None], _centres(places)).min(axis=0)
+        reach = np.maximum((self._sizes[rows, None] + self._sizes[live]) / 2, self._smallest_reach)
+        reach = reach * (1 + np.maximum(unseen - self._interval, 0) / LONGEST_GAP)
+        area_ratio = self._areas[rows, None] / self._areas[live]
+        alike = (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
+        classes, votes = self._classes[rows], self.votes[self.tracks[live]]
+        same_class = classes[:, None] == votes.argmax(axis=1)
+        share = votes[:, classes].T / np.maximum(votes.sum(axis=1), 1e-9)
+
+        near = (overlap > SAME_PLACE_IOU) | ((distance <= reach) & alike)
+        allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
+        allowed &= self._is_person[rows, None] == self._is_person[live]
+        cost = (1 - overlap) / 2 + distance / reach / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
+        found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))
+        accepted = allowed[found, matched]
+        return found[accepted], matched[accepted]
 
 
 def _centres(boxes: Floats) -> Floats:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
-def _distances(boxes: Floats, others: Floats) -> Floats:
-    """Between all centres, (len(boxes), len(others))."""
-    centres, other_centres = _centres(boxes), _centres(others)
-    right = centres[:, :1] - other_centres[:, 0]
-    down = centres[:, 1:] - other_centres[:, 1]
-    distances: Floats = np.sqrt(right * right + down * down)
+def _distances(centres: Floats, others: Floats) -> Floats:
+    """Between centres (..., 2) and (..., 2) that broadcast against each other, (...)."""
+    apart = centres - others
+    apart *= apart
+    distances: Floats = np.sqrt(apart[..., 0] + apart[..., 1])
     return distances
 
 

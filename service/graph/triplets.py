@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle import Thresholds
+from models.predictions import Array
 from models.scene_graph import Constraint
 from models.vocabulary import GROUP_SLICE, PREDICATES, runs_from_object
-from service.graph.detections import Floats, Integers, Pairs
+from service.graph.detections import Detections, Floats, Integers, Pairs
 
 # Over this a spatial or contacting predicate holds beside others of its group in the "semi" mode.
 SEMI_CONSTRAINT_SCORE = 0.9
@@ -18,74 +20,102 @@ _FROM_OBJECT = np.array([runs_from_object(predicate) for predicate in PREDICATES
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """N triplets that may be shown, unless their frame has better ones; small, as whole videos are kept of them.
+
+    people, things    (N,)    int32, rows of the `Detections`
+    predicates        (N,)    uint8, indices into `PREDICATES`
+    predicate_scores  (N,)    float32
+    relation_scores   (N,)    float32, or None where the model has no relation scorer
+    uncertainties     (N, 2)  float32, epistemic and aleatoric, or None where the model knows none
+    """
+
+    people: NDArray[np.int32]
+    things: NDArray[np.int32]
+    predicates: NDArray[np.uint8]
+    predicate_scores: Array
+    relation_scores: Array | None
+    uncertainties: Array | None
+
+
+@dataclass(frozen=True)
 class Triplets:
     """N triplets, in order of frame and within a frame best first.
 
-    frames            (N,)    intp
+    frames            (N,)    int32
     subjects, objects (N,)    intp, object ids in Action Genome's direction
-    predicates        (N,)    intp, indices into `PREDICATES`
-    predicate_scores  (N,)    float64
-    relation_scores   (N,)    float64, or None where the model has no relation scorer
+    predicates        (N,)    uint8, indices into `PREDICATES`
+    predicate_scores  (N,)    float32
+    relation_scores   (N,)    float32, or None where the model has no relation scorer
     scores            (N,)    float64
-    uncertainties     (N, 2)  float64, epistemic and aleatoric, or None where the model knows none
+    uncertainties     (N, 2)  float32, epistemic and aleatoric, or None where the model knows none
     """
 
-    frames: Integers
+    frames: NDArray[np.int32]
     subjects: Integers
     objects: Integers
-    predicates: Integers
-    predicate_scores: Floats
-    relation_scores: Floats | None
+    predicates: NDArray[np.uint8]
+    predicate_scores: Array
+    relation_scores: Array | None
     scores: Floats
-    uncertainties: Floats | None
+    uncertainties: Array | None
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
-def choose_triplets(
-    pairs: Pairs,
-    *,
-    frames: Integers,
-    person_ids: Integers,
-    thing_ids: Integers,
-    pair_scores: Floats,
-    predicate_score: float,
-    relation_score: float,
-    min_score: float,
-    top_k: int,
-    constraint: Constraint,
-) -> Triplets:
-    """The triplets of M pairs: chosen by `constraint`, over all thresholds, the best `top_k` of every frame.
+def find_candidates(
+    detections: Detections, pairs: Pairs, *, thresholds: Thresholds, min_score: float, constraint: Constraint
+) -> Candidates:
+    """The triplets of all pairs that `constraint` allows and that are over all thresholds.
 
-    frames, person_ids, thing_ids  (M,) intp
-    pair_scores                    (M,) float64, score of the person x score of the thing
-    predicate_score, min_score     least predicate score and least triplet score
-    relation_score                 least relation score of the pair, where the model has a relation scorer
+    min_score  least triplet score
     """
-    weights = pair_scores if pairs.relation_scores is None else pair_scores * pairs.relation_scores
-    scores = pairs.predicates * weights[:, None]  # (M, 26)
-    chosen = _allowed(pairs.predicates, constraint) & (pairs.predicates >= predicate_score) & (scores >= min_score)
+    predicates = pairs.predicates.astype(np.float64)  # thresholds are compared at full precision
+    scores = predicates * _weights(detections, pairs)[:, None]
+    chosen = _allowed(predicates, constraint) & (predicates >= thresholds.predicate_score) & (scores >= min_score)
     if pairs.relation_scores is not None:
-        chosen &= (pairs.relation_scores >= relation_score)[:, None]
-    rows, predicates = np.nonzero(chosen)
+        chosen &= (pairs.relation_scores.astype(np.float64) >= thresholds.relation_score)[:, None]
+    rows, columns = np.nonzero(chosen)
+    return Candidates(
+        people=pairs.people[rows].astype(np.int32),
+        things=pairs.things[rows].astype(np.int32),
+        predicates=columns.astype(np.uint8),
+        predicate_scores=pairs.predicates[rows, columns],
+        relation_scores=None if pairs.relation_scores is None else pairs.relation_scores[rows],
+        uncertainties=None if pairs.uncertainties is None else pairs.uncertainties[rows, columns],
+    )
+
+
+def choose_triplets(candidates: Candidates, detections: Detections, ids: Integers, *, top_k: int) -> Triplets:
+    """The best `top_k` triplets of every frame, of those between detections that have an id.
+
+    ids  (N,) intp, of all detections; 0 where one is not to be shown
+    """
+    scores = candidates.predicate_scores * _weights(detections, candidates)
+    people, things, frames = ids[candidates.people], ids[candidates.things], detections.frames[candidates.people]
     # Equal scores are ordered by predicate and ids, so that the same input always gives the same graph.
-    order = np.lexsort((thing_ids[rows], person_ids[rows], predicates, -scores[rows, predicates], frames[rows]))
-    rows, predicates = rows[order], predicates[order]
-    of_frame = frames[rows]
-    rank = np.arange(len(rows)) - np.searchsorted(of_frame, of_frame)
-    rows, predicates = rows[rank < top_k], predicates[rank < top_k]
-    reversed_ = _FROM_OBJECT[predicates]
+    rows = np.lexsort((things, people, candidates.predicates, -scores, frames))
+    rows = rows[(people[rows] > 0) & (things[rows] > 0)]
+    rank = np.arange(len(rows)) - np.searchsorted(frames[rows], frames[rows])
+    rows = rows[rank < top_k]
+    reversed_ = _FROM_OBJECT[candidates.predicates[rows]]
     return Triplets(
         frames=frames[rows],
-        subjects=np.where(reversed_, thing_ids[rows], person_ids[rows]),
-        objects=np.where(reversed_, person_ids[rows], thing_ids[rows]),
-        predicates=predicates,
-        predicate_scores=pairs.predicates[rows, predicates],
-        relation_scores=None if pairs.relation_scores is None else pairs.relation_scores[rows],
-        scores=scores[rows, predicates],
-        uncertainties=None if pairs.uncertainties is None else pairs.uncertainties[rows, predicates],
+        subjects=np.where(reversed_, things[rows], people[rows]),
+        objects=np.where(reversed_, people[rows], things[rows]),
+        predicates=candidates.predicates[rows],
+        predicate_scores=candidates.predicate_scores[rows],
+        relation_scores=None if candidates.relation_scores is None else candidates.relation_scores[rows],
+        scores=scores[rows],
+        uncertainties=None if candidates.uncertainties is None else candidates.uncertainties[rows],
     )
+
+
+def _weights(detections: Detections, pairs: Pairs | Candidates) -> Floats:
+    """What a predicate score is multiplied by, (M,): person score x thing score (x relation score)."""
+    weights = detections.scores[pairs.people].astype(np.float64) * detections.scores[pairs.things]
+    return weights if pairs.relation_scores is None else weights * pairs.relation_scores
 
 
 def _allowed(predicates: Floats, constraint: Constraint) -> NDArray[np.bool_]:

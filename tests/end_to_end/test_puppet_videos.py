@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.bundle import Bundle
 from models.duplicates import box_iou
 from models.scene_graph import Frame, SceneGraph
-from service.engine import Engine
+from service.batching import load_engines
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import count_tokens
@@ -36,8 +37,9 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
-    return Pipeline({"arn-compact": Engine(Bundle.load(BUNDLE))}, load_settings())
+def pipeline() -> Iterator[Pipeline]:
+    with closing(Pipeline(load_engines([BUNDLE], load_settings()), load_settings())) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture(scope="module", params=[0, 90, 180, 270], ids=lambda rotation: f"rotated-{rotation}")

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from models.scene_graph import SceneGraph
-from tests.conftest import SHARED, Server, serve, until
+from tests.conftest import SHARED, Server, serve
+from tests.waiting import until
 
 PEOPLE = {
     "intel_asl_book.mkv": 2.0,

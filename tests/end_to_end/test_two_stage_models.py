@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 
 from export.check import sample_frames
 from models.bundle import Thresholds
-from models.predictions import PairPredictions
+from models.predictions import PREDICTION_NAMES, PairPredictions
 from models.scene_graph import SceneGraph
 from models.scored import ScoredConfig
-from service.engine import Engine
+from service.batching import TimedClip, open_engine
+from service.settings import load_settings
 from tests.conftest import Server, serve
 from tests.export.conftest import Exported, export, export_beside
 from tests.networks import tiny_scorer, tiny_two_stage
@@ -105,9 +107,10 @@ def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
     exported: Exported = request.getfixturevalue(name)
     frames = sample_frames(np.random.default_rng(1), 1, 50, 64, 64)
     moments = np.arange(50, dtype=np.float32)[None] / 2
-    engine = Engine(exported.bundle, threads=1)
-    clips = [engine.run(frames[:, part], moments[:, part]) for part in (slice(0, 40), slice(40, 50))]
-    served = PairPredictions.from_outputs(engine.finish(clips))
+    with closing(open_engine(exported.bundle, load_settings())) as engine, engine.open(50) as job:
+        parts = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in (slice(0, 40), slice(40, 50))]
+        outputs = job.finish([outputs for _, outputs in job.run(parts)])
+    served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)
     mask = wanted.pair_mask

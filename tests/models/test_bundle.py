@@ -99,6 +99,10 @@ def test_what_the_manifest_says_wrong_is_named(
             lambda m: m["stages"][3]["inputs"].append(m["stages"][0]["inputs"][0]),
             "stage 'relevance' of span video takes frames, which would hold a whole video in memory",
         ),
+        (
+            lambda m: (m["stages"][0].update(span="video"), m["stages"][1].update(span="frame")),
+            "stage 'pairs' of span frame comes after 'brightness' of span vi",
+        ),
         (lambda m: m["stages"][3].update(span="day"), r"stages\.3\.span: "),
         (lambda m: m["stages"][0]["inputs"][0].update(dtype="float32"), "takes frames as float32; it is uint8"),
         (lambda m: m["stages"][3]["inputs"][0].update(dtype="int64"), "takes timestamps as int64; it is float32"),

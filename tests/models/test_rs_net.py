@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.engines.onnxruntime import open_session
 from models.errors import ConfigurationError
-from models.onnx_session import open_session
 from models.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.stages import run_stage
 
@@ -349,7 +349,7 @@ def test_memory_of_onnx_runtime_grows_linearly_with_the_video(exported: Path) ->
 import sys
 from pathlib import Path
 import numpy as np
-from models.onnx_session import open_session
+from models.engines.onnxruntime import open_session
 path, time, pairs, width = Path(sys.argv[1]), *map(int, sys.argv[2:])
 session = open_session(path, 1)
 ones = lambda *shape: np.ones((1, time, pairs, *shape), np.float32)

@@ -71,7 +71,11 @@ def test_it_is_as_large_as_its_host(scored: Scored) -> None:
     assert scored.frame_size == scored.host.frame_size == (64, 64)
     assert scored.clip_length == scored.host.clip_length
     assert scored.slots_are_ranked == scored.host.slots_are_ranked
-    assert [stage.span for stage in scored.stages()] == ["clip"] * (len(scored.stages()) - 1) + ["video"]
+    assert [stage.span for stage in scored.stages()] == [
+        *(stage.span for stage in scored.host.stages()),
+        "clip",
+        "video",
+    ]
 
 
 def train_a_little(scored: Scored) -> dict[str, bool]:

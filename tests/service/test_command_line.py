@@ -14,11 +14,9 @@ from pathlib import Path
 import click
 import httpx
 import pytest
-
 from models.scene_graph import SceneGraph
 from service.command_line import main, summary_of
-from service.commands.bench import PeakMemory
-from tests.conftest import until
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -120,32 +118,6 @@ def test_graph_wants_a_file_that_exists(tmp_path: Path) -> None:
     assert vsg("graph", tmp_path / "nothing.mp4").returncode == 2
 
 
-def test_bench_reports_json(tiny_bundle: Path, clip: Path) -> None:
-    done = vsg("bench", tiny_bundle, clip, "--json", "--fps", "5")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert (report["model"], report["engine"], report["frames"]) == ("tiny", "onnxruntime-cpu", 10)
-    assert 0 < report["whole_fps"] <= report["engine_fps"]
-    assert report["decode_fps"] > 0
-    assert report["speed"] > 0
-    assert 50 < report["peak_memory_mib"] < 2000
-
-
-def test_bench_reports_a_table(tiny_bundle: Path, clip: Path) -> None:
-    done = vsg("bench", tiny_bundle, clip)
-    assert done.returncode == 0, done.stderr
-    for word in ("decode", "engine", "whole", "peak memory"):
-        assert word in done.stdout
-
-
-def test_memory_of_children_counts() -> None:
-    with PeakMemory() as alone:
-        pass
-    with PeakMemory() as together:
-        subprocess.run([sys.executable, "-c", "x = b'x' * (100 * 2**20); import time; time.sleep(0.5)"], check=True)
-    assert together.mebibytes > alone.mebibytes + 90
-
-
 def test_serve_listens_until_it_is_told_to_stop(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "service.command_line", "serve", "--port", "0", "--bundle", str(tiny_bundle)]
@@ -174,3 +146,33 @@ def test_serve_says_known_errors_in_one_line(tiny_bundle: Path, tmp_path: Path) 
     (tmp_path / "empty").mkdir()
     assert_one_line(vsg("serve", "--bundle", tmp_path / "empty"), "is not a bundle")
     assert_one_line(vsg("serve", "--bundle", tiny_bundle, "--port", "99999"), "port", "99999")
+
+
+DYING = """
+import sys
+from models.engines.onnxruntime import OnnxRuntimeCpu
+from service.command_line import main
+
+def dies(self, tensors):
+    if tensors.get("frames") is not None and tensors["frames"].max() > 100:
+        raise SystemExit("the driver is gone")
+    return run(self, tensors)
+
+run, OnnxRuntimeCpu.run = OnnxRuntimeCpu.run, dies
+main()
+"""
+
+
+def test_a_service_whose_engine_dies_tells_the_client_and_exits_with_an_error(
+    tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", DYING, "serve", "--port", "0", "--bundle", str(tiny_bundle)]
+    with log.open("w") as output, subprocess.Popen(command, cwd=ROOT, stderr=output) as server:
+        until(lambda: "Uvicorn running on" in log.read_text())
+        url = re.search(r"http://[\d.:]+", log.read_text())
+        assert url is not None
+        answer = httpx.post(f"{url.group()}/videos", files={"video": clip.read_bytes()}, trust_env=False, timeout=120)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert server.wait(60) == 1
+    assert "an engine thread of tiny has died" in log.read_text()

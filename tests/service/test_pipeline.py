@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.scene_graph import SceneGraph
+from service.batching import load_engines
 from service.decoding import FrameChunk, VideoReader
-from service.engine import load_engines
 from service.errors import JobCancelled, UnknownModel, VideoUnreadable
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
@@ -17,14 +19,20 @@ from service.settings import load_settings
 from tests.videos import make_video
 
 
-@pytest.fixture(scope="module")
-def pipeline(tiny_bundle: Path) -> Pipeline:
-    return Pipeline(load_engines([tiny_bundle], threads=1), load_settings({"max_frames": 100}))
+def make_pipeline(bundle: Path) -> Iterator[Pipeline]:
+    settings = load_settings({"max_frames": 100, "streams": 1, "threads": 1})
+    with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture(scope="module")
-def video_pipeline(video_bundle: Path) -> Pipeline:
-    return Pipeline(load_engines([video_bundle], threads=1), load_settings({"max_frames": 100}))
+def pipeline(tiny_bundle: Path) -> Iterator[Pipeline]:
+    yield from make_pipeline(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def video_pipeline(video_bundle: Path) -> Iterator[Pipeline]:
+    yield from make_pipeline(video_bundle)
 
 
 def person_box(graph: SceneGraph, frame: int = 0) -> tuple[float, float, float, float]:
@@ -201,5 +209,6 @@ def test_clips_regroup_chunks_of_any_size() -> None:
         return FrameChunk(np.array(times), np.array(times, np.uint8).reshape(-1, 1, 1, 1).repeat(3, axis=3))
 
     regrouped = list(clips([chunk(0, 1, 2), chunk(3), chunk(4, 5, 6, 7, 8), chunk(9)], 4))
-    assert [times for times, _ in regrouped] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert [frames[:, 0, 0, 0].tolist() for _, frames in regrouped] == [times for times, _ in regrouped]
+    assert [clip.timestamps.tolist() for clip in regrouped] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    for clip in regrouped:
+        assert clip.frames[:, 0, 0, 0].tolist() == clip.timestamps.tolist()

@@ -35,15 +35,78 @@ def test_deleting_what_is_not_there_is_no_error(storage: Storage) -> None:
     assert not storage.delete_result("a")
 
 
+def content_of(storage: Storage, video_id: str) -> tuple[bytes, bool] | None:
+    """What is stored, and whether it is the problem of a failed job."""
+    result = storage.result(video_id)
+    return None if result is None else (result.read(), result.failed)
+
+
+def files(storage: Storage) -> list[str]:
+    """The names of all results, finished or not."""
+    return sorted(Path(path).name for path in storage._files.ls(f"{storage._root}/results", detail=False))
+
+
 def test_a_result_is_the_graph_or_the_problem(storage: Storage) -> None:
-    assert storage.read_result("a") is None
+    assert storage.result("a") is None
     storage.write_result("a", b"graph")
     storage.write_result("b", b"problem", failed=True)
-    assert storage.read_result("a") == (b"graph", False)
-    assert storage.read_result("b") == (b"problem", True)
+    assert content_of(storage, "a") == (b"graph", False)
+    assert content_of(storage, "b") == (b"problem", True)
     assert storage.delete_result("a")
     assert storage.delete_result("b")
-    assert storage.read_result("a") is storage.read_result("b") is None
+    assert storage.result("a") is storage.result("b") is None
+
+
+def test_a_result_is_written_and_read_in_blocks(storage: Storage) -> None:
+    with storage.open_result("a") as out:
+        for number in range(10):
+            out.write(bytes([number]) * 100_000)
+    result = storage.result("a")
+    assert result is not None
+    blocks = list(result.blocks())
+    assert len(blocks) > 1
+    assert len(b"".join(blocks)) == result.size == 1_000_000
+    assert b"".join(blocks)[-1] == 9
+
+
+def test_a_result_appears_whole_or_not_at_all(storage: Storage) -> None:
+    with storage.open_result("a") as out:
+        out.write(b"half")
+        assert storage.result("a") is None
+    assert content_of(storage, "a") == (b"half", False)
+
+    def stopped() -> None:
+        with storage.open_result("a") as out:
+            out.write(b"other")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert content_of(storage, "a") == (b"half", False)
+    assert files(storage) == ["a.json"]
+
+
+def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> None:
+    with storage.open_result("a") as one:
+        one.write(b"one ")
+        with storage.open_result("a") as other:
+            other.write(b"other")
+        one.write(b"one")
+    assert content_of(storage, "a") == (b"one one", False)
+    assert files(storage) == ["a.json"]
+
+
+def test_a_result_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_result("a", b"graph" * 100_000)
+    result = storage.result("a")
+    assert result is not None
+    blocks = result.blocks()
+    first = next(blocks)
+    storage.delete_result("a")
+    assert first + b"".join(blocks) == b"graph" * 100_000
+    with pytest.raises(FileNotFoundError):
+        result.read()
 
 
 def test_what_a_dead_process_left_is_deleted_by_age(tmp_path: Path) -> None:

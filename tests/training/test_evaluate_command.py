@@ -94,17 +94,26 @@ def test_the_task_is_one_of_three(files: list[object]) -> None:
 def test_a_model_is_run_on_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def evaluate_model(*arguments: Any, progress: bool) -> dict[str, dict[str, float]]:
-        calls.append((arguments, progress))
+    def evaluate_model(*arguments: Any, **options: Any) -> dict[str, dict[str, float]]:
+        calls.append((arguments, options))
         return {"with": {"R@10": 0.25}}
 
     # The real one needs torch and a model.
     module = types.ModuleType("training.prediction")
     monkeypatch.setattr(module, "evaluate_model", evaluate_model, raising=False)
     monkeypatch.setitem(sys.modules, "training.prediction", module)
-    result = vsg("evaluate", "--data", "d", "--model", "m", "--task", "sgdet", "--split", "train", "--json")
-    assert json.loads(result.stdout) == {"with": {"R@10": 0.25}}
-    assert calls == [((Path("d"), Path("m"), "sgdet", "train"), True)]
+    asked = ["evaluate", "--data", "d", "--model", "m", "--task", "sgdet", "--split", "train", "--json"]
+    assert json.loads(vsg(*asked).stdout) == {"with": {"R@10": 0.25}}
+    vsg(*asked, "--engine", "openvino")
+    model = (Path("d"), Path("m"), "sgdet", "train")
+    assert calls == [
+        (model, {"engine": None, "progress": True}),
+        (model, {"engine": "openvino", "progress": True}),
+    ]
+
+
+def test_the_engine_is_one_of_those_there_are() -> None:
+    assert "'onnxruntime-cpu', " in vsg("evaluate", "--task", "sgdet", "--engine", "onnx").stderr
 
 
 def test_scoring_files_needs_no_torch(files: list[object]) -> None:

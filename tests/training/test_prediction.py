@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.bundle import Bundle
+from models.checkpoint import save_checkpoint
 from models.predictions import PairPredictions
 from tests.networks import make_lively, tiny, tiny_scored
 from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
     Predictor,
     Step,
+    bundle_predictor,
+    evaluate_model,
     evaluate_videos,
     frames_of,
     network_predictor,
@@ -185,3 +190,24 @@ def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: lis
 def test_small_objects_count_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
     assert small_objects_of(puppets) == "keep"
     assert small_objects_of(tmp_path) == "drop"
+
+
+def test_a_bundle_is_evaluated_on_the_engine_that_is_asked_for(puppets: Path, video_bundle: Path) -> None:
+    video = load_action_genome(puppets, split="test", small_objects="keep")[0]
+    predictor = bundle_predictor(Bundle.load(video_bundle), "openvino")
+    assert "openvino" in type(predictor.steps[0].run.__self__).__module__  # type: ignore[attr-defined]
+    found, wanted = predict_video(video, predictor), predict_video(video, bundle_predictor(Bundle.load(video_bundle)))
+    assert found.relation_scores is not None
+    assert wanted.relation_scores is not None
+    np.testing.assert_allclose(found.relation_scores, wanted.relation_scores, rtol=1e-5)
+    np.testing.assert_allclose(found.subject_boxes, wanted.subject_boxes, rtol=1e-5)
+
+
+def test_an_engine_is_for_bundles_and_torch_without_weights_for_none(
+    puppets: Path, video_bundle: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "checkpoint.pt", make_lively(tiny()), {})
+    with pytest.raises(EvaluationError, match=r"checkpoint\.pt is no bundle, so torch runs it, not openvino"):
+        evaluate_model(puppets, tmp_path / "checkpoint.pt", engine="openvino")
+    with pytest.raises(EvaluationError, match="torch-cpu takes its weights from a checkpoint, so evaluate that"):
+        evaluate_model(puppets, video_bundle, engine="torch-cpu")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from models.engines import ENGINES, EngineName
 from training.evaluation import TASKS, Figures, Task
 from training.neutral import FrameName, compare_files
 
@@ -21,6 +22,7 @@ _TITLES = {"with": "with constraint", "semi": "semi constraint", "no": "no const
 @click.option("--predictions", type=_FILE, help="Predictions in the neutral JSON format.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data folder to run a model on.")
 @click.option("--model", type=click.Path(path_type=Path), help="Checkpoint or bundle to run.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What runs a bundle.  [default: onnxruntime-cpu]")
 @click.option("--task", type=click.Choice(TASKS), required=True, help="What the predictions were given.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True, help="With --data.")
 @click.option("--json", "as_json", is_flag=True, help="Fractions as JSON instead of a table of percentages.")
@@ -29,6 +31,7 @@ def evaluate(
     predictions: Path | None,
     data: Path | None,
     model: Path | None,
+    engine: EngineName | None,
     task: Task,
     split: Literal["train", "test"],
     as_json: bool,
@@ -47,7 +50,7 @@ def evaluate(
         # Running a model needs torch or an engine; scoring files needs neither.
         from training.prediction import evaluate_model
 
-        figures = evaluate_model(data, model, task, split, progress=True)
+        figures = evaluate_model(data, model, task, split, engine=engine, progress=True)
     else:
         raise click.UsageError("give either --ground-truth and --predictions, or --data and --model")
     click.echo(json.dumps(figures, indent=1) if as_json else _table(figures, task))

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from models.scene_graph import SceneGraph
-from tests.conftest import Server, until
+from tests.conftest import Server
 from tests.videos import make_video
+from tests.waiting import until
 
 
 def test_a_form_with_a_video_gives_its_graph(server: Server, clip: Path) -> None:

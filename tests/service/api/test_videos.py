@@ -11,8 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from models.scene_graph import Frame
-from service.engine import Engine
+from models.scene_graph import Frame, SceneGraph
+from service import pipeline
+from service.batching import engine as batching
+from service.jobs import Jobs, JobState
 from service.prompt import count_tokens
 from tests.conftest import Server, serve, until
 from tests.service.api.test_bad_input import problem_of
@@ -24,6 +26,31 @@ def test_the_graph_can_be_had_again(server: Server, clip: Path) -> None:
     posted = server.post(clip)
     again = server.client.get(posted.headers["location"])
     assert (again.status_code, again.content) == (200, posted.content)
+
+
+def test_a_graph_is_sent_with_its_length(server: Server, clip: Path) -> None:
+    for answer in (posted := server.post(clip), server.client.get(posted.headers["location"])):
+        assert answer.headers["content-type"] == "application/json"
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        SceneGraph.model_validate_json(answer.content)
+
+
+def test_a_graph_that_is_deleted_while_it_is_looked_for_is_not_found(
+    server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = server.post(clip).headers["location"]
+
+    async def state(self: Jobs, video_id: str) -> JobState:
+        known = await look(self, video_id)
+        (server.data / "results" / f"{video_id}.json").unlink()
+        return known
+
+    look = Jobs.state
+    content = (server.data / "results" / f"{place.removeprefix('/videos/')}.json").read_bytes()
+    monkeypatch.setattr(Jobs, "state", state)
+    for path, accept in (("", "*/*"), ("", "application/jsonl"), ("/prompt", "*/*")):
+        problem_of(server.client.get(place + path, headers={"accept": accept}), 404, "not_found")
+        (server.data / "results" / f"{place.removeprefix('/videos/')}.json").write_bytes(content)
 
 
 def test_frames_come_one_per_line_for_who_accepts_that(server: Server, clip: Path) -> None:
@@ -46,8 +73,10 @@ def test_the_prompt_comes_as_messages_and_within_a_budget(server: Server, clip: 
     place = f"/videos/{server.post(clip).json()['id']}/prompt"
     messages = server.client.get(place, params={"format": "messages"}).json()
     assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[1]["content"] == server.client.get(place).text
     short = server.client.get(place, params={"max_tokens": "60"})
     assert count_tokens(short.text) <= 60
+    assert server.client.get(place, params={"max_tokens": "400"}).text == server.client.get(place).text
 
 
 @pytest.mark.parametrize(("name", "text"), [("max_tokens", "1"), ("max_tokens", "many"), ("format", "song")])
@@ -160,15 +189,30 @@ def test_graphs_in_a_folder_of_the_operators_outlive_the_process(
 
 
 def test_a_bug_of_ours_is_told_without_its_trace(server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Engine, frames: object) -> None:
+    def broken(*arguments: object) -> None:
         raise RuntimeError("secret path /srv/models")
 
-    monkeypatch.setattr(Engine, "run", broken)
+    monkeypatch.setattr(pipeline, "build_prompt", broken)
     answer = server.post(clip)
     problem = problem_of(answer, 500, "internal_error")
     assert "secret" not in answer.text
     assert problem["job_id"] == answer.headers["location"].removeprefix("/videos/")
     until(lambda: not server.uploads())
+
+
+def test_a_model_that_fails_on_a_video_says_so_without_its_trace(
+    start_server: Callable[..., Server], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("secret path /srv/models")
+
+    server = start_server()
+    with monkeypatch.context() as patched:
+        patched.setattr(batching, "_run_stage", broken)
+        answer = server.post(clip)
+    problem_of(answer, 500, "model_failed")
+    assert "secret" not in answer.text
+    assert server.post(clip).json()["status"] == "succeeded"
 
 
 def send_half(server: Server, clip: Path, headers: str, start: bytes = b"") -> None:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.decoding import DecodeLimits, Sampling, VideoInfo, VideoReader
+from service.decoding.spawning import SPAWNER
 
 BITS = 8
 LIMITS = DecodeLimits(seconds=200.0, cpu_seconds=20)
@@ -140,9 +141,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No process and no file descriptor may outlive a test."""
+    """No process but the spawner and no file descriptor may outlive a test."""
+    SPAWNER.prepare()
     this = psutil.Process()
-    processes, descriptors = set(this.children()), this.num_fds()
+    processes, descriptors = set(this.children(recursive=True)), this.num_fds()
     yield
-    assert set(this.children()) <= processes
+    assert set(this.children(recursive=True)) <= processes
     assert this.num_fds() <= descriptors

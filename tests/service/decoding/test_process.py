@@ -8,15 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from service.decoding import DecodeLimits, Sampling, VideoReader, reader
+from service.decoding import DecodeLimits, Sampling, VideoReader, reader, spawning
 from service.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
 
 # Frames large and chunks small enough that the pipe is full long before the video ends: the child waits for us.
@@ -32,8 +34,27 @@ def video(clips: Any) -> Path:
 
 def child() -> psutil.Process:
     """The decoder process of the one reader that is open."""
-    (only,) = psutil.Process().children()
+    (only,) = decoders()
     return only
+
+
+def decoders() -> list[psutil.Process]:
+    return [process for spawner in psutil.Process().children() for process in spawner.children()]
+
+
+@pytest.fixture
+def child_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Has decoder processes run a program instead of theirs."""
+    spawner = spawning.Spawner()
+
+    def run(program: str) -> None:
+        source = f"from service.decoding import child, spawner\ndef main():\n{textwrap.indent(program, ' ')}\n"
+        command = (sys.executable, "-c", f"{source}child.main = main\nspawner.main()")
+        monkeypatch.setattr(spawning, "_COMMAND", command)
+        monkeypatch.setattr(reader, "SPAWNER", spawner)
+
+    yield run
+    spawner.close()
 
 
 def test_stopping_half_way(video: Path) -> None:
@@ -61,7 +82,7 @@ def test_it_reads_once(video: Path) -> None:
 def test_the_process_ends_with_the_last_frame(video: Path) -> None:
     with VideoReader(video, SAMPLING, LIMITS) as frames:
         assert sum(len(chunk.frames) for chunk in frames) == 90
-        assert psutil.Process().children() == []
+        assert decoders() == []
         assert list(frames) == []
 
 
@@ -137,7 +158,7 @@ def test_it_dies_with_its_parent(video: Path) -> None:
         "from service.decoding import *\n"
         "frames = VideoReader(Path(sys.argv[1]), Sampling(fps=30.0, max_frames=1000, height=480, width=640))\n"
         "frames.__enter__()\n"
-        "child, = psutil.Process().children()\n"
+        "child, = psutil.Process().children()[0].children()\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -171,8 +192,17 @@ def test_it_sees_no_secrets_and_starts_no_services(video: Path, monkeypatch: pyt
 
 
 def test_a_decoder_that_does_not_start_is_not_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(spawning, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(reader, "SPAWNER", spawning.Spawner())
     with pytest.raises(DecoderUnavailable, match="exit code 3"), VideoReader(video, SAMPLING, LIMITS):
+        pass
+
+
+def test_a_decoder_that_ends_before_it_begins_is_not_the_video(
+    video: Path, child_running: Callable[[str], None]
+) -> None:
+    child_running("raise MemoryError")
+    with pytest.raises(DecoderUnavailable, match="exit code 1"), VideoReader(video, SAMPLING, LIMITS):
         pass
 
 
@@ -186,38 +216,39 @@ def test_a_decoder_that_does_not_start_is_not_the_video(video: Path, monkeypatch
         b'\x36\x00\x00\x00{"kind": "error", "error": "SystemExit", "detail": ""} ',
     ],
 )
-def test_a_child_that_was_taken_over_is_not_believed(video: Path, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
-    program = f"import os, sys; sys.stdin.readline(); os.write(1, {said!r}); sys.stdin.read()"
-    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
+def test_a_child_that_was_taken_over_is_not_believed(
+    video: Path, child_running: Callable[[str], None], said: bytes
+) -> None:
+    child_running(f"import os; os.read(0, 4096); os.write(1, {said!r}); os.read(0, 1)")
     with pytest.raises(VideoUnreadable), VideoReader(video, SAMPLING, LIMITS):
         pass
 
 
-def test_more_frames_than_asked_for_are_not_taken(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = (
-        "import sys; sys.stdin.readline()\n"
+def test_more_frames_than_asked_for_are_not_taken(video: Path, child_running: Callable[[str], None]) -> None:
+    child_running(
+        "import os; os.read(0, 4096)\n"
         "from service.decoding.protocol import encode_message as encode\n"
         "info = encode('info', width=1, height=1, duration=None, frame_rate=None, codec='x')\n"
-        "sys.stdout.buffer.write(encode('ready') + info + encode('chunk', frames=10**9)); sys.stdout.flush()\n"
-        "sys.stdin.read()\n"
+        "os.write(1, encode('ready') + info + encode('chunk', frames=10**9))\n"
+        "os.read(0, 1)\n"
     )
-    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
     with VideoReader(video, SAMPLING, LIMITS) as frames, pytest.raises(VideoUnreadable, match="more frames"):
         next(frames)
 
 
 def test_defects_are_logged_with_their_trace_and_shown_without(
-    video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    video: Path, child_running: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    program = (
-        "from service.decoding import child\n"
-        "def fail(request, output):\n"
-        "    child._write(output, child.encode_message('ready'))\n"
+    child_running(
+        "from service.decoding import protocol\n"
+        "import os, traceback\n"
+        "os.read(0, 4096)\n"
+        "os.write(1, protocol.encode_message('ready'))\n"
+        "try:\n"
         "    raise RuntimeError('a defect')\n"
-        "child._decode = fail\n"
-        "child.main()\n"
+        "except RuntimeError:\n"
+        "    os.write(1, protocol.encode_message('defect', trace=traceback.format_exc()))\n"
     )
-    monkeypatch.setattr(reader, "_COMMAND", (sys.executable, "-c", program))
     with caplog.at_level(logging.ERROR), pytest.raises(VideoUnreadable) as caught, VideoReader(video, SAMPLING, LIMITS):
         pass
     assert "RuntimeError: a defect" in caplog.text
@@ -228,7 +259,7 @@ def test_start_is_fast(video: Path) -> None:
     """Measured as processor time, because other work may have the processor. The child must not import the service."""
     with VideoReader(video, SAMPLING, LIMITS):
         times = child().cpu_times()
-        assert times.user + times.system < 1.0
+        assert times.user + times.system < 0.3
     modules = subprocess.run(
         [sys.executable, "-c", "import sys, service.decoding.child as c; print(*sys.modules)"],
         capture_output=True,

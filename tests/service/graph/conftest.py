@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models.bundle import Thresholds
 from models.predictions import PairPredictions
+from models.scene_graph import Frame, Relation
 from models.vocabulary import GROUP_OF_PREDICATE, GROUP_SLICE, OBJECT_INDEX, PREDICATE_INDEX
+from service.graph import GraphBuilder
 
 Box = tuple[float, float, float, float]
 
@@ -91,7 +96,28 @@ def moved(box: Box, right: float = 0.0, down: float = 0.0) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
+def clip_of(predictions: PairPredictions, start: int, stop: int) -> PairPredictions:
+    """Some frames of the predictions."""
+    arrays = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
+    return PairPredictions(**{name: None if array is None else array[start:stop] for name, array in arrays.items()})
+
+
+def build(
+    predictions: PairPredictions, cuts: Iterable[int] = (), interval: float = 0.5, **options: Any
+) -> tuple[list[Frame], list[Relation]]:
+    """The graph of a video whose predictions came in clips that were cut before these frames."""
+    times = options.pop("timestamps", np.arange(len(predictions)) * interval)
+    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
+    defaults = {"width": 640, "height": 360, "thresholds": thresholds, "min_score": 0, "top_k": 100}
+    builder = GraphBuilder(**defaults | {"constraint": "with"} | options)
+    for start, stop in pairwise([0, *sorted(cuts), len(predictions)]):
+        builder.add(clip_of(predictions, start, stop), times[start:stop])
+    graph = builder.finish()
+    assert len(graph) == len(predictions)
+    return list(graph.frames()), graph.relations
+
+
 @pytest.fixture(scope="session")
 def stage() -> SimpleNamespace:
     """What tests need to write a scene."""
-    return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING)
+    return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING, build=build)

@@ -1,11 +1,8 @@
 """Relations: what holds from when to when."""
 
-import numpy as np
 import pytest
 
-from models.bundle import Thresholds
 from models.scene_graph import Relation
-from service.graph import build_frames
 
 CHAIR_BOX = (0.6, 0.5, 0.8, 0.95)
 
@@ -13,10 +10,7 @@ CHAIR_BOX = (0.6, 0.5, 0.8, 0.95)
 def relations(stage, said: list[dict[str, float] | None], duration: float | None = None, **rest) -> list[Relation]:
     """Relations of a person to one chair, given the predicates of every frame, half a second apart."""
     script = [[] if frame is None else [stage.say("chair", CHAIR_BOX, **(frame | rest))] for frame in said]
-    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
-    times = np.arange(len(said)) / 2
-    options = {"min_score": 0.0, "top_k": 9, "constraint": "with", "thresholds": thresholds, "duration": duration}
-    return build_frames(stage.predict(script), times, width=640, height=360, **options)[1]
+    return stage.build(stage.predict(script), top_k=9, duration=duration)[1]
 
 
 def spans(found: list[Relation]) -> list[tuple[str, float, float]]:

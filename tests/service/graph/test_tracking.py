@@ -3,19 +3,14 @@
 import numpy as np
 import pytest
 
-from models.bundle import Thresholds
 from models.scene_graph import Frame
-from service.graph import build_frames
 
 CUP_BOX, CHAIR_BOX, FAR_CHAIR_BOX = (0.45, 0.4, 0.5, 0.5), (0.6, 0.5, 0.8, 0.95), (0.02, 0.5, 0.2, 0.95)
 LEFT, RIGHT = (0.05, 0.1, 0.3, 0.95), (0.65, 0.1, 0.95, 0.95)
 
 
 def build(stage, script, interval: float = 0.5) -> list[Frame]:
-    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
-    times = np.arange(len(script)) * interval
-    options = {"min_score": 0.0, "top_k": 100, "constraint": "with", "thresholds": thresholds}
-    return build_frames(stage.predict(script), times, width=640, height=360, **options)[0]
+    return stage.build(stage.predict(script), interval=interval)[0]
 
 
 def ids(frames: list[Frame], label: str) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What `build_frames` makes of a video: people, things, triplets and their limits."""
+"""What `GraphBuilder` makes of a video: people, things, triplets and their limits, however it comes in clips."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,13 @@ from hypothesis.extra.numpy import arrays
 
 from models.bundle import Thresholds
 from models.predictions import PairPredictions
-from models.scene_graph import Frame, Relation
+from models.scene_graph import Frame
 from models.vocabulary import GROUPS, runs_from_object
-from service.graph import build_frames
+from service.graph import GraphBuilder
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT = (0.05, 0.1, 0.3, 0.95), (0.65, 0.1, 0.95, 0.95)
 CUP_BOX, CHAIR_BOX = (0.45, 0.4, 0.5, 0.5), (0.6, 0.5, 0.8, 0.95)
-
-
-def build(predictions: PairPredictions, **options) -> tuple[list[Frame], list[Relation]]:
-    thresholds = Thresholds(object_score=0.3, predicate_score=0.2, duplicate_iou=0.6)
-    settings = {"thresholds": thresholds, "min_score": 0.0, "top_k": 100, "constraint": "with"} | options
-    times = settings.pop("timestamps", np.arange(len(predictions)) / 2)
-    return build_frames(predictions, times, width=WIDTH, height=HEIGHT, **settings)
 
 
 def labels(frame: Frame) -> list[str]:
@@ -34,7 +27,7 @@ def predicates(frame: Frame) -> list[str]:
 
 def test_one_pair_gives_two_objects_and_one_triplet_per_group(stage) -> None:
     said = stage.say("cup/glass/bottle", CUP_BOX, looking_at=0.7, in_front_of=0.8, holding=0.9)
-    (frame,), _ = build(stage.predict([[said]]))
+    (frame,), _ = stage.build(stage.predict([[said]]))
     person, cup = frame.objects
     assert (person.id, person.label, person.score) == (1, "person", 0.95)
     assert (cup.id, cup.label, cup.score) == (2, "cup/glass/bottle", 0.9)
@@ -51,10 +44,10 @@ def test_the_score_is_the_product_of_its_parts(stage) -> None:
         stage.say("chair", CHAIR_BOX, score=0.8, person_score=0.9, touching=0.5, relation=relation)
         for relation in (None, 0.6)
     )
-    (frame,), _ = build(stage.predict([[plain]]))
+    (frame,), _ = stage.build(stage.predict([[plain]]))
     assert frame.triplets[0].score == pytest.approx(0.8 * 0.9 * 0.5, abs=1e-4)
     assert frame.triplets[0].relation_score is None
-    (frame,), relations = build(stage.predict([[scored]]))
+    (frame,), relations = stage.build(stage.predict([[scored]]))
     assert frame.triplets[0].score == pytest.approx(0.8 * 0.9 * 0.5 * 0.6, abs=1e-4)
     assert frame.triplets[0].relation_score == relations[0].relation_score == 0.6
 
@@ -65,7 +58,7 @@ def test_the_relation_score_decides_which_triplet_comes_first(stage) -> None:
         stage.say("chair", CHAIR_BOX, touching=0.9, relation=0.3),
         stage.say("table", table, touching=0.6, relation=0.8),
     ]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert [triplet.relation_score for triplet in frame.triplets] == [0.8, 0.3]
 
 
@@ -76,11 +69,11 @@ def test_a_pair_that_matters_too_little_has_no_triplets_but_is_seen(stage) -> No
         stage.say("table", table, touching=0.9, relation=0.5),
     ]
     thresholds = Thresholds(object_score=0.3, predicate_score=0.2, relation_score=0.5, duplicate_iou=0.6)
-    (frame,), relations = build(stage.predict([script]), thresholds=thresholds)
+    (frame,), relations = stage.build(stage.predict([script]), thresholds=thresholds)
     assert sorted(labels(frame)) == ["chair", "person", "table"]
     assert [triplet.relation_score for triplet in frame.triplets] == [0.5]
     assert len(relations) == 1
-    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]]), thresholds=thresholds)
+    (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]]), thresholds=thresholds)
     assert len(frame.triplets) == 1, "a model without relation scores has no pair under the threshold"
 
 
@@ -88,7 +81,7 @@ def test_every_triplet_carries_the_uncertainty_of_its_own_predicate(stage) -> No
     doubts = {"looking_at": (0.1, 0.2), "behind": (-1e-9, 3.0), "touching": (0.3, 0.4)}
     said = stage.say("chair", CHAIR_BOX, looking_at=0.7, behind=0.8, touching=0.9, doubts=doubts)
     cup = stage.say("cup/glass/bottle", CUP_BOX, holding=0.6, doubts={"holding": (0.5, 0.6)})
-    (frame,), _ = build(stage.predict([[said, cup]]))
+    (frame,), _ = stage.build(stage.predict([[said, cup]]))
     found = {
         triplet.predicate: (triplet.uncertainty.epistemic, triplet.uncertainty.aleatoric) for triplet in frame.triplets
     }
@@ -97,7 +90,7 @@ def test_every_triplet_carries_the_uncertainty_of_its_own_predicate(stage) -> No
 
 def test_an_uncertainty_that_is_no_number_is_not_known(stage) -> None:
     said = stage.say("chair", CHAIR_BOX, touching=0.9, behind=0.8, doubts={"touching": (np.nan, 0.1), "behind": (1, 1)})
-    (frame,), _ = build(stage.predict([[said]]))
+    (frame,), _ = stage.build(stage.predict([[said]]))
     assert [triplet.uncertainty is None for triplet in frame.triplets] == [True, False]
 
 
@@ -107,7 +100,7 @@ def test_near_duplicates_of_one_person_are_one_person_with_the_mean_box(stage) -
         stage.say("cup/glass/bottle", CUP_BOX, stage.moved(stage.standing, 0.02), holding=0.9),
         stage.say("table", (0.0, 0.6, 0.3, 0.9), stage.moved(stage.standing, -0.02), in_front_of=0.9),
     ]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame).count("person") == 1
     assert frame.objects[0].box == pytest.approx((192, 72, 320, 324), abs=0.1)
     assert {triplet.subject for triplet in frame.triplets if triplet.group == "contacting"} == {1}
@@ -116,7 +109,7 @@ def test_near_duplicates_of_one_person_are_one_person_with_the_mean_box(stage) -
 def test_an_upper_body_is_part_of_its_person(stage) -> None:
     upper = (0.32, 0.2, 0.48, 0.45)
     script = [stage.say("chair", CHAIR_BOX, touching=0.8), stage.say("cup/glass/bottle", CUP_BOX, upper, holding=0.5)]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame).count("person") == 1
     assert frame.objects[0].box == pytest.approx((192, 72, 320, 324), abs=0.1)
 
@@ -126,53 +119,53 @@ def test_two_people_apart_are_two_people_and_share_a_thing(stage) -> None:
         stage.say("table", CUP_BOX, LEFT, touching=0.8),
         stage.say("table", stage.moved(CUP_BOX, 0.002), RIGHT, leaning_on=0.9, person_score=0.9),
     ]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "person", "table"]
     assert {(t.subject, t.predicate, t.object) for t in frame.triplets} == {(1, "touching", 3), (2, "leaning_on", 3)}
 
 
 def test_two_slots_on_one_pair_speak_once_by_the_better_one(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX, score=0.6, touching=0.9), stage.say("chair", CHAIR_BOX, sitting_on=0.8)]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "chair"]
     assert predicates(frame) == ["sitting_on"]
 
 
 def test_two_chairs_side_by_side_stay_two(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX), stage.say("chair", stage.moved(CHAIR_BOX, 0.1))]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "chair", "chair"]
 
 
 def test_of_two_classes_on_one_box_the_better_one_is_kept(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX, touching=0.9), stage.say("sofa/couch", CHAIR_BOX, score=0.6, touching=0.9)]
-    (frame,), _ = build(stage.predict([script]))
+    (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "chair"]
     assert len(frame.triplets) == 1
 
 
 def test_an_unsure_pair_is_not_shown(stage) -> None:
-    script = [stage.say("chair", CHAIR_BOX, score=0.5, person_score=0.5, touching=1.0)]
-    (frame,), relations = build(stage.predict([script]))
+    script = [stage.say("chair", CHAIR_BOX, score=0.4, person_score=0.45, touching=1.0)]
+    (frame,), relations = stage.build(stage.predict([script]))
     assert frame.objects == frame.triplets == relations == []
 
 
 def test_an_unsure_predicate_is_not_shown(stage) -> None:
-    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.19, behind=0.21)]]))
+    (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.19, behind=0.21)]]))
     assert predicates(frame) == ["behind"]
 
 
 def test_min_score_is_on_the_final_score(stage) -> None:
     script = [[stage.say("chair", CHAIR_BOX, score=0.5, person_score=1.0, touching=0.9, behind=0.5)]]
-    (frame,), _ = build(stage.predict(script), min_score=0.3)
+    (frame,), _ = stage.build(stage.predict(script), min_score=0.3)
     assert predicates(frame) == ["touching"]
 
 
 def test_top_k_keeps_the_best_of_every_frame(stage) -> None:
     frame = [stage.say("chair", CHAIR_BOX, touching=0.9, behind=0.8, looking_at=0.7)]
-    frames, _ = build(stage.predict([frame, frame]), top_k=2)
+    frames, _ = stage.build(stage.predict([frame, frame]), top_k=2)
     assert [predicates(frame) for frame in frames] == [["touching", "behind"]] * 2
-    frames, relations = build(stage.predict([frame]), top_k=0)
+    frames, relations = stage.build(stage.predict([frame]), top_k=0)
     assert frames[0].triplets == relations == []
 
 
@@ -180,7 +173,7 @@ def test_with_constraint_shows_the_best_of_every_group(stage) -> None:
     said = stage.say(
         "chair", CHAIR_BOX, touching=0.9, holding=0.95, behind=0.4, beneath=0.5, unsure=0.3, looking_at=0.4
     )
-    (frame,), _ = build(stage.predict([[said]]))
+    (frame,), _ = stage.build(stage.predict([[said]]))
     assert predicates(frame) == ["holding", "beneath", "looking_at"]
 
 
@@ -188,7 +181,7 @@ def test_semi_constraint_shows_the_best_attention_and_all_that_is_over_nine_tent
     said = stage.say(
         "chair", CHAIR_BOX, touching=0.92, holding=0.95, wiping=0.9, behind=0.89, unsure=0.3, looking_at=0.4
     )
-    (frame,), _ = build(stage.predict([[said]]), constraint="semi")
+    (frame,), _ = stage.build(stage.predict([[said]]), constraint="semi")
     assert predicates(frame) == ["holding", "touching", "looking_at"]
 
 
@@ -196,13 +189,13 @@ def test_no_constraint_shows_everything_over_the_threshold(stage) -> None:
     said = stage.say(
         "chair", CHAIR_BOX, touching=0.92, holding=0.95, behind=0.3, unsure=0.25, looking_at=0.4, above=0.1
     )
-    (frame,), _ = build(stage.predict([[said]]), constraint="no")
+    (frame,), _ = stage.build(stage.predict([[said]]), constraint="no")
     assert predicates(frame) == ["holding", "touching", "looking_at", "behind", "unsure"]
 
 
 def test_boxes_are_clipped_to_the_picture(stage) -> None:
     script = [[stage.say("table", (-0.2, 0.5, 1.4, 1.3), (-0.1, -0.1, 0.4, 1.2), touching=0.9)]]
-    (frame,), _ = build(stage.predict(script))
+    (frame,), _ = stage.build(stage.predict(script))
     assert [thing.box for thing in frame.objects] == [(0, 0, 256, 360), (0, 180, 640, 360)]
 
 
@@ -211,27 +204,27 @@ def test_boxes_are_clipped_to_the_picture(stage) -> None:
 )
 def test_a_box_that_shows_nothing_is_dropped(stage, box) -> None:
     script = [[stage.say("table", box, touching=0.9), stage.say("chair", CHAIR_BOX, touching=0.9)]]
-    (frame,), _ = build(stage.predict(script))
+    (frame,), _ = stage.build(stage.predict(script))
     assert labels(frame) == ["person", "chair"]
 
 
 def test_scores_a_hair_over_one_are_one(stage) -> None:
-    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, score=1.0000001, touching=1.0000001)]]))
+    (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, score=1.0000001, touching=1.0000001)]]))
     assert frame.objects[1].score == frame.triplets[0].predicate_score == 1
 
 
 def test_masked_slots_are_ignored(stage) -> None:
-    (frame,), _ = build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]], slots=40))
+    (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]], slots=40))
     assert labels(frame) == ["person", "chair"]
 
 
 def test_a_video_without_frames_gives_an_empty_graph(stage) -> None:
-    assert build(stage.predict([])) == ([], [])
+    assert stage.build(stage.predict([])) == ([], [])
 
 
 def test_frames_with_nothing_stay_in_their_place(stage) -> None:
     seen = [stage.say("chair", CHAIR_BOX, touching=0.9)]
-    frames, _ = build(stage.predict([[], seen, [], seen]), timestamps=[0.0, 0.5, 1.0, 1.5])
+    frames, _ = stage.build(stage.predict([[], seen, [], seen]), timestamps=[0.0, 0.5, 1.0, 1.5])
     assert [(frame.index, frame.timestamp, len(frame.objects)) for frame in frames] == [
         (0, 0.0, 0),
         (1, 0.5, 2),
@@ -244,14 +237,34 @@ def test_sixty_things_in_a_frame_are_sixty_things(stage) -> None:
     boxes = [
         (0.1 * column, 0.16 * row, 0.1 * column + 0.08, 0.16 * row + 0.1) for column in range(10) for row in range(6)
     ]
-    frames, _ = build(stage.predict([[stage.say("shoe", box, touching=0.8) for box in boxes]] * 5))
+    frames, _ = stage.build(stage.predict([[stage.say("shoe", box, touching=0.8) for box in boxes]] * 5))
     assert all(len(frame.objects) == 61 for frame in frames)
     assert {thing.id for frame in frames for thing in frame.objects} == set(range(1, 62))
 
 
-def test_a_timestamp_is_needed_for_every_frame(stage) -> None:
+@pytest.fixture
+def builder() -> GraphBuilder:
+    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
+    return GraphBuilder(width=8, height=8, thresholds=thresholds, min_score=0, top_k=1, constraint="with")
+
+
+def test_a_graph_needs_predictions(builder: GraphBuilder) -> None:
+    with pytest.raises(ValueError, match="add those of at least one clip"):
+        builder.finish()
+
+
+def test_a_timestamp_is_needed_for_every_frame(stage, builder: GraphBuilder) -> None:
     with pytest.raises(ValueError, match=r"timestamps must have shape \(1,\)"):
-        build(stage.predict([[]]), timestamps=[0.0, 1.0])
+        builder.add(stage.predict([[]]), [0.0, 1.0])
+
+
+def test_arrays_may_be_reused_once_they_are_added(stage, builder: GraphBuilder) -> None:
+    predictions, times = stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.9)]]), np.zeros(1)
+    builder.add(predictions, times)
+    predictions.pair_mask[:] = False
+    times[:] = 5.0
+    (frame,) = builder.finish().frames()
+    assert (frame.timestamp, len(frame.objects)) == (0.0, 2)
 
 
 def with_area(boxes: np.ndarray) -> np.ndarray:
@@ -281,6 +294,38 @@ def random_predictions(T: int, P: int) -> st.SearchStrategy[PairPredictions]:
     )
 
 
+def test_how_a_long_video_is_cut_changes_nothing_in_its_graph(stage) -> None:
+    rng = np.random.default_rng(5)
+
+    def frame(t: int) -> list[object]:
+        doubts = {"touching": tuple(rng.random(2))}
+        chair = stage.say(
+            "chair", stage.moved(CHAIR_BOX, 0.001 * t), touching=rng.random(), doubts=doubts, relation=0.5
+        )
+        cups = [
+            stage.say("cup/glass/bottle", stage.moved(CUP_BOX, 0.3 * rng.random()), RIGHT, holding=rng.random())
+            for _ in range(rng.integers(0, 4))
+        ]
+        return [chair, *cups] if t % 7 else []
+
+    predictions = stage.predict([frame(t) for t in range(150)])
+    whole = stage.build(predictions, top_k=3, duration=74.9)
+    assert len(whole[1]) > 20
+    for cuts in (range(4, 150, 4), range(1, 150), (1, 70, 71)):
+        assert stage.build(predictions, cuts, top_k=3, duration=74.9) == whole
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 12).flatmap(lambda T: st.tuples(random_predictions(T, 4), st.sets(st.integers(0, T)))),
+    st.sampled_from(["with", "semi", "no"]),
+)
+def test_how_a_video_is_cut_changes_nothing_in_its_graph(stage, video, constraint) -> None:
+    predictions, cuts = video
+    options = {"constraint": constraint, "top_k": 5, "duration": 0.4 * len(predictions)}
+    assert stage.build(predictions, cuts, **options) == stage.build(predictions, **options)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.tuples(st.integers(0, 6), st.integers(0, 5)).flatmap(lambda shape: random_predictions(*shape)),
@@ -290,11 +335,11 @@ def random_predictions(T: int, P: int) -> st.SearchStrategy[PairPredictions]:
     st.floats(0, 0.5),
     st.floats(0.1, 2),
 )
-def test_every_graph_keeps_its_promises(predictions, constraint, top_k, min_score, threshold, interval) -> None:
+def test_every_graph_keeps_its_promises(stage, predictions, constraint, top_k, min_score, threshold, interval) -> None:
     thresholds = Thresholds(object_score=threshold, predicate_score=threshold, duplicate_iou=0.6)
     times = np.arange(len(predictions)) * interval
     duration = len(predictions) * interval
-    frames, relations = build(
+    frames, relations = stage.build(
         predictions,
         thresholds=thresholds,
         min_score=min_score,

@@ -1,0 +1,68 @@
+"""Frames of a data folder as clips, and what each stage of a bundle takes when it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from models.bundle import FRAMES, TIMESTAMPS, Bundle
+from models.engines import Tensors, open_stages
+
+CLIPS = 64
+"""Ranges of activations hardly change with more."""
+LONGEST_CLIP = 8
+"""Frames; a network may take clips of 40, which hold little that 8 do not."""
+_IMAGES = {".png", ".jpg", ".jpeg"}
+
+
+def tensors_of_stages(bundle: Bundle, data: Path) -> dict[str, list[Tensors]]:
+    """The inputs of every stage, by its name, for each of the folder's clips; the stages are run as they are.
+
+    Stages of span `video` get no entry, as do those behind them. Raises ExportError where the folder holds no frames.
+    """
+    manifest = bundle.manifest
+    opened = list(zip(manifest.stages, open_stages(bundle, "onnxruntime-cpu"), strict=True))
+    within_clips = [(stage, engine) for stage, engine in opened if stage.span != "video"]
+    taken: dict[str, list[Tensors]] = {stage.name: [] for stage, _ in within_clips}
+    length = min(manifest.clip_length, LONGEST_CLIP)
+    for frames in read_clips(data, manifest.frame_size.height, manifest.frame_size.width, length):
+        moments = np.arange(len(frames), dtype=np.float32) / 2  # the service samples two frames a second
+        tensors: Tensors = {FRAMES: frames[None], TIMESTAMPS: moments[None]}
+        for stage, engine in within_clips:
+            taken[stage.name].append({tensor.name: tensors[tensor.name] for tensor in stage.inputs})
+            tensors.update(engine.run(tensors))
+    return taken
+
+
+def read_clips(data: Path, height: int, width: int, length: int) -> Iterator[NDArray[np.uint8]]:
+    """The first frames of up to `CLIPS` videos, spread evenly over the folder's: (T, height, width, 3) uint8 RGB each.
+
+    Frames lie as in Action Genome: `frames/<video>.mp4/<number>.png` (or `.jpg`). Raises ExportError where there are
+    none or one cannot be read.
+    """
+    videos = sorted(path for path in (data / "frames").glob("*") if path.is_dir())
+    clips = [
+        images[:length]
+        for video in videos[:: max(1, len(videos) // CLIPS)][:CLIPS]
+        if (images := sorted(path for path in video.iterdir() if path.suffix.lower() in _IMAGES))
+    ]
+    if not clips:
+        raise ExportError(
+            f"{data} has no frames to calibrate on; it must hold frames/<video>.mp4/<number>.png, "
+            "as `vsg data frames` and `vsg data puppets` write them"
+        )
+    for images in clips:
+        yield np.stack([_read(path, height, width) for path in images])
+
+
+def _read(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ExportError(f"{path} cannot be read as an image; run `vsg data check` on the folder")
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(resized, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

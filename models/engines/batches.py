@@ -1,0 +1,70 @@
+"""What GPU engines prepare for: batch sizes, the shapes of every input, and engine files named after what they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.bundle import Manifest, Stage, Tensor
+
+LONGEST_VIDEO = 4096
+"""Frames of the longest video that TensorRT prepares a stage of span `video` for; over half an hour at two a second."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a batch that runs at once: items `start` to `stop`, padded to `size`."""
+
+    start: int
+    stop: int
+    size: int
+
+
+def pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
+    """Cuts a batch into pieces of the largest bucket; what is left over gets the smallest one it fits."""
+    largest = buckets[-1]
+    starts = range(0, batch, largest)
+    return [_piece(start, min(start + largest, batch), buckets) for start in starts]
+
+
+def _piece(start: int, stop: int, buckets: Sequence[int]) -> Piece:
+    return Piece(start, stop, next(size for size in buckets if size >= stop - start))
+
+
+def buckets_of(stage: Stage, buckets: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes of one stage: whole videos run one by one."""
+    return (1,) if stage.span == "video" else buckets
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Least, likeliest and largest shape of one input, as TensorRT asks for them."""
+
+    least: tuple[int, ...]
+    likeliest: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+def profiles(stage: Stage, clip_length: int, buckets: tuple[int, ...]) -> dict[str, Profile]:
+    """The profile of every input of a stage by name: all buckets, all times up to a full clip or the longest video."""
+    most = buckets_of(stage, buckets)[-1]
+    time = LONGEST_VIDEO if stage.span == "video" else clip_length
+    return {
+        tensor.name: Profile(shape_of(tensor, 1, 1), shape_of(tensor, most, clip_length), shape_of(tensor, most, time))
+        for tensor in stage.inputs
+    }
+
+
+def shape_of(tensor: Tensor, batch: int, time: int) -> tuple[int, ...]:
+    """A tensor's shape with its symbolic axes filled in."""
+    return (batch, time, *(int(length) for length in tensor.shape[2:]))
+
+
+def engine_file(manifest: Manifest, stage: Stage, gpu: str, version: str) -> str:
+    """Name of a stage's engine, such as `detector.f7e639279b74.fp16.nvidia-h200.tensorrt-10.13.3.engine`.
+
+    gpu: `Gpu.file_name`. version: `tensorrt.__version__`. An engine runs on no other GPU and no other version, and the
+    digest of the graph keeps one from outliving it.
+    """
+    digest = manifest.sha256[stage.file][:12]
+    return f"{stage.name}.{digest}.{manifest.precision}.{gpu}.tensorrt-{version}.engine"

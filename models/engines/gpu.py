@@ -1,0 +1,153 @@
+"""CUDA without torch: a GPU, its memory and one stream, for engines that take addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cuda.bindings import runtime as cuda
+from numpy.typing import NDArray
+
+from models.bundle import Stage, Tensor
+from models.engines.batches import Piece, buckets_of, pieces, shape_of
+from models.engines.engine import Arrays, Tensors
+from models.errors import EngineError
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """What a CUDA function gives beside its status. Raises EngineError naming what CUDA says."""
+    status, *values = result
+    if status != cuda.cudaError_t.cudaSuccess:
+        _, text = cuda.cudaGetErrorString(status)
+        raise EngineError(f"CUDA: {text.decode()} ({status.name})")
+    return values[0] if values else None
+
+
+class Gpu:
+    """A GPU that works, with a stream that everything of one bundle runs on, one thing after the other."""
+
+    def __init__(self, device: int) -> None:
+        """Raises EngineError where there is no such GPU or no driver for it."""
+        try:
+            count = _checked(cuda.cudaGetDeviceCount())
+        except EngineError as error:
+            raise EngineError(f"there is no usable NVIDIA GPU here: {error}; choose a CPU engine") from error
+        if device >= count:
+            raise EngineError(f"there is no GPU {device}; this machine has {count}, numbered from 0")
+        self.device = device
+        self.activate()
+        self.name: str = _checked(cuda.cudaGetDeviceProperties(device)).name.decode().rstrip("\0")
+        self.driver: int = _checked(cuda.cudaDriverGetVersion())
+        self.stream = int(_checked(cuda.cudaStreamCreate()))
+
+    @property
+    def file_name(self) -> str:
+        """The name as a part of a file's name, such as `nvidia-h200`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    def activate(self) -> None:
+        """Makes this the GPU of the calling thread."""
+        _checked(cuda.cudaSetDevice(self.device))
+
+    def wait(self) -> None:
+        """Until all that was asked for is done."""
+        _checked(cuda.cudaStreamSynchronize(self.stream))
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A tensor on the GPU."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    address: int
+
+
+class _Buffer:
+    """Pinned memory and as much on the GPU for one tensor; it grows to the most that was needed."""
+
+    def __init__(self, tensor: Tensor, gpu: Gpu) -> None:
+        self.tensor, self.gpu = tensor, gpu
+        self.dtype = np.dtype(tensor.dtype)
+        self.size = self.pinned = self.address = 0
+
+    def reserve(self, batch: int, time: int) -> NDArray[np.generic]:
+        """The pinned memory as an array (batch, time, …)."""
+        shape = shape_of(self.tensor, batch, time)
+        count = math.prod(shape)
+        if (needed := count * self.dtype.itemsize) > self.size:
+            self.free()
+            self.pinned, self.address = _checked(cuda.cudaMallocHost(needed)), _checked(cuda.cudaMalloc(needed))
+            self.size = needed
+        memory = memoryview((ctypes.c_ubyte * needed).from_address(self.pinned))
+        array: NDArray[np.generic] = np.frombuffer(memory, self.dtype, count).reshape(shape)
+        return array
+
+    def bound(self, batch: int, time: int) -> Binding:
+        return Binding(self.dtype, shape_of(self.tensor, batch, time), self.address)
+
+    def upload(self, array: NDArray[np.generic]) -> None:
+        self._copy(self.address, self.pinned, array.nbytes, cuda.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def download(self, array: NDArray[np.generic]) -> None:
+        self._copy(self.pinned, self.address, array.nbytes, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+
+    def _copy(self, target: int, source: int, count: int, kind: cuda.cudaMemcpyKind) -> None:
+        _checked(cuda.cudaMemcpyAsync(target, source, count, kind, self.gpu.stream))
+
+    def free(self) -> None:
+        if self.size:
+            self.gpu.wait()
+            _checked(cuda.cudaFreeHost(self.pinned))
+            _checked(cuda.cudaFree(self.address))
+            self.size = 0
+
+
+class GpuStage(ABC):
+    """One stage on a GPU, whatever computes it: pads to buckets, copies in, computes, copies out."""
+
+    def __init__(self, stage: Stage, buckets: tuple[int, ...], gpu: Gpu) -> None:
+        self.gpu = gpu
+        self._buckets = buckets_of(stage, buckets)
+        self._inputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.inputs}
+        self._outputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.outputs}
+        self._gives_memory_back = stage.span == "video"
+
+    @abstractmethod
+    def compute(self, inputs: Mapping[str, Binding], outputs: Mapping[str, Binding]) -> None:
+        """Asks the stream for outputs of inputs."""
+
+    def run(self, tensors: Arrays) -> Tensors:
+        """The stage's outputs by name, (B, T, …) each."""
+        self.gpu.activate()
+        batch, time = next(tensors[name] for name in self._inputs).shape[:2]
+        parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets)]
+        if self._gives_memory_back:
+            for buffer in (*self._inputs.values(), *self._outputs.values()):
+                buffer.free()
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _run(self, tensors: Arrays, piece: Piece, time: int) -> Tensors:
+        count = piece.stop - piece.start
+        for name, buffer in self._inputs.items():
+            array = buffer.reserve(piece.size, time)
+            array[:count] = tensors[name][piece.start : piece.stop]
+            # Not zeros: frames without a pair may take other ways through a network.
+            array[count:] = array[0]
+            buffer.upload(array)
+        arrays = {name: buffer.reserve(piece.size, time) for name, buffer in self._outputs.items()}
+        self.compute(
+            {name: buffer.bound(piece.size, time) for name, buffer in self._inputs.items()},
+            {name: buffer.bound(piece.size, time) for name, buffer in self._outputs.items()},
+        )
+        for name, array in arrays.items():
+            self._outputs[name].download(array)
+        self.gpu.wait()
+        # Copied, because the next run writes into the same memory.
+        return {name: array[:count].copy() for name, array in arrays.items()}

@@ -1,0 +1,75 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import openvino
+
+from models.bundle import Bundle, Precision, Stage
+from models.engines.engine import Arrays, EngineOptions, Tensors
+from models.errors import EngineError
+
+# int8 graphs say themselves what is int8; the rest stays fp32.
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_NEEDED = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+
+
+def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[OpenVino]:
+    """All stages. Raises EngineError where this CPU lacks the instructions for the precision, or a stage is refused."""
+    core = openvino.Core()
+    precision = bundle.manifest.precision
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if _NEEDED[precision] not in able:
+        raise EngineError(
+            f"openvino does not compute in {precision} on this CPU, which offers {', '.join(able)}; "
+            "serve the fp32 bundle, or use a CPU with the instructions"
+        )
+    return [OpenVino(core, bundle, stage, options) for stage in bundle.manifest.stages]
+
+
+class OpenVino:
+    """One stage. Where the precision is fp32 it stays so: by itself OpenVINO takes bf16 on CPUs that have it."""
+
+    def __init__(self, core: openvino.Core, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
+        path = bundle.path_of(stage)
+        try:
+            self._compiled = core.compile_model(
+                core.read_model(path),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": _HINTS[bundle.manifest.precision],
+                    "INFERENCE_NUM_THREADS": options.threads,
+                    "NUM_STREAMS": 1,
+                    "PERFORMANCE_HINT": "LATENCY",
+                    # Stages and decoders share the cores; pinned threads would wait for each other.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except RuntimeError as error:
+            raise EngineError(f"openvino does not take {path}: {error}") from error
+        self._request = self._compiled.create_infer_request()
+        self._inputs = [tensor.name for tensor in stage.inputs]
+        self._outputs = [tensor.name for tensor in stage.outputs]
+        self._gives_memory_back = stage.span == "video"
+
+    @property
+    def name(self) -> str:
+        """The engine and, were it not the CPU, the device."""
+        devices = self._compiled.get_property("EXECUTION_DEVICES")
+        return "openvino" if devices == ["CPU"] else f"openvino-{'-'.join(devices).lower()}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the stage was really compiled with, by OpenVINO's names."""
+        return {name: self._compiled.get_property(name) for name in self._compiled.get_property("SUPPORTED_PROPERTIES")}
+
+    def run(self, tensors: Arrays) -> Tensors:
+        """The stage's outputs by name, (B, T, …) each."""
+        results = self._request.infer({name: tensors[name] for name in self._inputs})
+        outputs = {name: results[name] for name in self._outputs}
+        if self._gives_memory_back:
+            # Whole videos need much more than clips, and rarely.
+            self._compiled.release_memory()
+        return outputs

@@ -1,0 +1,1 @@
+"""Measures where the time goes, in one run on one machine."""

@@ -1,0 +1,163 @@
+"""Puts the scene graph of a video together, clip by clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Thresholds
+from models.predictions import PairPredictions
+from models.scene_graph import Constraint
+from service.graph.detections import Detections, Floats, Integers, find_pairs
+from service.graph.frames import Objects, VideoGraph
+from service.graph.relations import merge_relations
+from service.graph.tracking import Tracks, link
+from service.graph.triplets import Candidates, choose_triplets, find_candidates
+
+# In a longer video, what shows up in one frame only and is no surer than this is a false alarm.
+SHORT_VIDEO = 4  # frames
+FALSE_ALARM_SCORE = 0.4
+# One pass over this many frames costs little more than one over the few of a clip.
+FRAMES_AT_ONCE = 32
+
+_Columns = TypeVar("_Columns", Detections, Candidates)
+
+
+class GraphBuilder:
+    """Takes a model's predictions clip by clip and makes the scene graph of the video.
+
+    Of what it was given it keeps the detections and the triplets that passed the thresholds; the predictions themselves
+    are dropped after at most `FRAMES_AT_ONCE` frames. How a video is cut into clips changes nothing in its graph.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        thresholds: Thresholds,
+        min_score: float,
+        top_k: int,
+        constraint: Constraint,
+        duration: float | None = None,
+    ) -> None:
+        """
+        width        and `height`: of the displayed video in pixels
+        thresholds   of the bundle's manifest
+        min_score    least triplet score
+        top_k        most triplets per frame
+        constraint   "with": best predicate per group and pair; "semi": best attention, every other predicate over 0.9;
+                     "no": every predicate
+        duration     of the video in seconds, where it is known; no relation lasts beyond it
+        """
+        self._width, self._height = width, height
+        self._thresholds = thresholds
+        self._min_score = min_score
+        self._top_k = top_k
+        self._constraint = constraint
+        self._duration = duration
+        self._timestamps: list[Floats] = []
+        self._waiting: list[PairPredictions] = []
+        self._detections: list[Detections] = []
+        self._candidates: list[Candidates] = []
+        self._frame_count = self._detection_count = 0
+
+    def add(self, predictions: PairPredictions, timestamps: Sequence[float] | NDArray[np.floating]) -> None:
+        """Takes the next clip of T frames; `timestamps` (T,) are its presentation times in seconds, ascending.
+
+        The arrays may be reused afterwards. Raises ValueError when there is not one timestamp per frame.
+        """
+        times = np.array(timestamps, dtype=np.float64)
+        if times.shape != (len(predictions),):
+            raise ValueError(f"timestamps must have shape ({len(predictions)},), one per frame, not {times.shape}")
+        self._timestamps.append(times)
+        for start in range(0, max(1, len(times)), FRAMES_AT_ONCE):
+            self._waiting.append(_copied(predictions, slice(start, start + FRAMES_AT_ONCE)))
+            if sum(map(len, self._waiting)) >= FRAMES_AT_ONCE:
+                self._read_waiting()
+
+    def finish(self) -> VideoGraph:
+        """The graph of all that was added.
+
+        Objects have ids from 1 that are stable over the video, in order of first appearance, people before things. An
+        object keeps one label, the vote of all its detections; its score in a frame is that frame's. Frames without
+        detections stay empty. Scores are rounded to 4 decimals and boxes to tenths of a pixel. Triplets carry the
+        uncertainty that the predictions give them; where these have none, or none that is a number, they carry none.
+
+        Raises ValueError when nothing was added.
+        """
+        if not self._timestamps:
+            raise ValueError("there are no predictions to make a graph of; add those of at least one clip")
+        if self._waiting:
+            self._read_waiting()
+        timestamps = np.concatenate(self._timestamps)
+        detections = _joined(self._detections)
+        tracks = link(detections, timestamps, diagonal=float(np.hypot(self._width, self._height)))
+        ids = _identify(detections, tracks, frame_count=len(timestamps))
+        triplets = choose_triplets(_joined(self._candidates), detections, ids, top_k=self._top_k)
+        relations = merge_relations(triplets, timestamps, self._duration)
+        return VideoGraph(timestamps, _objects(detections, tracks, ids), triplets, relations)
+
+    def _read_waiting(self) -> None:
+        predictions = PairPredictions.concatenate(self._waiting)
+        self._waiting.clear()
+        detections, pairs = find_pairs(predictions, width=self._width, height=self._height, thresholds=self._thresholds)
+        candidates = find_candidates(
+            detections, pairs, thresholds=self._thresholds, min_score=self._min_score, constraint=self._constraint
+        )
+        people, things = candidates.people + self._detection_count, candidates.things + self._detection_count
+        self._detections.append(replace(detections, frames=detections.frames + self._frame_count))
+        self._candidates.append(replace(candidates, people=people, things=things))
+        self._frame_count += len(predictions)
+        self._detection_count += len(detections)
+
+
+def _copied(predictions: PairPredictions, frames: slice) -> PairPredictions:
+    """Some frames; a copy, because the arrays may be views that keep a batch of many videos' clips in memory."""
+
+    def copy(name: str) -> NDArray[np.generic] | None:
+        array = getattr(predictions, name)
+        return None if array is None else array[frames].copy()
+
+    return PairPredictions(**{field.name: copy(field.name) for field in fields(predictions)})  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    def join(name: str) -> NDArray[np.generic] | None:
+        columns = [getattr(part, name) for part in parts]
+        return None if columns[0] is None else np.concatenate(columns)
+
+    return type(parts[0])(**{field.name: join(field.name) for field in fields(parts[0])})  # type: ignore[arg-type]
+
+
+def _identify(detections: Detections, tracks: Tracks, *, frame_count: int) -> Integers:
+    """Ids of all detections, (N,); 0 for false alarms."""
+    count = len(tracks.classes)
+    first_rows = np.full(count, len(detections), dtype=np.intp)
+    np.minimum.at(first_rows, tracks.of_detection, np.arange(len(detections)))
+    lengths = np.bincount(tracks.of_detection, minlength=count)
+    best = np.zeros(count)
+    np.maximum.at(best, tracks.of_detection, detections.scores)
+    real = np.flatnonzero((lengths > 1) | (best >= FALSE_ALARM_SCORE) | (frame_count <= SHORT_VIDEO))
+    first_rows = first_rows[real]
+    order = np.lexsort((real, ~detections.is_person[first_rows], detections.frames[first_rows]))
+    ids = np.zeros(count, dtype=np.intp)
+    ids[real[order]] = np.arange(1, len(real) + 1)
+    return ids[tracks.of_detection]
+
+
+def _objects(detections: Detections, tracks: Tracks, ids: Integers) -> Objects:
+    """Everybody and everything that has an id."""
+    rows = np.lexsort((ids, ~detections.is_person, detections.frames))
+    rows = rows[ids[rows] > 0]
+    return Objects(
+        frames=detections.frames[rows],
+        ids=ids[rows],
+        labels=tracks.classes[tracks.of_detection[rows]],
+        scores=detections.scores[rows],
+        boxes=detections.boxes[rows],
+    )
