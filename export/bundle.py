@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -59,6 +60,7 @@ def export_bundle(
                 command=str(provenance.get("command", "")),
                 seed=settings.get("seed"),
                 figures=figures or {},
+                network=asdict(network.config),
             ),
             sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
         )
@@ -66,5 +68,10 @@ def export_bundle(
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ExportError(f"the manifest cannot hold {field} {first['input']!r}: {first['msg']}") from error
+    return write_bundle(folder, manifest)
+
+
+def write_bundle(folder: Path, manifest: Manifest) -> Bundle:
+    """Writes the manifest beside its files and loads the bundle back, verified."""
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
     return Bundle.load(folder)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, get_args
 
 import click
+
+from models.bundle import Precision
+from models.engines import ENGINES, EngineName
 
 if TYPE_CHECKING:
     from export.check import Agreement
@@ -27,7 +31,22 @@ if TYPE_CHECKING:
 @click.option("--object-score", type=click.FloatRange(0, 1), help="Least score of a pair that the service shows.")
 @click.option("--predicate-score", type=click.FloatRange(0, 1), help="Least score of a predicate that it shows.")
 @click.option("--relation-score", type=click.FloatRange(0, 1), help="Least relation score of a pair that it shows.")
-@click.option("--check/--no-check", default=True, show_default=True, help="Compare both afterwards.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare both afterwards, in fp32.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
+@click.option(
+    "--calibration",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Data folder that int8 is calibrated on and whose test split any precision but fp32 is measured on.",
+)
+@click.option("--engine", type=click.Choice(ENGINES), help="What measures the precision; by default a CPU engine.")
+@click.option(
+    "--max-recall-loss",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Most that SGDet R@20 may fall by; a precision that costs more is refused.",
+)
+@click.option("--tensorrt", is_flag=True, help="Build TensorRT engines as well, for the GPU of this machine.")
 def export(
     checkpoint: Path,
     out: Path,
@@ -39,14 +58,25 @@ def export(
     predicate_score: float | None,
     relation_score: float | None,
     check: bool,
+    precision: Precision,
+    calibration: Path | None,
+    engine: EngineName | None,
+    max_recall_loss: float,
+    tensorrt: bool,
 ) -> None:
-    """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT."""
+    """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT.
+
+    Any precision but fp32 needs --calibration: what it costs is measured there by `vsg evaluate`, goes into the
+    manifest, and decides whether OUT is written at all.
+    """
     from export.bundle import export_bundle
     from export.check import check_bundle
     from export.errors import ExportError
     from models.bundle import Thresholds
     from models.errors import ModelError
 
+    if precision != "fp32" and calibration is None:
+        raise click.UsageError(f"--precision {precision} needs --calibration, a data folder to measure its cost on")
     try:
         pairs = (item.partition("=") for item in figures)
         measured = {world: json.loads(Path(file).read_text()) for world, _, file in pairs}
@@ -55,19 +85,36 @@ def export(
             "predicate_score": predicate_score,
             "relation_score": relation_score,
         }
-        bundle = export_bundle(
-            checkpoint,
-            out,
-            name=name or out.name,
-            version=version,
-            description=description,
-            figures=measured,
-            thresholds=Thresholds.model_validate({name: value for name, value in given.items() if value is not None}),
-        )
-        for stage in bundle.manifest.stages:
-            click.echo(f"wrote {bundle.path_of(stage)} ({bundle.path_of(stage).stat().st_size / 1e6:.1f} MB)")
-        if check:
-            _print(check_bundle(out, checkpoint))
+        with TemporaryDirectory() as temporary:
+            bundle = export_bundle(
+                checkpoint,
+                out if calibration is None or precision == "fp32" else Path(temporary),
+                name=name or out.name,
+                version=version,
+                description=description,
+                figures=measured,
+                thresholds=Thresholds.model_validate(
+                    {name: value for name, value in given.items() if value is not None}
+                ),
+            )
+            if check:
+                _print(check_bundle(bundle.folder, checkpoint))
+            if calibration is not None and precision != "fp32":
+                from export.precision import change_precision
+
+                bundle = change_precision(
+                    bundle, out, precision, calibration, engine=engine, most_recall_loss=max_recall_loss
+                )
+                if (cost := bundle.manifest.precision_cost) is not None:
+                    click.echo(
+                        f"{precision} on {cost.engine}: SGDet R@20 {cost.recall:.4f}, fp32 {cost.fp32_recall:.4f}"
+                    )
+        if tensorrt:
+            from export.tensorrt import build_engines
+
+            bundle = build_engines(bundle)
+        for file in bundle.manifest.sha256:
+            click.echo(f"wrote {bundle.folder / file} ({(bundle.folder / file).stat().st_size / 1e6:.1f} MB)")
     except (ExportError, ModelError, OSError, json.JSONDecodeError) as error:
         raise click.ClickException(str(error)) from error
 

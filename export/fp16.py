@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 _KEPT = [
     # Position codes and box decoding: angles and logarithms of fractions lose what a pixel is.
@@ -24,4 +25,10 @@ def to_half(source: Path, target: Path) -> None:
     model = convert_float_to_float16(
         onnx.load(str(source)), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_KEPT]
     )
+    # The converter casts a tensor once for each node that reads it, all under one name, and puts them where it likes.
+    distinct = {node.output[0]: node for node in model.graph.node}
+    del model.graph.node[:]
+    model.graph.node.extend(distinct.values())
+    OnnxModel(model).topological_sort()
+    onnx.checker.check_model(model)
     onnx.save(model, str(target))

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from export.bundle import write_bundle
 from export.calibration import tensors_of_stages
 from export.errors import ExportError
 from export.fp16 import to_half
 from export.int8 import quantise
-from models.bundle import MANIFEST_FILE, Bundle, Name, Precision, PrecisionCost, sha256_of
+from models.bundle import Bundle, Precision, PrecisionCost, sha256_of
 from models.engines import EngineName
 
-MOST_RECALL_LOSS = 0.01
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
 """What measures a precision where nothing else is asked for."""
 
@@ -27,29 +27,28 @@ def change_precision(
     precision: Precision,
     data: Path,
     *,
-    name: Name | None = None,
-    engine: EngineName | None = None,
-    most_recall_loss: float = MOST_RECALL_LOSS,
+    engine: EngineName | None,
+    most_recall_loss: float,
 ) -> Bundle:
     """Writes an fp32 bundle in another precision and measures both on the test split of a data folder.
 
-    int8 is calibrated on the folder's frames. `name` is the original's by default; figures measured for the original
-    are left out. Raises ExportError where SGDet R@20 without constraint falls by more than `most_recall_loss`, or where
-    this machine cannot measure it; then nothing is written.
+    int8 is calibrated on the folder's frames. `engine` measures; by default one that runs on a CPU. Raises ExportError
+    where SGDet R@20 without constraint falls by more than `most_recall_loss`, or where this machine cannot measure it;
+    then nothing is written.
     """
     engine = engine or _ENGINES[precision]
     with TemporaryDirectory() as temporary:
-        converted = _convert(original, Path(temporary) / "bundle", precision, name or original.manifest.name, data)
+        converted = _convert(original, Path(temporary) / "bundle", precision, data)
         # The one that may be refused comes first.
         recall = measure_recall(converted, data, engine)
         before = measure_recall(original, data, engine)
         if before - recall > most_recall_loss:
             raise ExportError(
-                f"{precision} costs too much: SGDet R@20 on {data} falls from {before:.4f} to {recall:.4f} on {engine}, "
-                f"by {before - recall:.4f}; at most {most_recall_loss:g} is allowed (--max-recall-loss)"
+                f"{precision} costs too much: SGDet R@20 on {data} is {recall:.4f} instead of {before:.4f} on {engine}, "
+                f"{before - recall:.4f} less; at most {most_recall_loss:g} is allowed (--max-recall-loss)"
             )
         cost = PrecisionCost(data=data.name, engine=engine, recall=recall, fp32_recall=before)
-        _write_manifest(converted, precision_cost=cost)
+        write_bundle(converted.folder, converted.manifest.model_copy(update={"precision_cost": cost}))
         shutil.copytree(converted.folder, folder, dirs_exist_ok=True)
     return Bundle.load(folder)
 
@@ -58,14 +57,14 @@ def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
     """SGDet R@20 without constraint, as `vsg evaluate` gives it; raises ExportError with the reason where it fails."""
     command = [sys.executable, "-m", "service.command_line", "evaluate", "--task", "sgdet", "--json"]
     arguments = ["--data", str(data), "--model", str(bundle.folder), "--engine", engine]
-    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.strip().rpartition("Error: ")[2]
         raise ExportError(f"{bundle.manifest.precision} cannot be measured here: {reason}")
     return float(json.loads(done.stdout)["no"]["R@20"])
 
 
-def _convert(original: Bundle, folder: Path, precision: Precision, name: Name, data: Path) -> Bundle:
+def _convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
     """The bundle in the precision, its cost not yet measured."""
     folder.mkdir()
     clips = tensors_of_stages(original, data) if precision == "int8" else {}
@@ -77,13 +76,5 @@ def _convert(original: Bundle, folder: Path, precision: Precision, name: Name, d
             quantise(source, target, clips[stage.name])
         else:
             shutil.copy(source, target)
-    training = original.manifest.training.model_copy(update={"figures": {}})
     hashes = {stage.file: sha256_of(folder / stage.file) for stage in original.manifest.stages}
-    changes = {"name": name, "precision": precision, "training": training, "sha256": hashes}
-    return _write_manifest(Bundle(folder, original.manifest.model_copy(update=changes)))
-
-
-def _write_manifest(bundle: Bundle, **changes: object) -> Bundle:
-    manifest = bundle.manifest.model_copy(update=changes)
-    (bundle.folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
-    return Bundle.load(bundle.folder)
+    return write_bundle(folder, original.manifest.model_copy(update={"precision": precision, "sha256": hashes}))

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-import docket
 import structlog
 from docket import CurrentExecution, Docket, Execution, ExecutionState, Worker
 from redis.exceptions import RedisError
@@ -65,6 +64,7 @@ class JobState:
 class _Running:
     """A job that a thread of this process works on."""
 
+    task: asyncio.Task[Any]
     stop: threading.Event = field(default_factory=threading.Event)
     moved_at: float = field(default_factory=time.monotonic)
 
@@ -219,10 +219,12 @@ class Jobs:
         """Stops what runs. Jobs of a memory queue are lost with it, so their uploads go as well; others go back."""
         assert self._worker_task is not None
         self._stopping = True
-        for job in self._running.values():
-            job.stop.set()
         snapshot = await self._docket.snapshot() if self._in_memory else None
         self._worker_task.cancel()
+        for job in self._running.values():
+            job.stop.set()
+            # Cancelled after the worker, a job is not over for the queue, which gives it to another worker.
+            job.task.cancel()
         await asyncio.wait([self._worker_task])
         for execution in snapshot.future if snapshot is not None else ():
             if execution.function_name == _MAKE_GRAPH:
@@ -233,14 +235,15 @@ class Jobs:
         video_id: str,
         sha256: str,
         options: dict[str, Any],
-        progress: docket.Progress = docket.Progress(),  # noqa: B008 - docket's way of asking for it
-        execution: Execution = CurrentExecution(),  # noqa: B008
+        execution: Execution = CurrentExecution(),  # noqa: B008 - docket's way of asking for it
     ) -> None:
-        job = self._running[video_id] = _Running()
+        task = asyncio.current_task()
+        assert task is not None
+        job = self._running[video_id] = _Running(task)
         self._metrics.jobs_running.set(len(self._running))
         status: Status = "failed"
         try:
-            summary = await self._in_thread(video_id, sha256, VideoOptions.model_validate(options), job, progress)
+            summary = await self._in_thread(video_id, sha256, VideoOptions.model_validate(options), job, execution)
             await self._kept(video_id, execution)
             self._metrics.record(summary)
             status = "succeeded"
@@ -263,7 +266,7 @@ class Jobs:
                 await asyncio.to_thread(self._storage.delete_upload, video_id)
 
     async def _in_thread(
-        self, video_id: str, sha256: str, options: VideoOptions, job: _Running, progress: docket.Progress
+        self, video_id: str, sha256: str, options: VideoOptions, job: _Running, execution: Execution
     ) -> Summary:
         """Runs the pipeline in a thread; when cancelled, tells it to stop and waits until it has.
 
@@ -271,6 +274,8 @@ class Jobs:
         process is gone, with its upload.
         """
         loop = asyncio.get_running_loop()
+        # Not docket's `Progress` dependency: in 0.27 all jobs that run at once share one, and report as the last.
+        progress = execution.progress
         latest = published = Progress(0, 0)
         reported = 0.0
 

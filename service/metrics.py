@@ -46,7 +46,9 @@ class Metrics:
             registry=self.registry,
         )
         self.engine_seconds = Counter(
-            "vsg_engine_seconds", "seconds that engines ran, by stage of the model", ["model", "stage"],
+            "vsg_engine_seconds",
+            "seconds that engines ran, by stage of the model",
+            ["model", "stage"],
             registry=self.registry,
         )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +101,28 @@ def start_server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Se
             return stack.enter_context(serve(data, **{"bundles": (tiny_bundle,), **settings}))
 
         yield start
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A real redis-server, empty, on a free port of loopback."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed; tests/install-system-packages does that")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: _answers(port))
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
-"""Waiting for what other threads and processes do."""
+"""What other threads and processes do, and waiting for it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
@@ -13,3 +15,8 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < limit, f"not true within {seconds} s"
         time.sleep(0.02)
+
+
+def decoders() -> list[psutil.Process]:
+    """The decoder processes of this process; the one that starts them stays, and is none."""
+    return [process for spawner in psutil.Process().children() for process in spawner.children()]

@@ -14,6 +14,7 @@ from service.api import operations, videos
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
 from service.batching import load_engines
+from service.decoding.spawning import SPAWNER
 from service.jobs import Jobs
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -38,6 +39,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.callback(pipeline.close)
+            SPAWNER.prepare()
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             jobs = await stack.enter_async_context(Jobs(pipeline, storage, settings, metrics))

@@ -152,6 +152,8 @@ async def _client_left(request: Request, service: Service, video_id: str, second
     gone = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if over.done():
+            over.result()  # raises where waiting is of no use any more
         return gone.done() and not over.done()
     finally:
         for task in (over, gone):

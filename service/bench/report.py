@@ -40,9 +40,7 @@ class Report:
             if self.torch is not None:
                 found[f"http_{load.clients}_to_torch"] = load.fps / self.torch.fps
         if self.http:
-            found[f"http_{self.http[-1].clients}_to_http_{self.http[0].clients}"] = (
-                self.http[-1].fps / self.http[0].fps
-            )
+            found[f"http_{self.http[-1].clients}_to_http_{self.http[0].clients}"] = self.http[-1].fps / self.http[0].fps
         if self.torch is not None and self.engine_only is not None:
             found["engine_only_to_torch"] = self.engine_only.fps / self.torch.fps
         return {name: round(value, 3) for name, value in found.items()}

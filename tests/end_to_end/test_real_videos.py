@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from models.scene_graph import SceneGraph
 from tests.conftest import SHARED, Server, serve
-from tests.waiting import until
+from tests.waiting import decoders, until
 
 PEOPLE = {
     "intel_asl_book.mkv": 2.0,
@@ -91,4 +90,4 @@ def test_a_video_that_was_cut_short_gives_a_warning(service: Server, shared_vide
 
 
 def test_nothing_is_left_behind_after_all_that(service: Server) -> None:
-    until(lambda: not service.uploads() and not psutil.Process().children())
+    until(lambda: not service.uploads() and not decoders())

@@ -108,8 +108,9 @@ def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
     frames = sample_frames(np.random.default_rng(1), 1, 50, 64, 64)
     moments = np.arange(50, dtype=np.float32)[None] / 2
     with closing(open_engine(exported.bundle, load_settings())) as engine, engine.open(50) as job:
-        parts = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in (slice(0, 40), slice(40, 50))]
-        outputs = job.finish([outputs for _, outputs in job.run(parts)])
+        parts = slice(0, 40), slice(40, 50)
+        clips = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
+        outputs = job.finish([outputs for _, outputs in job.run(clips)])
     served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import httpx
 import pytest
+
 from models.scene_graph import SceneGraph
 from service.command_line import main, summary_of
 from tests.waiting import until

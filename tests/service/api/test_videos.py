@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from models.scene_graph import Frame, SceneGraph
@@ -16,8 +15,9 @@ from service import pipeline
 from service.batching import engine as batching
 from service.jobs import Jobs, JobState
 from service.prompt import count_tokens
-from tests.conftest import Server, serve, until
+from tests.conftest import Server, serve
 from tests.service.api.test_bad_input import problem_of
+from tests.waiting import decoders, until
 
 UNKNOWN = "0" * 32
 
@@ -107,10 +107,10 @@ def test_a_deleted_graph_is_gone(server: Server, clip: Path) -> None:
 def test_deleting_a_running_job_stops_it(start_server: Callable[..., Server], long_clip: Path) -> None:
     server = start_server()
     place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
-    until(lambda: server.client.get(place).json()["status"] == "running" and psutil.Process().children())
+    until(lambda: server.client.get(place).json()["status"] == "running" and decoders())
     assert server.client.delete(place).status_code == 204
     problem_of(server.client.get(place), 404, "not_found")
-    until(lambda: not psutil.Process().children())
+    until(lambda: not decoders())
     until(lambda: not server.uploads())
     assert not server.results()
     assert 'vsg_jobs_total{status="cancelled"} 1.0' in server.client.get("/metrics").text
@@ -254,8 +254,8 @@ def test_a_client_that_hangs_up_while_waiting_cancels_its_job(
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(head.encode() + content)
-        until(lambda: psutil.Process().children())
-    until(lambda: not server.uploads() and not psutil.Process().children())
+        until(lambda: decoders())
+    until(lambda: not server.uploads() and not decoders())
     assert not server.results()
 
 
@@ -266,9 +266,9 @@ def test_stopping_the_service_stops_its_jobs_and_leaves_nothing(
     with serve(tmp_path, bundles=(tiny_bundle,), concurrency=1) as server:
         for _ in range(3):
             server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"})
-        until(lambda: psutil.Process().children())
+        until(lambda: decoders())
         began = time.monotonic()
     # Two runs of 120 frames would take twelve seconds.
     assert time.monotonic() - began < 10
-    assert not psutil.Process().children()
+    assert not decoders()
     assert not list((tmp_path / "uploads").iterdir())

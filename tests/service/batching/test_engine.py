@@ -79,9 +79,7 @@ def manifest(*stages: tuple[str, str, Span]) -> Manifest:
 def make_engine() -> Iterator[Callable[..., Engine]]:
     with ExitStack() as stack:
 
-        def make(
-            *stages: Brightness, spans: tuple[Span, ...] = ("clip",), streams: int = 1, **settings: Any
-        ) -> Engine:
+        def make(*stages: Brightness, spans: tuple[Span, ...] = ("clip",), streams: int = 1, **settings: Any) -> Engine:
             described = manifest(*((each.takes, each.gives, span) for each, span in zip(stages, spans, strict=True)))
             arguments = {"max_batch": 16, "job_share": 1, "max_wait": 0.0} | settings
             engine = Engine(described, [stages] * streams, **arguments)

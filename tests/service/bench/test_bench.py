@@ -76,8 +76,9 @@ def test_a_service_that_does_not_start_is_shown_with_its_reason(
 ) -> None:
     from service.bench.server import serving
 
-    with pytest.raises(BenchError, match="VSG_NONSENSE is not a setting"), serving(
-        tiny_bundle, {"NONSENSE": "1"}, streams=1
+    with (
+        pytest.raises(BenchError, match="VSG_NONSENSE is not a setting"),
+        serving(tiny_bundle, {"NONSENSE": "1"}, streams=1),
     ):
         pass
 
