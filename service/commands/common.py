@@ -1,11 +1,13 @@
-"""What `vsg graph` and `vsg bench` share."""
+"""What commands that take a video share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -33,11 +35,16 @@ def check_video(path: Path) -> None:
     sniff_container(head)
 
 
-def write_output(text: str, output: Path | None) -> None:
-    """Writes to a file, whole or not at all, or to standard output."""
+@contextmanager
+def open_output(output: Path | None) -> Iterator[BinaryIO]:
+    """A file to write into, which appears whole or not at all, or standard output."""
     if output is None:
-        click.echo(text)
+        yield sys.stdout.buffer
         return
     part = output.with_name(output.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, output)
+    try:
+        with part.open("wb") as file:
+            yield file
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)

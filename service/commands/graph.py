@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -9,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from models.engines import ENGINES
 from service.batching import load_engines
-from service.commands.common import check_video, options_of, video_argument, write_output
+from service.commands.common import check_video, open_output, options_of, video_argument
 from service.pipeline import Pipeline, Progress
 from service.settings import bundle_folders, load_settings
 
@@ -18,6 +20,7 @@ from service.settings import bundle_folders, load_settings
 @click.command()
 @video_argument
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
+@click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}.")
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
 @click.option("--model", help="Name of the model; default: the first.")
 @click.option("--fps", help="Frames sampled per second (2).")
@@ -28,18 +31,21 @@ from service.settings import bundle_folders, load_settings
 @click.option("--top-k", help="Most triplets per frame (20).")
 @click.option("--constraint", help="with, semi or no (with).")
 @click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty.")
-def graph(video: Path, output: Path | None, bundles: tuple[Path, ...], **texts: str | None) -> None:
-    """Make the scene graph of a video file, as JSON."""
-    settings = load_settings({"bundles": bundles or None})
+def graph(video: Path, output: Path | None, engine: str | None, bundles: tuple[Path, ...], **texts: str | None) -> None:
+    """Make the scene graph of a video file, as JSON with one frame on a line."""
+    settings = load_settings({"bundles": bundles or None, "engine": engine})
     options = options_of(**texts)
     check_video(video)
-    pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with (
+        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
+        open_output(output) as out,
+        ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar,
+    ):
         task = bar.add_task("frames")
 
         def show(progress: Progress) -> None:
             bar.update(task, completed=progress.frames, total=progress.expected)
 
-        result = pipeline.run(video, options, progress=show)
-    write_output(result.model_dump_json(indent=2), output)
+        pipeline.write(video, options, out, progress=show)
+        out.write(b"\n")
