@@ -44,8 +44,8 @@ def change_precision(
         before = measure_recall(original, data, engine)
         if before - recall > most_recall_loss:
             raise ExportError(
-                f"{precision} costs too much: SGDet R@20 on {data} is {recall:.4f} instead of {before:.4f} on {engine}, "
-                f"{before - recall:.4f} less; at most {most_recall_loss:g} is allowed (--max-recall-loss)"
+                f"{precision} costs too much: SGDet R@20 on {data} with {engine} is {recall:.4f} instead of "
+                f"{before:.4f}, {before - recall:.4f} less; at most {most_recall_loss:g} is allowed (--max-recall-loss)"
             )
         cost = PrecisionCost(data=data.name, engine=engine, recall=recall, fp32_recall=before)
         write_bundle(converted.folder, converted.manifest.model_copy(update={"precision_cost": cost}))

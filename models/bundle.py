@@ -34,8 +34,8 @@ frames will do. `video`: the stage must see all sampled frames of a video at onc
 """
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""What a bundle is computed in. `fp16`, `bf16`: the graphs are fp32, and the engine computes most of them in this.
-`int8`: the graphs say themselves where (QuantizeLinear and DequantizeLinear); the rest is fp32.
+"""What a bundle is computed in. `fp16`, `int8`: the graphs say themselves where; the rest is fp32. `bf16`: the graphs
+are fp32, and the engine computes most of them in it. No precision changes the types of inputs and outputs.
 """
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

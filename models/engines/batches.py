@@ -1,4 +1,4 @@
-"""What GPU engines prepare for: batch sizes, the shapes of every input, and engine files named after what they fit."""
+"""What engines prepare for: batch sizes, the shapes of every input, and engine files named after what they fit."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
 
 def _piece(start: int, stop: int, buckets: Sequence[int]) -> Piece:
     return Piece(start, stop, next(size for size in buckets if size >= stop - start))
+
+
+def exact_pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
+    """Cuts a batch into pieces of bucket sizes, the largest first, so that nothing is padded; 1 must be a bucket."""
+    cut: list[Piece] = []
+    start = 0
+    while start < batch:
+        size = max(size for size in buckets if size <= batch - start)
+        cut.append(Piece(start, start + size, size))
+        start += size
+    return cut
 
 
 def buckets_of(stage: Stage, buckets: tuple[int, ...]) -> tuple[int, ...]:

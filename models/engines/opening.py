@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, get_args
 
 from models.bundle import Bundle, Precision
 from models.engines.engine import ENGINES, EngineName, EngineOptions, StageEngine
 from models.errors import EngineError
 
-_ALL: Final[tuple[Precision, ...]] = get_args(Precision)
 _PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
-    "onnxruntime-cpu": ("fp32", "int8"),
-    "onnxruntime-cuda": ("fp32",),
+    # Where a CPU lacks fp16, ONNX Runtime rounds to it between the operators: slow, but as exact as it would be.
+    "onnxruntime-cpu": ("fp32", "fp16", "int8"),
+    "onnxruntime-cuda": ("fp32", "fp16"),
     "onnxruntime-tensorrt": ("fp32", "fp16", "bf16"),
     "openvino": ("fp32", "bf16", "int8"),
-    "tensorrt": ("fp32", "fp16", "bf16"),
+    "tensorrt": ("fp32", "fp16"),
     "torch-cpu": ("fp32", "bf16"),
     "torch-cuda": ("fp32", "fp16", "bf16"),
 }

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import openvino
 
 from models.bundle import Bundle, Precision, Stage
-from models.engines.engine import Arrays, EngineOptions, Tensors
+from models.engines.batches import exact_pieces
+from models.engines.engine import Arrays, EngineOptions, StageEngine, Tensors
+from models.engines.onnxruntime import OnnxRuntimeCpu
 from models.errors import EngineError
 
 # int8 graphs say themselves what is int8; the rest stays fp32.
@@ -16,8 +19,12 @@ _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _NEEDED = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
 
-def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[OpenVino]:
-    """All stages. Raises EngineError where this CPU lacks the instructions for the precision, or a stage is refused."""
+def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[StageEngine]:
+    """All stages; ONNX Runtime runs those that see whole videos, of which every other length is another shape.
+
+    OpenVINO keeps about a megabyte for each shape it has seen, for good.
+    Raises EngineError where this CPU lacks the instructions for the precision, or a stage is refused.
+    """
     core = openvino.Core()
     precision = bundle.manifest.precision
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -26,11 +33,17 @@ def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[OpenVino]:
             f"openvino does not compute in {precision} on this CPU, which offers {', '.join(able)}; "
             "serve the fp32 bundle, or use a CPU with the instructions"
         )
-    return [OpenVino(core, bundle, stage, options) for stage in bundle.manifest.stages]
+    return [
+        OnnxRuntimeCpu(bundle, stage, options) if stage.span == "video" else OpenVino(core, bundle, stage, options)
+        for stage in bundle.manifest.stages
+    ]
 
 
 class OpenVino:
-    """One stage. Where the precision is fp32 it stays so: by itself OpenVINO takes bf16 on CPUs that have it."""
+    """One stage, run in batches of bucket sizes, so that there are few shapes.
+
+    Where the precision is fp32 it stays so: by itself OpenVINO takes bf16 on CPUs that have it.
+    """
 
     def __init__(self, core: openvino.Core, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
         path = bundle.path_of(stage)
@@ -52,7 +65,7 @@ class OpenVino:
         self._request = self._compiled.create_infer_request()
         self._inputs = [tensor.name for tensor in stage.inputs]
         self._outputs = [tensor.name for tensor in stage.outputs]
-        self._gives_memory_back = stage.span == "video"
+        self._buckets = options.buckets
 
     @property
     def name(self) -> str:
@@ -67,9 +80,9 @@ class OpenVino:
 
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
-        results = self._request.infer({name: tensors[name] for name in self._inputs})
-        outputs = {name: results[name] for name in self._outputs}
-        if self._gives_memory_back:
-            # Whole videos need much more than clips, and rarely.
-            self._compiled.release_memory()
-        return outputs
+        inputs = {name: tensors[name] for name in self._inputs}
+        cut = exact_pieces(len(inputs[self._inputs[0]]), self._buckets)
+        parts = [self._request.infer({name: inputs[name][each.start : each.stop] for name in inputs}) for each in cut]
+        if len(parts) == 1:
+            return {name: parts[0][name] for name in self._outputs}
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from export.onnx import OPSET, _suppress
 from models.detector.suppression import suppress
-from models.onnx_session import open_session
+from models.engines.onnxruntime import open_session
 
 
 class _Suppression(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 
 from models.bundle import Bundle
 from models.engines import EngineOptions
-from models.engines.batches import LONGEST_VIDEO, Piece, buckets_of, engine_file, pieces, profiles
+from models.engines.batches import LONGEST_VIDEO, Piece, buckets_of, engine_file, exact_pieces, pieces, profiles
 
 
 @pytest.mark.parametrize(("most", "buckets"), [(1, (1,)), (6, (1, 2, 4, 6)), (16, (1, 2, 4, 8, 16))])
@@ -19,6 +19,10 @@ def test_buckets_are_powers_of_two_and_the_largest_batch(most: int, buckets: tup
 def test_a_batch_is_cut_into_full_pieces_and_a_rest_that_is_padded_as_little_as_can_be() -> None:
     assert pieces(9, (1, 2, 4)) == [Piece(0, 4, 4), Piece(4, 8, 4), Piece(8, 9, 1)]
     assert pieces(3, (1, 2, 4)) == [Piece(0, 3, 4)]
+
+
+def test_a_batch_may_be_cut_so_that_nothing_is_padded() -> None:
+    assert exact_pieces(11, (1, 2, 4)) == [Piece(0, 4, 4), Piece(4, 8, 4), Piece(8, 10, 2), Piece(10, 11, 1)]
 
 
 def test_profiles_hold_every_input_up_to_a_full_clip_or_the_longest_video(video_bundle: Path) -> None:

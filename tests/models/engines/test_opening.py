@@ -99,6 +99,11 @@ def test_the_engine_that_runs_is_named(tiny_bundle: Path, engine: EngineName) ->
     assert [stage.name for stage in open_stages(Bundle.load(tiny_bundle), engine)] == [engine] * 2
 
 
+def test_openvino_leaves_whole_videos_to_onnx_runtime(video_bundle: Path) -> None:
+    names = [stage.name for stage in open_stages(Bundle.load(video_bundle), "openvino")]
+    assert names == ["openvino"] * 3 + ["onnxruntime-cpu"]
+
+
 def test_onnx_runtime_starts_no_more_threads_than_it_is_told(tiny_bundle: Path) -> None:
     process, bundle = psutil.Process(), Bundle.load(tiny_bundle)
     kept = []
@@ -132,8 +137,8 @@ def test_openvino_refuses_bf16_where_the_cpu_lacks_it(tiny_bundle: Path) -> None
 @pytest.mark.parametrize(
     ("engine", "precision", "able"),
     [
-        ("onnxruntime-cpu", "bf16", "onnxruntime-tensorrt, openvino, tensorrt, torch-cpu, torch-cuda do"),
-        ("onnxruntime-cuda", "fp16", "onnxruntime-tensorrt, tensorrt, torch-cuda do"),
+        ("onnxruntime-cpu", "bf16", "onnxruntime-tensorrt, openvino, torch-cpu, torch-cuda do"),
+        ("openvino", "fp16", "onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch-cuda do"),
         ("torch-cpu", "int8", "onnxruntime-cpu, openvino do"),
     ],
 )

@@ -1,0 +1,1 @@
+"""How fast every engine and precision runs one network, all in one run."""
