@@ -61,7 +61,7 @@ def test_a_two_stage_network_with_a_scorer_is_a_chain_that_ends_with_whole_video
     assert {each.name: each.shape for each in detector.outputs} == DETECTED | features
     assert {each.name: each.shape for each in relations.outputs} == PREDICATES | {"representation": (*PAIRS, 32)}
     assert [each.name for each in scorer[-1].outputs] == ["relation_scores"]
-    assert [stage.span for stage in manifest.stages] == ["clip"] * (1 + len(scorer)) + ["video"]
+    assert [stage.span for stage in manifest.stages] == ["frame"] + ["clip"] * len(scorer) + ["video"]
     known = {"frames", "timestamps"}
     for stage in manifest.stages:
         assert {each.name for each in stage.inputs} <= known, stage.name
