@@ -38,7 +38,7 @@ def change_precision(
     """
     engine = engine or _ENGINES[precision]
     with TemporaryDirectory() as temporary:
-        converted = _convert(original, Path(temporary) / "bundle", precision, data)
+        converted = convert(original, Path(temporary) / "bundle", precision, data)
         # The one that may be refused comes first.
         recall = measure_recall(converted, data, engine)
         before = measure_recall(original, data, engine)
@@ -64,7 +64,7 @@ def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
     return float(json.loads(done.stdout)["no"]["R@20"])
 
 
-def _convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
+def convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
     """The bundle in the precision, its cost not yet measured."""
     folder.mkdir()
     clips = tensors_of_stages(original, data) if precision == "int8" else {}

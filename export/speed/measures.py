@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -19,7 +19,7 @@ from export.speed.report import Missing, Report, Row
 from export.speed.source import Source
 from models.bundle import FRAMES, TIMESTAMPS, Precision
 from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages
-from models.engines.opening import _PRECISIONS
+from models.engines.opening import PRECISIONS
 from models.errors import ModelError
 from models.stages import run_stage
 
@@ -125,11 +125,12 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
 @contextmanager
 def _compiling_or_failing(asked: Asked) -> Iterator[None]:
     """Past a number of shapes and precisions torch would stop compiling and run the operators one by one."""
-    if any(way.graphs == "compile" for way in asked.ways):
-        import torch._dynamo
+    if all(way.graphs != "compile" for way in asked.ways):
+        yield
+        return
+    from torch._dynamo import config
 
-        limit = torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True)
-    with limit if any(way.graphs == "compile" for way in asked.ways) else nullcontext():
+    with config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
         yield
 
 
@@ -151,7 +152,7 @@ class _Field:
         eager = _EAGER_GPU if self._gpu else _EAGER_CPU
         pairs: list[tuple[Way, Precision]] = [(eager, "fp32")]
         for way in ways:
-            able = [precision for precision in self._asked.precisions if precision in _PRECISIONS[way.engine]]
+            able = [precision for precision in self._asked.precisions if precision in PRECISIONS[way.engine]]
             if not able:
                 unable = ", ".join(self._asked.precisions)
                 self.missing.append(Missing(way.name, unable, None, f"{way.engine} does not compute in {unable}"))
@@ -166,6 +167,8 @@ class _Field:
         """One row for each contender and batch."""
         for batch in self._batches:
             able = [contender for contender in self._contenders if batch in contender.memory]
+            if not able:
+                return
             products = {each.precision: _product(_DTYPES[each.precision]) for each in able} if self._gpu else {}
             self._say(f"measuring {len(able)} at batch {batch}")
             runs = [partial(each.run, self._tensors[batch]) for each in able]

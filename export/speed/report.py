@@ -48,7 +48,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Report:
-    """All of one run. `threads` and `seconds` are those of each measurement on a CPU and anywhere."""
+    """All of one run. `threads` are those of a CPU, `seconds` those of each measurement."""
 
     source: str
     frame_width: int
@@ -70,15 +70,17 @@ class Report:
         parts = []
         if on_cpu := [row for row in self.rows if not row.gpu]:
             cells = [[row.engine, row.precision, str(row.batch), _times(row.ratio)] for row in on_cpu]
-            heading = ["engine", "precision", "batch", "times eager PyTorch"]
-            parts.append(f"{self._network()}; CPU, {_threads(self.threads)}:\n\n{_markdown(heading, cells)}")
+            parts.append(f"{self._network()}; CPU, {_threads(self.threads)}:\n\n{_markdown(_CPU_HEADING, cells)}")
         if on_gpu := [row for row in self.rows if row.gpu]:
-            parts.append(f"{self._network()}; {self.gpu}:\n\n{_markdown(_GPU_HEADING, map(_gpu_cells, on_gpu))}")
+            cells = [_gpu_cells(row) for row in on_gpu]
+            parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(_GPU_HEADING, cells)}")
         return "\n\n".join(parts)
 
     def print(self, console: Console) -> None:
         """As a table for people, then what does not run and why."""
-        table = Table(*_GPU_HEADING, title=f"{self._network()}, {_threads(self.threads)}, GPU: {self.gpu or 'none'}")
+        console.print(f"{self._network()}; {_threads(self.threads)}, GPU: {self.gpu or 'none'}", highlight=False)
+        table = Table(*_GPU_HEADING)
+        table.columns[0].no_wrap = True
         for row in self.rows:
             table.add_row(*_gpu_cells(row))
         console.print(table)
@@ -90,7 +92,8 @@ class Report:
         return f"{self.source}, clips of {self.clip_length} frames of {self.frame_width}x{self.frame_height}{flops}"
 
 
-_GPU_HEADING = ["engine", "precision", "batch", "frames / s", "times eager PyTorch", "share of ceiling", "GPU GiB"]
+_CPU_HEADING = ["engine", "precision", "batch", "times eager"]
+_GPU_HEADING = ["engine", "precision", "batch", "frames/s", "times eager", "of ceiling", "GiB"]
 
 
 def _gpu_cells(row: Row) -> list[str]:
@@ -113,6 +116,6 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _markdown(heading: Sequence[str], rows: Any) -> str:
+def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

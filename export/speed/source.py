@@ -95,12 +95,12 @@ class Source:
         )
 
     def _convert(self, precision: Precision) -> Bundle:
-        from export.precision import _convert
+        from export.precision import convert
 
         if "fp32" not in self._graphs:
             self._graphs["fp32"] = self._export()
         data = self._calibration or self._random_frames()
-        return _convert(self._graphs["fp32"], self._folder / precision, precision, data)
+        return convert(self._graphs["fp32"], self._folder / precision, precision, data)
 
     def _random_frames(self) -> Path:
         """A data folder of noise: ranges of activations decide how right int8 is, not how fast."""

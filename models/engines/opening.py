@@ -8,7 +8,7 @@ from models.bundle import Bundle, Precision
 from models.engines.engine import ENGINES, EngineName, EngineOptions, StageEngine
 from models.errors import EngineError
 
-_PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
+PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
     # Where a CPU lacks fp16, ONNX Runtime rounds to it between the operators: slow, but as exact as it would be.
     "onnxruntime-cpu": ("fp32", "fp16", "int8"),
     "onnxruntime-cuda": ("fp32", "fp16"),
@@ -18,6 +18,7 @@ _PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
     "torch-cpu": ("fp32", "bf16"),
     "torch-cuda": ("fp32", "fp16", "bf16"),
 }
+"""What each engine computes in."""
 _EXTRA_OF_MODULE = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
@@ -38,8 +39,8 @@ def open_stages(
     """
     if engine not in ENGINES:
         raise EngineError(f"there is no engine {engine!r}; the engines are {', '.join(ENGINES)}")
-    if (precision := bundle.manifest.precision) not in _PRECISIONS[engine]:
-        able = [name for name in ENGINES if precision in _PRECISIONS[name]]
+    if (precision := bundle.manifest.precision) not in PRECISIONS[engine]:
+        able = [name for name in ENGINES if precision in PRECISIONS[name]]
         raise EngineError(
             f"{engine} does not compute in {precision}, the precision of {bundle.folder}; {', '.join(able)} do"
         )
