@@ -38,7 +38,7 @@ _FORGET = "forget"
 _OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
-_PROGRESS_INTERVAL = 0.2  # seconds; every report costs the queue several commands
+_PROGRESS_INTERVAL = 0.5  # seconds; every report costs the queue several commands
 
 log = structlog.get_logger(__name__)
 

@@ -222,18 +222,32 @@ def model_reference(engine: Engine) -> ModelReference:
 
 
 def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[TimedClip]:
-    """Regroups frames, as they arrive, into clips of `length` consecutive ones; the last may be shorter."""
-    times: list[float] = []
+    """Regroups frames, as they arrive, into clips of `length` consecutive ones; the last may be shorter.
+
+    A clip that lies within a chunk is a view of it.
+    """
+    times: list[NDArray[np.float64]] = []
     frames: list[NDArray[np.uint8]] = []
+    missing = length
     for chunk in chunks:
-        for timestamp, frame in zip(chunk.timestamps, chunk.frames, strict=True):
-            times.append(float(timestamp))
-            frames.append(frame)
-            if len(frames) == length:
-                yield TimedClip(np.array(times), np.stack(frames))
-                times, frames = [], []
+        first = 0
+        while first < len(chunk.timestamps):
+            part = slice(first, first + missing)
+            times.append(chunk.timestamps[part])
+            frames.append(chunk.frames[part])
+            first += len(times[-1])
+            missing -= len(times[-1])
+            if missing == 0:
+                yield _joined(times, frames)
+                times, frames, missing = [], [], length
     if frames:
-        yield TimedClip(np.array(times), np.stack(frames))
+        yield _joined(times, frames)
+
+
+def _joined(times: list[NDArray[np.float64]], frames: list[NDArray[np.uint8]]) -> TimedClip:
+    if len(frames) == 1:
+        return TimedClip(times[0], frames[0])
+    return TimedClip(np.concatenate(times), np.concatenate(frames))
 
 
 def _run_stages(

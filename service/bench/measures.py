@@ -139,7 +139,9 @@ class Bench:
     def torch(self, checkpoint: Path | None) -> TorchRate:
         """Eager PyTorch on this machine's CPU, as fast as it goes without batches. Raises EngineError."""
         threads = self.settings.threads or len(os.sched_getaffinity(0))
-        stages = open_stages(self._bundle, "torch-cpu", EngineOptions(threads=threads, checkpoint=checkpoint))
+        # In fp32, as a user would run it, whatever the precision of the bundle.
+        plain = Bundle(self._bundle.folder, self._bundle.manifest.model_copy(update={"precision": "fp32"}))
+        stages = open_stages(plain, "torch-cpu", EngineOptions(threads=threads, checkpoint=checkpoint))
         engine = Engine(self._bundle.manifest, [stages], max_batch=1, job_share=1, max_wait=0)
 
         def run() -> int:

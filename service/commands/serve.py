@@ -14,6 +14,10 @@ from models.engines import ENGINES
 from service.api import create_app
 from service.settings import load_settings
 
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
+several times for every batch, waits longer for those of the jobs than the batch takes."""
+
 
 @click.command()
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
@@ -37,6 +41,7 @@ def serve(
     Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
     given as VSG_* environment variables; docs/api.md lists them.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     settings = load_settings(
         {
             "bundles": bundles or None,

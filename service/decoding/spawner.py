@@ -20,6 +20,9 @@ import traceback
 from service.decoding import child
 from service.decoding.protocol import EXIT_STATUS, VIDEO_FILE
 
+_NICENESS = 5
+"""Engine and service come before the decoders, which only have to stay a few frames ahead."""
+
 
 def main() -> None:
     """Forks decoder processes until the other end of the socket is closed."""
@@ -58,6 +61,7 @@ def _fork(video: int, requests: int, messages: int) -> int:
 
 def _decode(video: int, requests: int, messages: int) -> None:
     """Makes this process a decoder process; does not return."""
+    os.nice(_NICENESS)
     try:
         os.setsid()
         os.dup2(requests, 0)
