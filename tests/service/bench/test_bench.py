@@ -21,7 +21,6 @@ def bench(*arguments: str | Path) -> dict[str, object]:
 
 
 def test_every_part_is_measured_with_the_same_frames(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     report = bench(tiny_bundle, clip, "--fps", "5", "--clients", "1,3", "--videos", "2", "--plot", tmp_path / "x.png")
     assert (report["model"], report["engine"], report["precision"]) == ("tiny", "onnxruntime-cpu", "fp32")
     assert [report[part]["frames"] for part in ("offline", "decode", "engine_only")] == [10, 10, 30]
@@ -50,7 +49,6 @@ def test_a_stub_batches_the_frames_of_all_clients(tiny_bundle: Path, clip: Path)
 
 
 def test_pytorch_is_measured_on_the_same_model(tiny_bundle: Path, clip: Path) -> None:
-    pytest.importorskip("torch")
     bundle = Path(__file__).parents[3] / "bundles" / "arn-compact"
     report = bench(bundle, clip, "--only", "engine", "--compare", "torch", "--clients", "1")
     assert report["torch"]["frames"] == report["engine_only"]["frames"] == 4
