@@ -163,7 +163,9 @@ class GraphTail(_Part):
 
     relations: list[Relation]
     prompt: str
-    timings: dict[str, float] = Field(description="seconds: waiting for the decoder, waiting for the engine, working on the graph, and in total")
+    timings: dict[str, float] = Field(
+        description="seconds: waiting for the decoder, waiting for the engine, working on the graph, and in total"
+    )
     warnings: list[Warning]
 
 

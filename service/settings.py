@@ -57,9 +57,7 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="batches of one model that run at once; 0: on a CPU one per core up to 4, else 1"
     )
     threads: int = Field(0, ge=0, description="threads of one stream on a CPU; 0: the cores divided by the streams")
-    max_batch: int = Field(
-        0, ge=0, le=1024, description="most clips, or single frames, in one batch; 0: 1 on a CPU, 16 on a GPU"
-    )
+    max_batch: int = Field(0, ge=0, le=1024, description="most clips in one batch; 0: 1 on a CPU, 16 on a GPU")
     job_share: int = Field(
         0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, `max_batch` on a GPU"
     )

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import FRAMES, TIMESTAMPS, Bundle, Stage
 from models.engines import EngineOptions, StageEngine, Tensors, open_stages
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
+from service.batching.batcher import largest_batch
 from service.batching.engine import Engine, check_stages
 from service.errors import NoModels
 from service.settings import Settings
@@ -51,7 +53,7 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
     options = EngineOptions(
         threads=settings.threads or max(1, cores // streams),
         device=settings.device,
-        max_batch=max_batch,
+        max_batch=max(largest_batch(stage, max_batch) for stage in bundle.manifest.stages),
         cache=settings.engine_cache,
     )
     opened = [open_stages(bundle, settings.engine, options) for _ in range(streams)]
@@ -91,12 +93,15 @@ def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]
             TIMESTAMPS: np.tile(np.arange(manifest.clip_length, dtype=np.float32), (size, 1)),
         }
         for stage, engine in zip(manifest.stages, stages, strict=True):
-            tensors |= _one_frame_each(stage, engine, tensors) if stage.span == "frame" else engine.run(tensors)
+            tensors |= _one_by_one(stage, engine, tensors) if stage.span == "frame" else engine.run(tensors)
 
 
-def _one_frame_each(stage: Stage, engine: StageEngine, tensors: Tensors) -> Tensors:
-    """Runs a stage as it is run later: (B, T, …) as T batches of (B, 1, …)."""
-    names = [tensor.name for tensor in stage.inputs]
-    frames = tensors[names[0]].shape[1]
-    outputs = [engine.run({name: tensors[name][:, [frame]] for name in names}) for frame in range(frames)]
-    return {name: np.concatenate([each[name] for each in outputs], axis=1) for name in outputs[0]}
+def _one_by_one(stage: Stage, engine: StageEngine, tensors: Tensors) -> Tensors:
+    """Runs a stage of single frames as it is run later: (B, T, …) as a batch (B * T, 1, …)."""
+    batch, length = tensors[stage.inputs[0].name].shape[:2]
+    outputs = engine.run({tensor.name: _reshaped(tensors[tensor.name], batch * length, 1) for tensor in stage.inputs})
+    return {name: _reshaped(tensor, batch, length) for name, tensor in outputs.items()}
+
+
+def _reshaped(tensor: NDArray[np.generic], batch: int, length: int) -> NDArray[np.generic]:
+    return tensor.reshape(batch, length, *tensor.shape[2:])

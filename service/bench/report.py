@@ -90,7 +90,9 @@ class Report:
         try:
             from matplotlib.figure import Figure
         except ModuleNotFoundError as error:
-            raise BenchError("--plot needs matplotlib; install it with: pip install 'video-scene-graph[plot]'") from error
+            raise BenchError(
+                "--plot needs matplotlib; install it with: pip install 'video-scene-graph[plot]'"
+            ) from error
         rates = {
             "decoding": self.decode,
             "engine": self.engine_only,

@@ -64,6 +64,9 @@ def _decode(video: int, requests: int, messages: int) -> None:
     os.nice(_NICENESS)
     try:
         os.setsid()
+        # Where the kernel shares time between sessions first, niceness counts within one only.
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as autogroup:
+            autogroup.write(str(_NICENESS))
         os.dup2(requests, 0)
         os.dup2(messages, 1)
         os.dup2(video, VIDEO_FILE)

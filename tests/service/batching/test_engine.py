@@ -160,16 +160,16 @@ def test_a_batch_is_never_larger_than_allowed_nor_mixes_lengths(make_engine: Cal
 
 def test_frames_of_many_clips_share_a_batch_where_each_stands_alone(make_engine: Callable[..., Engine]) -> None:
     detector, relations = Brightness(gives="boxes"), Brightness(takes="boxes", factor=2)
-    engine = make_engine(detector, relations, spans=("frame", "clip"), max_batch=5, streams=2)
+    engine = make_engine(detector, relations, spans=("frame", "clip"), max_batch=1, streams=2)
     detector.may_run.clear()
-    jobs = [Thread(engine, [clip(*range(first, first + 4)), clip(first)]) for first in (20, 30, 40)]
+    jobs = [Thread(engine, [clip(*range(first, first + 9)), clip(first)]) for first in (20, 30, 40)]
     until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 6)
     detector.may_run.set()
     for first, job in zip((20, 30, 40), jobs, strict=True):
-        assert job.ended().found == [[2 * level for level in range(first, first + 4)], [2 * first]]
+        assert job.ended().found == [[2 * level for level in range(first, first + 9)], [2 * first]]
     assert {length for _, length in detector.batches} == {1}
-    assert max(size for size, _ in detector.batches) == 5
-    assert {length for _, length in relations.batches} == {4, 1}
+    assert max(size for size, _ in detector.batches) == 16, "clips are cut where that fills a batch"
+    assert {length for _, length in relations.batches} == {9, 1}
 
 
 def test_a_stage_of_the_whole_video_sees_all_clips_at_once(make_engine: Callable[..., Engine]) -> None:
