@@ -82,9 +82,12 @@ def video_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video_bundle(tmp_path_factory.mktemp("bundle") / "tiny-video")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One service for all tests that do not change its settings; serves `tiny` and `tiny-2`."""
+    """One service for the tests of a module that do not change its settings; serves `tiny` and `tiny-2`.
+
+    It ends with the module: its threads use the interpreter's `random`, which Hypothesis does not allow beside it.
+    """
     second = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "second", name="tiny-2")
     settings = {"bundles": (tiny_bundle, second), "max_body_bytes": 2_000_000, "max_frames": 100}
     with serve(tmp_path_factory.mktemp("data"), **settings) as running:
