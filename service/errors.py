@@ -21,11 +21,13 @@ ServiceError
     NotReady            409  asked for a part of a graph that is not made yet
     BodyTooLarge        413  the body is over the operator's limit
     UnsupportedContentType 415  the Content-Type is neither a form, nor video, nor bytes
+    IdempotencyMismatch 422  the Idempotency-Key of a request that asked for something else
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
     QueueFull           429  too many jobs wait already
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model failed on the video
+  WorkerCrashed         500  the job has taken several workers with it
   EngineDied            503  an engine thread is gone; the job goes back to the queue
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
@@ -207,6 +209,14 @@ class UnsupportedContentType(RequestError):
     title = "The content type is not supported"
 
 
+class IdempotencyMismatch(RequestError):
+    """An `Idempotency-Key` that came before, with another video or other options."""
+
+    status = 422
+    code = "idempotency_mismatch"
+    title = "The request differs from the first one of its key"
+
+
 class InvalidOption(RequestError):
     """An option has a value that cannot be used; `option` names it."""
 
@@ -247,6 +257,13 @@ class ClipFailed(ServiceError):
 
     code = "model_failed"
     title = "The model failed on the video"
+
+
+class WorkerCrashed(ServiceError):
+    """The process that made the graph ended without a word, again and again."""
+
+    code = "worker_crashed"
+    title = "The video has ended its workers"
 
 
 class EngineDied(ServiceError):

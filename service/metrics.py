@@ -33,6 +33,12 @@ class Metrics:
         self.jobs = Counter("vsg_jobs", "jobs ended, by status", ["status"], registry=self.registry)
         self.jobs_running = Gauge("vsg_jobs_running", "jobs this process works on", registry=self.registry)
         self.queue_depth = Gauge("vsg_queue_depth", "jobs that wait for a worker", registry=self.registry)
+        self.queue_oldest_seconds = Gauge(
+            "vsg_queue_oldest_seconds", "how long the first job in the queue has waited", registry=self.registry
+        )
+        self.redeliveries = Counter(
+            "vsg_redeliveries", "jobs begun again because their worker had ended", registry=self.registry
+        )
         self.frames = Counter("vsg_frames", "frames that went through a model", ["model"], registry=self.registry)
         self.stage_seconds = Histogram(
             "vsg_stage_seconds", "seconds of one video by stage", ["stage"], buckets=_SECONDS, registry=self.registry

@@ -18,6 +18,7 @@ from service.decoding.video import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 from service.errors import NoModels, SettingsError
 
 ENV_PREFIX = "VSG_"
+MEMORY_QUEUE = "memory://"
 DEFAULT_BUNDLE_FOLDER = Path("bundles")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,7 +39,9 @@ class Settings(BaseSettings):
     data: str | None = Field(
         None, description="folder or fsspec URL of uploads and results; empty: a private, temporary folder"
     )
-    queue_url: str = Field("memory://", description="the job queue; memory:// lives and dies with the process")
+    queue_url: str = Field(
+        "memory://", description="the job queue; memory:// lives and dies with the process, redis:// serves a fleet"
+    )
 
     max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
     upload_idle_seconds: Seconds = Field(60.0, description="an upload of which nothing arrives for so long is given up")
@@ -73,13 +76,21 @@ class Settings(BaseSettings):
     max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
 
     retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
+    reuse_results: bool = Field(
+        True, description="a video posted again with the same options, by the same caller, gets the graph that is kept"
+    )
+    sweep_seconds: Seconds = Field(60.0, description="how often storage is searched for what nobody needs any more")
     lease_seconds: Seconds = Field(
         60.0, description="a job whose worker shows no life for so long is given to another; queues on Redis only"
     )
     stall_seconds: Seconds = Field(
         960.0, description="a running job without progress for so long makes /health/ready fail; over decode_seconds"
     )
-    shutdown_seconds: int = Field(10, ge=0, description="seconds that open requests get to end when the service stops")
+    metrics_host: str = Field("127.0.0.1", description="address where a worker answers /metrics and /health")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port for it; 0: a worker listens nowhere")
+    shutdown_seconds: int = Field(
+        10, ge=0, description="seconds that requests and jobs get to end when a process stops; jobs then go back"
+    )
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -111,12 +122,18 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
             raise SettingsError(f"{key} is not a setting{hint}")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         key = name if name in given else ENV_PREFIX + name.upper()
         raise SettingsError(f"setting {key} has value {first['input']!r}: {first['msg']}") from error
+    if settings.data is None and not settings.queue_url.startswith(MEMORY_QUEUE):
+        raise SettingsError(
+            f"setting {ENV_PREFIX}DATA is not set; with a queue on Redis, API and workers need a folder or fsspec URL "
+            "that they share for uploads and results"
+        )
+    return settings
 
 
 def bundle_folders(settings: Settings) -> list[Path]:

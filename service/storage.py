@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -19,7 +21,10 @@ _BLOCK = 1 << 18  # bytes read at once
 
 
 class Storage:
-    """Uploads and results, by the id of their video. All methods block; call them from a thread."""
+    """Uploads by the id of their video, results by owner and id. All methods block; call them from a thread.
+
+    Owners and ids become names of files: both must be plain words.
+    """
 
     def __init__(self, url: str) -> None:
         """`url` is a folder or an fsspec URL such as `s3://bucket/prefix`; it is made where missing."""
@@ -49,17 +54,18 @@ class Storage:
         """Deletes an upload, if it is there."""
         self._delete(self._path("uploads", video_id))
 
-    def write_result(self, video_id: str, content: bytes, *, failed: bool = False) -> None:
+    def write_result(self, video_id: str, owner: str, content: bytes, *, failed: bool = False) -> None:
         """Stores a graph, or the problem document of a failed job; appears whole or not at all."""
-        with self.open_result(video_id, failed=failed) as out:
+        with self.open_result(video_id, owner, failed=failed) as out:
             out.write(content)
 
     @contextmanager
-    def open_result(self, video_id: str, *, failed: bool = False) -> Iterator[BinaryIO]:
+    def open_result(self, video_id: str, owner: str, *, failed: bool = False) -> Iterator[BinaryIO]:
         """A file to write a result into. It appears, whole, when the context ends; after an exception it never does."""
-        path = self._result(video_id, failed=failed)
+        path = self._result(video_id, owner, failed=failed)
         # A name of its own, because a job that was given to a second worker may still run on the first.
         part = f"{path}.{secrets.token_hex(4)}.part"
+        self._files.makedirs(self._path("results", owner), exist_ok=True)
         try:
             with self._files.open(part, "wb") as out:
                 yield out
@@ -68,32 +74,56 @@ class Storage:
             raise
         self._files.mv(part, path)
 
-    def result(self, video_id: str) -> StoredResult | None:
-        """The stored graph or problem document; None when there is none."""
+    def result(self, video_id: str, owner: str) -> StoredResult | None:
+        """The stored graph or problem document; None when this owner has none of that id."""
         for failed in (False, True):
-            path = self._result(video_id, failed=failed)
+            path = self._result(video_id, owner, failed=failed)
             try:
                 size: int = self._files.size(path)
+                return StoredResult(self._files, path, size, self._age(path), failed)
             except FileNotFoundError:
                 continue
-            return StoredResult(self._files, path, size, failed)
         return None
 
-    def delete_result(self, video_id: str) -> bool:
+    def delete_result(self, video_id: str, owner: str) -> bool:
         """Deletes a result; says whether there was one."""
-        was_graph = self._delete(self._result(video_id, failed=False))
-        return self._delete(self._result(video_id, failed=True)) or was_graph
+        was_graph = self._delete(self._result(video_id, owner, failed=False))
+        return self._delete(self._result(video_id, owner, failed=True)) or was_graph
 
-    def delete_older_than(self, seconds: float) -> None:
-        """Deletes what a process that died has left behind."""
-        limit = time.time() - seconds
-        for area in ("uploads", "results"):
-            for path in self._files.ls(f"{self._root}/{area}", detail=False):
-                if self._files.modified(path).timestamp() < limit:
-                    self._delete(path)
+    def copy_result(self, video_id: str, copy_id: str, owner: str) -> bool:
+        """Gives another video the same graph, under its own id; says whether there was one."""
+        result = self.result(video_id, owner)
+        if result is None or result.failed:
+            return False
+        try:
+            with self.open_result(copy_id, owner) as out:
+                # Ids have one length, and a graph begins with its own.
+                old, new = (f'"id":"{name}"'.encode() for name in (video_id, copy_id))
+                for block in result.blocks():
+                    out.write(block.replace(old, new, 1))
+                    old = new
+        except FileNotFoundError:  # deleted in this moment
+            return False
+        return True
 
-    def _result(self, video_id: str, *, failed: bool) -> str:
-        return self._path("results", f"{video_id}.problem.json" if failed else f"{video_id}.json")
+    def files(self, area: Area) -> list[StoredFile]:
+        """All that lies in an area."""
+        found = []
+        for path in self._files.find(f"{self._root}/{area}"):
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found.append(StoredFile(path, self._age(path)))
+        return found
+
+    def delete(self, file: StoredFile) -> None:
+        """Deletes one of `files`, if it is still there."""
+        self._delete(file.path)
+
+    def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
+        return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
+
+    def _age(self, path: str) -> float:
+        written: datetime = self._files.modified(path)
+        return time.time() - written.timestamp()
 
     def _path(self, area: Area, name: str) -> str:
         return f"{self._root}/{area}/{name}"
@@ -107,12 +137,35 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """A file in storage; `age` in seconds since it was last written to."""
+
+    path: str
+    age: float
+
+    @property
+    def video_id(self) -> str:
+        """The video that it belongs to."""
+        return self.path.rpartition("/")[2].partition(".")[0]
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is a result whose writer has not come to its end."""
+        return self.path.endswith(".part")
+
+
+@dataclass(frozen=True)
 class StoredResult:
-    """A result as it lies in storage: a graph, or the problem document of a failed job; `size` is in bytes."""
+    """A result as it lies in storage: a graph, or the problem document of a failed job.
+
+    size  in bytes
+    age   in seconds since it was written
+    """
 
     _files: Any
     _path: str
     size: int
+    age: float
     failed: bool
 
     def blocks(self) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from service.api import create_app
 from service.batching import engine as batching
 from service.settings import load_settings
 from tests.bundles import make_tiny_bundle, make_video_bundle
+from tests.network import unused_port
 from tests.videos import make_video
 from tests.waiting import until
 
@@ -48,13 +49,13 @@ class Server:
 
     def results(self) -> list[Path]:
         """The results that lie in storage."""
-        return list((self.data / "results").iterdir())
+        return [path for path in (self.data / "results").rglob("*") if path.is_file()]
 
 
 @contextmanager
 def serve(data: Path, **settings: Any) -> Iterator[Server]:
     """Runs the service with real uvicorn in a thread."""
-    app = create_app(load_settings({"data": str(data), "threads": 1, **settings}))
+    app = create_app(load_settings({"data": str(data), "threads": 1, "reuse_results": False, **settings}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
@@ -111,9 +112,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     """A real redis-server, empty, on a free port of loopback."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed; tests/install-system-packages does that")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:

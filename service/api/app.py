@@ -13,37 +13,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import operations, videos
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
-from service.batching import load_engines
-from service.decoding.spawning import SPAWNER
-from service.jobs import Jobs
+from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.metrics import Metrics
-from service.pipeline import Pipeline
-from service.settings import Settings, bundle_folders
+from service.settings import Settings
 from service.storage import Storage
 
 
 def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application, with its models loaded; queue, worker and storage start and end with its lifespan.
+    """The application; queue, storage and worker start and end with its lifespan.
+
+    With a memory queue it has a worker, and the models are loaded here; with another queue the workers are processes of
+    their own, started with `vsg worker`.
 
     on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
 
-    Raises NoModels, BundleError or EngineError when the models cannot be served.
+    Raises NoModels, BundleError or EngineError when the models cannot be served, SettingsError when a setting is wrong.
     """
-    pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     metrics = Metrics()
-    for engine in pipeline.models.values():
-        engine.on_death = on_engine_death
-        metrics.watch(engine)
+    queue = JobQueue(settings)
+    pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(pipeline.close)
-            SPAWNER.prepare()
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
-            jobs = await stack.enter_async_context(Jobs(pipeline, storage, settings, metrics))
-            app.state.service = Service(settings, pipeline, storage, jobs, metrics)
+            await stack.enter_async_context(queue)
+            jobs = Jobs(queue, storage, settings, metrics)
+            worker = None
+            if pipeline is not None:
+                worker = JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost)
+                stack.callback(pipeline.close)
+                await stack.enter_async_context(worker)
+            app.state.service = Service(settings, storage, jobs, worker, metrics)
             yield
 
     app = FastAPI(

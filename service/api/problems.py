@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from service.api.state import service_of
-from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError
+from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError, Unavailable
 from service.problem import MEDIA_TYPE, problem_bytes
 
 _RETRY_SECONDS = {429: "5", 503: "10"}
@@ -18,6 +19,7 @@ _RETRY_SECONDS = {429: "5", 503: "10"}
 def install_problem_handlers(app: FastAPI) -> None:
     """Makes the application answer every error with a problem document."""
     app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RedisError, _redis_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _unexpected)
@@ -31,6 +33,16 @@ def problem_response(request: Request, error: ServiceError, headers: Mapping[str
         sent["Retry-After"] = _RETRY_SECONDS[error.status]
     content = problem_bytes(error, instance=request.url.path)
     return Response(content, error.status, sent, media_type=MEDIA_TYPE)
+
+
+async def plain_problem(request: Request, error: Exception) -> Response:
+    """The answer of an application without a `Service`; counts nothing."""
+    assert isinstance(error, ServiceError)
+    return Response(problem_bytes(error, instance=request.url.path), error.status, media_type=MEDIA_TYPE)
+
+
+async def _redis_error(request: Request, error: Exception) -> Response:
+    return problem_response(request, Unavailable("the job queue does not answer; try again in a moment"))
 
 
 async def _service_error(request: Request, error: Exception) -> Response:

@@ -6,21 +6,20 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.jobs import Jobs
+from service.jobs import Jobs, JobWorker
 from service.metrics import Metrics
-from service.pipeline import Pipeline
 from service.settings import Settings
 from service.storage import Storage
 
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of a running service; made when it starts."""
+    """The parts of a running service; made when it starts. `worker` is None where workers are other processes."""
 
     settings: Settings
-    pipeline: Pipeline
     storage: Storage
     jobs: Jobs
+    worker: JobWorker | None
     metrics: Metrics
 
 
@@ -28,3 +27,8 @@ def service_of(request: Request) -> Service:
     """The service that answers this request."""
     service: Service = request.app.state.service
     return service
+
+
+def owner_of(request: Request) -> str:
+    """Who asks; without keys, all are one."""
+    return "anonymous"

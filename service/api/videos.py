@@ -16,11 +16,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from models.scene_graph import Frame
 from service.api import documentation
 from service.api.prefer import read_preference
-from service.api.state import Service, service_of
+from service.api.state import Service, owner_of, service_of
 from service.api.upload import receive_upload
 from service.errors import InvalidOption, NotFound, NotReady
 from service.graph import GraphReader
-from service.jobs import JobState
+from service.jobs import JobRecord, JobState
 from service.options import VideoOptions, parse_options
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
@@ -29,6 +29,7 @@ from service.storage import StoredResult
 JSON_LINES = "application/jsonl"
 _CLIENT_GONE = 499
 _LINES_AT_ONCE = 64
+_LONGEST_REQUEST_KEY = 255
 
 T = TypeVar("T")
 
@@ -43,27 +44,32 @@ async def post_video(request: Request) -> Response:
         request.headers.getlist("prefer"), default=service.settings.default_wait, cap=service.settings.max_wait
     )
     # What can be refused without reading the body is refused before it.
+    owner = owner_of(request)
     texts = _query_options(request)
-    _check_options(service, texts)
+    request_key = _idempotency_key(request)
+    await _check_options(service, texts)
     await service.jobs.check_room()
 
-    video_id = secrets.token_hex(16)
+    new_id = secrets.token_hex(16)
     try:
-        upload = await receive_upload(request, video_id, service.storage, service.settings)
+        upload = await receive_upload(request, new_id, service.storage, service.settings)
         service.metrics.upload_bytes.inc(upload.size)
         if twice := sorted(texts.keys() & upload.fields.keys()):
             raise InvalidOption(twice[0], f"{twice[0]} is given in the form and in the query; give it once")
-        options = _check_options(service, texts | upload.fields)
-        await service.jobs.submit(video_id, upload.sha256, options)
+        options = await _check_options(service, texts | upload.fields)
+        record = JobRecord(owner=owner, sha256=upload.sha256, options=options)
+        video_id = await service.jobs.submit(
+            new_id, record, request_key=request_key, reuse="no-cache" not in request.headers.get("cache-control", "")
+        )
     except BaseException:  # a client that went away cancels this request
-        await asyncio.to_thread(service.storage.delete_upload, video_id)
+        await asyncio.to_thread(service.storage.delete_upload, new_id)
         raise
 
-    if preference.seconds and await _client_left(request, service, video_id, preference.seconds):
-        # Nobody has learnt the id, so nobody could ask for the graph.
-        await service.jobs.delete(video_id)
+    if preference.seconds and await _client_left(request, service, video_id, owner, preference.seconds):
+        if request_key is None:  # nobody has learnt the id, so nobody could ask for the graph
+            await service.jobs.delete(video_id, owner)
         return Response(status_code=_CLIENT_GONE)
-    answer = await _answer(await service.jobs.state(video_id), unfinished=202)
+    answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
     answer.headers["Location"] = f"/videos/{video_id}"
     if preference.applied is not None:
         answer.headers["Preference-Applied"] = preference.applied
@@ -73,10 +79,10 @@ async def post_video(request: Request) -> Response:
 @router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **documentation.GET_VIDEO)
 async def get_video(request: Request, video_id: str) -> Response:
     """A failed job answers with its problem. `Accept: application/jsonl` streams the frames, one per line."""
-    jobs = service_of(request).jobs
+    state = await service_of(request).jobs.state(video_id, owner_of(request))
     if JSON_LINES not in request.headers.get("accept", ""):
-        return await _answer(await jobs.state(video_id), unfinished=200)
-    result = _finished(await jobs.state(video_id))
+        return await _answer(state, unfinished=200)
+    result = _finished(state)
     if result.failed:
         return await _failed(result)
     lines = await _begun(_frame_lines(result))
@@ -91,7 +97,7 @@ async def get_prompt(
     max_tokens: Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")] = None,
 ) -> Response:
     """The prompt that hands the graph to a language model."""
-    result = _finished(await service_of(request).jobs.state(video_id))
+    result = _finished(await service_of(request).jobs.state(video_id, owner_of(request)))
     if result.failed:
         return await _failed(result)
     prompt = await _reading(_prompt_of, result, max_tokens)
@@ -100,7 +106,7 @@ async def get_prompt(
 
 async def _known_video(request: Request, video_id: str) -> None:
     """Answers 404 before a stream of events has begun; later it could not."""
-    await service_of(request).jobs.state(video_id)
+    await service_of(request).jobs.state(video_id, owner_of(request))
 
 
 @router.get(
@@ -116,7 +122,7 @@ async def get_events(request: Request, video_id: str) -> AsyncIterable[ServerSen
     by `Last-Event-ID`, is left out.
     """
     seen = request.headers.get("last-event-id")
-    async for state in service_of(request).jobs.events(video_id):
+    async for state in service_of(request).jobs.events(video_id, owner_of(request)):
         event_id = state.status if state.progress is None else f"{state.status}-{state.progress.frames}"
         if event_id != seen:
             yield ServerSentEvent(event=state.status, data=state.as_json(), id=event_id)
@@ -126,7 +132,7 @@ async def get_events(request: Request, video_id: str) -> AsyncIterable[ServerSen
 @router.delete("/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204)
 async def delete_video(request: Request, video_id: str) -> Response:
     """Cancels the job, wherever it is, and deletes its graph."""
-    await service_of(request).jobs.delete(video_id)
+    await service_of(request).jobs.delete(video_id, owner_of(request))
     return Response(status_code=204)
 
 
@@ -139,15 +145,22 @@ def _query_options(request: Request) -> dict[str, str]:
     return texts
 
 
-def _check_options(service: Service, texts: dict[str, str]) -> VideoOptions:
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= _LONGEST_REQUEST_KEY:
+        raise InvalidOption("Idempotency-Key", f"the Idempotency-Key has {len(key)} characters; use 1 to 255")
+    return key
+
+
+async def _check_options(service: Service, texts: dict[str, str]) -> VideoOptions:
     options = parse_options(texts)
-    service.pipeline.model(options.model)
+    await service.jobs.catalog.find(options.model)
     return options
 
 
-async def _client_left(request: Request, service: Service, video_id: str, seconds: float) -> bool:
+async def _client_left(request: Request, service: Service, video_id: str, owner: str, seconds: float) -> bool:
     """Waits for the job; says whether the client has left before it was over or the time was up."""
-    over = asyncio.ensure_future(service.jobs.wait(video_id, seconds))
+    over = asyncio.ensure_future(service.jobs.wait(video_id, owner, seconds))
     # The body has been read, so all that can still arrive is the message that the client has gone.
     gone = asyncio.ensure_future(request.receive())
     try:

@@ -7,22 +7,19 @@ import threading
 from pathlib import Path
 
 import click
-import structlog
 import uvicorn
 
 from models.engines import ENGINES
 from service.api import create_app
+from service.commands.common import SWITCH_SECONDS, configure_logging
 from service.settings import load_settings
-
-_SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
-several times for every batch, waits longer for those of the jobs than the batch takes."""
 
 
 @click.command()
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
+@click.option("--redis", "queue_url", help="URL of the Redis where `vsg worker` takes jobs; default: work here.")
 @click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
 @click.option("--concurrency", type=int, help="Videos worked on at once.")
 @click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
@@ -31,32 +28,31 @@ def serve(
     bundles: tuple[Path, ...],
     host: str | None,
     port: int | None,
+    queue_url: str | None,
     data: str | None,
     concurrency: int | None,
     engine: str | None,
     threads: int | None,
 ) -> None:
-    """Serve the API, with a worker in the same process.
+    """Serve the API, with a worker in the same process unless --redis names a queue that other processes work on.
 
     Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
     given as VSG_* environment variables; docs/api.md lists them.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = load_settings(
         {
             "bundles": bundles or None,
             "host": host,
             "port": port,
+            "queue_url": queue_url,
             "data": data,
             "concurrency": concurrency,
             "engine": engine,
             "threads": threads,
         }
     )
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-    )
+    configure_logging(settings)
     died = threading.Event()
 
     def end() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from service.storage import Storage
 
+OWNER = "me"
+
 
 @pytest.fixture(params=["folder", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
@@ -32,12 +34,12 @@ def test_an_upload_comes_back_as_a_local_file(storage: Storage) -> None:
 
 def test_deleting_what_is_not_there_is_no_error(storage: Storage) -> None:
     storage.delete_upload("a")
-    assert not storage.delete_result("a")
+    assert not storage.delete_result("a", OWNER)
 
 
 def content_of(storage: Storage, video_id: str) -> tuple[bytes, bool] | None:
     """What is stored, and whether it is the problem of a failed job."""
-    result = storage.result(video_id)
+    result = storage.result(video_id, OWNER)
     return None if result is None else (result.read(), result.failed)
 
 
@@ -47,21 +49,21 @@ def files(storage: Storage) -> list[str]:
 
 
 def test_a_result_is_the_graph_or_the_problem(storage: Storage) -> None:
-    assert storage.result("a") is None
-    storage.write_result("a", b"graph")
-    storage.write_result("b", b"problem", failed=True)
+    assert storage.result("a", OWNER) is None
+    storage.write_result("a", OWNER, b"graph")
+    storage.write_result("b", OWNER, b"problem", failed=True)
     assert content_of(storage, "a") == (b"graph", False)
     assert content_of(storage, "b") == (b"problem", True)
-    assert storage.delete_result("a")
-    assert storage.delete_result("b")
-    assert storage.result("a") is storage.result("b") is None
+    assert storage.delete_result("a", OWNER)
+    assert storage.delete_result("b", OWNER)
+    assert storage.result("a", OWNER) is storage.result("b", OWNER) is None
 
 
 def test_a_result_is_written_and_read_in_blocks(storage: Storage) -> None:
-    with storage.open_result("a") as out:
+    with storage.open_result("a", OWNER) as out:
         for number in range(10):
             out.write(bytes([number]) * 100_000)
-    result = storage.result("a")
+    result = storage.result("a", OWNER)
     assert result is not None
     blocks = list(result.blocks())
     assert len(blocks) > 1
@@ -70,13 +72,13 @@ def test_a_result_is_written_and_read_in_blocks(storage: Storage) -> None:
 
 
 def test_a_result_appears_whole_or_not_at_all(storage: Storage) -> None:
-    with storage.open_result("a") as out:
+    with storage.open_result("a", OWNER) as out:
         out.write(b"half")
-        assert storage.result("a") is None
+        assert storage.result("a", OWNER) is None
     assert content_of(storage, "a") == (b"half", False)
 
     def stopped() -> None:
-        with storage.open_result("a") as out:
+        with storage.open_result("a", OWNER) as out:
             out.write(b"other")
             raise KeyboardInterrupt
 
@@ -87,9 +89,9 @@ def test_a_result_appears_whole_or_not_at_all(storage: Storage) -> None:
 
 
 def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> None:
-    with storage.open_result("a") as one:
+    with storage.open_result("a", OWNER) as one:
         one.write(b"one ")
-        with storage.open_result("a") as other:
+        with storage.open_result("a", OWNER) as other:
             other.write(b"other")
         one.write(b"one")
     assert content_of(storage, "a") == (b"one one", False)
@@ -98,23 +100,41 @@ def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> 
 
 def test_a_result_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    storage.write_result("a", b"graph" * 100_000)
-    result = storage.result("a")
+    storage.write_result("a", OWNER, b"graph" * 100_000)
+    result = storage.result("a", OWNER)
     assert result is not None
     blocks = result.blocks()
     first = next(blocks)
-    storage.delete_result("a")
+    storage.delete_result("a", OWNER)
     assert first + b"".join(blocks) == b"graph" * 100_000
     with pytest.raises(FileNotFoundError):
         result.read()
 
 
-def test_what_a_dead_process_left_is_deleted_by_age(tmp_path: Path) -> None:
+def test_files_are_listed_with_their_age_and_whose_they_are(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    for name in ("old", "new"):
-        storage.open_upload(name).close()
-        storage.write_result(name, b"graph")
-    for area, name in (("uploads", "old"), ("results", "old.json")):
-        os.utime(tmp_path / area / name, (time.time() - 100,) * 2)
-    storage.delete_older_than(50)
-    assert [path.name for path in sorted(tmp_path.rglob("*")) if path.is_file()] == ["new.json", "new"]
+    storage.write_result("a" * 32, OWNER, b"graph")
+    storage.write_result("b" * 32, OWNER, b"{}", failed=True)
+    (tmp_path / "results" / OWNER / f"{'c' * 32}.json.0123.part").touch()
+    os.utime(tmp_path / "results" / OWNER / f"{'a' * 32}.json", (time.time() - 100,) * 2)
+    files = {file.video_id[0]: file for file in storage.files("results")}
+    assert sorted(files) == ["a", "b", "c"]
+    assert files["a"].age == pytest.approx(100, abs=50)
+    assert [files[name].is_unfinished for name in "abc"] == [False, False, True]
+    storage.delete(files["a"])
+    storage.delete(files["a"])
+    assert storage.result("a" * 32, OWNER) is None
+
+
+def test_a_copied_graph_has_the_id_of_its_copy(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    old, new = "a" * 32, "b" * 32
+    storage.write_result(old, OWNER, f'{{"id":"{old}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000)
+    assert storage.copy_result(old, new, OWNER)
+    copy = storage.result(new, OWNER)
+    assert copy is not None
+    assert copy.read() == f'{{"id":"{new}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000
+    storage.write_result("c" * 32, OWNER, b"{}", failed=True)
+    assert not storage.copy_result("c" * 32, "d" * 32, OWNER), "a failure is tried again"
+    assert not storage.copy_result("e" * 32, "f" * 32, OWNER)
+    assert len(storage.files("results")) == 3

@@ -12,7 +12,7 @@ from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.batching import engine as batching
-from service.jobs import Jobs
+from service.jobs import JobWorker
 from tests.conftest import Server
 from tests.service.api.test_bad_input import problem_of
 from tests.waiting import until
@@ -64,7 +64,7 @@ def test_a_dead_worker_makes_the_service_unready_and_not_live(
     start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_server()
-    monkeypatch.setattr(Jobs, "is_alive", False)
+    monkeypatch.setattr(JobWorker, "is_alive", False)
     problem_of(server.client.get("/health/ready"), 503, "unavailable")
     problem_of(server.client.get("/health/live"), 503, "unavailable")
 

@@ -1,0 +1,112 @@
+"""`vsg worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
+from pathlib import Path
+
+import click
+import uvicorn
+
+from models.engines import ENGINES
+from service.api import create_worker_app
+from service.commands.common import SWITCH_SECONDS, configure_logging
+from service.errors import SettingsError
+from service.jobs import JobQueue, JobWorker, open_pipeline
+from service.metrics import Metrics
+from service.settings import ENV_PREFIX, MEMORY_QUEUE, Settings, load_settings
+from service.storage import Storage
+
+
+@click.command()
+@click.option("--redis", "queue_url", help="URL of the Redis that holds the queue.")
+@click.option("--data", help="Folder or fsspec URL of uploads and results, the same as the API's.")
+@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
+@click.option("--concurrency", type=int, help="Videos worked on at once.")
+@click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
+@click.option("--device", type=int, help="Number of the GPU.")
+@click.option("--threads", type=int, help="Threads of one stream of a CPU engine; 0 shares the cores out.")
+@click.option("--metrics-port", type=int, help="Port for /metrics and /health; 0: none.")
+def worker(
+    queue_url: str | None,
+    data: str | None,
+    bundles: tuple[Path, ...],
+    concurrency: int | None,
+    engine: str | None,
+    device: int | None,
+    threads: int | None,
+    metrics_port: int | None,
+) -> None:
+    """Take jobs from Redis and make their graphs; start one per GPU.
+
+    Told to stop (SIGTERM), it takes no more jobs, ends those that it can within VSG_SHUTDOWN_SECONDS, and hands back
+    the rest. It exits with 1 when its engine dies, so that what supervises it starts another.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    settings = load_settings(
+        {
+            "queue_url": queue_url,
+            "data": data,
+            "bundles": bundles or None,
+            "concurrency": concurrency,
+            "engine": engine,
+            "device": device,
+            "threads": threads,
+            "metrics_port": metrics_port,
+        }
+    )
+    if settings.queue_url.startswith(MEMORY_QUEUE):
+        raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {ENV_PREFIX}QUEUE_URL")
+    configure_logging(settings)
+    if not asyncio.run(_work(settings)):
+        sys.exit(1)
+
+
+async def _work(settings: Settings) -> bool:
+    """Works until told to stop; False when an engine has died."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    died = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+
+    def on_engine_death() -> None:
+        loop.call_soon_threadsafe(died.set)
+
+    pipeline = open_pipeline(settings, metrics, on_engine_death)
+    assert settings.data is not None, "load_settings refuses a queue on Redis without it"
+    with closing(pipeline):
+        async with AsyncExitStack() as stack:
+            queue = await stack.enter_async_context(JobQueue(settings))
+            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died)
+            await stack.enter_async_context(worker)
+            if settings.metrics_port:
+                app = create_worker_app(worker, metrics)
+                server = _Server(
+                    uvicorn.Config(app, host=settings.metrics_host, port=settings.metrics_port, log_level="warning")
+                )
+                serving = asyncio.create_task(server.serve())
+                stack.push_async_callback(_close, server, serving)
+            ends = [asyncio.ensure_future(event.wait()) for event in (stop, died)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+    return not died.is_set()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the worker."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _close(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await serving

@@ -1,0 +1,96 @@
+"""The models that the workers serve, as the API knows them: announced in the queue's Redis by every worker at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from docket import Docket
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from models.scene_graph import ModelReference
+from service.batching import Engine
+from service.errors import Unavailable, UnknownModel
+from service.pipeline import model_reference
+
+
+class ServedModel(BaseModel):
+    """A model that can be asked for, as GET /models shows it; the rest is of its bundle's manifest."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    name: str
+    version: str
+    engine: str
+    precision: str
+    default: bool
+    family: str
+    description: str
+    frame_size: dict[str, int]
+    clip_length: int
+    relation_scoring: bool
+    thresholds: dict[str, Any]
+    training: dict[str, Any]
+
+    @classmethod
+    def of(cls, engine: Engine, *, default: bool) -> ServedModel:
+        """What a loaded engine serves."""
+        manifest = engine.manifest
+        return cls(
+            **model_reference(engine).model_dump(),
+            default=default,
+            family=manifest.family,
+            description=manifest.description,
+            frame_size=manifest.frame_size.model_dump(),
+            clip_length=manifest.clip_length,
+            relation_scoring=manifest.relation_scoring,
+            thresholds=manifest.thresholds.model_dump(),
+            training=manifest.training.model_dump(mode="json"),
+        )
+
+    @property
+    def reference(self) -> ModelReference:
+        """How a graph names this model."""
+        return ModelReference(name=self.name, version=self.version, engine=self.engine, precision=self.precision)
+
+
+_MODELS = TypeAdapter(list[ServedModel])
+
+
+class Catalog:
+    """The models of the fleet. All workers of a queue must serve the same; the last to start is believed."""
+
+    def __init__(self, docket: Docket) -> None:
+        self._docket = docket
+        self._announced = b""
+        self._models: Sequence[ServedModel] = ()
+
+    async def announce(self, engines: Iterable[Engine]) -> None:
+        """Says what this worker serves, the default first."""
+        models = [ServedModel.of(engine, default=index == 0) for index, engine in enumerate(engines)]
+        async with self._docket.redis() as redis:
+            await redis.set(self._key, _MODELS.dump_json(models))
+
+    async def models(self) -> Sequence[ServedModel]:
+        """What is served, the default first. Raises Unavailable before the first worker has started."""
+        async with self._docket.redis() as redis:
+            announced = await redis.get(self._key)
+        if announced is None:
+            raise Unavailable("no worker has started yet, so no model is known; start one with `vsg worker`")
+        if announced != self._announced:
+            self._models = _MODELS.validate_json(announced)
+            self._announced = announced
+        return self._models
+
+    async def find(self, name: str | None) -> ServedModel:
+        """The model of that name, or the default for None. Raises UnknownModel, Unavailable."""
+        models = await self.models()
+        for model in models:
+            if name is None or model.name == name:
+                return model
+        served = ", ".join(model.name for model in models)
+        raise UnknownModel("model", f"no model named {name!r:.80} is served here; there is {served}")
+
+    @property
+    def _key(self) -> str:
+        return self._docket.key("models")

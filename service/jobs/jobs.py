@@ -1,0 +1,208 @@
+"""What the API does with jobs: takes them, tells how they are, and gives out or deletes what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from docket import Execution, ExecutionState
+from redis.exceptions import RedisError
+
+from service.errors import IdempotencyMismatch, QueueFull, Unavailable
+from service.jobs.catalog import Catalog
+from service.jobs.queue import JobQueue
+from service.jobs.records import JobRecord
+from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
+from service.metrics import Metrics
+from service.settings import Settings
+from service.storage import Storage, StoredResult
+
+_RECONNECT_SECONDS = 0.5
+
+
+class Jobs:
+    """The API's side of the queue. Whoever asks for a job is named by `owner`; another's jobs are not found.
+
+    All methods raise RedisError when the queue does not answer.
+    """
+
+    def __init__(self, queue: JobQueue, storage: Storage, settings: Settings, metrics: Metrics) -> None:
+        self.catalog = Catalog(queue.docket)
+        self._queue = queue
+        self._storage = storage
+        self._settings = settings
+        self._metrics = metrics
+        # Set when the engine of this process dies: what waits for a job of a memory queue waits in vain.
+        self.lost = asyncio.Event()
+
+    async def check_room(self) -> None:
+        """Raises QueueFull when the operator's limit of jobs is reached."""
+        if await self._queue.length() >= self._settings.queue_limit:
+            raise QueueFull(f"{self._settings.queue_limit} videos wait or run already, the most here; try again later")
+
+    async def submit(
+        self, video_id: str, record: JobRecord, *, request_key: str | None = None, reuse: bool = True
+    ) -> str:
+        """Puts a job for a stored upload into the queue; once it is there, the upload is the job's to delete.
+
+        request_key  the request's `Idempotency-Key`: a second request with it is answered by the first one's job
+        reuse        whether a graph that is kept may answer, where the operator allows it
+
+        Returns the job's id, which is another than `video_id` for a repeated request; the upload is deleted then.
+        Raises QueueFull, and IdempotencyMismatch when a request of that key asked for something else.
+        """
+        await self.check_room()
+        await self._queue.records.create(video_id, record)
+        try:
+            if request_key is not None:
+                first = await self._queue.records.claim_request(record.owner, request_key, video_id)
+                if first != video_id:
+                    await self._repeats(first, record)
+                    await self._forget(video_id)
+                    return first
+            if not (reuse and await self._answer_from_kept(video_id, record)):
+                await self._queue.add(video_id)
+        except BaseException:
+            with contextlib.suppress(RedisError):
+                await self._queue.records.delete(video_id)
+            raise
+        return video_id
+
+    async def state(self, video_id: str, owner: str) -> JobState:
+        """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
+        result = await self._result(video_id, owner)
+        if result is None:
+            await self._check_owner(video_id, owner)
+            execution = await self._queue.docket.get_execution(video_id)
+            if execution is not None and execution.state not in OVER:
+                return JobState.of_execution(execution)
+            result = await self._result(video_id, owner)  # it may have ended between the two looks
+            if result is None:
+                raise not_found(video_id)
+        return JobState.of_result(video_id, result)
+
+    async def wait(self, video_id: str, owner: str, seconds: float) -> bool:
+        """Waits until a job is over, at most so long; says whether it is.
+
+        Raises Unavailable when the engine of this process dies and the job with it, as those of a memory queue do.
+        """
+        over = asyncio.ensure_future(self._until_over(video_id, owner))
+        lost = asyncio.ensure_future(self.lost.wait())
+        try:
+            await asyncio.wait({over, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                over.result()
+                return True
+            if lost.done() and self._queue.in_memory:
+                raise Unavailable("the engine has died, and this video with it; post it again")
+            return False
+        finally:
+            for task in (over, lost):
+                task.cancel()
+            await asyncio.wait({over, lost})
+
+    async def _until_over(self, video_id: str, owner: str) -> None:
+        async for _ in self.events(video_id, owner):
+            pass
+
+    async def events(self, video_id: str, owner: str) -> AsyncIterator[JobState]:
+        """The states of a job as they change, the present one first, until it is over.
+
+        The last one carries no content; ask `state` for it. Goes on when the queue was away for a while. Raises
+        NotFound.
+        """
+        await self.state(video_id, owner)
+        while True:
+            try:
+                execution = await self._queue.docket.get_execution(video_id)
+                if execution is None or execution.state in OVER:
+                    yield await self._last_state(video_id, owner, execution)
+                    return
+                async for state in self._follow(execution):
+                    yield state
+                    if state.is_over:
+                        return
+            except RedisError:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _last_state(self, video_id: str, owner: str, execution: Execution | None) -> JobState:
+        if execution is not None and execution.state is ExecutionState.CANCELLED:
+            return JobState.of_execution(execution)
+        return await self.state(video_id, owner)
+
+    @staticmethod
+    async def _follow(execution: Execution) -> AsyncIterator[JobState]:
+        async with aclosing(execution.subscribe()) as events:
+            async for event in events:
+                if event["type"] == "state":
+                    execution.state = ExecutionState(event["state"])
+                elif event["current"] is not None:
+                    execution.progress.current, execution.progress.total = event["current"], event["total"]
+                yield JobState.of_execution(execution)
+
+    async def delete(self, video_id: str, owner: str) -> None:
+        """Cancels a job, wherever it is, and deletes what is kept of it. Raises NotFound."""
+        await self.state(video_id, owner)
+        execution = await self._queue.docket.get_execution(video_id)
+        if execution is not None and execution.state not in OVER:
+            await self._queue.docket.cancel(video_id)
+        await self._queue.records.delete(video_id)
+        if execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
+            # A job that runs counts itself, and deletes its upload when it has stopped reading.
+            self._metrics.jobs.labels("cancelled").inc()
+            await asyncio.to_thread(self._storage.delete_upload, video_id)
+        await asyncio.to_thread(self._storage.delete_result, video_id, owner)
+
+    async def measure_backlog(self) -> None:
+        """Sets the metrics of the queue."""
+        backlog = await self._queue.backlog()
+        self._metrics.queue_depth.set(backlog.depth)
+        self._metrics.queue_oldest_seconds.set(backlog.oldest_seconds)
+
+    async def check(self) -> None:
+        """Raises Unavailable when the queue does not answer, or holds jobs and no worker lives."""
+        try:
+            length = await self._queue.length()
+            workers = await self._queue.docket.workers()
+        except RedisError as error:
+            raise Unavailable("the job queue does not answer") from error
+        if length and not workers:
+            raise Unavailable(f"{length} videos wait and no worker lives; start one with `vsg worker`")
+
+    async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
+        """Gives the job the graph that a like one has made; says whether there was one."""
+        if not self._settings.reuse_results:
+            return False
+        model = await self.catalog.find(record.options.model)
+        like = await self._queue.records.like(record, model.reference)
+        if like is None or not await asyncio.to_thread(self._storage.copy_result, like, video_id, record.owner):
+            return False
+        await self._queue.records.keep(video_id)
+        await asyncio.to_thread(self._storage.delete_upload, video_id)
+        self._metrics.jobs.labels("reused").inc()
+        return True
+
+    async def _repeats(self, first: str, record: JobRecord) -> None:
+        known = await self._queue.records.get(first)
+        if known is not None and known != record:
+            raise IdempotencyMismatch(
+                "a request with this Idempotency-Key has sent another video or other options; use a new key"
+            )
+
+    async def _forget(self, video_id: str) -> None:
+        await self._queue.records.delete(video_id)
+        await asyncio.to_thread(self._storage.delete_upload, video_id)
+
+    async def _result(self, video_id: str, owner: str) -> StoredResult | None:
+        if not VIDEO_ID.fullmatch(video_id):
+            raise not_found(video_id)
+        result = await asyncio.to_thread(self._storage.result, video_id, owner)
+        # What is over its retention is gone, even if it has not been swept yet.
+        return result if result is not None and result.age <= self._settings.retention else None
+
+    async def _check_owner(self, video_id: str, owner: str) -> None:
+        record = await self._queue.records.get(video_id)
+        if record is None or record.owner != owner:
+            raise not_found(video_id)

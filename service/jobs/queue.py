@@ -1,0 +1,98 @@
+"""The queue that API and workers share: docket's, with what else they keep in its Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self, TypeVar
+
+import structlog
+from docket import CurrentExecution, Docket, Execution
+from redis.exceptions import RedisError
+
+from service.jobs.records import Records
+from service.settings import MEMORY_QUEUE, Settings
+
+_MAKE_GRAPH = "make_graph"
+_RETRY_SECONDS = 0.5
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Jobs that no worker has taken yet: how many, and for how many seconds the oldest has waited."""
+
+    depth: int
+    oldest_seconds: float
+
+
+class JobQueue:
+    """Jobs in order, and their records. Use it as an async context manager; all of one process share one.
+
+    work  does a job; set by the worker of this process, if it has one
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
+        # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
+        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else settings.queue_url
+        self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
+        self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
+        self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
+        self.work: Callable[[str, Execution], Awaitable[None]] | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.docket)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def add(self, video_id: str) -> None:
+        """Puts a job, whose record and upload are there, at the end of the queue."""
+        await self.docket.add(_MAKE_GRAPH, key=video_id)(video_id)
+
+    async def length(self) -> int:
+        """How many jobs wait or run. Raises RedisError when the queue does not answer."""
+        async with self.docket.redis() as redis:
+            return await redis.xlen(self.docket.stream_key)
+
+    async def backlog(self) -> Backlog:
+        """What waits. Raises RedisError when the queue does not answer."""
+        async with self.docket.redis() as redis:
+            groups = await redis.xinfo_groups(self.docket.stream_key)
+            taken: bytes = groups[0]["last-delivered-id"] if groups else b"0-0"
+            pending: int = groups[0]["pending"] if groups else 0
+            waiting = await redis.xlen(self.docket.stream_key) - pending
+            # An entry's id is the milliseconds at which it was added, and a number.
+            moment, number = taken.decode().split("-")
+            first = await redis.xrange(self.docket.stream_key, min=f"{moment}-{int(number) + 1}", count=1)
+        oldest = time.time() - int(first[0][0].split(b"-")[0]) / 1000 if first else 0.0
+        return Backlog(max(0, waiting), max(0.0, oldest))
+
+    async def insist(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a command until Redis is there to carry it out: what a job has to say at its end must not be lost."""
+        while True:
+            try:
+                return await command()
+            except RedisError as error:
+                log.warning("the job queue does not answer; trying again", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _make_graph(
+        self,
+        video_id: str,
+        execution: Execution = CurrentExecution(),  # noqa: B008 - docket's way of asking for it
+    ) -> None:
+        assert self.work is not None, "a process without a worker takes no jobs"
+        await self.work(video_id, execution)

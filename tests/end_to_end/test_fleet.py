@@ -1,0 +1,132 @@
+"""API and workers as processes of their own, that meet in a real Redis and in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.network import unused_port
+from tests.waiting import until
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(redis_url: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts `vsg` commands that share a queue and a folder; ends those that still run."""
+    environment = os.environ | {
+        "VSG_QUEUE_URL": redis_url,
+        "VSG_DATA": str(tmp_path / "data"),
+        "VSG_ENGINE": "stub",
+        "VSG_LEASE_SECONDS": "2",
+    }
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **more: str) -> subprocess.Popen[str]:
+            if arguments[0] == "worker":
+                arguments += ("--bundle", str(tiny_bundle))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.command_line", *arguments],
+                env=environment | more,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(_end, process)
+            return process
+
+        yield start
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def client(start: Start) -> Iterator[httpx.Client]:
+    """Talks to an API without a worker."""
+    api = start("serve", "--port", "0")
+    assert api.stderr is not None
+    for line in api.stderr:
+        if found := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
+            with httpx.Client(base_url=found[1], timeout=60, trust_env=False) as client:
+                yield client
+            return
+    pytest.fail("the API does not start")
+
+
+def post(client: httpx.Client, video: Path, prefer: str = "respond-async") -> httpx.Response:
+    return client.post("/videos", files={"video": video.read_bytes()}, headers={"Prefer": prefer})
+
+
+def test_a_job_waits_for_a_worker_and_outlives_one_that_is_killed(
+    start: Start, client: httpx.Client, clip: Path, long_clip: Path, tmp_path: Path
+) -> None:
+    problem = post(client, clip).json()
+    assert problem["code"] == "unavailable"
+    assert "no worker has started" in problem["detail"]
+    slow = start("worker", VSG_STUB_SECONDS="5")
+    until(lambda: client.get("/models").status_code == 200, 120)
+    until(lambda: client.get("/health/ready").status_code == 200)
+    place = post(client, long_clip).headers["location"]
+    until(lambda: client.get(place).json()["status"] == "running")
+    slow.send_signal(signal.SIGKILL)
+    slow.wait()
+    assert client.get(place).json()["status"] == "running", "nobody is told that it failed"
+    start("worker")
+    until(lambda: client.get(place).json()["status"] == "succeeded")
+    assert not list((tmp_path / "data" / "uploads").iterdir())
+
+
+def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
+    start: Start, client: httpx.Client, clip: Path, long_clip: Path
+) -> None:
+    first = start("worker", VSG_STUB_SECONDS="2", VSG_SHUTDOWN_SECONDS="10")
+    until(lambda: client.get("/models").status_code == 200, 120)
+    short, long = (post(client, video).headers["location"] for video in (clip, long_clip))
+    for place in (short, long):  # its decoder has begun
+        until(lambda place=place: client.get(place).json().get("progress", {}).get("expected"))
+    began = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 0
+    assert time.monotonic() - began < 40, "it does not make the long one first"
+    assert client.get(short).json()["status"] == "succeeded"
+    assert client.get(long).json()["status"] == "running"
+    start("worker")
+    until(lambda: client.get(long).json()["status"] == "succeeded")
+
+
+def test_a_worker_says_how_it_is(start: Start, client: httpx.Client, clip: Path) -> None:
+    port = unused_port()
+    worker = start("worker", "--metrics-port", str(port))
+    place = f"http://127.0.0.1:{port}"
+    until(lambda: _status(f"{place}/health/ready") == 200)
+    assert _status(f"{place}/health/live") == 200
+    assert post(client, clip, "wait=60").status_code == 200
+    assert 'vsg_jobs_total{status="succeeded"} 1.0' in httpx.get(f"{place}/metrics", trust_env=False).text
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+
+
+def _status(url: str) -> int | None:
+    try:
+        return httpx.get(url, trust_env=False).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_a_worker_without_a_queue_says_what_it_needs(start: Start) -> None:
+    worker = start("worker", VSG_QUEUE_URL="memory://")
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert "--redis redis://HOST" in said

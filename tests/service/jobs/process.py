@@ -1,0 +1,64 @@
+"""API and worker in the process of a test."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, open_pipeline
+from service.metrics import Metrics
+from service.options import VideoOptions
+from service.settings import load_settings
+from service.storage import Storage
+
+ME = "me"
+OPTIONS = VideoOptions(fps=1)
+
+
+@dataclass(frozen=True)
+class Process:
+    """The parts of a service that has API and worker in one process; `submitted`: the ids of its jobs, in order."""
+
+    queue: JobQueue
+    jobs: Jobs
+    worker: JobWorker
+    storage: Storage
+    submitted: list[str] = field(default_factory=list)
+
+    async def submit(self, video: Path, *, owner: str = ME, options: VideoOptions = OPTIONS, **rest: Any) -> str:
+        """Stores a video and puts its job into the queue; the rest goes to `Jobs.submit`."""
+        video_id = secrets.token_hex(16)
+        content = video.read_bytes()
+        upload = self.storage.open_upload(video_id)
+        upload.write(content)
+        upload.close()
+        record = JobRecord(owner=owner, sha256=hashlib.sha256(content).hexdigest(), options=options)
+        self.submitted.append(await self.jobs.submit(video_id, record, **rest))
+        return self.submitted[-1]
+
+
+@asynccontextmanager
+async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> AsyncIterator[Process]:
+    """Takes and does jobs, as a process of the service would."""
+    settings = load_settings(
+        {
+            "bundles": (bundle,),
+            "queue_url": queue_url,
+            "data": str(folder),
+            "lease_seconds": 2,
+            "threads": 1,
+            "shutdown_seconds": 0,
+            **more,
+        }
+    )
+    metrics, storage = Metrics(), Storage(str(folder))
+    with closing(open_pipeline(settings, metrics, lambda: None)) as pipeline:
+        async with JobQueue(settings) as queue:
+            jobs = Jobs(queue, storage, settings, metrics)
+            async with JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost) as worker:
+                yield Process(queue, jobs, worker, storage)
