@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, videos
+from service.api import events, operations, videos
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
 from service.batching import load_engines
@@ -53,6 +53,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         lifespan=lifespan,
     )
     app.include_router(videos.router)
+    app.include_router(events.router)
     app.include_router(operations.router)
     install_problem_handlers(app)
     app.add_middleware(_CountRequests, metrics=metrics)

@@ -1,17 +1,16 @@
-"""The routes under /videos: post one, look at it, read its prompt, follow it, delete it."""
+"""The routes under /videos: post one, look at it, read its prompt, delete it; events.py has the one to follow it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from models.scene_graph import Frame
 from service.api import documentation
@@ -96,31 +95,6 @@ async def get_prompt(
         return await _failed(result)
     prompt = await _reading(_prompt_of, result, max_tokens)
     return JSONResponse(build_messages(prompt)) if format == "messages" else PlainTextResponse(prompt)
-
-
-async def _known_video(request: Request, video_id: str) -> None:
-    """Answers 404 before a stream of events has begun; later it could not."""
-    await service_of(request).jobs.state(video_id)
-
-
-@router.get(
-    "/videos/{video_id}/events",
-    summary="Progress as server-sent events",
-    response_class=EventSourceResponse,
-    dependencies=[Depends(_known_video)],
-)
-async def get_events(request: Request, video_id: str) -> AsyncIterable[ServerSentEvent]:
-    """Events `queued` and `running` with the progress, then one of `succeeded`, `failed` and `cancelled`, the last.
-
-    The first event is always the present state, so a client that reconnects needs no replay; an event that it has seen,
-    by `Last-Event-ID`, is left out.
-    """
-    seen = request.headers.get("last-event-id")
-    async for state in service_of(request).jobs.events(video_id):
-        event_id = state.status if state.progress is None else f"{state.status}-{state.progress.frames}"
-        if event_id != seen:
-            yield ServerSentEvent(event=state.status, data=state.as_json(), id=event_id)
-        seen = event_id
 
 
 @router.delete("/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204)
