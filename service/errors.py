@@ -14,6 +14,8 @@ ServiceError
   RequestError          4xx  the request itself cannot be served
     MissingVideo        400  a form without the field `video`
     MalformedUpload     400  a body that is cut short or is not the multipart form it claims to be
+    KeyMissing          401  the service wants a key and the request has none
+    KeyWrong            401  the key of the request is not known
     UrlNotAllowed       403  a URL was posted and the operator allows none
     NotFound            404  no such video, or no such page
     MethodNotAllowed    405  the page exists, but not for this method
@@ -149,6 +151,22 @@ class MalformedUpload(RequestError):
 
     code = "malformed_upload"
     title = "The upload is malformed"
+
+
+class KeyMissing(RequestError):
+    """The service wants a key and the request has none."""
+
+    status = 401
+    code = "key_missing"
+    title = "A key is needed"
+
+
+class KeyWrong(RequestError):
+    """The key of the request is not known, or not any more."""
+
+    status = 401
+    code = "key_wrong"
+    title = "The key is not known"
 
 
 class UrlNotAllowed(RequestError):

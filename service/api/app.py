@@ -10,7 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import keys_of
 from service.api import events, operations, videos
+from service.api.access import RequireKey, declare_keys
+from service.api.docs import install_docs
+from service.api.headers import SecurityHeaders
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
 from service.batching import load_engines
@@ -27,8 +31,10 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
 
     on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
 
-    Raises NoModels, BundleError or EngineError when the models cannot be served.
+    Raises SettingsError when other machines could reach it without a key, or a setting cannot be used; NoModels,
+    BundleError or EngineError when the models cannot be served.
     """
+    keys = keys_of(settings)
     pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     metrics = Metrics()
     for engine in pipeline.models.values():
@@ -51,12 +57,20 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         summary="Post a video, get who does what with which thing, and when.",
         version="1",
         lifespan=lifespan,
+        docs_url=None,  # the framework's page would be loaded from elsewhere
+        redoc_url=None,
     )
     app.include_router(videos.router)
     app.include_router(events.router)
     app.include_router(operations.router)
+    install_docs(app)
     install_problem_handlers(app)
+    if keys is not None:
+        declare_keys(app)
+    # The last one added is the first that a request comes to.
+    app.add_middleware(RequireKey, keys=keys)
     app.add_middleware(_CountRequests, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from service.api.headers import SECURITY_HEADERS
 from service.api.state import service_of
 from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError
 from service.problem import MEDIA_TYPE, problem_bytes
@@ -27,6 +28,8 @@ def problem_response(request: Request, error: ServiceError, headers: Mapping[str
     """The answer to a request that ended in an error; counts it."""
     service_of(request).metrics.errors.labels(error.code).inc()
     sent = dict(headers or {})
+    if error.status == 401:
+        sent["WWW-Authenticate"] = "Bearer"
     if error.status in _RETRY_SECONDS:
         sent["Retry-After"] = _RETRY_SECONDS[error.status]
     content = problem_bytes(error, instance=request.url.path)
@@ -60,4 +63,5 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server logs the exception with its trace; the caller learns nothing of it.
     detail = "the service failed on this request; its operator finds the reason in the log"
-    return problem_response(request, ServiceError(detail))
+    # This one is answered outside of the layer that adds these headers to all others.
+    return problem_response(request, ServiceError(detail), SECURITY_HEADERS)

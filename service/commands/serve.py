@@ -23,6 +23,7 @@ several times for every batch, waits longer for those of the jobs than the batch
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
+@click.option("--keys", type=click.Path(path_type=Path), help="File of keys; `vsg key NAME` makes one.")
 @click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
 @click.option("--concurrency", type=int, help="Videos worked on at once.")
 @click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
@@ -31,6 +32,7 @@ def serve(
     bundles: tuple[Path, ...],
     host: str | None,
     port: int | None,
+    keys: Path | None,
     data: str | None,
     concurrency: int | None,
     engine: str | None,
@@ -47,6 +49,7 @@ def serve(
             "bundles": bundles or None,
             "host": host,
             "port": port,
+            "keys": keys,
             "data": data,
             "concurrency": concurrency,
             "engine": engine,
@@ -70,6 +73,7 @@ def serve(
             port=settings.port,
             timeout_graceful_shutdown=settings.shutdown_seconds,
             server_header=False,
+            ws="none",  # there are none, and the answer to who asks for one would name the library
             log_level=settings.log_level,
         )
     )
