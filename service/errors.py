@@ -26,6 +26,7 @@ ServiceError
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
     QueueFull           429  too many jobs wait already
+    RateLimited         429  the caller sends too many requests
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model failed on the video
   EngineDied            503  an engine thread is gone; the job goes back to the queue
@@ -250,6 +251,18 @@ class QueueFull(RequestError):
     status = 429
     code = "queue_full"
     title = "The queue is full"
+
+
+class RateLimited(RequestError):
+    """The caller sends too many requests; the same one can succeed after `retry_after` seconds."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class JobCancelled(ServiceError):

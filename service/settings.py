@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         None,
         description="file of the keys that let callers in; needed unless `host` is localhost, which may go without",
     )
+    rate_limit: str = Field("", description="most videos that one key may post, such as 60/minute; empty: no limit")
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="bundle folders, separated by ':', the first the default; empty: every bundle in ./bundles"
     )

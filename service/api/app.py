@@ -15,6 +15,7 @@ from service.api import events, operations, videos
 from service.api.access import RequireKey, declare_keys
 from service.api.docs import install_docs
 from service.api.headers import SecurityHeaders
+from service.api.limits import RateLimit
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
 from service.batching import load_engines
@@ -35,6 +36,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
     BundleError or EngineError when the models cannot be served.
     """
     keys = keys_of(settings)
+    rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
     pipeline = Pipeline(load_engines(bundle_folders(settings), settings), settings)
     metrics = Metrics()
     for engine in pipeline.models.values():
@@ -49,7 +51,9 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             jobs = await stack.enter_async_context(Jobs(pipeline, storage, settings, metrics))
-            app.state.service = Service(settings, pipeline, storage, jobs, metrics)
+            if rate_limit is not None:
+                stack.push_async_callback(rate_limit.close)
+            app.state.service = Service(settings, pipeline, storage, jobs, metrics, rate_limit)
             yield
 
     app = FastAPI(

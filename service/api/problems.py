@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.headers import SECURITY_HEADERS
 from service.api.state import service_of
-from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError
+from service.errors import InvalidOption, MethodNotAllowed, NotFound, RateLimited, RequestError, ServiceError
 from service.problem import MEDIA_TYPE, problem_bytes
 
 _RETRY_SECONDS = {429: "5", 503: "10"}
@@ -30,7 +30,9 @@ def problem_response(request: Request, error: ServiceError, headers: Mapping[str
     sent = dict(headers or {})
     if error.status == 401:
         sent["WWW-Authenticate"] = "Bearer"
-    if error.status in _RETRY_SECONDS:
+    if isinstance(error, RateLimited):
+        sent["Retry-After"] = str(error.retry_after)
+    elif error.status in _RETRY_SECONDS:
         sent["Retry-After"] = _RETRY_SECONDS[error.status]
     content = problem_bytes(error, instance=request.url.path)
     return Response(content, error.status, sent, media_type=MEDIA_TYPE)

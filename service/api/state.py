@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -11,6 +12,9 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.storage import Storage
+
+if TYPE_CHECKING:
+    from service.api.limits import RateLimit
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Service:
     storage: Storage
     jobs: Jobs
     metrics: Metrics
+    rate_limit: RateLimit | None
 
 
 def service_of(request: Request) -> Service:

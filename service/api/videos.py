@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.scene_graph import Frame
 from service.api import documentation
+from service.api.limits import limit_rate
 from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
@@ -34,7 +35,12 @@ T = TypeVar("T")
 router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
 
 
-@router.post("/videos", summary="Make the scene graph of a video", **documentation.POST_VIDEO)
+@router.post(
+    "/videos",
+    summary="Make the scene graph of a video",
+    dependencies=[Depends(limit_rate)],
+    **documentation.POST_VIDEO,
+)
 async def post_video(request: Request) -> Response:
     """Answers 200 with the graph if it is ready within the wait, else 202 with the `Location` to ask at."""
     service = service_of(request)
