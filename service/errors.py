@@ -14,6 +14,8 @@ ServiceError
   RequestError          4xx  the request itself cannot be served
     MissingVideo        400  a form without the field `video`
     MalformedUpload     400  a body that is cut short or is not the multipart form it claims to be
+    KeyMissing          401  the service wants a key and the request has none
+    KeyWrong            401  the key of the request is not known
     UrlNotAllowed       403  a URL was posted and the operator allows none
     NotFound            404  no such video, or no such page
     MethodNotAllowed    405  the page exists, but not for this method
@@ -25,6 +27,7 @@ ServiceError
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
     QueueFull           429  too many jobs wait already
+    RateLimited         429  the caller sends too many requests
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model failed on the video
   WorkerCrashed         500  the job has taken several workers with it
@@ -153,6 +156,22 @@ class MalformedUpload(RequestError):
     title = "The upload is malformed"
 
 
+class KeyMissing(RequestError):
+    """The service wants a key and the request has none."""
+
+    status = 401
+    code = "key_missing"
+    title = "A key is needed"
+
+
+class KeyWrong(RequestError):
+    """The key of the request is not known, or not any more."""
+
+    status = 401
+    code = "key_wrong"
+    title = "The key is not known"
+
+
 class UrlNotAllowed(RequestError):
     """A URL was posted and the operator allows none."""
 
@@ -242,6 +261,18 @@ class QueueFull(RequestError):
     status = 429
     code = "queue_full"
     title = "The queue is full"
+
+
+class RateLimited(RequestError):
+    """The caller sends too many requests; the same one can succeed after `retry_after` seconds."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class JobCancelled(ServiceError):

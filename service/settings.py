@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    keys: Path | None = Field(
+        None,
+        description="file of the keys that let callers in; needed unless `host` is localhost, which may go without",
+    )
+    rate_limit: str = Field("", description="most videos that one key may post, such as 60/minute; empty: no limit")
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="bundle folders, separated by ':', the first the default; empty: every bundle in ./bundles"
     )

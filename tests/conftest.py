@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from service.api import create_app
 from service.batching import engine as batching
@@ -36,6 +37,7 @@ class Server:
     url: str
     port: int
     data: Path
+    app: FastAPI
 
     def post(self, video: Path | bytes, **arguments: Any) -> httpx.Response:
         """Posts a video as a multipart form; `data` and the rest go to httpx."""
@@ -64,7 +66,7 @@ def serve(data: Path, **settings: Any) -> Iterator[Server]:
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=180, trust_env=False) as client:
-            yield Server(client, url, port, data)
+            yield Server(client, url, port, data, app)
     finally:
         server.should_exit = True
         thread.join(60)

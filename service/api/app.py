@@ -10,7 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, videos
+from service.access import keys_of
+from service.api import events, operations, videos
+from service.api.access import RequireKey, declare_keys
+from service.api.docs import install_docs
+from service.api.headers import SecurityHeaders
+from service.api.limits import RateLimit
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
@@ -27,8 +32,11 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
 
     on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
 
-    Raises NoModels, BundleError or EngineError when the models cannot be served, SettingsError when a setting is wrong.
+    Raises SettingsError when other machines could reach it without a key, or a setting cannot be used; NoModels,
+    BundleError or EngineError when the models cannot be served.
     """
+    keys = keys_of(settings)
+    rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
     metrics = Metrics()
     queue = JobQueue(settings)
     pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
@@ -39,13 +47,15 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             await stack.enter_async_context(queue)
-            jobs = Jobs(queue, storage, settings, metrics)
+            jobs = await stack.enter_async_context(Jobs(queue, storage, settings, metrics))
             worker = None
             if pipeline is not None:
                 worker = JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost)
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(worker)
-            app.state.service = Service(settings, storage, jobs, worker, metrics)
+            if rate_limit is not None:
+                stack.push_async_callback(rate_limit.close)
+            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit)
             yield
 
     app = FastAPI(
@@ -53,11 +63,20 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         summary="Post a video, get who does what with which thing, and when.",
         version="1",
         lifespan=lifespan,
+        docs_url=None,  # the framework's page would be loaded from elsewhere
+        redoc_url=None,
     )
     app.include_router(videos.router)
+    app.include_router(events.router)
     app.include_router(operations.router)
+    install_docs(app)
     install_problem_handlers(app)
+    if keys is not None:
+        declare_keys(app)
+    # The last one added is the first that a request comes to.
+    app.add_middleware(RequireKey, keys=keys)
     app.add_middleware(_CountRequests, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -95,6 +95,25 @@ GET_VIDEO: dict[str, Any] = {
         }
     }
 }
+GET_EVENTS: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "Events `progress` with the status of `GET /videos/{id}`, then one `end`",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "`Last-Event-ID` was the end: there is nothing more"},
+    },
+    "openapi_extra": {
+        "parameters": [
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "id of the last event seen, which is not sent again",
+            }
+        ]
+    },
+}
 GET_PROMPT: dict[str, Any] = {
     "responses": {
         200: {

@@ -9,8 +9,17 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from service.api.headers import SECURITY_HEADERS
 from service.api.state import service_of
-from service.errors import InvalidOption, MethodNotAllowed, NotFound, RequestError, ServiceError, Unavailable
+from service.errors import (
+    InvalidOption,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    RequestError,
+    ServiceError,
+    Unavailable,
+)
 from service.problem import MEDIA_TYPE, problem_bytes
 
 _RETRY_SECONDS = {429: "5", 503: "10"}
@@ -29,7 +38,11 @@ def problem_response(request: Request, error: ServiceError, headers: Mapping[str
     """The answer to a request that ended in an error; counts it."""
     service_of(request).metrics.errors.labels(error.code).inc()
     sent = dict(headers or {})
-    if error.status in _RETRY_SECONDS:
+    if error.status == 401:
+        sent["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimited):
+        sent["Retry-After"] = str(error.retry_after)
+    elif error.status in _RETRY_SECONDS:
         sent["Retry-After"] = _RETRY_SECONDS[error.status]
     content = problem_bytes(error, instance=request.url.path)
     return Response(content, error.status, sent, media_type=MEDIA_TYPE)
@@ -72,4 +85,5 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server logs the exception with its trace; the caller learns nothing of it.
     detail = "the service failed on this request; its operator finds the reason in the log"
-    return problem_response(request, ServiceError(detail))
+    # This one is answered outside of the layer that adds these headers to all others.
+    return problem_response(request, ServiceError(detail), SECURITY_HEADERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -10,6 +11,9 @@ from service.jobs import Jobs, JobWorker
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
+
+if TYPE_CHECKING:
+    from service.api.limits import RateLimit
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,10 @@ class Service:
     jobs: Jobs
     worker: JobWorker | None
     metrics: Metrics
+    rate_limit: RateLimit | None
 
 
 def service_of(request: Request) -> Service:
     """The service that answers this request."""
     service: Service = request.app.state.service
     return service
-
-
-def owner_of(request: Request) -> str:
-    """Who asks; without keys, all are one."""
-    return "anonymous"

@@ -1,22 +1,23 @@
-"""The routes under /videos: post one, look at it, read its prompt, follow it, delete it."""
+"""The routes under /videos: post one, look at it, read its prompt, delete it; events.py has the one to follow it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from models.scene_graph import Frame
 from service.api import documentation
+from service.api.access import owner_of
+from service.api.limits import limit_rate
 from service.api.prefer import read_preference
-from service.api.state import Service, owner_of, service_of
+from service.api.state import Service, service_of
 from service.api.upload import receive_upload
 from service.errors import InvalidOption, NotFound, NotReady
 from service.graph import GraphReader
@@ -36,7 +37,12 @@ T = TypeVar("T")
 router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
 
 
-@router.post("/videos", summary="Make the scene graph of a video", **documentation.POST_VIDEO)
+@router.post(
+    "/videos",
+    summary="Make the scene graph of a video",
+    dependencies=[Depends(limit_rate)],
+    **documentation.POST_VIDEO,
+)
 async def post_video(request: Request) -> Response:
     """Answers 200 with the graph if it is ready within the wait, else 202 with the `Location` to ask at."""
     service = service_of(request)
@@ -102,31 +108,6 @@ async def get_prompt(
         return await _failed(result)
     prompt = await _reading(_prompt_of, result, max_tokens)
     return JSONResponse(build_messages(prompt)) if format == "messages" else PlainTextResponse(prompt)
-
-
-async def _known_video(request: Request, video_id: str) -> None:
-    """Answers 404 before a stream of events has begun; later it could not."""
-    await service_of(request).jobs.state(video_id, owner_of(request))
-
-
-@router.get(
-    "/videos/{video_id}/events",
-    summary="Progress as server-sent events",
-    response_class=EventSourceResponse,
-    dependencies=[Depends(_known_video)],
-)
-async def get_events(request: Request, video_id: str) -> AsyncIterable[ServerSentEvent]:
-    """Events `queued` and `running` with the progress, then one of `succeeded`, `failed` and `cancelled`, the last.
-
-    The first event is always the present state, so a client that reconnects needs no replay; an event that it has seen,
-    by `Last-Event-ID`, is left out.
-    """
-    seen = request.headers.get("last-event-id")
-    async for state in service_of(request).jobs.events(video_id, owner_of(request)):
-        event_id = state.status if state.progress is None else f"{state.status}-{state.progress.frames}"
-        if event_id != seen:
-            yield ServerSentEvent(event=state.status, data=state.as_json(), id=event_id)
-        seen = event_id
 
 
 @router.delete("/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204)

@@ -20,6 +20,7 @@ from service.settings import load_settings
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--redis", "queue_url", help="URL of the Redis where `vsg worker` takes jobs; default: work here.")
+@click.option("--keys", type=click.Path(path_type=Path), help="File of keys; `vsg key NAME` makes one.")
 @click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
 @click.option("--concurrency", type=int, help="Videos worked on at once.")
 @click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
@@ -29,6 +30,7 @@ def serve(
     host: str | None,
     port: int | None,
     queue_url: str | None,
+    keys: Path | None,
     data: str | None,
     concurrency: int | None,
     engine: str | None,
@@ -46,6 +48,7 @@ def serve(
             "host": host,
             "port": port,
             "queue_url": queue_url,
+            "keys": keys,
             "data": data,
             "concurrency": concurrency,
             "engine": engine,
@@ -66,6 +69,7 @@ def serve(
             port=settings.port,
             timeout_graceful_shutdown=settings.shutdown_seconds,
             server_header=False,
+            ws="none",  # there are none, and the answer to who asks for one would name the library
             log_level=settings.log_level,
         )
     )

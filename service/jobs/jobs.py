@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from typing import Self
 
-from docket import Execution, ExecutionState
+from docket import ExecutionState
 from redis.exceptions import RedisError
 
-from service.errors import IdempotencyMismatch, QueueFull, Unavailable
+from service.errors import IdempotencyMismatch, NotFound, QueueFull, Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
 from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
+from service.jobs.watching import Watcher
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage, StoredResult
@@ -23,9 +24,10 @@ _RECONNECT_SECONDS = 0.5
 
 
 class Jobs:
-    """The API's side of the queue. Whoever asks for a job is named by `owner`; another's jobs are not found.
+    """The API's side of the queue. Use it as an async context manager, within the queue's.
 
-    All methods raise RedisError when the queue does not answer.
+    Whoever asks for a job is named by `owner`; another's jobs are not found. All methods raise RedisError when the
+    queue does not answer.
     """
 
     def __init__(self, queue: JobQueue, storage: Storage, settings: Settings, metrics: Metrics) -> None:
@@ -34,8 +36,16 @@ class Jobs:
         self._storage = storage
         self._settings = settings
         self._metrics = metrics
+        self._watcher = Watcher(queue.docket)
         # Set when the engine of this process dies: what waits for a job of a memory queue waits in vain.
         self.lost = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._watcher.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._watcher.__aexit__(*exception)
 
     async def check_room(self) -> None:
         """Raises QueueFull when the operator's limit of jobs is reached."""
@@ -110,37 +120,30 @@ class Jobs:
     async def events(self, video_id: str, owner: str) -> AsyncIterator[JobState]:
         """The states of a job as they change, the present one first, until it is over.
 
-        The last one carries no content; ask `state` for it. Goes on when the queue was away for a while. Raises
-        NotFound.
+        Goes on when the queue was away for a while. Raises NotFound; once it has begun, a job that is deleted ends as
+        cancelled.
         """
-        await self.state(video_id, owner)
-        while True:
-            try:
-                execution = await self._queue.docket.get_execution(video_id)
-                if execution is None or execution.state in OVER:
-                    yield await self._last_state(video_id, owner, execution)
-                    return
-                async for state in self._follow(execution):
-                    yield state
-                    if state.is_over:
-                        return
-            except RedisError:
-                await asyncio.sleep(_RECONNECT_SECONDS)
+        state = await self.state(video_id, owner)
+        yield state
+        with self._watcher.watching(video_id) as change:
+            while not state.is_over:
+                try:
+                    now = await self._state_or_cancelled(video_id, owner)
+                except RedisError:
+                    await asyncio.sleep(_RECONNECT_SECONDS)
+                    continue
+                if now != state:
+                    yield now
+                    state = now
+                    continue
+                await change.wait()
+                change.clear()
 
-    async def _last_state(self, video_id: str, owner: str, execution: Execution | None) -> JobState:
-        if execution is not None and execution.state is ExecutionState.CANCELLED:
-            return JobState.of_execution(execution)
-        return await self.state(video_id, owner)
-
-    @staticmethod
-    async def _follow(execution: Execution) -> AsyncIterator[JobState]:
-        async with aclosing(execution.subscribe()) as events:
-            async for event in events:
-                if event["type"] == "state":
-                    execution.state = ExecutionState(event["state"])
-                elif event["current"] is not None:
-                    execution.progress.current, execution.progress.total = event["current"], event["total"]
-                yield JobState.of_execution(execution)
+    async def _state_or_cancelled(self, video_id: str, owner: str) -> JobState:
+        try:
+            return await self.state(video_id, owner)
+        except NotFound:
+            return JobState(video_id, "cancelled")
 
     async def delete(self, video_id: str, owner: str) -> None:
         """Cancels a job, wherever it is, and deletes what is kept of it. Raises NotFound."""

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from docket import CurrentExecution, Docket, Execution
@@ -20,6 +21,7 @@ from service.settings import MEMORY_QUEUE, Settings
 
 _MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
+_CONNECTIONS = 1000
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class JobQueue:
     def __init__(self, settings: Settings) -> None:
         self.in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
-        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else settings.queue_url
+        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else _with_room(settings.queue_url)
         self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
@@ -96,3 +98,11 @@ class JobQueue:
     ) -> None:
         assert self.work is not None, "a process without a worker takes no jobs"
         await self.work(video_id, execution)
+
+
+def _with_room(url: str) -> str:
+    """The URL with as many connections as clients may ask at once: the client's own limit of 100 fails those over it."""
+    parts = urlsplit(url)
+    if "max_connections=" in parts.query:
+        return url
+    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, f"max_connections={_CONNECTIONS}"]))))

@@ -142,37 +142,6 @@ def test_the_prompt_and_the_frames_are_not_ready_before_the_graph(server: Server
     server.client.delete(place)
 
 
-@pytest.mark.usefixtures("slow_engine")
-def test_events_tell_the_progress_and_then_the_end(server: Server, long_clip: Path) -> None:
-    place = server.post(long_clip, data={"fps": "0.2"}, headers={"prefer": "respond-async"}).headers["location"]
-    answer = server.client.get(place + "/events")
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    blocks = [block for block in answer.text.strip().split("\n\n") if not block.startswith(":")]  # a ping
-    events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
-    assert events[-1]["event"] == "succeeded"
-    assert {event["event"] for event in events[:-1]} <= {"queued", "running"}
-    frames = [json.loads(event["data"])["progress"]["frames"] for event in events if "progress" in event["data"]]
-    assert frames == sorted(frames)
-    assert frames[-1] == 24
-    assert len({event["id"] for event in events}) == len(events)
-
-
-@pytest.mark.usefixtures("slow_engine")
-def test_events_tell_who_watches_that_the_job_was_cancelled(server: Server, long_clip: Path) -> None:
-    place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
-    with server.client.stream("GET", place + "/events") as answer:
-        lines = answer.iter_lines()
-        assert next(lines).startswith("event: ")
-        server.client.delete(place)
-        assert "event: cancelled" in list(lines)
-
-
-def test_events_of_a_finished_job_are_its_end_unless_it_was_seen(server: Server, clip: Path) -> None:
-    place = server.post(clip).headers["location"] + "/events"
-    assert server.client.get(place).text.startswith("event: succeeded")
-    assert server.client.get(place, headers={"last-event-id": "succeeded"}).text == ""
-
-
 def test_graphs_are_kept_for_the_operators_retention(start_server: Callable[..., Server], clip: Path) -> None:
     server = start_server(retention=3.0, sweep_seconds=0.2)
     place = server.post(clip).headers["location"]

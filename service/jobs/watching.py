@@ -1,0 +1,68 @@
+"""Tells when something happens to a job: one subscription for all of a process that wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import structlog
+from docket import Docket
+from redis.exceptions import RedisError
+
+_RECONNECT_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Watcher:
+    """Listens to what the queue publishes of all jobs. Use it as an async context manager.
+
+    A subscription for each who waits, docket's own way, costs a connection each, and Redis and its client have few.
+    """
+
+    def __init__(self, docket: Docket) -> None:
+        self._docket = docket
+        self._changes: dict[str, set[asyncio.Event]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._listen(), name="vsg watcher")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    @contextmanager
+    def watching(self, video_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job's state or progress may have changed; who has looked clears it."""
+        change = asyncio.Event()
+        self._changes.setdefault(video_id, set()).add(change)
+        try:
+            yield change
+        finally:
+            self._changes[video_id].remove(change)
+            if not self._changes[video_id]:
+                del self._changes[video_id]
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                # Private in docket, but the only way that a memory queue has as well.
+                async with self._docket._pubsub() as pubsub:
+                    await pubsub.psubscribe(self._docket.key("state:*"), self._docket.key("progress:*"))
+                    async for message in pubsub.listen():
+                        self._tell(message)
+            except RedisError as error:
+                log.warning("the job queue does not answer; listening again", error=str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if message["type"] == "pmessage":
+            video_id = bytes(message["channel"]).decode().rpartition(":")[2]
+            changed = self._changes.get(video_id, set())
+        else:  # the subscription stands, and what was published before it has been missed
+            changed = set().union(*self._changes.values())
+        for change in changed:
+            change.set()
