@@ -20,6 +20,7 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
+from service.webhooks import Webhooks
 
 
 def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
@@ -43,7 +44,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             jobs = await stack.enter_async_context(Jobs(pipeline, storage, settings, metrics))
-            app.state.service = Service(settings, pipeline, storage, jobs, metrics)
+            app.state.service = Service(settings, pipeline, storage, jobs, metrics, Webhooks(settings))
             yield
 
     app = FastAPI(

@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.storage import Storage
+from service.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Service:
     storage: Storage
     jobs: Jobs
     metrics: Metrics
+    webhooks: Webhooks
 
 
 def service_of(request: Request) -> Service:

@@ -15,13 +15,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from models.scene_graph import Frame
 from service.api import documentation
+from service.api.link import download, has_link, receive_link
 from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
 from service.errors import InvalidOption, NotFound, NotReady
 from service.graph import GraphReader
 from service.jobs import JobState
-from service.options import VideoOptions, parse_options
+from service.options import WEBHOOK, VideoOptions, parse_options
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
 from service.storage import StoredResult
@@ -46,14 +47,19 @@ async def post_video(request: Request) -> Response:
     texts = _query_options(request)
     _check_options(service, texts)
     await service.jobs.check_room()
+    link = await receive_link(request, service.settings) if has_link(request) else None
+    if link is not None:
+        texts = _merged(texts, link.fields)
+        _check_options(service, texts)
 
     video_id = secrets.token_hex(16)
     try:
-        upload = await receive_upload(request, video_id, service.storage, service.settings)
+        if link is None:
+            upload = await receive_upload(request, video_id, service.storage, service.settings)
+        else:
+            upload = await download(request, link, video_id, service.storage, service.settings)
         service.metrics.upload_bytes.inc(upload.size)
-        if twice := sorted(texts.keys() & upload.fields.keys()):
-            raise InvalidOption(twice[0], f"{twice[0]} is given in the form and in the query; give it once")
-        options = _check_options(service, texts | upload.fields)
+        options, _ = _check_options(service, _merged(texts, upload.fields))
         await service.jobs.submit(video_id, upload.sha256, options)
     except BaseException:  # a client that went away cancels this request
         await asyncio.to_thread(service.storage.delete_upload, video_id)
@@ -139,10 +145,19 @@ def _query_options(request: Request) -> dict[str, str]:
     return texts
 
 
-def _check_options(service: Service, texts: dict[str, str]) -> VideoOptions:
-    options = parse_options(texts)
+def _merged(query: dict[str, str], body: dict[str, str]) -> dict[str, str]:
+    if twice := sorted(query.keys() & body.keys()):
+        raise InvalidOption(twice[0][:80], f"{twice[0][:80]} is given in the body and in the query; give it once")
+    return query | body
+
+
+def _check_options(service: Service, texts: dict[str, str]) -> tuple[VideoOptions, str | None]:
+    """The options, and the URL of the webhook, if one is wanted."""
+    options, webhook = parse_options(texts), texts.get(WEBHOOK, "").strip() or None
     service.pipeline.model(options.model)
-    return options
+    if webhook is not None:
+        service.webhooks.check(webhook)
+    return options, webhook
 
 
 async def _client_left(request: Request, service: Service, video_id: str, seconds: float) -> bool:
