@@ -261,9 +261,11 @@ async def test_a_redirect_leads_nowhere_that_a_url_may_not(target: str) -> None:
         assert len(web.requests) == 1
 
 
-def test_a_redirect_to_an_unnamed_host_is_refused_though_it_is_public() -> None:
-    with pytest.raises(UrlNotAllowed):
-        policy_for("videos.test").check("http://93.184.215.14/")
+async def test_a_redirect_to_a_host_that_is_not_named_is_refused_though_it_could_be_reached() -> None:
+    with serve_web(reply(b"secret")) as other:
+        with serve_web(reply(b"", "302 Found", f"Location: {url_of(other)}")) as web, pytest.raises(UrlNotAllowed):
+            await fetched(url_of(web), policy_for(f"videos.test:{web.port}"))
+        assert other.requests == []
 
 
 async def test_redirects_are_followed_without_cookies() -> None:
