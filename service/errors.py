@@ -12,11 +12,12 @@ ServiceError
     RangeOutsideVideo        the asked range begins after its end
   DecoderUnavailable    500  the decoder process does not start: the installation is broken
   RequestError          4xx  the request itself cannot be served
-    MissingVideo        400  a form without the field `video`
-    MalformedUpload     400  a body that is cut short or is not the multipart form it claims to be
+    MissingVideo        400  a form without the field `video`, or JSON without `url`
+    MalformedUpload     400  a body that is cut short or is not the form or the JSON it claims to be
     KeyMissing          401  the service wants a key and the request has none
     KeyWrong            401  the key of the request is not known
-    UrlNotAllowed       403  a URL was posted and the operator allows none
+    UrlNotAllowed       403  the operator does not allow that URL, or none at all
+    WebhookNotAllowed   403  the operator does not allow that webhook, or none at all
     NotFound            404  no such video, or no such page
     MethodNotAllowed    405  the page exists, but not for this method
     UploadStalled       408  no byte of the body arrives any more
@@ -26,11 +27,14 @@ ServiceError
     IdempotencyMismatch 422  the Idempotency-Key of a request that asked for something else
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
+    UrlUnreachable      424  the URL's server did not answer with a video
+      UrlStalled             it stopped sending, or was too slow
     QueueFull           429  too many jobs wait already
     RateLimited         429  the caller sends too many requests
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model failed on the video
   WorkerCrashed         500  the job has taken several workers with it
+  WebhookFailed         502  a webhook could not be delivered; nobody is answered with this
   EngineDied            503  an engine thread is gone; the job goes back to the queue
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
@@ -143,14 +147,14 @@ class RequestError(ServiceError):
 
 
 class MissingVideo(RequestError):
-    """The form has no field `video`."""
+    """The form has no field `video`, or the JSON no `url`."""
 
     code = "missing_video"
     title = "The request has no video"
 
 
 class MalformedUpload(RequestError):
-    """The body is cut short or is not the multipart form that its Content-Type claims."""
+    """The body is cut short or is not the multipart form or the JSON that its Content-Type claims."""
 
     code = "malformed_upload"
     title = "The upload is malformed"
@@ -173,11 +177,19 @@ class KeyWrong(RequestError):
 
 
 class UrlNotAllowed(RequestError):
-    """A URL was posted and the operator allows none."""
+    """The operator does not allow that URL, or none at all; the words do not tell what a host resolves to."""
 
     status = 403
     code = "url_not_allowed"
-    title = "This service takes no URLs"
+    title = "The URL is not allowed"
+
+
+class WebhookNotAllowed(RequestError):
+    """The operator does not allow that webhook, or none at all."""
+
+    status = 403
+    code = "webhook_not_allowed"
+    title = "The webhook is not allowed"
 
 
 class NotFound(RequestError):
@@ -255,6 +267,21 @@ class UnknownModel(InvalidOption):
     title = "No such model"
 
 
+class UrlUnreachable(RequestError):
+    """The URL's server takes no connection, breaks it, or answers with something else than a video's bytes."""
+
+    status = 424
+    code = "url_unreachable"
+    title = "The video cannot be fetched"
+
+
+class UrlStalled(UrlUnreachable):
+    """The URL's server has stopped sending, or is slower than the operator waits."""
+
+    code = "url_stalled"
+    title = "Fetching the video took too long"
+
+
 class QueueFull(RequestError):
     """Too many jobs wait already; the same request can succeed later."""
 
@@ -295,6 +322,21 @@ class WorkerCrashed(ServiceError):
 
     code = "worker_crashed"
     title = "The video has ended its workers"
+
+
+class WebhookFailed(ServiceError):
+    """A webhook could not be delivered; `is_final` says that the receiver wants no more of them.
+
+    No caller is answered with this: it is tried again, and logged.
+    """
+
+    status = 502
+    code = "webhook_failed"
+    title = "The webhook could not be delivered"
+
+    def __init__(self, detail: str, *, is_final: bool = False) -> None:
+        super().__init__(detail)
+        self.is_final = is_final
 
 
 class EngineDied(ServiceError):

@@ -60,18 +60,22 @@ class VideoOptions(BaseModel):
 
 
 OPTION_NAMES = tuple(VideoOptions.model_fields)
+WEBHOOK = "webhook"
+"""Given like an option, but not about the graph."""
 
 
 def parse_options(texts: Mapping[str, str]) -> VideoOptions:
-    """Reads options from form fields or query parameters; an empty text means not given.
+    """Reads options from form fields or query parameters, but for `webhook`; an empty text means not given.
 
     Raises InvalidOption, naming the option, the value and what is allowed.
     """
     values: dict[str, object] = {}
     for name, text in texts.items():
-        if name not in OPTION_NAMES:
-            raise InvalidOption(name, f"{name!r} is not an option; the options are {', '.join(OPTION_NAMES)}")
-        if text.strip() == "":
+        if name not in (*OPTION_NAMES, WEBHOOK):
+            raise InvalidOption(
+                name, f"{name!r} is not an option; the options are {', '.join(OPTION_NAMES)}, {WEBHOOK}"
+            )
+        if text.strip() == "" or name == WEBHOOK:
             continue
         values[name] = _READERS[name](name, text.strip())
     options = VideoOptions.model_validate(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
 import os
@@ -9,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle import MANIFEST_FILE
 from models.engines import EngineName
 from service.decoding.video import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 from service.errors import NoModels, SettingsError
+from service.fetching import HostPattern, Network
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
@@ -23,6 +25,26 @@ DEFAULT_BUNDLE_FOLDER = Path("bundles")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _parse_host(value: object) -> object:
+    return HostPattern.parse(value) if isinstance(value, str) else value
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    try:
+        key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise ValueError(
+            "not the base64 of 24 to 64 random bytes, such as `echo whsec_$(openssl rand -base64 32)` makes"
+        )
+    return secret
+
+
+Host = Annotated[HostPattern, BeforeValidator(_parse_host)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
 
 
 class Settings(BaseSettings):
@@ -50,6 +72,22 @@ class Settings(BaseSettings):
 
     max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
     upload_idle_seconds: Seconds = Field(60.0, description="an upload of which nothing arrives for so long is given up")
+    url_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
+        (),
+        description="hosts to fetch videos from, separated by ',': example.org, *.example.org, example.org:8443, "
+        "or * for every public one; empty: no URLs",
+    )
+    url_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="networks, such as 10.1.0.0/16, that videos and webhooks may reach although they are private"
+    )
+    url_seconds: Seconds = Field(900.0, description="most seconds that fetching one video takes")
+    webhook_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
+        (), description="hosts that webhooks go to, written like VSG_URL_HOSTS; empty: no webhooks"
+    )
+    webhook_secret: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
+        (),
+        description="signs webhooks, whsec_…; two, separated by ',', while one replaces the other; empty: no webhooks",
+    )
     default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
     concurrency: Count = Field(16, description="videos worked on at once")
@@ -97,6 +135,11 @@ class Settings(BaseSettings):
         10, ge=0, description="seconds that requests and jobs get to end when a process stops; jobs then go back"
     )
 
+    @field_validator("url_hosts", "url_networks", "webhook_hosts", "webhook_secret", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @field_validator("bundles", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -132,7 +175,8 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         key = name if name in given else ENV_PREFIX + name.upper()
-        raise SettingsError(f"setting {key} has value {first['input']!r}: {first['msg']}") from error
+        shown = "that is not shown" if name == "webhook_secret" else repr(first["input"])
+        raise SettingsError(f"setting {key} has value {shown}: {first['msg']}") from error
     if settings.data is None and not settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(
             f"setting {ENV_PREFIX}DATA is not set; with a queue on Redis, API and workers need a folder or fsspec URL "

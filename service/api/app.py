@@ -22,6 +22,7 @@ from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
+from service.webhooks import Webhooks
 
 
 def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
@@ -55,7 +56,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
                 await stack.enter_async_context(worker)
             if rate_limit is not None:
                 stack.push_async_callback(rate_limit.close)
-            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit)
+            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit, Webhooks(settings))
             yield
 
     app = FastAPI(

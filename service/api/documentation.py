@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.scene_graph import SceneGraph
-from service.options import VideoOptions
+from service.api.link import URL_FIELD, LinkBody
 from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -35,17 +35,26 @@ _DESCRIPTIONS = {
     "min_score": "least score of a triplet, 0 to 1",
     "top_k": "most triplets per frame, 1 to 1000",
     "constraint": "predicates kept of a pair: with (best of each group), semi (also those over 0.9), no (all)",
+    "webhook": "URL that is told when the job has ended",
+    "url": "where the video is; only hosts that the operator has named",
     "uncertainty": "whether triplets carry the model's uncertainty, where it knows it",
 }
-_OPTIONS: dict[str, Any] = {
+_PROPERTIES: dict[str, Any] = {
     name: {**schema, "description": _DESCRIPTIONS[name]}
-    for name, schema in VideoOptions.model_json_schema()["properties"].items()
+    for name, schema in LinkBody.model_json_schema()["properties"].items()
 }
+_OPTIONS = {name: schema for name, schema in _PROPERTIES.items() if name != URL_FIELD}
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["video"],
     "properties": {"video": {"type": "string", "format": "binary"}, **_OPTIONS},
+}
+_LINK: dict[str, Any] = {
+    "type": "object",
+    "required": [URL_FIELD],
+    "properties": _PROPERTIES,
+    "additionalProperties": False,
 }
 _STATUS: dict[str, Any] = {
     "type": "object",
@@ -80,6 +89,7 @@ POST_VIDEO: dict[str, Any] = {
                 "multipart/form-data": {"schema": _FORM},
                 "video/*": _BYTES,
                 "application/octet-stream": _BYTES,
+                "application/json": {"schema": _LINK},
             },
         },
     },

@@ -11,6 +11,7 @@ from service.jobs import Jobs, JobWorker
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
+from service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from service.api.limits import RateLimit
@@ -26,6 +27,7 @@ class Service:
     worker: JobWorker | None
     metrics: Metrics
     rate_limit: RateLimit | None
+    webhooks: Webhooks
 
 
 def service_of(request: Request) -> Service:

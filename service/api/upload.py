@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from service.errors import (
     MissingVideo,
     UnsupportedContentType,
     UploadStalled,
-    UrlNotAllowed,
 )
 from service.settings import Settings
 from service.storage import Storage, UploadWriter
@@ -56,18 +56,14 @@ async def receive_upload(request: Request, video_id: str, storage: Storage, sett
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type"))
     _refuse_by_headers(request, media_type, settings.max_body_bytes)
-    body = _body(request, settings)
-    sink = _Sink(await asyncio.to_thread(storage.open_upload, video_id))
-    try:
+    body = read_body(request, settings)
+    async with stored(storage, video_id) as sink:
         if media_type == b"multipart/form-data":
             fields = await _receive_form(body, parameters.get(b"boundary", b""), sink)
         else:
             fields = {}
             async for chunk in body:
                 await sink.write(chunk)
-        await sink.finish()
-    finally:
-        await asyncio.to_thread(sink.writer.close)
     return Upload(sink.writer.size, sink.writer.sha256, fields)
 
 
@@ -77,16 +73,17 @@ def _refuse_by_headers(request: Request, media_type: bytes, limit: int) -> None:
         raise BodyTooLarge(f"the body has {int(declared)} bytes; this service takes at most {limit}")
     if declared == "0" or (not declared and "transfer-encoding" not in request.headers):
         raise EmptyUpload(f"the request has no body; send {ACCEPTED}")
-    if media_type == b"application/json":
-        raise UrlNotAllowed(f"this service fetches no URLs; send {ACCEPTED}")
     is_known = media_type in (b"multipart/form-data", b"application/octet-stream") or media_type.startswith(b"video/")
     if not is_known:
         shown = media_type.decode("latin-1")[:80] or "missing"
         raise UnsupportedContentType(f"the Content-Type is {shown}; send {ACCEPTED}")
 
 
-async def _body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
-    """The chunks of the body, as they arrive, up to the operator's limits of size and patience."""
+async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+    """The chunks of the body, as they arrive, up to the operator's limits of size and patience.
+
+    Raises BodyTooLarge, UploadStalled or MalformedUpload.
+    """
     limit, patience = settings.max_body_bytes, settings.upload_idle_seconds
     received = 0
     stream = request.stream()
@@ -106,7 +103,21 @@ async def _body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
         yield chunk
 
 
-class _Sink:
+@asynccontextmanager
+async def stored(storage: Storage, video_id: str) -> AsyncIterator[Sink]:
+    """What takes the bytes of a video; it must have been one when the context ends.
+
+    Raises EmptyUpload or UnsupportedMedia.
+    """
+    sink = Sink(await asyncio.to_thread(storage.open_upload, video_id))
+    try:
+        yield sink
+        await sink.finish()
+    finally:
+        await asyncio.to_thread(sink.writer.close)
+
+
+class Sink:
     """Passes bytes on in large pieces; the first one is checked for being a video before anything is stored."""
 
     def __init__(self, writer: UploadWriter) -> None:
@@ -114,11 +125,13 @@ class _Sink:
         self._buffer = bytearray()
 
     async def write(self, data: bytes) -> None:
+        """Takes some bytes. Raises UnsupportedMedia."""
         self._buffer += data
         if len(self._buffer) >= _FLUSH_BYTES:
             await self._flush()
 
     async def finish(self) -> None:
+        """Stores what is left. Raises EmptyUpload or UnsupportedMedia."""
         if self.writer.size == 0 and not self._buffer:
             raise EmptyUpload("the video has no bytes; send the file itself")
         await self._flush()
@@ -207,7 +220,7 @@ class _Form:
         self.is_complete = True
 
 
-async def _receive_form(body: AsyncIterator[bytes], boundary: bytes, sink: _Sink) -> dict[str, str]:
+async def _receive_form(body: AsyncIterator[bytes], boundary: bytes, sink: Sink) -> dict[str, str]:
     if not boundary:
         raise MalformedUpload("the Content-Type has no boundary; let the HTTP client set the header")
     try:

@@ -16,13 +16,14 @@ from models.scene_graph import Frame
 from service.api import documentation
 from service.api.access import owner_of
 from service.api.limits import limit_rate
+from service.api.link import download, has_link, receive_link
 from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
 from service.errors import InvalidOption, NotFound, NotReady
 from service.graph import GraphReader
 from service.jobs import JobRecord, JobState
-from service.options import VideoOptions, parse_options
+from service.options import WEBHOOK, VideoOptions, parse_options
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
 from service.storage import StoredResult
@@ -55,15 +56,20 @@ async def post_video(request: Request) -> Response:
     request_key = _idempotency_key(request)
     await _check_options(service, texts)
     await service.jobs.check_room()
+    link = await receive_link(request, service.settings) if has_link(request) else None
+    if link is not None:
+        texts = _merged(texts, link.fields)
+        await _check_options(service, texts)
 
     new_id = secrets.token_hex(16)
     try:
-        upload = await receive_upload(request, new_id, service.storage, service.settings)
+        if link is None:
+            upload = await receive_upload(request, new_id, service.storage, service.settings)
+        else:
+            upload = await download(request, link, new_id, service.storage, service.settings)
         service.metrics.upload_bytes.inc(upload.size)
-        if twice := sorted(texts.keys() & upload.fields.keys()):
-            raise InvalidOption(twice[0], f"{twice[0]} is given in the form and in the query; give it once")
-        options = await _check_options(service, texts | upload.fields)
-        record = JobRecord(owner=owner, sha256=upload.sha256, options=options)
+        options, webhook = await _check_options(service, _merged(texts, upload.fields))
+        record = JobRecord(owner=owner, sha256=upload.sha256, options=options, webhook=webhook)
         video_id = await service.jobs.submit(
             new_id, record, request_key=request_key, reuse="no-cache" not in request.headers.get("cache-control", "")
         )
@@ -133,10 +139,19 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-async def _check_options(service: Service, texts: dict[str, str]) -> VideoOptions:
-    options = parse_options(texts)
+def _merged(query: dict[str, str], body: dict[str, str]) -> dict[str, str]:
+    if twice := sorted(query.keys() & body.keys()):
+        raise InvalidOption(twice[0][:80], f"{twice[0][:80]} is given in the body and in the query; give it once")
+    return query | body
+
+
+async def _check_options(service: Service, texts: dict[str, str]) -> tuple[VideoOptions, str | None]:
+    """The options, and the URL of the webhook, if one is wanted."""
+    options, webhook = parse_options(texts), texts.get(WEBHOOK, "").strip() or None
     await service.jobs.catalog.find(options.model)
-    return options
+    if webhook is not None:
+        service.webhooks.check(webhook)
+    return options, webhook
 
 
 async def _client_left(request: Request, service: Service, video_id: str, owner: str, seconds: float) -> bool:

@@ -151,10 +151,13 @@ class Jobs:
         execution = await self._queue.docket.get_execution(video_id)
         if execution is not None and execution.state not in OVER:
             await self._queue.docket.cancel(video_id)
+        record = await self._queue.records.get(video_id)
         await self._queue.records.delete(video_id)
         if execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
             # A job that runs counts itself, and deletes its upload when it has stopped reading.
             self._metrics.jobs.labels("cancelled").inc()
+            if record is not None:
+                await self._queue.announce(video_id, record, "cancelled")
             await asyncio.to_thread(self._storage.delete_upload, video_id)
         await asyncio.to_thread(self._storage.delete_result, video_id, owner)
 
@@ -184,6 +187,7 @@ class Jobs:
             return False
         await self._queue.records.keep(video_id)
         await asyncio.to_thread(self._storage.delete_upload, video_id)
+        await self._queue.announce(video_id, record, "succeeded")
         self._metrics.jobs.labels("reused").inc()
         return True
 

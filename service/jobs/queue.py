@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from docket import CurrentExecution, Docket, Execution
 from redis.exceptions import RedisError
 
-from service.jobs.records import Records
+from service.jobs.records import JobRecord, Records
 from service.settings import MEMORY_QUEUE, Settings
+from service.webhooks import Ending, Event, WebhookQueue, Webhooks
 
 _MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
@@ -49,11 +50,14 @@ class JobQueue:
         self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
+        self._webhooks = WebhookQueue(Webhooks(settings), settings) if settings.webhook_secret else None
         self.work: Callable[[str, Execution], Awaitable[None]] | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
+            if self._webhooks is not None:
+                await stack.enter_async_context(self._webhooks)
             self._stack = stack.pop_all()
         return self
 
@@ -63,6 +67,19 @@ class JobQueue:
     async def add(self, video_id: str) -> None:
         """Puts a job, whose record and upload are there, at the end of the queue."""
         await self.docket.add(_MAKE_GRAPH, key=video_id)(video_id)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether webhooks are being sent, where the operator allows them."""
+        return self._webhooks is None or self._webhooks.is_alive
+
+    async def announce(
+        self, video_id: str, record: JobRecord, status: Ending, problem: dict[str, Any] | None = None
+    ) -> None:
+        """Has the webhook of a job told that it has ended, if it wants to be told."""
+        if self._webhooks is not None and record.webhook is not None:
+            url, webhooks = record.webhook, self._webhooks
+            await self.insist(lambda: webhooks.announce(url, Event.of(video_id, status, problem)))
 
     async def length(self) -> int:
         """How many jobs wait or run. Raises RedisError when the queue does not answer."""
@@ -101,7 +118,7 @@ class JobQueue:
 
 
 def _with_room(url: str) -> str:
-    """The URL with as many connections as clients may ask at once: the client's own limit of 100 fails those over it."""
+    """The URL with room for as many requests as may come at once: over the client's own limit, 100, they would fail."""
     parts = urlsplit(url)
     if "max_connections=" in parts.query:
         return url

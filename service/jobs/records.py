@@ -17,6 +17,7 @@ class JobRecord(BaseModel):
 
     owner   who posted it; nobody else learns of it
     sha256  of the upload
+    webhook the URL that is told when the job has ended
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +25,7 @@ class JobRecord(BaseModel):
     owner: str
     sha256: str
     options: VideoOptions
+    webhook: str | None = None
 
 
 class Records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from aiorwlock import RWLock
 from docket import Execution, ExecutionState, Worker
 from redis.exceptions import RedisError
 
-from models.scene_graph import Status
 from service.batching import load_engines
 from service.decoding.spawning import SPAWNER
 from service.errors import EngineDied, JobCancelled, ServiceError, Unavailable, WorkerCrashed
@@ -30,6 +30,7 @@ from service.pipeline import Pipeline, Progress, Summary, model_reference
 from service.problem import problem_bytes
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
+from service.webhooks import Ending
 
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
@@ -132,7 +133,7 @@ class JobWorker:
     def is_alive(self) -> bool:
         """Whether the worker takes jobs and its engines live; once one has ended it does not come back."""
         works = self._task is not None and not self._task.done()
-        return works and all(engine.is_alive for engine in self._pipeline.models.values())
+        return works and self._queue.is_alive and all(engine.is_alive for engine in self._pipeline.models.values())
 
     async def _stop(self) -> None:
         """Takes no more jobs, lets those of Redis end within the grace period, and hands back the rest.
@@ -160,9 +161,10 @@ class JobWorker:
         if record is None:  # deleted while it waited
             await asyncio.to_thread(self._storage.delete_upload, video_id)
             return
-        if await asyncio.to_thread(self._storage.result, video_id, record.owner) is not None:
-            # Done by a worker that could not say so any more.
-            await self._end(video_id, record, execution)
+        done = await asyncio.to_thread(self._storage.result, video_id, record.owner)
+        if done is not None:  # by a worker that could not say so any more
+            problem = json.loads(await asyncio.to_thread(done.read)) if done.failed else None
+            await self._end(video_id, record, execution, "failed" if done.failed else "succeeded", problem)
             return
         crashes = await records.begun(video_id)
         if crashes >= _MOST_CRASHES:
@@ -277,19 +279,26 @@ class JobWorker:
         log.info("job failed", id=video_id, code=error.code, detail=error.detail)
         content = problem_bytes(error, job_id=video_id)
         await asyncio.to_thread(self._storage.write_result, video_id, record.owner, content, failed=True)
-        await self._end(video_id, record, execution, "failed")
+        await self._end(video_id, record, execution, "failed", json.loads(content))
 
-    async def _end(self, video_id: str, record: JobRecord, execution: Execution, status: Status | None = None) -> None:
-        """Deletes what the job no longer needs; a job that was deleted meanwhile leaves nothing. None: not counted."""
+    async def _end(
+        self,
+        video_id: str,
+        record: JobRecord,
+        execution: Execution,
+        status: Ending,
+        problem: dict[str, Any] | None = None,
+    ) -> None:
+        """Says that the job has ended, and deletes what it no longer needs; one that was deleted leaves nothing."""
         await self._queue.insist(execution.sync)
         if execution.state is ExecutionState.CANCELLED:
+            status, problem = "cancelled", None
             await asyncio.to_thread(self._storage.delete_result, video_id, record.owner)
             await self._queue.insist(lambda: self._queue.records.delete(video_id))
-            status = "cancelled" if status is not None else None
         else:
             await self._queue.insist(lambda: self._queue.records.keep(video_id))
-        if status is not None:
-            self._metrics.jobs.labels(status).inc()
+        await self._queue.announce(video_id, record, status, problem)
+        self._metrics.jobs.labels(status).inc()
         await asyncio.to_thread(self._storage.delete_upload, video_id)
 
 

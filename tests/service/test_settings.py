@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from models.bundle import MANIFEST_FILE
 from service.errors import NoModels, SettingsError
+from service.fetching import HostPattern
 from service.settings import Settings, bundle_folders, decode_limits, load_settings
 
 
@@ -35,6 +37,25 @@ def test_a_wrong_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch, ke
     monkeypatch.setenv(key, value)
     with pytest.raises(SettingsError, match=f"{key} has value '{value}'"):
         load_settings()
+
+
+def test_hosts_and_networks_are_lists_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSG_URL_HOSTS", "example.org, *.example.com:8443")
+    monkeypatch.setenv("VSG_URL_NETWORKS", "10.1.0.0/16,fd00::/8")
+    settings = load_settings()
+    assert settings.url_hosts == (HostPattern("example.org"), HostPattern("*.example.com", 8443))
+    assert settings.url_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    monkeypatch.setenv("VSG_URL_HOSTS", "https://example.org")
+    with pytest.raises(SettingsError, match="VSG_URL_HOSTS has value 'https://example"):
+        load_settings()
+
+
+@pytest.mark.parametrize("secret", ["whsec_c2hvcnQ=", "whsec_no base64!", "hunter2"])
+def test_a_secret_that_is_no_secret_is_refused_but_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("VSG_WEBHOOK_SECRET", secret)
+    with pytest.raises(SettingsError, match="VSG_WEBHOOK_SECRET has value that is not shown: ") as refused:
+        load_settings()
+    assert secret not in str(refused.value)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:

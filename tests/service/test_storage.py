@@ -45,7 +45,7 @@ def content_of(storage: Storage, video_id: str) -> tuple[bytes, bool] | None:
 
 def files(storage: Storage) -> list[str]:
     """The names of all results, finished or not."""
-    return sorted(Path(path).name for path in storage._files.ls(f"{storage._root}/results", detail=False))
+    return sorted(Path(path).name for path in storage._files.find(f"{storage._root}/results"))
 
 
 def test_a_result_is_the_graph_or_the_problem(storage: Storage) -> None:
