@@ -30,14 +30,23 @@ class Process:
     storage: Storage
     submitted: list[str] = field(default_factory=list)
 
-    async def submit(self, video: Path, *, owner: str = ME, options: VideoOptions = OPTIONS, **rest: Any) -> str:
+    async def submit(
+        self,
+        video: Path,
+        *,
+        owner: str = ME,
+        options: VideoOptions = OPTIONS,
+        webhook: str | None = None,
+        **rest: Any,
+    ) -> str:
         """Stores a video and puts its job into the queue; the rest goes to `Jobs.submit`."""
         video_id = secrets.token_hex(16)
         content = video.read_bytes()
         upload = self.storage.open_upload(video_id)
         upload.write(content)
         upload.close()
-        record = JobRecord(owner=owner, sha256=hashlib.sha256(content).hexdigest(), options=options)
+        digest = hashlib.sha256(content).hexdigest()
+        record = JobRecord(owner=owner, sha256=digest, options=options, webhook=webhook)
         self.submitted.append(await self.jobs.submit(video_id, record, **rest))
         return self.submitted[-1]
 

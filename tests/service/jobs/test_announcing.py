@@ -1,0 +1,58 @@
+"""What a receiver of webhooks is told of jobs that end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.service.jobs.process import ME, Process, process
+from tests.service.test_webhooks import NEW as SECRET
+from tests.service.test_webhooks import read, until_true
+from tests.web import Web, reply, serve_web
+
+
+async def told(web: Web, running: Process, video_id: str) -> dict[str, object]:
+    """What the receiver has been told of a job, once it has."""
+
+    def found() -> list[bytes]:
+        return [request for request in web.requests if video_id.encode() in request]
+
+    await until_true(found)
+    headers, body = read(found()[0])
+    event: dict[str, object] = Webhook(SECRET).verify(body, headers)
+    return event
+
+
+@pytest.mark.usefixtures("slow_engine")
+@pytest.mark.parametrize("queue", ["memory", "redis"])
+async def test_a_receiver_is_told_how_each_job_has_ended(
+    queue: str, request: pytest.FixtureRequest, tiny_bundle: Path, clip: Path, long_clip: Path, tmp_path: Path
+) -> None:
+    url = "memory://" if queue == "memory" else request.getfixturevalue("redis_url")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:200])
+    with serve_web(reply()) as web:
+        there = f"http://127.0.0.1:{web.port}/told"
+        allowed = {
+            "webhook_hosts": f"127.0.0.1:{web.port}",
+            "url_networks": "127.0.0.0/8",
+            "webhook_secret": SECRET,
+            "concurrency": 1,
+        }
+        async with process(tiny_bundle, tmp_path / "data", url, **allowed) as running:
+            good, bad = await running.submit(clip, webhook=there), await running.submit(broken, webhook=there)
+            stopped, waiting = await running.submit(long_clip, webhook=there), await running.submit(clip, webhook=there)
+            await running.submit(clip)
+            for video_id, kind in ((good, "succeeded"), (bad, "failed")):
+                event = await told(web, running, video_id)
+                assert event["type"] == f"video.{kind}"
+                assert (await running.jobs.state(video_id, ME)).status == kind, "the result is there already"
+            assert event["data"]["problem"]["code"] == "video_unreadable"  # type: ignore[index]
+            for video_id in (waiting, stopped):
+                await running.jobs.delete(video_id, ME)
+                assert (await told(web, running, video_id))["type"] == "video.cancelled"
+            await asyncio.sleep(0.2)
+            assert len(web.requests) == 4, "nobody else is told, and nobody twice"
