@@ -126,7 +126,14 @@ def serving(bundle: Path, environment: Mapping[str, str], *, streams: int) -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"PORT": port, "BUNDLES": bundle, "LOG_LEVEL": "warning", "MAX_WAIT": 3600, **environment}
+    settings = {
+        "PORT": port,
+        "BUNDLES": bundle,
+        "LOG_LEVEL": "warning",
+        "MAX_WAIT": 3600,
+        "REUSE_RESULTS": "false",  # the same video is posted again and again
+        **environment,
+    }
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.command_line", "serve"],

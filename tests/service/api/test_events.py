@@ -73,7 +73,7 @@ def test_events_tell_the_progress_and_then_the_end(server: Server, long_clip: Pa
     assert {event.data["status"] for event in before} <= {"queued", "running"}
     frames = [event.data["progress"]["frames"] for event in before if "progress" in event.data]
     assert frames == sorted(frames)
-    assert frames[-1] == before[-1].data["progress"]["expected"] == 24
+    assert 0 < frames[-1] <= before[-1].data["progress"]["expected"] == 24
     assert len({event.id for event in [*before, end]}) == len(before) + 1
 
 
