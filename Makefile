@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo serve test check bench clean
+.PHONY: demo serve test check bench pictures clean
 
 demo: .venv/serving ## serve the bundled model, post the sample video, print its scene graph and prompt
 	.venv/bin/python -m service.demo docs/puppets.mp4 --output demo.json
@@ -20,6 +20,9 @@ check: .venv/development ## style and types
 
 bench: .venv/development ## what trains or measures for long
 	.venv/bin/python -m pytest -m bench --timeout 7200
+
+pictures: .venv/development ## the pictures of the page in docs/images, made anew
+	.venv/bin/python -m tests.service.page.pictures docs/images
 
 clean:
 	rm -rf .venv build demo.json

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import keys_of
-from service.api import events, operations, videos
+from service.api import events, operations, page, videos
 from service.api.access import RequireKey, declare_keys
 from service.api.docs import install_docs
 from service.api.headers import SecurityHeaders
@@ -70,6 +70,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
     app.include_router(videos.router)
     app.include_router(events.router)
     app.include_router(operations.router)
+    app.include_router(page.router)
     install_docs(app)
     install_problem_handlers(app)
     if keys is not None:
