@@ -8,10 +8,11 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import ANONYMOUS, Keys
+from service.api.page import PAGE_PATHS
 from service.api.problems import problem_response
 from service.errors import KeyMissing, KeyWrong, ServiceError
 
-FREE_PATHS = frozenset({"/", "/health/live", "/health/ready"})
+FREE_PATHS = PAGE_PATHS | {"/health/live", "/health/ready"}
 """What needs no key: probes, which have none, and the page, which is the same for everybody and asks for one."""
 
 

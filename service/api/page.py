@@ -13,11 +13,12 @@ _HEADERS = {
     # Only what lies beside the page runs or is asked; the video that is played comes from the viewer's own disk.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; media-src blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     # Asked again each time, and answered 304: after an update no file of the page is older than another.
     "Cache-Control": "no-cache",
 }
+
+PAGE_PATHS = frozenset({"/", *(f"/page/{file.name}" for file in _FOLDER.iterdir())})
+"""Where the page and its files are."""
 
 router = APIRouter(include_in_schema=False)
 

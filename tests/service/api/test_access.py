@@ -85,7 +85,8 @@ def test_every_route_wants_a_key_but_health_and_the_page(guarded: Guarded) -> No
 
 
 def test_only_health_and_the_page_are_free() -> None:
-    assert {"/", "/health/live", "/health/ready"} == FREE_PATHS
+    page = {path.name for path in (ROOT / "service" / "page").iterdir()}
+    assert {"/", "/health/live", "/health/ready", *(f"/page/{name}" for name in page)} == FREE_PATHS
 
 
 def test_a_path_that_only_looks_free_is_not(guarded: Guarded) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
-from playwright.sync_api import Route
 
+from service.access import new_key
 from tests.conftest import Server
 from tests.service.page.browser import Visit
+from tests.service.test_access import write_keys
 from tests.videos import make_audio, make_video
 from tests.waiting import until
 
@@ -263,47 +264,40 @@ def test_the_graph_can_be_downloaded(open_page: OpenPage, server: Server, clip: 
     assert (name, json.loads(content)) == ("clip.json", graph)
 
 
-def test_a_service_with_keys_is_asked_with_the_key_that_the_viewer_gives(
-    open_page: OpenPage, server: Server, clip: Path
+@pytest.fixture
+def guarded(start_server: Callable[..., Server], tmp_path: Path) -> tuple[Server, str]:
+    """A service that wants a key, and the key."""
+    key = new_key()
+    return start_server(keys=write_keys(tmp_path / "keys", viewer=key)), key
+
+
+def test_where_keys_are_wanted_the_page_asks_for_one_and_keeps_it_in_the_tab(
+    open_page: OpenPage, guarded: tuple[Server, str], clip: Path
 ) -> None:
+    server, key = guarded
     visit = open_page(server)
     page = visit.page
-    sent = []
-
-    def guard(route: Route) -> None:
-        key = route.request.headers.get("authorization")
-        sent.append(key)
-        if key == "Bearer right":
-            route.continue_()
-            return
-        problem = {"title": "A key is needed", "detail": f"{key} is no key of this service", "status": 401}
-        route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(problem))
-
-    page.route("**/videos*", guard)
-    page.route("**/videos/**", guard)
-    visit.choose(clip)
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Key").fill("wrong")
+    dialog.get_by_text(server.client.get("/models").json()["detail"]).wait_for()
+    dialog.get_by_label("Key").fill(wrong := new_key())
     dialog.get_by_role("button", name="Continue").click()
-    dialog.get_by_text("Bearer wrong is no key of this service").wait_for()
-    dialog.get_by_label("Key").fill("right")
+    refused = server.client.get("/models", headers={"authorization": f"Bearer {wrong}"}).json()
+    dialog.get_by_text(refused["detail"]).wait_for()
+    dialog.get_by_label("Key").fill(key)
     dialog.get_by_label("Key").press("Enter")
-    page.wait_for_selector("#result:not([hidden])")
-    assert sent[:3] == [None, "Bearer wrong", "Bearer right"]
-    assert set(sent[3:]) == {"Bearer right"}
-    assert page.evaluate("() => [localStorage.length, document.cookie]") == [0, ""]
+    graph = visit.open(clip)
+    assert json.loads(visit.download("JSON")[1]) == graph
+    assert page.evaluate("() => [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    page.reload()
+    dialog.wait_for()
 
 
-def test_who_has_no_key_is_told_why_it_was_needed(open_page: OpenPage, server: Server, clip: Path) -> None:
+def test_who_has_no_key_is_told_why_it_was_wanted(open_page: OpenPage, guarded: tuple[Server, str], clip: Path) -> None:
+    server, _ = guarded
+    problem = server.client.get("/models").json()
     visit = open_page(server)
-    problem = {"title": "A key is needed", "detail": "send a key", "status": 401}
-    visit.page.route(
-        "**/videos",
-        lambda route: route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(problem)),
-    )
-    visit.choose(clip)
     visit.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    assert shown_problem(visit) == ["A key is needed", "send a key"]
+    assert shown_problem(visit) == [problem["title"], problem["detail"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
