@@ -21,9 +21,6 @@ from service.settings import Settings
 from service.storage import Storage, StoredResult
 
 _RECONNECT_SECONDS = 0.5
-# The memory queue (burner-redis 0.1.7) tells who listens by pattern nothing that a script publishes, as the end of a
-# job is; a job that fails at once publishes nothing else.
-_MEMORY_LOOK_SECONDS = 0.2
 
 
 class Jobs:
@@ -139,9 +136,7 @@ class Jobs:
                     yield now
                     state = now
                     continue
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_MEMORY_LOOK_SECONDS if self._queue.in_memory else None):
-                        await change.wait()
+                await change.wait()
                 change.clear()
 
     async def _state_or_cancelled(self, video_id: str, owner: str) -> JobState:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from service.api import events as streams
 from service.jobs import Jobs, JobState
 from tests.conftest import Server
 from tests.service.api.test_bad_input import problem_of
-from tests.videos import make_audio
 from tests.waiting import until
 
 UNKNOWN = "0" * 32
@@ -83,12 +81,6 @@ def test_a_job_that_failed_ends_as_failed(server: Server, clip: Path) -> None:
     place = server.post(clip.read_bytes()[:100], headers=ASYNC).headers["location"]
     end = parsed(server.client.get(f"{place}/events").text.splitlines())[-1]
     assert (end.name, end.data["status"]) == ("end", "failed")
-
-
-def test_who_waits_for_a_job_hears_at_once_that_it_has_failed(server: Server, tmp_path: Path) -> None:
-    began = time.monotonic()
-    assert server.post(make_audio(tmp_path / "sound.mp4", codec="aac"), headers={"prefer": "wait=120"}).is_client_error
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.usefixtures("slow_engine")
