@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.scene_graph import SceneGraph
+from service.formats import MEDIA_TYPES
 from service.options import VideoOptions
 from service.problem import MEDIA_TYPE
 
@@ -90,7 +91,9 @@ GET_VIDEO: dict[str, Any] = {
             "description": "The graph, or the status while it is being made",
             "content": {
                 "application/json": {"schema": {"anyOf": [{"$ref": "#/components/schemas/SceneGraph"}, _STATUS]}},
-                "application/jsonl": {"schema": {"$ref": "#/components/schemas/Frame"}},
+                MEDIA_TYPES["jsonl"]: {"schema": {"$ref": "#/components/schemas/Frame"}},
+                MEDIA_TYPES["graphml"]: {"schema": {"type": "string"}},
+                MEDIA_TYPES["coco"]: {"schema": {"type": "object"}},
             },
         }
     }
