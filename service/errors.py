@@ -41,6 +41,7 @@ ServiceError
     SettingsError            a setting is wrong
     NoModels                 there is no bundle to serve
     BenchError               a measurement cannot be made
+    RenderError              a graph cannot be drawn on a video
 
 `detail` is shown to the caller as it is: it names the thing, the value and the remedy, and never holds a path of the
 server, a stack trace or the name of a library.
@@ -369,3 +370,7 @@ class NoModels(SetupError):
 
 class BenchError(SetupError):
     """A measurement cannot be made."""
+
+
+class RenderError(SetupError):
+    """A graph cannot be drawn on a video: it is none, or that of another video."""

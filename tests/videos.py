@@ -16,6 +16,7 @@ def make_video(
     size: tuple[int, int] = (64, 48),
     rate: int = 10,
     codec: str = "libx264",
+    pixels: str = "yuv420p",
     brightness: Callable[[float], float] = lambda seconds: 0.6,
 ) -> Path:
     """Writes a video of plain grey frames.
@@ -23,16 +24,17 @@ def make_video(
     size        width and height in pixels
     rate        frames per second
     codec       encoder of FFmpeg; the suffix of `path` chooses the container
+    pixels      how they are stored
     brightness  of a frame, 0 to 1, by its time in seconds
     """
     width, height = size
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for index in range(round(seconds * rate)):
             grey = round(255 * brightness(index / rate))
-            pixels = np.full((height, width, 3), grey, np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+            image = np.full((height, width, 3), grey, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -59,4 +61,34 @@ def make_png(path: Path) -> Path:
         frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
         for packet in (*stream.encode(frame), *stream.encode()):
             container.mux(packet)
+    return path
+
+
+def rotate(source: Path, path: Path, degrees: int) -> Path:
+    """Copies a video, saying that players are to turn it."""
+    with av.open(source) as reader, av.open(path, "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        stream.set_display_rotation(degrees)
+        for packet in reader.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writer.mux(packet)
+    return path
+
+
+def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac") -> Path:
+    """Copies a video and puts a tone beside it; the suffix of `path` chooses the container."""
+    rate = 48_000
+    tone = np.sin(np.arange(round(rate * seconds), dtype=np.float32) * 0.05, dtype=np.float32)[None]
+    with av.open(source) as reader, av.open(path, "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        sound = writer.add_stream(codec, rate=rate, layout="mono")
+        for packet in reader.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writer.mux(packet)
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.rate = rate
+        for packet in (*sound.encode(frame), *sound.encode()):
+            writer.mux(packet)
     return path

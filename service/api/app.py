@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
             await stack.enter_async_context(queue)
-            jobs = await stack.enter_async_context(Jobs(queue, storage, settings, metrics))
+            jobs = Jobs(queue, storage, settings, metrics)
             worker = None
             if pipeline is not None:
                 worker = JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost)

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.scene_graph import SceneGraph
 from service.api.link import URL_FIELD, LinkBody
+from service.formats import MEDIA_TYPES
 from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -100,7 +101,9 @@ GET_VIDEO: dict[str, Any] = {
             "description": "The graph, or the status while it is being made",
             "content": {
                 "application/json": {"schema": {"anyOf": [{"$ref": "#/components/schemas/SceneGraph"}, _STATUS]}},
-                "application/jsonl": {"schema": {"$ref": "#/components/schemas/Frame"}},
+                MEDIA_TYPES["jsonl"]: {"schema": {"$ref": "#/components/schemas/Frame"}},
+                MEDIA_TYPES["graphml"]: {"schema": {"type": "string"}},
+                MEDIA_TYPES["coco"]: {"schema": {"type": "object"}},
             },
         }
     }

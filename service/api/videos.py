@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.scene_graph import Frame
 from service.api import documentation
+from service.api.accept import accepted_format
 from service.api.access import owner_of
 from service.api.limits import limit_rate
 from service.api.link import download, has_link, receive_link
@@ -21,6 +22,7 @@ from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
 from service.errors import InvalidOption, NotFound, NotReady
+from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.jobs import JobRecord, JobState
 from service.options import WEBHOOK, VideoOptions, parse_options
@@ -28,9 +30,7 @@ from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
 from service.storage import StoredResult
 
-JSON_LINES = "application/jsonl"
 _CLIENT_GONE = 499
-_LINES_AT_ONCE = 64
 _LONGEST_REQUEST_KEY = 255
 
 T = TypeVar("T")
@@ -89,16 +89,21 @@ async def post_video(request: Request) -> Response:
 
 
 @router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **documentation.GET_VIDEO)
-async def get_video(request: Request, video_id: str) -> Response:
-    """A failed job answers with its problem. `Accept: application/jsonl` streams the frames, one per line."""
+async def get_video(
+    request: Request,
+    video_id: str,
+    format: Annotated[Format | None, Query(description="instead of the media type in `Accept`")] = None,
+) -> Response:
+    """A failed job answers with its problem. The other formats are those of a finished graph."""
+    chosen = format or accepted_format(request.headers.get("accept", ""))
     state = await service_of(request).jobs.state(video_id, owner_of(request))
-    if JSON_LINES not in request.headers.get("accept", ""):
+    if chosen == "json":
         return await _answer(state, unfinished=200)
     result = _finished(state)
     if result.failed:
         return await _failed(result)
-    lines = await _begun(_frame_lines(result))
-    return StreamingResponse(lines, media_type=JSON_LINES)
+    blocks = await _begun(formatted(result.blocks(), chosen))
+    return StreamingResponse(blocks, media_type=MEDIA_TYPES[chosen])
 
 
 @router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **documentation.GET_PROMPT)
@@ -203,13 +208,6 @@ async def _reading(read: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(read, *arguments)
     except FileNotFoundError as error:
         raise NotFound("the video was deleted in this moment; post it again if it is still needed") from error
-
-
-def _frame_lines(result: StoredResult) -> Iterator[bytes]:
-    """The frames of a graph, one per line, in blocks of many lines: every block costs a turn of a thread."""
-    frames = GraphReader(result.blocks()).frames()
-    while lines := list(islice(frames, _LINES_AT_ONCE)):
-        yield b"\n".join([*lines, b""])
 
 
 def _prompt_of(result: StoredResult, max_tokens: int | None) -> str:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
+from models.engines import ENGINES
+from service.batching import load_engines
 from service.decoding import SNIFF_BYTES, sniff_container
 from service.errors import EmptyUpload
 from service.options import OPTION_NAMES, VideoOptions, parse_options
-from service.settings import Settings
+from service.pipeline import Pipeline, Progress
+from service.settings import Settings, bundle_folders, load_settings
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
@@ -49,16 +55,71 @@ def check_video(path: Path) -> None:
     sniff_container(head)
 
 
+def graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that makes a graph; it gets them as `engine`, `bundles` and texts for `options_of`."""
+    for option in reversed(_GRAPH_OPTIONS):
+        function = option(function)
+    return function
+
+
+def make_graph(
+    video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[Path, ...], texts: dict[str, str | None]
+) -> None:
+    """Writes the scene graph of a video file as JSON, under a progress bar. Raises what the pipeline raises."""
+    settings = load_settings({"bundles": bundles or None, "engine": engine})
+    options = options_of(**texts)
+    check_video(video)
+    with (
+        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
+        progress_bar(MofNCompleteColumn()) as bar,
+    ):
+        task = bar.add_task("frames")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.frames, total=progress.expected)
+
+        pipeline.write(video, options, out, progress=show)
+
+
+def progress_bar(count: ProgressColumn) -> ProgressBar:
+    """A bar on standard error, gone when it is done; `count` says in figures how far it is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    return ProgressBar(*columns, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def whole_file(output: Path) -> Iterator[Path]:
+    """A path to write to; what is there becomes `output` when the context ends, and is gone after an exception."""
+    part = output.with_name(output.name + ".part")
+    try:
+        yield part
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
 def open_output(output: Path | None) -> Iterator[BinaryIO]:
     """A file to write into, which appears whole or not at all, or standard output."""
     if output is None:
         yield sys.stdout.buffer
         return
-    part = output.with_name(output.name + ".part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(output) as part, part.open("wb") as file:
+        yield file
+
+
+_GRAPH_OPTIONS = (
+    click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}."),
+    click.option(
+        "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated."
+    ),
+    click.option("--model", help="Name of the model; default: the first."),
+    click.option("--fps", help="Frames sampled per second (2)."),
+    click.option("--start", help="Seconds from the beginning where sampling starts (0)."),
+    click.option("--end", help="Seconds from the beginning where it ends."),
+    click.option("--max-frames", help="Most frames to sample."),
+    click.option("--min-score", help="Least score of a triplet (0)."),
+    click.option("--top-k", help="Most triplets per frame (20)."),
+    click.option("--constraint", help="with, semi or no (with)."),
+    click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty."),
+)

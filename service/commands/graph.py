@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import get_args
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 
-from models.engines import ENGINES
-from service.batching import load_engines
-from service.commands.common import check_video, open_output, options_of, video_argument
-from service.pipeline import Pipeline, Progress
-from service.settings import bundle_folders, load_settings
+from service.commands.common import graph_options, make_graph, open_output, video_argument
+from service.formats import Format, formatted, parse_format
+
+_BLOCK = 1 << 18  # bytes
 
 
 @click.command()
 @video_argument
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
-@click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}.")
-@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
-@click.option("--model", help="Name of the model; default: the first.")
-@click.option("--fps", help="Frames sampled per second (2).")
-@click.option("--start", help="Seconds from the beginning where sampling starts (0).")
-@click.option("--end", help="Seconds from the beginning where it ends.")
-@click.option("--max-frames", help="Most frames to sample.")
-@click.option("--min-score", help="Least score of a triplet (0).")
-@click.option("--top-k", help="Most triplets per frame (20).")
-@click.option("--constraint", help="with, semi or no (with).")
-@click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty.")
-def graph(video: Path, output: Path | None, engine: str | None, bundles: tuple[Path, ...], **texts: str | None) -> None:
+@click.option("--format", "form", default="json", help=f"{', '.join(get_args(Format))} (json).")
+@graph_options
+def graph(
+    video: Path, output: Path | None, form: str, engine: str | None, bundles: tuple[Path, ...], **texts: str | None
+) -> None:
     """Make the scene graph of a video file, as JSON with one frame on a line."""
-    settings = load_settings({"bundles": bundles or None, "engine": engine})
-    options = options_of(**texts)
-    check_video(video)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
-        open_output(output) as out,
-        ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar,
-    ):
-        task = bar.add_task("frames")
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.frames, total=progress.expected)
-
-        pipeline.write(video, options, out, progress=show)
-        out.write(b"\n")
+    chosen = parse_format(form)
+    with open_output(output) as out:
+        if chosen == "json":
+            make_graph(video, out, engine=engine, bundles=bundles, texts=texts)
+            out.write(b"\n")
+            return
+        with TemporaryFile() as stored:
+            make_graph(video, stored, engine=engine, bundles=bundles, texts=texts)
+            stored.seek(0)
+            out.writelines(formatted(iter(partial(stored.read, _BLOCK), b""), chosen))

@@ -11,9 +11,10 @@ To read a video:
 
 from service.decoding.reader import VideoReader
 from service.decoding.sniffing import SNIFF_BYTES, Container, sniff_container
-from service.decoding.video import DecodeLimits, FrameChunk, Sampling, VideoInfo
+from service.decoding.video import EVERY_FRAME, DecodeLimits, FrameChunk, Sampling, VideoInfo
 
 __all__ = [
+    "EVERY_FRAME",
     "SNIFF_BYTES",
     "Container",
     "DecodeLimits",

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAXIMUM_FPS = 60.0
+"""That may be asked for; frames at a higher rate say nothing new."""
+EVERY_FRAME = 1000.0
+"""Samples every frame that is on display for two milliseconds or longer."""
 MAXIMUM_SIDE = 8192
 MINIMUM_MEMORY = 512 * 2**20
 """The interpreter and the codec libraries alone reserve some 300 MiB of address space."""
@@ -43,8 +46,8 @@ class Sampling:
     end: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.fps <= MAXIMUM_FPS:
-            raise ValueError(f"fps is {self.fps}; it must be above 0 and at most {MAXIMUM_FPS:g}")
+        if not 0.0 < self.fps <= EVERY_FRAME:
+            raise ValueError(f"fps is {self.fps}; it must be above 0 and at most {EVERY_FRAME:g}")
         if self.max_frames < 1:
             raise ValueError(f"max_frames is {self.max_frames}; it must be at least 1")
         for side in ("height", "width"):

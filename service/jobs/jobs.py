@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Self
 
 from docket import ExecutionState
 from redis.exceptions import RedisError
@@ -15,7 +14,6 @@ from service.jobs.catalog import Catalog
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
 from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
-from service.jobs.watching import Watcher
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage, StoredResult
@@ -24,10 +22,9 @@ _RECONNECT_SECONDS = 0.5
 
 
 class Jobs:
-    """The API's side of the queue. Use it as an async context manager, within the queue's.
+    """The API's side of the queue. Whoever asks for a job is named by `owner`; another's jobs are not found.
 
-    Whoever asks for a job is named by `owner`; another's jobs are not found. All methods raise RedisError when the
-    queue does not answer.
+    All methods raise RedisError when the queue does not answer.
     """
 
     def __init__(self, queue: JobQueue, storage: Storage, settings: Settings, metrics: Metrics) -> None:
@@ -36,16 +33,8 @@ class Jobs:
         self._storage = storage
         self._settings = settings
         self._metrics = metrics
-        self._watcher = Watcher(queue.docket)
         # Set when the engine of this process dies: what waits for a job of a memory queue waits in vain.
         self.lost = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        await self._watcher.__aenter__()
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._watcher.__aexit__(*exception)
 
     async def check_room(self) -> None:
         """Raises QueueFull when the operator's limit of jobs is reached."""
@@ -125,7 +114,7 @@ class Jobs:
         """
         state = await self.state(video_id, owner)
         yield state
-        with self._watcher.watching(video_id) as change:
+        with self._queue.watcher.watching(video_id) as change:
             while not state.is_over:
                 try:
                     now = await self._state_or_cancelled(video_id, owner)
@@ -160,6 +149,7 @@ class Jobs:
                 await self._queue.announce(video_id, record, "cancelled")
             await asyncio.to_thread(self._storage.delete_upload, video_id)
         await asyncio.to_thread(self._storage.delete_result, video_id, owner)
+        self._queue.watcher.tell(video_id)
 
     async def measure_backlog(self) -> None:
         """Sets the metrics of the queue."""

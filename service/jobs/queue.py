@@ -17,6 +17,7 @@ from docket import CurrentExecution, Docket, Execution
 from redis.exceptions import RedisError
 
 from service.jobs.records import JobRecord, Records
+from service.jobs.watching import Watcher
 from service.settings import MEMORY_QUEUE, Settings
 from service.webhooks import Ending, Event, WebhookQueue, Webhooks
 
@@ -50,12 +51,14 @@ class JobQueue:
         self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
+        self.watcher = Watcher(self.docket, in_memory=self.in_memory)
         self._webhooks = WebhookQueue(Webhooks(settings), settings) if settings.webhook_secret else None
         self.work: Callable[[str, Execution], Awaitable[None]] | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
+            await stack.enter_async_context(self.watcher)
             if self._webhooks is not None:
                 await stack.enter_async_context(self._webhooks)
             self._stack = stack.pop_all()

@@ -20,19 +20,27 @@ class Watcher:
     """Listens to what the queue publishes of all jobs. Use it as an async context manager.
 
     A subscription for each who waits, docket's own way, costs a connection each, and Redis and its client have few.
+    The jobs of a memory queue all run in this process, where `tell` is called; its patterns miss what scripts publish.
     """
 
-    def __init__(self, docket: Docket) -> None:
+    def __init__(self, docket: Docket, *, in_memory: bool) -> None:
         self._docket = docket
+        self._in_memory = in_memory
         self._changes: dict[str, set[asyncio.Event]] = {}
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._listen(), name="vsg watcher")
+        self._task = None if self._in_memory else asyncio.create_task(self._listen(), name="vsg watcher")
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def tell(self, video_id: str) -> None:
+        """Says that something has happened to a job, in this process."""
+        for change in self._changes.get(video_id, ()):
+            change.set()
 
     @contextmanager
     def watching(self, video_id: str) -> Iterator[asyncio.Event]:
@@ -53,16 +61,14 @@ class Watcher:
                 async with self._docket._pubsub() as pubsub:
                     await pubsub.psubscribe(self._docket.key("state:*"), self._docket.key("progress:*"))
                     async for message in pubsub.listen():
-                        self._tell(message)
+                        self._hear(message)
             except RedisError as error:
                 log.warning("the job queue does not answer; listening again", error=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "pmessage":
-            video_id = bytes(message["channel"]).decode().rpartition(":")[2]
-            changed = self._changes.get(video_id, set())
-        else:  # the subscription stands, and what was published before it has been missed
-            changed = set().union(*self._changes.values())
-        for change in changed:
-            change.set()
+            self.tell(bytes(message["channel"]).decode().rpartition(":")[2])
+            return
+        for video_id in self._changes:  # the subscription stands, and what was published before it has been missed
+            self.tell(video_id)

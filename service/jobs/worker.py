@@ -235,6 +235,7 @@ class JobWorker:
                 log.warning("progress not reported: the job queue does not answer", id=video_id, error=str(error))
             else:
                 published = now
+                self._queue.watcher.tell(video_id)
 
         def report(now: Progress) -> None:
             nonlocal latest, reported
@@ -300,6 +301,7 @@ class JobWorker:
         await self._queue.announce(video_id, record, status, problem)
         self._metrics.jobs.labels(status).inc()
         await asyncio.to_thread(self._storage.delete_upload, video_id)
+        self._queue.watcher.tell(video_id)
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

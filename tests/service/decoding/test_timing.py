@@ -58,7 +58,7 @@ def test_is_past_the_end_only_after_it() -> None:
         {"fps": -1.0},
         {"fps": math.nan},
         {"fps": math.inf},
-        {"fps": 61.0},
+        {"fps": 1001.0},
         {"start": -1.0},
         {"start": math.nan},
         {"end": 0.0},

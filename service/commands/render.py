@@ -1,0 +1,91 @@
+"""`vsg render`."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from rich.progress import TaskProgressColumn
+
+from models.bundle import sha256_of
+from models.scene_graph import SceneGraph
+from service.commands.common import check_video, graph_options, make_graph, progress_bar, video_argument, whole_file
+from service.errors import RenderError
+from service.rendering import render_frame, render_video
+from service.settings import decode_limits, load_settings
+
+
+@click.command()
+@video_argument
+@click.argument("graph", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="A video, *.mp4, or one frame beside its graph, *.png.",
+)
+@click.option("--at", type=click.FloatRange(min=0), metavar="SECONDS", help="Which frame; for *.png.")
+@click.option("--scale", type=click.IntRange(1, 16), default=1, show_default=True, help="Enlarges a small video.")
+@graph_options
+def render(
+    video: Path,
+    graph: Path | None,
+    output: Path,
+    at: float | None,
+    scale: int,
+    engine: str | None,
+    bundles: tuple[Path, ...],
+    **texts: str | None,
+) -> None:
+    """Draw a scene graph on its video, or one frame beside its graph.
+
+    GRAPH is the JSON of `vsg graph` or of the API; without it the graph is made first, with the options that `vsg
+    graph` has. Every frame of the video is drawn: between the sampled frames boxes move evenly, and the triplets are
+    those of the last sampled frame.
+    """
+    if (kind := output.suffix.lower()) not in (".mp4", ".png"):
+        raise click.UsageError(f"-o {output} must end in .mp4 (the video) or .png (one frame)")
+    if (kind == ".png") != (at is not None):
+        raise click.UsageError("--at SECONDS says which frame to draw: a .png needs it, a .mp4 has all frames")
+    if output.exists() and output.samefile(video):
+        raise click.UsageError(f"-o {output} is the video itself; choose another name")
+    if graph is not None and (engine or bundles or any(text is not None for text in texts.values())):
+        raise click.UsageError("the options that make a graph are of no use with GRAPH; leave one or the other out")
+    limits = decode_limits(load_settings())
+    check_video(video)
+    if graph is None:
+        made = BytesIO()
+        make_graph(video, made, engine=engine, bundles=bundles, texts=texts)
+        known = SceneGraph.model_validate_json(made.getvalue())
+    else:
+        known = _read(graph)
+        if known.video.sha256 != sha256_of(video):
+            click.echo(f"Warning: {graph} was made of another file than {video}, if of the same size", err=True)
+    with whole_file(output) as part:
+        if at is not None:
+            render_frame(video, known, at, scale=scale, limits=limits).save(part, format="PNG")
+            return
+        with progress_bar(TaskProgressColumn()) as bar:
+            task = bar.add_task("drawing", total=known.video.duration)
+            render_video(
+                video,
+                known,
+                part,
+                lambda seconds: bar.update(task, completed=seconds),
+                scale=scale,
+                sound=True,
+                limits=limits,
+            )
+
+
+def _read(path: Path) -> SceneGraph:
+    try:
+        return SceneGraph.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise RenderError(f"{path} is not a scene graph as `vsg graph` writes it: {reason}") from error

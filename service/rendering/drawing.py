@@ -1,0 +1,139 @@
+"""Draws one moment on its picture: boxes, their names, and what holds as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from models.scene_graph import Box, SceneGraph, SceneObject, Triplet
+from service.rendering.labels import (
+    Rectangle,
+    Style,
+    color_of,
+    draw_tag,
+    draw_text,
+    find_room,
+    name_of,
+    overlap,
+    words_of,
+)
+from service.rendering.timeline import Moment
+
+_TEXT_HEIGHT = 0.4
+"""Most of the picture's height that the lines of text take."""
+_TEXT_WIDTH = 0.4
+"""Of the picture's width, that they take more or less."""
+_GROUND = (0, 0, 0, 150)
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Corner:
+    """A corner of the picture; by default the upper left one."""
+
+    right: bool = False
+    bottom: bool = False
+
+
+def quietest_corner(graph: SceneGraph) -> Corner:
+    """The corner in which there is least to see over the whole video, so that what stands there need not move."""
+    width, height = graph.video.width, graph.video.height
+
+    def seen(corner: Corner) -> float:
+        left, top = corner.right * (1 - _TEXT_WIDTH) * width, corner.bottom * (1 - _TEXT_HEIGHT) * height
+        place = (left, top, left + _TEXT_WIDTH * width, top + _TEXT_HEIGHT * height)
+        return sum(overlap(place, thing.box) for frame in graph.frames for thing in frame.objects)
+
+    return min((Corner(right, bottom) for bottom in (True, False) for right in (False, True)), key=seen)
+
+
+def draw_moment(image: Image.Image, moment: Moment, *, scale: int = 1, text: Corner | None = None) -> None:
+    """Draws on an RGB picture, which is `scale` times as large as the video.
+
+    An outline lies inside its box, whose corner x1, y1 is the corner of the outline. Of the triplets as many are
+    listed in the corner `text`, best first, as two fifths of the height hold; without it none.
+    """
+    style = Style.of(image.width, image.height)
+    draw = ImageDraw.Draw(image, "RGBA")
+    objects = sorted(moment.objects, key=lambda thing: -_area(thing.box))  # the small ones are drawn over the large
+    boxes = [_pixels(thing.box, scale) for thing in objects]
+    lines = _lines(moment)
+    taken = [_draw_lines(draw, image.size, lines, text, style)] if text is not None and lines else []
+    for thing, box in zip(objects, boxes, strict=True):
+        draw.rectangle(box, outline=color_of(thing.id), width=style.line)
+    for thing, box in zip(objects, boxes, strict=True):
+        name = name_of(thing)
+        place = find_room(_places(box, style.width_of(name), style.row, image.size), taken)
+        draw_tag(draw, place[0], place[1], name, color_of(thing.id), style)
+        taken.append(place)
+
+
+def _pixels(box: Box, scale: int) -> tuple[int, int, int, int]:
+    """The first and the last column and row of a box; at least one of each."""
+    left, top, right, bottom = (round(scale * side) for side in box)
+    return left, top, max(left, right - 1), max(top, bottom - 1)
+
+
+def _places(box: Rectangle, width: int, height: int, size: tuple[int, int]) -> Iterator[Rectangle]:
+    """Where the name of a box may stand, the best first; always in the picture."""
+    left, top, right, bottom = box
+    for x, y in (
+        (left, top - height),
+        (right + 1 - width, top - height),
+        (left, bottom + 1),
+        (left, top),
+        (right + 1 - width, top),
+        (left, bottom + 1 - height),
+        (right + 1 - width, bottom + 1 - height),
+        (right + 1, top),
+        (left - width, top),
+        (left, top - 2 * height),
+        (left, bottom + 1 + height),
+    ):
+        inside_x = max(0, min(round(x), size[0] - width))
+        inside_y = max(0, min(round(y), size[1] - height))
+        yield inside_x, inside_y, inside_x + width, inside_y + height
+
+
+def _lines(moment: Moment) -> list[tuple[SceneObject, Triplet, SceneObject]]:
+    objects = {thing.id: thing for thing in moment.objects}
+    return [(objects[triplet.subject], triplet, objects[triplet.object]) for triplet in moment.triplets]
+
+
+def _draw_lines(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    lines: Sequence[tuple[SceneObject, Triplet, SceneObject]],
+    corner: Corner,
+    style: Style,
+) -> Rectangle:
+    """Lists triplets in a corner; returns what they cover."""
+    step = style.row + 1
+    shown = lines[: max(1, int(_TEXT_HEIGHT * size[1] / step))]
+    width = min(size[0], max(_width(*line, style) for line in shown) + 2)
+    height = step * len(shown) + 1
+    begin = corner.right * (size[0] - width), corner.bottom * (size[1] - height)
+    draw.rectangle((*begin, begin[0] + width - 1, begin[1] + height - 1), fill=_GROUND)
+    for row, (subject, triplet, thing) in enumerate(shown):
+        left, top = begin[0] + 1, begin[1] + 1 + row * step
+        draw_tag(draw, left, top, name_of(subject), color_of(subject.id), style)
+        left += style.width_of(name_of(subject))
+        draw_text(draw, left, top, words_of(triplet.predicate), _WHITE, style)
+        left += style.width_of(words_of(triplet.predicate))
+        draw_tag(draw, left, top, name_of(thing), color_of(thing.id), style)
+        left += style.width_of(name_of(thing))
+        score = f"{triplet.score:.2f}"
+        if left + style.width_of(score) <= size[0]:
+            draw_text(draw, left, top, score, _WHITE, style)
+    return (*begin, begin[0] + width, begin[1] + height)
+
+
+def _width(subject: SceneObject, triplet: Triplet, thing: SceneObject, style: Style) -> int:
+    texts = (name_of(subject), words_of(triplet.predicate), name_of(thing), f"{triplet.score:.2f}")
+    return sum(map(style.width_of, texts))
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])

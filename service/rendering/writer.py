@@ -1,0 +1,102 @@
+"""Writes the drawn frames as H.264 in MP4."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from numpy.typing import NDArray
+
+from service.rendering.sound import Sound
+
+_LEAST_TICKS = 90_000
+"""Units of time a second."""
+_ROUNDING = 0.001
+"""Matroska and others round times to milliseconds."""
+_QUALITY = {
+    "preset": "veryfast",
+    "crf": "18",
+    # The last frame is shown as long as it should be only where frames are stored in the order in which they are shown.
+    "bf": "0",
+}
+_BT709 = 1
+_LIMITED = 1
+
+
+class VideoWriter:
+    """A context manager that encodes frames of one size; the file is complete when it ends.
+
+    H.264 wants even sizes: of an odd one the last column or row is written twice.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, frame_rate: float, sound: Sound | None) -> None:
+        """`sound`, where there is one, is copied beside the frames."""
+        # Said as a file: a name with a colon would be taken for a protocol.
+        self._container = av.open(f"file:{path}", "w", format="mp4", container_options={"movflags": "+faststart"})
+        self._padding = ((0, height % 2), (0, width % 2), (0, 0))
+        self._rate = rate = Fraction(frame_rate).limit_denominator(1001)
+        # So many that every frame takes a whole number of them.
+        self._ticks = rate.numerator * math.ceil(_LEAST_TICKS / rate.numerator)
+        self._stream: Any = self._container.add_stream("libx264", rate=rate, options=_QUALITY)
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = "yuv420p"
+        codec = self._stream.codec_context
+        codec.time_base = Fraction(1, self._ticks)
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = _LIMITED
+        self._reformatter = VideoReformatter()
+        self._durations: dict[int, int] = {}
+        self._last = -1
+        self._sound = sound
+        self._sound_stream: Any = None if sound is None else self._container.add_stream_from_template(sound.stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._mux(self._stream.encode())
+            self._copy_sound(float("inf"))
+        self._container.close()
+
+    def write(self, pixels: NDArray[np.uint8], *, time: float, duration: float) -> None:
+        """Appends a frame (height, width, 3) uint8 RGB, shown for `duration` from `time` on; both in seconds."""
+        padded = np.pad(pixels, self._padding, mode="edge")
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(padded, format="rgb24"),
+            format="yuv420p",
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+            dst_colorspace=Colorspace.ITU709,
+            threads=1,
+        )
+        frame.time_base = Fraction(1, self._ticks)
+        frame.pts = self._last = max(self._last + 1, self._tick(time))
+        self._durations[frame.pts] = max(1, self._tick(time + duration) - frame.pts)
+        self._mux(self._stream.encode(frame))
+        self._copy_sound(time)
+
+    def _tick(self, time: float) -> int:
+        """A time in units; that of the frame rate where the container may have rounded it."""
+        even = round(time * self._rate) / self._rate
+        return round((even if abs(even - time) < _ROUNDING else time) * self._ticks)
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # Encoders do not say it, and without it the last frame would be shown for no time.
+            packet.duration = self._durations.pop(packet.pts)
+            self._container.mux(packet)
+
+    def _copy_sound(self, until: float) -> None:
+        if self._sound is not None:
+            for packet in self._sound.packets(until):
+                packet.stream = self._sound_stream
+                self._container.mux(packet)
