@@ -45,11 +45,11 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> set[object]:
     """The streams of events that are open in this process."""
     open_now: set[object] = set()
 
-    async def events(self: Jobs, video_id: str) -> AsyncIterator[JobState]:
+    async def events(self: Jobs, video_id: str, owner: str) -> AsyncIterator[JobState]:
         mark = object()
         open_now.add(mark)
         try:
-            async for state in follow(self, video_id):
+            async for state in follow(self, video_id, owner):
                 yield state
         finally:
             open_now.discard(mark)
@@ -146,7 +146,7 @@ def test_a_client_that_hangs_up_leaves_nothing(server: Server, long_clip: Path, 
 def test_a_stream_that_the_queue_breaks_off_closes_without_an_end(
     server: Server, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def events(self: Jobs, video_id: str) -> AsyncIterator[JobState]:
+    async def events(self: Jobs, video_id: str, owner: str) -> AsyncIterator[JobState]:
         yield JobState(video_id, "queued")
         raise redis.ConnectionError("gone")
 
