@@ -11,10 +11,14 @@ from typing import Any, BinaryIO
 
 import click
 import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from service.decoding import SNIFF_BYTES, sniff_container
 from service.errors import EmptyUpload
 from service.options import OPTION_NAMES, VideoOptions, parse_options
+from service.pipeline import Progress
 from service.settings import Settings
 
 SWITCH_SECONDS = 0.0005
@@ -47,6 +51,15 @@ def check_video(path: Path) -> None:
     if not head:
         raise EmptyUpload(f"{path} has no bytes")
     sniff_container(head)
+
+
+@contextmanager
+def frames_bar() -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error that shows the progress of a pipeline, which the function that it gives is to be told."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("frames")
+        yield lambda progress: bar.update(task, completed=progress.frames, total=progress.expected)
 
 
 @contextmanager

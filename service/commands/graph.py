@@ -6,14 +6,11 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 
 from models.engines import ENGINES
 from service.batching import load_engines
-from service.commands.common import check_video, open_output, options_of, video_argument
-from service.pipeline import Pipeline, Progress
+from service.commands.common import check_video, frames_bar, open_output, options_of, video_argument
+from service.pipeline import Pipeline
 from service.settings import bundle_folders, load_settings
 
 
@@ -36,16 +33,10 @@ def graph(video: Path, output: Path | None, engine: str | None, bundles: tuple[P
     settings = load_settings({"bundles": bundles or None, "engine": engine})
     options = options_of(**texts)
     check_video(video)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
         open_output(output) as out,
-        ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar,
+        frames_bar() as show,
     ):
-        task = bar.add_task("frames")
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.frames, total=progress.expected)
-
         pipeline.write(video, options, out, progress=show)
         out.write(b"\n")

@@ -1,4 +1,4 @@
-"""The caption prompt: a scene graph in sentences that a language model can write a caption from."""
+"""A scene graph in sentences, within a budget of tokens."""
 
 from __future__ import annotations
 
@@ -79,12 +79,6 @@ _PLURALS = {
 }
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-
-_SYSTEM = (
-    "You write captions for videos that you cannot see. You get what a scene-graph model read from the video: who and "
-    "what is there, and what happens when. Write one short, natural caption of what the person does. Leave out what "
-    "matters little, add nothing that is not there, and do not mention the model or the times."
-)
 
 _PIECE = re.compile(r"[A-Za-z]+| {2,}|[^A-Za-z ]")
 _LETTERS_OF_TOKEN = 4
@@ -176,7 +170,7 @@ def build_prompt(
     names = _names(numbers, labels)
     # More relations than twice the tokens cannot be said, even when every sentence says several.
     most = 2 * min(max_tokens, 2000)
-    sentences = _sentences(heapq.nlargest(most, relations, key=_relevance), names)
+    sentences = _sentences(heapq.nlargest(most, relations, key=relevance), names)
     heading = "What happens, most relevant first:" if max_tokens >= ROOMY else "What happens:"
     if not sentences:
         heading = "No relations between them were found."
@@ -194,11 +188,6 @@ def build_prompt(
         room -= story.cost(form, sentence)
         story.add(form, sentence)
     return "\n".join([text, heading, *story.lines()])
-
-
-def build_messages(prompt: str) -> list[dict[str, str]]:
-    """The prompt as chat messages: what a captioner is to do, then what it is to caption."""
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def count_tokens(text: str) -> int:
@@ -316,7 +305,7 @@ def _amount(label: str, count: int) -> str:
     return f"{number} {_PLURALS.get(label, noun + 's')}"
 
 
-def _relevance(relation: Relation) -> tuple[float, ...]:
+def relevance(relation: Relation) -> tuple[float, ...]:
     weight = _WEIGHT[GROUP_OF_PREDICATE[relation.predicate]] * relation.score * (relation.end - relation.start)
     return (weight if relation.relation_score is None else relation.relation_score, weight, relation.score)
 
@@ -377,7 +366,7 @@ def _sentence(about: tuple[int, int], together: Sequence[Relation], names: dict[
         text=_clause(person, thing, said),
         short=_clause(person, thing, said[:1]),
         telling=bool(telling),
-        relevance=_relevance(leader),
+        relevance=relevance(leader),
         about=about,
     )
 
