@@ -18,7 +18,7 @@ SAYS_LITTLE = frozenset({"not_looking_at", "unsure", "not_contacting"})
 _WEIGHT: dict[PredicateGroup, float] = {"contacting": 1.0, "attention": 0.6, "spatial": 0.4}
 _BRIDGED_SECONDS = 1.0  # a person who lets go for so long, or whose hand is hidden, has not stopped
 _COVERED = 0.5  # share of an event's time in which another holds, from which on it goes without saying
-_BELIEVED = 0.3  # share of the best score of all events that one needs to be told
+_BELIEVED = 0.5  # share of the best score of all events that one needs to be told
 _CLOSE_BEHIND = 0.5  # share of the best score that another of the same group and time needs
 
 

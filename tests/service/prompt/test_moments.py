@@ -24,7 +24,7 @@ def test_moments_show_the_most_telling_events_and_nothing_twice() -> None:
     shown = graph(
         holds("sitting_on", 3, 0.0, 10.0, score=0.9),
         holds("holding", 2, 1.0, 3.0),
-        holds("behind", 5, 4.0, 5.0, score=0.3),
+        holds("behind", 5, 4.0, 5.0, score=0.5),
         holds("lying_on", 4, 8.0, 9.5),
     )
     assert key_moments(shown, 0) == []
