@@ -19,6 +19,7 @@ ServiceError
     UrlNotAllowed       403  the operator does not allow that URL, or none at all
     WebhookNotAllowed   403  the operator does not allow that webhook, or none at all
     NotFound            404  no such video, or no such page
+    CaptionsOff         404  the operator has set no endpoint of captions
     MethodNotAllowed    405  the page exists, but not for this method
     UploadStalled       408  no byte of the body arrives any more
     NotReady            409  asked for a part of a graph that is not made yet
@@ -35,6 +36,11 @@ ServiceError
   ClipFailed            500  the model failed on the video
   WorkerCrashed         500  the job has taken several workers with it
   WebhookFailed         502  a webhook could not be delivered; nobody is answered with this
+  CaptionFailed         502  the endpoint of captions gave none
+    CaptionRefused           it does not take the key, the model or the request
+    CaptionTooLong      422  the prompt is longer than its model takes
+    CaptionBusy         503  it has too much to do
+    CaptionTimeout      504  it was too slow
   EngineDied            503  an engine thread is gone; the job goes back to the queue
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
@@ -42,6 +48,7 @@ ServiceError
     NoModels                 there is no bundle to serve
     BenchError               a measurement cannot be made
     RenderError              a graph cannot be drawn on a video
+    CaptionsMissing          the extra for captions is not installed
 
 `detail` is shown to the caller as it is: it names the thing, the value and the remedy, and never holds a path of the
 server, a stack trace or the name of a library.
@@ -201,6 +208,14 @@ class NotFound(RequestError):
     title = "Not found"
 
 
+class CaptionsOff(RequestError):
+    """The operator has set no endpoint of captions."""
+
+    status = 404
+    code = "captions_off"
+    title = "This service writes no captions"
+
+
 class MethodNotAllowed(RequestError):
     """The page exists, but not for this method."""
 
@@ -340,6 +355,59 @@ class WebhookFailed(ServiceError):
         self.is_final = is_final
 
 
+class CaptionFailed(ServiceError):
+    """The endpoint of captions gave none, or only a part of one.
+
+    `detail` is for every caller; `str` also has the endpoint's own words, for a terminal or a log.
+    """
+
+    status = 502
+    code = "caption_failed"
+    title = "The caption could not be had"
+
+    def __init__(self, detail: str, reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.reason})" if self.reason else self.detail
+
+
+class CaptionRefused(CaptionFailed):
+    """The endpoint does not take the key, the model or the request: its settings are wrong."""
+
+    code = "caption_refused"
+    title = "The caption endpoint refuses"
+
+
+class CaptionTooLong(CaptionFailed):
+    """The prompt, with its key frames, is longer than the endpoint's model takes."""
+
+    status = 422
+    code = "caption_too_long"
+    title = "The prompt is too long for the model"
+
+
+class CaptionBusy(CaptionFailed):
+    """The endpoint has too much to do; the same request can succeed after `retry_after` seconds."""
+
+    status = 503
+    code = "caption_busy"
+    title = "The caption endpoint is busy"
+
+    def __init__(self, detail: str, reason: str, *, retry_after: int) -> None:
+        super().__init__(detail, reason)
+        self.retry_after = retry_after
+
+
+class CaptionTimeout(CaptionFailed):
+    """The caption was not complete in the time that it may take."""
+
+    status = 504
+    code = "caption_timeout"
+    title = "The caption took too long"
+
+
 class EngineDied(ServiceError):
     """A thread of the engine is gone. No job is answered with this: it goes back to the queue."""
 
@@ -374,3 +442,7 @@ class BenchError(SetupError):
 
 class RenderError(SetupError):
     """A graph cannot be drawn on a video: it is none, or that of another video."""
+
+
+class CaptionsMissing(SetupError):
+    """What captions need is not installed."""

@@ -59,7 +59,10 @@ class Settings(BaseSettings):
         None,
         description="file of the keys that let callers in; needed unless `host` is localhost, which may go without",
     )
-    rate_limit: str = Field("", description="most videos that one key may post, such as 60/minute; empty: no limit")
+    rate_limit: str = Field(
+        "",
+        description="most videos that one key may post and captions it may ask for, such as 60/minute; empty: no limit",
+    )
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="bundle folders, separated by ':', the first the default; empty: every bundle in ./bundles"
     )
@@ -129,6 +132,15 @@ class Settings(BaseSettings):
     stall_seconds: Seconds = Field(
         960.0, description="a running job without progress for so long makes /health/ready fail; over decode_seconds"
     )
+    caption_base_url: str = Field(
+        "", description="chat API that speaks OpenAI's protocol, such as http://127.0.0.1:8001/v1; empty: no captions"
+    )
+    caption_model: str = Field("", description="name of its model")
+    caption_key: SecretStr | None = Field(
+        None, description="its key, where it needs one; empty: the variable OPENAI_API_KEY"
+    )
+    caption_seconds: Seconds = Field(120.0, description="most seconds that one caption takes")
+
     metrics_host: str = Field("127.0.0.1", description="address where a worker answers /metrics and /health")
     metrics_port: int = Field(0, ge=0, le=65535, description="port for it; 0: a worker listens nowhere")
     shutdown_seconds: int = Field(

@@ -110,6 +110,12 @@ def start_server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Se
 
 
 @pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has clients that heed the environment connect to loopback themselves."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """A real redis-server, empty, on a free port of loopback."""
     if shutil.which("redis-server") is None:

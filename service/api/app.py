@@ -18,6 +18,7 @@ from service.api.headers import SecurityHeaders
 from service.api.limits import RateLimit
 from service.api.problems import install_problem_handlers
 from service.api.state import Service
+from service.captioning import Captioner, endpoint_of
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.metrics import Metrics
 from service.settings import Settings
@@ -33,11 +34,13 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
 
     on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
 
-    Raises SettingsError when other machines could reach it without a key, or a setting cannot be used; NoModels,
-    BundleError or EngineError when the models cannot be served.
+    Raises SettingsError when other machines could reach it without a key, or a setting cannot be used; CaptionsMissing
+    when captions are set but not installed; NoModels, BundleError or EngineError when the models cannot be served.
     """
     keys = keys_of(settings)
     rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
+    endpoint = endpoint_of(settings)
+    captioner = Captioner(endpoint) if endpoint else None
     metrics = Metrics()
     queue = JobQueue(settings)
     pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
@@ -56,7 +59,10 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
                 await stack.enter_async_context(worker)
             if rate_limit is not None:
                 stack.push_async_callback(rate_limit.close)
-            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit, Webhooks(settings))
+            if captioner is not None:
+                await stack.enter_async_context(captioner)
+            webhooks = Webhooks(settings)
+            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit, webhooks, captioner)
             yield
 
     app = FastAPI(

@@ -138,3 +138,15 @@ GET_PROMPT: dict[str, Any] = {
         }
     }
 }
+GET_CAPTION: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "The caption, piece by piece as the model writes it; as events `caption`, then one `end` or "
+            "`problem`, for who accepts text/event-stream",
+            "content": {
+                "text/plain": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+        }
+    }
+}

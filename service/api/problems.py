@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from service.api.headers import SECURITY_HEADERS
 from service.api.state import service_of
 from service.errors import (
+    CaptionBusy,
     InvalidOption,
     MethodNotAllowed,
     NotFound,
@@ -40,7 +41,7 @@ def problem_response(request: Request, error: ServiceError, headers: Mapping[str
     sent = dict(headers or {})
     if error.status == 401:
         sent["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | CaptionBusy):
         sent["Retry-After"] = str(error.retry_after)
     elif error.status in _RETRY_SECONDS:
         sent["Retry-After"] = _RETRY_SECONDS[error.status]

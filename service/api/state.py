@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from service.captioning import Captioner
 from service.jobs import Jobs, JobWorker
 from service.metrics import Metrics
 from service.settings import Settings
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of a running service; made when it starts. `worker` is None where workers are other processes."""
+    """The parts of a running service; made when it starts.
+
+    `worker` is None where workers are other processes, `captioner` where the operator has set no endpoint of captions.
+    """
 
     settings: Settings
     storage: Storage
@@ -28,6 +32,7 @@ class Service:
     metrics: Metrics
     rate_limit: RateLimit | None
     webhooks: Webhooks
+    captioner: Captioner | None
 
 
 def service_of(request: Request) -> Service:

@@ -1,4 +1,5 @@
-"""The routes under /videos: post one, look at it, read its prompt, delete it; events.py has the one to follow it."""
+"""The routes under /videos: post one, look at it, read its prompt or caption, delete it; events.py has the one to
+follow it."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from models.scene_graph import Frame
 from service.api import documentation
 from service.api.accept import accepted_format
 from service.api.access import owner_of
+from service.api.captions import caption_response
 from service.api.limits import limit_rate
 from service.api.link import download, has_link, receive_link
 from service.api.prefer import read_preference
 from service.api.state import Service, service_of
 from service.api.upload import receive_upload
-from service.errors import InvalidOption, NotFound, NotReady
+from service.errors import CaptionsOff, InvalidOption, NotFound, NotReady
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.jobs import JobRecord, JobState
@@ -34,6 +36,7 @@ _CLIENT_GONE = 499
 _LONGEST_REQUEST_KEY = 255
 
 T = TypeVar("T")
+MaxTokens = Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")]
 
 router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
 
@@ -111,7 +114,7 @@ async def get_prompt(
     request: Request,
     video_id: str,
     format: Annotated[Literal["text", "messages"], Query(description="plain text, or chat messages as JSON")] = "text",
-    max_tokens: Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")] = None,
+    max_tokens: MaxTokens = None,
 ) -> Response:
     """The prompt that hands the graph to a language model."""
     result = _finished(await service_of(request).jobs.state(video_id, owner_of(request)))
@@ -119,6 +122,28 @@ async def get_prompt(
         return await _failed(result)
     prompt = await _reading(_prompt_of, result, max_tokens)
     return JSONResponse(build_messages(prompt)) if format == "messages" else PlainTextResponse(prompt)
+
+
+@router.get(
+    "/videos/{video_id}/caption",
+    summary="A caption by a language model",
+    dependencies=[Depends(limit_rate)],
+    **documentation.GET_CAPTION,
+)
+async def get_caption(request: Request, video_id: str, max_tokens: MaxTokens = None) -> Response:
+    """Sends the prompt, without images, to the endpoint that the operator has set, and passes its answer on."""
+    service = service_of(request)
+    state = await service.jobs.state(video_id, owner_of(request))
+    if service.captioner is None:
+        raise CaptionsOff(
+            "this service asks no language model; its operator would have to set one. "
+            f"/videos/{video_id}/prompt has what to send to one of your own"
+        )
+    result = _finished(state)
+    if result.failed:
+        return await _failed(result)
+    prompt = await _reading(_prompt_of, result, max_tokens)
+    return await caption_response(request, video_id, service.captioner, build_messages(prompt))
 
 
 @router.delete("/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204)

@@ -71,13 +71,8 @@ def make_graph(
     check_video(video)
     with (
         closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
-        progress_bar(MofNCompleteColumn()) as bar,
+        frames_bar() as show,
     ):
-        task = bar.add_task("frames")
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.frames, total=progress.expected)
-
         pipeline.write(video, options, out, progress=show)
 
 
@@ -96,6 +91,14 @@ def whole_file(output: Path) -> Iterator[Path]:
         os.replace(part, output)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def frames_bar() -> Iterator[Callable[[Progress], None]]:
+    """A bar that shows the progress of a pipeline, which the function that it gives is to be told."""
+    with progress_bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task("frames")
+        yield lambda progress: bar.update(task, completed=progress.frames, total=progress.expected)
 
 
 @contextmanager

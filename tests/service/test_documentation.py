@@ -1,4 +1,4 @@
-"""docs/api.md says what the code does."""
+"""The documents say what the code does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from service import errors
 from service.errors import RequestError, ServiceError, SetupError, VideoError
 from service.options import OPTION_NAMES
+from service.prompt import DEFAULT_FORM, FORMS
 from service.settings import ENV_PREFIX, Settings
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()
@@ -31,3 +32,15 @@ def test_every_option_and_every_setting_is_listed() -> None:
     assert set(re.findall(rf"^\| `{ENV_PREFIX}(\w+)`", TEXT, re.MULTILINE)) == {
         name.upper() for name in Settings.model_fields
     }
+
+
+def test_the_default_form_of_the_prompt_is_the_one_that_states_most_within_200_tokens() -> None:
+    study = (Path(__file__).parent.parent.parent / "docs" / "prompt.md").read_text()
+    rows = re.findall(r"^\| 200 \| `(\w+)` \| (.*) \|$", study, re.MULTILINE)
+    assert {form for form, _ in rows} == set(FORMS)
+    # Most true events over all graphs; of equals the one with the fewest false ones.
+    counts = {form: [tuple(map(int, cell.split(" / "))) for cell in cells.split(" | ")] for form, cells in rows}
+    best = max(
+        counts, key=lambda form: (sum(true for true, _ in counts[form]), -sum(false for _, false in counts[form]))
+    )
+    assert best == DEFAULT_FORM

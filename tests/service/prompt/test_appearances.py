@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from service.prompt import Appearances
+from service.prompt.appearances import Entity, entities_of
+from tests.relations import frame
+
+
+def test_frames_pass_by_and_are_remembered() -> None:
+    assert Appearances.of([frame("person"), frame(index=1), frame("person", "bag", index=2)]) == Appearances(
+        labels={1: "person", 2: "bag"},
+        first={1: 0, 2: 2},
+        last={1: 2, 2: 2},
+        scores={"person": 1.8, "bag": 0.9},
+        frame_count=3,
+    )
+
+
+def test_what_is_never_there_at_the_same_time_is_one_thing() -> None:
+    frames = [frame("person", "chair"), frame("person", "chair", "chair", index=1, first_id=3)]
+    assert entities_of(Appearances.of(frames)) == {
+        1: Entity("person", 1),
+        2: Entity("chair", 1),
+        3: Entity("person", 1),
+        4: Entity("chair", 1),
+        5: Entity("chair", 2),
+    }

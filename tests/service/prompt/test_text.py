@@ -1,0 +1,184 @@
+"""The prompt reads as sentences, says what matters first and fits its budget, in every form."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.scene_graph import Frame, Relation
+from models.vocabulary import OBJECT_CLASSES, PREDICATES
+from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
+from tests.relations import frame, holds
+
+FRAMES = [frame("person", "cup/glass/bottle", "chair", "bed", "person")]
+RELATIONS = [
+    holds("holding", score=0.9),
+    holds("looking_at"),
+    holds("in_front_of"),
+    holds("sitting_on", 3, 4.0, 10.0),
+    holds("lying_on", 4, 0.0, 10.0, person=5, score=0.47),
+]
+HEAD = "The following was read from a 10-second video by a scene-graph model. Write one short caption for the video.\n"
+
+
+def prompt_of(frames: list[Frame], *relations: Relation, duration: float | None = 10.0, **rest) -> str:
+    return build_prompt(Appearances.of(frames), relations, duration=duration, **rest)
+
+
+def test_the_story_by_time() -> None:
+    assert prompt_of(FRAMES, *RELATIONS, form="by_time") == (
+        f"{HEAD}What happens, in order:\n"
+        "Throughout: the second person lies on the bed.\n"
+        "Until 4 s: the first person holds and looks at the cup or bottle.\n"
+        "From 4 s on: the first person sits on the chair."
+    )
+
+
+def test_the_story_by_relevance() -> None:
+    assert prompt_of(FRAMES, *RELATIONS, form="by_relevance") == (
+        f"{HEAD}What happens, most relevant first:\n"
+        "From 4 s on: the first person sits on the chair.\n"
+        "Throughout: the second person lies on the bed.\n"
+        "Until 4 s: the first person holds and looks at the cup or bottle."
+    )
+
+
+def test_the_story_by_person() -> None:
+    assert prompt_of(FRAMES, *RELATIONS, holds("looking_at", start=6.0, end=8.0), form="by_person") == (
+        f"{HEAD}Who does what:\n"
+        "The first person holds the cup or bottle (until 4 s), looks at it (until 4 s, 6 to 8 s), "
+        "sits on the chair (from 4 s on).\n"
+        "The second person lies on the bed (throughout)."
+    )
+
+
+def test_every_form_is_listed() -> None:
+    assert tuple(FORMS) == get_args(FormName)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_most_telling_events_are_kept_whatever_the_form(form: FormName) -> None:
+    labels = ["bag", "bed", "book", "box", "broom", "chair", "dish", "door"]
+    relations = [
+        holds("holding", number, start=float(number), end=number + 2.0, relevance=round(0.1 * ((5 * number) % 11), 1))
+        for number in range(2, 10)
+    ]
+    appearances = Appearances.of([frame("person", *labels)])
+    whole = tell(appearances, relations, duration=60.0, form=form).events
+    short = tell(appearances, relations, duration=60.0, form=form, max_tokens=90).events
+    assert len(whole) == 8
+    assert 1 < len(short) < 8
+    assert short == whole[: len(short)]
+    matters = [event.relation_score for event in whole]
+    assert matters == sorted(matters, reverse=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_that_a_telling_states_is_in_its_text(form: FormName) -> None:
+    told = tell(Appearances.of(FRAMES), RELATIONS, duration=10.0, form=form)
+    assert len(told.events) == 4
+    for words in ("holds", "looks at", "sits on the chair", "lies on the bed", "4 s", "hroughout"):
+        assert words in told.text
+
+
+def test_what_no_event_is_about_is_named_when_there_is_room() -> None:
+    frames = [frame("person", "bag", "food", "shoe", "shoe", *OBJECT_CLASSES[7:15])]
+    assert "\nAlso there: two shoes, some food, a chair, " in prompt_of(frames, holds("holding"))
+    assert prompt_of(frames, holds("holding"), max_tokens=MIN_TOKENS).endswith(
+        "\nAlso there: two shoes, some food, a chair, a closet."
+    )
+
+
+def test_nothing_found_is_said() -> None:
+    for frames in ([], [frame()]):
+        prompt = prompt_of(frames, duration=12.4, max_tokens=MIN_TOKENS)
+        assert prompt.startswith("No people or relations were found in this 12-second video")
+        assert count_tokens(prompt) <= MIN_TOKENS
+
+
+def test_people_without_relations_are_named_and_the_lack_is_said() -> None:
+    assert prompt_of([frame("person", "person", "bed")]).endswith(
+        "No relations between people and things were found.\nThere are: two people, a bed."
+    )
+
+
+def test_a_budget_in_which_nothing_fits_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_tokens must be at least 60, not 59"):
+        prompt_of([], max_tokens=MIN_TOKENS - 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_at_the_least_budget_one_event_is_told(form: FormName) -> None:
+    frames = [frame("person", "person", "cup/glass/bottle", "cup/glass/bottle")]
+    relation = holds("drinking_from", 3, person=2, start=4234.5, end=5299.5)
+    prompt = prompt_of(frames, relation, duration=13000.5, max_tokens=MIN_TOKENS, form=form)
+    assert "second person drinks from the first cup or bottle" in prompt
+    assert "71 to 88 min" in prompt
+
+
+def test_no_numbers_of_the_model_reach_the_prompt() -> None:
+    prompt = prompt_of([frame("person", "bag")], holds("holding", score=0.7312, relevance=0.6421))
+    assert not re.search(r"0\.\d", prompt)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[list[Frame], list[Relation], float | None]:
+    labels = draw(st.lists(st.sampled_from(OBJECT_CLASSES), max_size=30))
+    count = draw(st.integers(1, 3))
+    frames = [frame("person", *labels, index=index) for index in range(count)] if draw(st.booleans()) else []
+    duration = draw(st.none() | st.floats(0, 1e5))
+    if not frames:
+        return [frame()] * draw(st.integers(0, 2)), [], duration
+    scores = st.floats(0, 1)
+    times = st.lists(st.floats(0, 1e5), min_size=2, max_size=2).map(sorted)
+    alike = draw(st.lists(times, min_size=1, max_size=3))
+    relations = [
+        holds(
+            draw(st.sampled_from(PREDICATES)),
+            draw(st.integers(1, len(labels) + 1)),
+            *draw(st.sampled_from(alike) | times),
+            score=draw(scores),
+            person=draw(st.integers(1, len(labels) + 1)),
+            relevance=draw(st.none() | scores),
+        )
+        for _ in range(draw(st.integers(0, 25)))
+    ]
+    return frames, relations, duration
+
+
+@settings(deadline=None, max_examples=80)
+@given(graphs(), st.integers(MIN_TOKENS, 500), st.sampled_from(list(FORMS)))
+def test_every_prompt_fits_and_is_made_of_whole_sentences(graph, max_tokens: int, form: FormName) -> None:
+    frames, relations, duration = graph
+    told = tell(Appearances.of(frames), relations, duration=duration, max_tokens=max_tokens, form=form)
+    assert count_tokens(told.text) <= max_tokens
+    assert all(line.endswith((".", ":")) for line in told.text.split("\n"))
+    assert bool(told.events) == bool(relations and frames)
+
+
+@pytest.fixture(scope="module")
+def clip_tokens():
+    try:
+        from open_clip.tokenizer import SimpleTokenizer
+    except (ImportError, RuntimeError) as error:  # the latter when torch and torchvision do not match
+        pytest.skip(f"open_clip cannot be imported: {error}")
+    tokenizer = SimpleTokenizer()
+    return lambda text: len(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_count_is_above_what_clip_counts(clip_tokens, form: FormName) -> None:
+    frames = [frame(*OBJECT_CLASSES)]
+    relations = [
+        holds(predicate, thing, start=thing / 3, end=thing / 2)
+        for thing in range(2, 37)
+        for predicate in PREDICATES[thing % 3 :: 3]
+    ]
+    prompt = prompt_of(frames, *relations, duration=123.4, max_tokens=5000, form=form)
+    for text in (prompt, *prompt.split("\n"), build_messages(prompt)[0]["content"]):
+        assert clip_tokens(text) <= count_tokens(text)
+    assert count_tokens(prompt) < 2 * clip_tokens(prompt)

@@ -1,0 +1,122 @@
+"""Things, relations and times read as a person would say them."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.vocabulary import OBJECT_CLASSES, PREDICATES
+from service.prompt.appearances import Entity
+from service.prompt.words import amount_of, length_of, names_of, phrase_of, time_of
+
+PHRASES = {
+    "looking_at": "looks at the cup or bottle",
+    "not_looking_at": "does not look at the cup or bottle",
+    "unsure": "may be looking at the cup or bottle",
+    "above": "has the cup or bottle above them",
+    "beneath": "has the cup or bottle beneath them",
+    "in_front_of": "has the cup or bottle in front of them",
+    "behind": "has the cup or bottle behind them",
+    "on_the_side_of": "has the cup or bottle beside them",
+    "in": "is in the cup or bottle",
+    "carrying": "carries the cup or bottle",
+    "covered_by": "is covered by the cup or bottle",
+    "drinking_from": "drinks from the cup or bottle",
+    "eating": "eats the cup or bottle",
+    "have_it_on_the_back": "has the cup or bottle on their back",
+    "holding": "holds the cup or bottle",
+    "leaning_on": "leans on the cup or bottle",
+    "lying_on": "lies on the cup or bottle",
+    "not_contacting": "does not touch the cup or bottle",
+    "other_relationship": "interacts with the cup or bottle",
+    "sitting_on": "sits on the cup or bottle",
+    "standing_on": "stands on the cup or bottle",
+    "touching": "touches the cup or bottle",
+    "twisting": "twists the cup or bottle",
+    "wearing": "wears the cup or bottle",
+    "wiping": "wipes the cup or bottle",
+    "writing_on": "writes on the cup or bottle",
+}
+
+
+def name_of(label: str, number: int = 1, count: int = 1) -> str:
+    return names_of(Entity(label, one) for one in range(1, count + 1))[Entity(label, number)].text
+
+
+def phrase(label: str, *predicates: str, is_known: bool = False) -> str:
+    entity = Entity(label, 1)
+    return phrase_of(names_of([entity])[entity], predicates, is_known=is_known)
+
+
+def test_every_predicate_has_its_phrase() -> None:
+    assert {predicate: phrase("cup/glass/bottle", predicate) for predicate in PREDICATES} == PHRASES
+
+
+@pytest.mark.parametrize(
+    ("predicates", "said"),
+    [
+        (["holding", "looking_at"], "holds and looks at the bag"),
+        (["wiping", "holding", "touching", "looking_at"], "wipes, holds, touches and looks at the bag"),
+        (["looking_at", "have_it_on_the_back"], "has the bag on their back and looks at it"),
+        (["in_front_of", "above"], "has the bag in front of and above them"),
+        (["looking_at", "in"], "looks at and is in the bag"),
+        (["wearing", "in"], "wears the bag"),
+        (["looking_at", "on_the_side_of"], "looks at the bag and has it beside them"),
+    ],
+)
+def test_predicates_of_one_thing_share_a_phrase(predicates: list[str], said: str) -> None:
+    assert phrase("bag", *predicates) == said
+
+
+def test_what_was_just_named_is_it_or_them() -> None:
+    assert phrase("bag", "looking_at", is_known=True) == "looks at it"
+    assert phrase("groceries", "have_it_on_the_back", "looking_at", is_known=True) == (
+        "has them on their back and looks at them"
+    )
+
+
+@pytest.mark.parametrize("label", OBJECT_CLASSES)
+def test_no_name_keeps_its_slash(label: str) -> None:
+    assert "/" not in name_of(label) + name_of(label, 2, 2) + amount_of(label, 1) + amount_of(label, 2)
+
+
+def test_one_of_several_is_numbered_and_all_are_counted() -> None:
+    assert [name_of("chair"), name_of("chair", 2, 2), name_of("food", 2, 2)] == [
+        "the chair",
+        "the second chair",
+        "the second item of food",
+    ]
+    assert name_of("shoe", 13, 13) == "shoe number 13"
+    assert [amount_of("chair", 1), amount_of("food", 1), amount_of("person", 2), amount_of("shoe", 13)] == [
+        "a chair",
+        "some food",
+        "two people",
+        "13 shoes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "duration", "said"),
+    [
+        (0.0, 10.0, 10.0, "throughout"),
+        (0.0, 9.8, 10.0, "throughout"),
+        (0.0, 4.0, 10.0, "until 4 s"),
+        (2.5, 10.0, 10.0, "from 3 s on"),
+        (2.5, 7.0, 10.0, "3 to 7 s"),
+        (4.0, 4.4, 10.0, "at 4 s"),
+        (0.0, 0.0, 10.0, "at 0 s"),
+        (1.0, 2.5, 4.0, "1 to 2.5 s"),
+        (65.0, 130.0, 1000.0, "1:05 to 2:10"),
+        (600.0, 1000.0, 1000.0, "from 10:00 on"),
+        (65.0, 130.0, None, "1:05 to 2:10"),
+        (4234.5, 5299.5, 9000.0, "71 to 88 min"),
+    ],
+)
+def test_times_are_said_as_people_do(start: float, end: float, duration: float | None, said: str) -> None:
+    assert time_of(start, end, duration) == said
+
+
+@pytest.mark.parametrize(
+    ("duration", "said"), [(2.5, "2.5-second"), (12.4, "12-second"), (320.0, "5-minute"), (9000.0, "150-minute")]
+)
+def test_lengths_are_said_as_people_do(duration: float, said: str) -> None:
+    assert length_of(duration) == said
