@@ -5,7 +5,7 @@
 ARG BASE=docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04@sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143
 
 FROM ${BASE} AS python
-# The base is pinned, so that a version of Ubuntu's Python is, too: a newer one would only be a security fix.
+# Within one release of Ubuntu only fixes make these packages newer.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
@@ -29,10 +29,12 @@ RUN mkdir -p /opt/tensorrt \
     && find /opt/venv -path '*/tensorrt_libs/*.so*' -exec ln --symbolic --target-directory=/opt/tensorrt {} +
 
 FROM python
-RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
-    && install --directory --owner=vsg --group=vsg /data /cache
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/tensorrt /opt/tensorrt
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
+    && install --directory --owner=vsg --group=vsg /data /cache \
+    && echo /opt/tensorrt >/etc/ld.so.conf.d/tensorrt.conf \
+    && ldconfig
 COPY bundles /opt/vsg/bundles
 COPY --from=builder /opt/vsg /opt/vsg
 COPY docker/health.py /opt/vsg/health.py
@@ -40,7 +42,6 @@ COPY docker/health.py /opt/vsg/health.py
 ENV PATH=/opt/vsg/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/vsg \
     PYTHONUNBUFFERED=1 \
-    LD_LIBRARY_PATH=/opt/tensorrt \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     VSG_DATA=/data \

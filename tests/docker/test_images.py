@@ -55,6 +55,14 @@ def test_our_images_bear_the_version_of_the_project() -> None:
     assert set(kubernetes) == set(compose)
 
 
+@pytest.mark.parametrize(
+    "path", [*DOCKERFILES, ROOT / "README.md", ROOT / "docs" / "operations.md"], ids=lambda path: path.name
+)
+def test_commands_name_images_of_this_version(path: Path) -> None:
+    tags = re.findall(r"\bvideo-scene-graph-[a-z-]+:([\w.]+)", path.read_text())
+    assert set(tags) == {PROJECT["version"]}
+
+
 @pytest.mark.parametrize("path", [*COMPOSE_FILES, *DOCKERFILES, *MANIFESTS], ids=lambda path: path.name)
 def test_every_variable_is_a_setting(path: Path) -> None:
     settings = {f"VSG_{name.upper()}" for name in Settings.model_fields}
