@@ -11,7 +11,8 @@ RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[s3]
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
 COPY models models
 COPY service service
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+    && /opt/venv/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \

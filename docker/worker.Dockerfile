@@ -23,7 +23,8 @@ ARG TENSORRT=
 RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-cu13==${TENSORRT}"
 COPY models models
 COPY service service
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+    && /opt/venv/bin/pip uninstall --yes pip setuptools
 # ONNX Runtime looks for TensorRT's libraries where the linker does, and the folder's name has Python's version in it.
 RUN mkdir -p /opt/tensorrt \
     && find /opt/venv -path '*/tensorrt_libs/*.so*' -exec ln --symbolic --target-directory=/opt/tensorrt {} +
