@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from models.duplicates import box_iou
 from service.graph.detections import Detections, Floats, Integers
@@ -132,6 +131,8 @@ class _Paths:
         allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
         allowed &= self._is_person[rows, None] == self._is_person[live]
         cost = (1 - overlap) / 2 + distance / reach / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
+        from scipy.optimize import linear_sum_assignment  # the API of a fleet imports this module and has no SciPy
+
         found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))
         accepted = allowed[found, matched]
         return found[accepted], matched[accepted]

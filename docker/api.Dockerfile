@@ -1,0 +1,34 @@
+# The API of a fleet: no engine, no decoder, no model, no CUDA. Workers do the work and say which models there are.
+#   docker build --file docker/api.Dockerfile --tag video-scene-graph-api:0.1.0 .
+ARG BASE=docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+
+FROM ${BASE} AS builder
+WORKDIR /build
+RUN python3 -m venv /opt/venv
+# Without the packages first: code that changes does not install all dependencies again.
+COPY pyproject.toml README.md constraints.txt ./
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[s3]' \
+    && /opt/venv/bin/pip uninstall --yes video-scene-graph
+COPY models models
+COPY service service
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+    && /opt/venv/bin/pip uninstall --yes pip setuptools
+
+FROM ${BASE}
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
+    && install --directory --owner=vsg --group=vsg /data
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /opt/vsg /opt/vsg
+COPY docker/health.py /opt/vsg/health.py
+ENV PATH=/opt/vsg/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/vsg \
+    PYTHONUNBUFFERED=1 \
+    VSG_HOST=0.0.0.0 \
+    VSG_DATA=/data
+USER 10001
+WORKDIR /opt/vsg
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=3 CMD ["python", "/opt/vsg/health.py", "8000"]
+ENTRYPOINT ["vsg"]
+CMD ["serve"]

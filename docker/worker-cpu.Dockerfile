@@ -1,0 +1,37 @@
+# A worker for machines without a GPU: decoders, ONNX Runtime, the bundled models.
+#   docker build --file docker/worker-cpu.Dockerfile --tag video-scene-graph-worker-cpu:0.1.0 .
+ARG BASE=docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+
+FROM ${BASE} AS builder
+WORKDIR /build
+RUN python3 -m venv /opt/venv
+# Without the packages first: code that changes does not install all dependencies again.
+COPY pyproject.toml README.md constraints.txt ./
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu,s3]' \
+    && /opt/venv/bin/pip uninstall --yes video-scene-graph
+COPY models models
+COPY service service
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+    && /opt/venv/bin/pip uninstall --yes pip setuptools
+
+FROM ${BASE}
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
+    && install --directory --owner=vsg --group=vsg /data
+COPY --from=builder /opt/venv /opt/venv
+COPY bundles /opt/vsg/bundles
+COPY --from=builder /opt/vsg /opt/vsg
+COPY docker/health.py /opt/vsg/health.py
+ENV PATH=/opt/vsg/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/vsg \
+    PYTHONUNBUFFERED=1 \
+    VSG_DATA=/data \
+    VSG_METRICS_HOST=0.0.0.0 \
+    VSG_METRICS_PORT=9100
+USER 10001
+# Where `vsg` looks for ./bundles.
+WORKDIR /opt/vsg
+VOLUME /data
+EXPOSE 9100
+HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 CMD ["python", "/opt/vsg/health.py", "9100"]
+ENTRYPOINT ["vsg"]
+CMD ["worker"]
