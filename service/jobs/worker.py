@@ -57,6 +57,8 @@ def open_pipeline(settings: Settings, metrics: Metrics, on_engine_death: Callabl
 
     Raises NoModels, BundleError or EngineError when the models cannot be served.
     """
+    import scipy.optimize  # noqa: F401 - the API of a fleet has none; here the first video would wait for it
+
     engines = load_engines(bundle_folders(settings), settings)
     for engine in engines.values():
         engine.on_death = on_engine_death

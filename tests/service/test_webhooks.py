@@ -9,6 +9,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,9 +146,9 @@ async def test_a_receiver_that_wants_no_more_or_fails_for_long_is_given_up(statu
             assert len(web.requests) == attempts
 
 
-async def test_on_redis_an_event_outlives_the_process_that_announced_it(redis_url: str) -> None:
+async def test_on_redis_an_event_outlives_the_process_that_announced_it(redis_url: str, tmp_path: Path) -> None:
     with serve_web(in_turn("500 Internal Server Error", "200 OK")) as web:
-        settings = settings_for(web, queue_url=redis_url)
+        settings = settings_for(web, queue_url=redis_url, data=str(tmp_path))
         async with WebhookQueue(Webhooks(settings), settings, delays=(timedelta(seconds=1),)) as queue:
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(web.requests) == 1)

@@ -133,9 +133,11 @@ def test_a_silent_stream_is_kept_alive_by_comments(
 
 @pytest.mark.usefixtures("slow_engine")
 def test_a_client_that_hangs_up_leaves_nothing(server: Server, long_clip: Path, followed: set[object]) -> None:
-    place = server.post(long_clip, data={"fps": "1"}, headers=ASYNC).headers["location"]
+    place = server.post(long_clip, data={"fps": "4"}, headers=ASYNC).headers["location"]
     with server.client.stream("GET", f"{place}/events") as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # once it is collected, the connection is closed
+        first = next(line for line in lines if line.startswith("data:"))
+        assert json.loads(first.removeprefix("data:"))["status"] in ("queued", "running")
         assert len(followed) == 1
     until(lambda: not followed)
     assert server.client.get(place).json()["status"] in ("queued", "running")

@@ -97,6 +97,7 @@ def test_the_openapi_schema_is_valid_and_names_every_route(server: Server) -> No
     assert set(schema["paths"]) == {
         "/videos",
         "/videos/{video_id}",
+        "/videos/{video_id}/caption",
         "/videos/{video_id}/prompt",
         "/videos/{video_id}/events",
         "/models",
