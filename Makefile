@@ -9,7 +9,7 @@ demo: .venv/serving ## serve the bundled model, post the sample video, print its
 serve: .venv/serving ## the API on http://127.0.0.1:8000
 	.venv/bin/vsg serve
 
-test: .venv/development check ## everything, about ten minutes on two cores
+test: .venv/development check ## everything, about a quarter of an hour on two cores
 	tests/install-system-packages
 	.venv/bin/python -m pytest -m "not bench"
 

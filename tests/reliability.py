@@ -56,7 +56,7 @@ class Fleet:
             "VSG_DATA": str(folder / "data"),
             "VSG_BUNDLES": str(bundle),
             "VSG_ENGINE": "stub",
-            "VSG_CONCURRENCY": "2",
+            "VSG_CONCURRENCY": "1",
             "VSG_LEASE_SECONDS": "4",
             "VSG_SWEEP_SECONDS": "2",
             "VSG_UPLOAD_IDLE_SECONDS": "10",
