@@ -19,7 +19,8 @@ from standardwebhooks import Webhook
 
 from service.errors import ServiceError, UrlNotAllowed, WebhookFailed, WebhookNotAllowed
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
-from service.settings import Settings
+from service.settings import MEMORY_QUEUE, Settings
+from service.tasks import end_task
 
 Ending = Literal["succeeded", "failed", "cancelled"]
 RETRY_DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 300, 900, 2400))
@@ -117,7 +118,7 @@ class WebhookQueue:
         self._delays = delays
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = settings.queue_url
-        url = f"{url}{secrets.token_hex(8)}" if url.startswith("memory://") else url
+        url = f"{url}{secrets.token_hex(8)}" if url.startswith(MEMORY_QUEUE) else url
         self._docket = Docket(name="vsg-webhooks", url=url)
         self._docket.register(self._send, names=[_SEND])
         self._lease = timedelta(seconds=settings.lease_seconds)
@@ -127,7 +128,8 @@ class WebhookQueue:
             await stack.enter_async_context(self._docket)
             worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
             self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
-            stack.push_async_callback(_stop, self._worker_task)
+            # docket's worker, cancelled, first waits until what is being sent has ended.
+            stack.push_async_callback(end_task, self._worker_task)
             self._stack = stack.pop_all()
         return self
 
@@ -156,9 +158,3 @@ class WebhookQueue:
             told.info("webhook failed", detail=error.detail)
             when = datetime.now(UTC) + self._delays[attempt - 1]
             await self._docket.add(_SEND, when=when, key=f"{event.id}_{attempt + 1}")(url, content, attempt + 1)
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    """Waits until what is being sent has ended, which docket's worker does when it is cancelled."""
-    task.cancel()
-    await asyncio.wait([task])

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
+from service.api.headers import STREAM_HEADERS
 from service.api.state import service_of
 from service.captioning import Captioner
 from service.errors import CaptionFailed
@@ -18,10 +19,6 @@ from service.problem import problem
 from service.prompt import Message
 
 _EVENT_STREAM = "text/event-stream"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}  # the second is for nginx, which would wait for more
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +41,7 @@ async def caption_response(
     stream = _stream(request, video_id, first, pieces)
     return StreamingResponse(
         _events(request, stream) if as_events else stream,
-        headers=_HEADERS,
+        headers=STREAM_HEADERS,
         media_type=_EVENT_STREAM if as_events else "text/plain",
     )
 

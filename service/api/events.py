@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from service.api import documentation
 from service.api.access import owner_of
+from service.api.headers import STREAM_HEADERS
 from service.api.state import service_of
 from service.errors import ServiceError
 from service.jobs import Jobs, JobState
@@ -21,10 +22,6 @@ from service.jobs import Jobs, JobState
 KEEP_ALIVE_SECONDS = 15.0
 """After so long without an event a comment is sent: proxies close connections that are silent for longer."""
 _KEEP_ALIVE = b": keep-alive\n\n"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}  # the second is for nginx, which would wait for more
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
@@ -44,7 +41,7 @@ async def get_events(request: Request, video_id: str) -> Response:
     state = await jobs.state(video_id, owner)
     if state.is_over and _event_id(state) == seen:
         return Response(status_code=204)
-    return StreamingResponse(_stream(jobs, owner, state, seen), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_stream(jobs, owner, state, seen), headers=STREAM_HEADERS, media_type="text/event-stream")
 
 
 async def _stream(jobs: Jobs, owner: str, state: JobState, seen: str | None) -> AsyncIterator[bytes]:

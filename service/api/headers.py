@@ -13,6 +13,9 @@ SECURITY_HEADERS = {
 }
 """What an answer says unless its route says otherwise: it is data, not a page, and for nobody but who asked."""
 
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Of answers that come bit by bit; the second is for nginx, which would wait for more."""
+
 
 class SecurityHeaders:
     """Adds `SECURITY_HEADERS` to every answer; bodies pass untouched."""

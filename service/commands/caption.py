@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from models.bundle import sha256_of
 from models.engines import ENGINES
 from models.scene_graph import SceneGraph
 from service.batching import load_engines
 from service.captioning import CaptionEndpoint, Captioner, endpoint_of
-from service.commands.common import check_video, frames_bar, options_of, video_argument
+from service.commands.common import check_video, frames_bar, options_of, read_graph, video_argument
 from service.errors import InvalidOption, SettingsError
 from service.key_frames import read_key_frames
 from service.options import VideoOptions
@@ -76,7 +75,7 @@ def caption(
     captioner = None if dry_run else Captioner(endpoint)  # what is missing is told before the work begins
     options = options_of(**texts)
     check_video(video)
-    graph = make_graph(video, options, settings) if graph_file is None else read_graph(graph_file, video)
+    graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
     prompt = build_prompt(
         Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
     )
@@ -97,12 +96,9 @@ def make_graph(video: Path, options: VideoOptions, settings: Settings) -> SceneG
         return pipeline.run(video, options, progress=show)
 
 
-def read_graph(path: Path, video: Path) -> SceneGraph:
+def graph_of(path: Path, video: Path) -> SceneGraph:
     """A graph that was made before. Raises InvalidOption when it is none, or one of another video."""
-    try:
-        graph = SceneGraph.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InvalidOption("graph", f"{path} is not a scene graph as `vsg graph` writes it") from error
+    graph = read_graph(path)
     if graph.video.sha256 != sha256_of(video):
         raise InvalidOption("graph", f"{path} is the graph of another video than {video}")
     return graph

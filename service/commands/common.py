@@ -11,14 +11,16 @@ from typing import Any, BinaryIO
 
 import click
 import structlog
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from models.engines import ENGINES
+from models.scene_graph import SceneGraph
 from service.batching import load_engines
 from service.decoding import SNIFF_BYTES, sniff_container
-from service.errors import EmptyUpload
+from service.errors import EmptyUpload, InvalidOption
 from service.options import OPTION_NAMES, VideoOptions, parse_options
 from service.pipeline import Pipeline, Progress
 from service.settings import Settings, bundle_folders, load_settings
@@ -74,6 +76,17 @@ def make_graph(
         frames_bar() as show,
     ):
         pipeline.write(video, options, out, progress=show)
+
+
+def read_graph(path: Path) -> SceneGraph:
+    """A graph that was made before. Raises InvalidOption, which says what is wrong with it."""
+    try:
+        return SceneGraph.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InvalidOption("graph", f"{path} is not a scene graph as `vsg graph` writes it: {reason}") from error
 
 
 def progress_bar(count: ProgressColumn) -> ProgressBar:

@@ -6,13 +6,19 @@ from io import BytesIO
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 from rich.progress import TaskProgressColumn
 
 from models.bundle import sha256_of
 from models.scene_graph import SceneGraph
-from service.commands.common import check_video, graph_options, make_graph, progress_bar, video_argument, whole_file
-from service.errors import RenderError
+from service.commands.common import (
+    check_video,
+    graph_options,
+    make_graph,
+    progress_bar,
+    read_graph,
+    video_argument,
+    whole_file,
+)
 from service.rendering import render_frame, render_video
 from service.settings import decode_limits, load_settings
 
@@ -61,7 +67,7 @@ def render(
         make_graph(video, made, engine=engine, bundles=bundles, texts=texts)
         known = SceneGraph.model_validate_json(made.getvalue())
     else:
-        known = _read(graph)
+        known = read_graph(graph)
         if known.video.sha256 != sha256_of(video):
             click.echo(f"Warning: {graph} was made of another file than {video}, if of the same size", err=True)
     with whole_file(output) as part:
@@ -79,13 +85,3 @@ def render(
                 sound=True,
                 limits=limits,
             )
-
-
-def _read(path: Path) -> SceneGraph:
-    try:
-        return SceneGraph.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise RenderError(f"{path} is not a scene graph as `vsg graph` writes it: {reason}") from error

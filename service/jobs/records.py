@@ -15,9 +15,9 @@ from service.options import VideoOptions
 class JobRecord(BaseModel):
     """What a job was asked for.
 
-    owner   who posted it; nobody else learns of it
-    sha256  of the upload
-    webhook the URL that is told when the job has ended
+    owner    who posted it; nobody else learns of it
+    sha256   of the upload
+    webhook  the URL that is told when the job has ended
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,10 +69,10 @@ class Records:
         async with self._docket.redis() as redis:
             await redis.expire(self._key(video_id), self._retention)
 
-    async def delete(self, video_id: str) -> bool:
-        """Forgets a job; says whether it was known."""
+    async def delete(self, video_id: str) -> None:
+        """Forgets a job."""
         async with self._docket.redis() as redis:
-            return bool(await redis.delete(self._key(video_id)))
+            await redis.delete(self._key(video_id))
 
     async def claim_request(self, owner: str, key: str, video_id: str) -> str:
         """The id of the job that the first request with this `Idempotency-Key` has made; `video_id` if this is it.

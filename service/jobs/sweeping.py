@@ -27,6 +27,8 @@ async def sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -
                 await sweep(queue, storage, settings)
         except RedisError as error:
             log.warning("nothing swept: the job queue does not answer", error=str(error))
+        except Exception:  # storage may fail in ways of its own; the next round may find it well
+            log.exception("sweeping failed; it is tried again")
         await asyncio.sleep(settings.sweep_seconds)
 
 

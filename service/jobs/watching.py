@@ -11,6 +11,8 @@ import structlog
 from docket import Docket
 from redis.exceptions import RedisError
 
+from service.tasks import end_task
+
 _RECONNECT_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
@@ -34,8 +36,7 @@ class Watcher:
 
     async def __aexit__(self, *exception: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
 
     def tell(self, video_id: str) -> None:
         """Says that something has happened to a job, in this process."""
@@ -57,7 +58,7 @@ class Watcher:
     async def _listen(self) -> None:
         while True:
             try:
-                # Private in docket, but the only way that a memory queue has as well.
+                # Private in docket, but the one way that knows its clusters, sentinels and credentials.
                 async with self._docket._pubsub() as pubsub:
                     await pubsub.psubscribe(self._docket.key("state:*"), self._docket.key("progress:*"))
                     async for message in pubsub.listen():

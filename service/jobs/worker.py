@@ -27,9 +27,10 @@ from service.jobs.records import JobRecord
 from service.jobs.sweeping import sweep_forever
 from service.metrics import Metrics
 from service.pipeline import Pipeline, Progress, Summary, model_reference
-from service.problem import problem_bytes
+from service.problem import problem
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
+from service.tasks import end_task
 from service.webhooks import Ending
 
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
@@ -78,7 +79,7 @@ class JobWorker:
         settings: Settings,
         metrics: Metrics,
         *,
-        lost: asyncio.Event | None = None,
+        lost: asyncio.Event,
     ) -> None:
         """`lost` is set when an engine dies."""
         self._queue = queue
@@ -86,7 +87,7 @@ class JobWorker:
         self._storage = storage
         self._settings = settings
         self._metrics = metrics
-        self._lost = asyncio.Event() if lost is None else lost
+        self._lost = lost
         self._running: dict[str, _Running] = {}
         self._room = RWLock()
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +107,7 @@ class JobWorker:
             await stack.enter_async_context(worker)
             await Catalog(self._queue.docket).announce(self._pipeline.models.values())
             sweeper = asyncio.create_task(sweep_forever(self._queue, self._storage, settings), name="vsg sweeper")
-            stack.push_async_callback(_end, sweeper)
+            stack.push_async_callback(end_task, sweeper)
             self._task = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop)
             self._stack = stack.pop_all()
@@ -165,8 +166,8 @@ class JobWorker:
             return
         done = await asyncio.to_thread(self._storage.result, video_id, record.owner)
         if done is not None:  # by a worker that could not say so any more
-            problem = json.loads(await asyncio.to_thread(done.read)) if done.failed else None
-            await self._end(video_id, record, execution, "failed" if done.failed else "succeeded", problem)
+            document = json.loads(await asyncio.to_thread(done.read)) if done.failed else None
+            await self._end(video_id, record, execution, "failed" if done.failed else "succeeded", document)
             return
         crashes = await records.begun(video_id)
         if crashes >= _MOST_CRASHES:
@@ -280,9 +281,10 @@ class JobWorker:
     async def _fail(self, video_id: str, record: JobRecord, execution: Execution, error: ServiceError) -> None:
         self._metrics.errors.labels(error.code).inc()
         log.info("job failed", id=video_id, code=error.code, detail=error.detail)
-        content = problem_bytes(error, job_id=video_id)
+        document = problem(error, job_id=video_id)
+        content = json.dumps(document).encode()
         await asyncio.to_thread(self._storage.write_result, video_id, record.owner, content, failed=True)
-        await self._end(video_id, record, execution, "failed", json.loads(content))
+        await self._end(video_id, record, execution, "failed", document)
 
     async def _end(
         self,
@@ -290,22 +292,17 @@ class JobWorker:
         record: JobRecord,
         execution: Execution,
         status: Ending,
-        problem: dict[str, Any] | None = None,
+        document: dict[str, Any] | None = None,
     ) -> None:
         """Says that the job has ended, and deletes what it no longer needs; one that was deleted leaves nothing."""
         await self._queue.insist(execution.sync)
         if execution.state is ExecutionState.CANCELLED:
-            status, problem = "cancelled", None
+            status, document = "cancelled", None
             await asyncio.to_thread(self._storage.delete_result, video_id, record.owner)
             await self._queue.insist(lambda: self._queue.records.delete(video_id))
         else:
             await self._queue.insist(lambda: self._queue.records.keep(video_id))
-        await self._queue.announce(video_id, record, status, problem)
+        await self._queue.announce(video_id, record, status, document)
         self._metrics.jobs.labels(status).inc()
         await asyncio.to_thread(self._storage.delete_upload, video_id)
         self._queue.watcher.tell(video_id)
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
