@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 FAILURES_OF_A_BROKEN_ENGINE = 8
 """So many clips in a row, of whatever video, that a stage fails on: it is the engine then, not the videos."""
+
+FRAMES_AHEAD = 32
+"""At least so many frames of a job may be under way: the engine goes on while the job's thread makes a graph of as many
+(`service.graph.builder.FRAMES_AT_ONCE`), or while it does not get the interpreter."""
 
 
 class Engine:
@@ -51,7 +56,7 @@ class Engine:
         self.name = streams[0][0].name
         self.streams = len(streams)
         self.max_batch = max_batch
-        self.depth = 2 * job_share * self.streams
+        self.depth = max(2 * job_share * self.streams, math.ceil(FRAMES_AHEAD / manifest.clip_length))
         """Clips of one job that may be under way: as many as can be in batches, and as many that wait for the next."""
         self.statistics = EngineStatistics()
         self.on_batch: Callable[[Batch], None] = lambda batch: None

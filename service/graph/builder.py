@@ -15,7 +15,7 @@ from models.scene_graph import Constraint
 from service.graph.detections import Detections, Floats, Integers, find_pairs
 from service.graph.frames import Objects, VideoGraph
 from service.graph.relations import merge_relations
-from service.graph.tracking import Tracks, link
+from service.graph.tracking import Linker, Tracks
 from service.graph.triplets import Candidates, choose_triplets, find_candidates
 
 # In a longer video, what shows up in one frame only and is no surer than this is a false alarm.
@@ -55,13 +55,14 @@ class GraphBuilder:
         duration     of the video in seconds, where it is known; no relation lasts beyond it
         """
         self._width, self._height = width, height
+        self._linker = Linker(diagonal=float(np.hypot(width, height)))
         self._thresholds = thresholds
         self._min_score = min_score
         self._top_k = top_k
         self._constraint = constraint
         self._duration = duration
         self._timestamps: list[Floats] = []
-        self._waiting: list[PairPredictions] = []
+        self._waiting: list[PairPredictions] = []  # of the last frames that have a timestamp
         self._detections: list[Detections] = []
         self._candidates: list[Candidates] = []
         self._frame_count = self._detection_count = 0
@@ -74,9 +75,10 @@ class GraphBuilder:
         times = np.array(timestamps, dtype=np.float64)
         if times.shape != (len(predictions),):
             raise ValueError(f"timestamps must have shape ({len(predictions)},), one per frame, not {times.shape}")
-        self._timestamps.append(times)
         for start in range(0, max(1, len(times)), FRAMES_AT_ONCE):
-            self._waiting.append(_copied(predictions, slice(start, start + FRAMES_AT_ONCE)))
+            part = slice(start, start + FRAMES_AT_ONCE)
+            self._timestamps.append(times[part])
+            self._waiting.append(_copied(predictions, part))
             if sum(map(len, self._waiting)) >= FRAMES_AT_ONCE:
                 self._read_waiting()
 
@@ -96,7 +98,7 @@ class GraphBuilder:
             self._read_waiting()
         timestamps = np.concatenate(self._timestamps)
         detections = _joined(self._detections)
-        tracks = link(detections, timestamps, diagonal=float(np.hypot(self._width, self._height)))
+        tracks = self._linker.tracks()
         ids = _identify(detections, tracks, frame_count=len(timestamps))
         triplets = choose_triplets(_joined(self._candidates), detections, ids, top_k=self._top_k)
         relations = merge_relations(triplets, timestamps, self._duration)
@@ -104,11 +106,13 @@ class GraphBuilder:
 
     def _read_waiting(self) -> None:
         predictions = PairPredictions.concatenate(self._waiting)
+        timestamps = np.concatenate(self._timestamps[-len(self._waiting) :])
         self._waiting.clear()
         detections, pairs = find_pairs(predictions, width=self._width, height=self._height, thresholds=self._thresholds)
         candidates = find_candidates(
             detections, pairs, thresholds=self._thresholds, min_score=self._min_score, constraint=self._constraint
         )
+        self._linker.add(detections, timestamps)
         people, things = candidates.people + self._detection_count, candidates.things + self._detection_count
         self._detections.append(replace(detections, frames=detections.frames + self._frame_count))
         self._candidates.append(replace(candidates, people=people, things=things))

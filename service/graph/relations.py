@@ -8,7 +8,6 @@ from models.scene_graph import Relation
 from models.vocabulary import PREDICATES
 from service.graph.detections import Floats
 from service.graph.rounding import rounded
-from service.graph.tracking import sampling_interval
 from service.graph.triplets import Triplets
 
 # A relation may be missing in this many samples and still be one relation.
@@ -33,7 +32,7 @@ def merge_relations(triplets: Triplets, timestamps: Floats, duration: float | No
     counts = last - first + 1
 
     starts = timestamps[frames[first]]
-    ends = timestamps[frames[last]] + sampling_interval(timestamps)
+    ends = timestamps[frames[last]] + _sampling_interval(timestamps)
     if duration is not None:
         # Containers understate their duration at times; a relation never ends before it starts.
         ends = np.maximum(np.minimum(ends, duration), starts)
@@ -56,3 +55,8 @@ def merge_relations(triplets: Triplets, timestamps: Floats, duration: float | No
         )
     ]
     return sorted(relations, key=lambda relation: (relation.start, -relation.score))
+
+
+def _sampling_interval(timestamps: Floats) -> float:
+    """Median distance of sampled frames in seconds; 0 for fewer than two."""
+    return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0

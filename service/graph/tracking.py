@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.duplicates import box_iou
+from models.vocabulary import OBJECT_CLASSES
 from service.graph.detections import Detections, Floats, Integers
 
 LONGEST_GAP = 2.0  # s; what was unseen for longer comes back as something new
@@ -33,109 +35,157 @@ class Tracks:
     classes: Integers
 
 
-def link(detections: Detections, timestamps: Floats, *, diagonal: float) -> Tracks:
-    """Links detections over time.
+class Linker:
+    """Links detections over time, a few sampled frames after the other; how they are cut changes nothing.
 
     Detections and live tracks of a frame are assigned by the Hungarian method on overlap, on the distance of centres
     relative to size (from where the track was and from where it was heading), and on class; people and things never
     share a track. Tracks live through gaps of about `LONGEST_GAP`. A track's class is the vote of all its detections,
     each with its full class scores, so that a class that flickers neither breaks a track nor renames it. No box is
-    invented in a gap.
-
-    timestamps  (T,) float64, seconds, ascending
-    diagonal    px, of the picture
-    """
-    interval = sampling_interval(timestamps)
-    longest_gap = max(LONGEST_GAP, LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
-    paths = _Paths(detections, timestamps[detections.frames], interval, diagonal)
-    live = np.arange(0)  # the rows in which the tracks that may go on were seen last
-    shown, firsts = np.unique(detections.frames, return_index=True)
-    bounds = [*firsts.tolist(), len(detections)]
-    for now, first, last in zip(timestamps[shown].tolist(), bounds[:-1], bounds[1:], strict=True):
-        live = live[now - paths.seen_at[live] <= longest_gap]
-        rows = np.arange(first, last)
-        found, matched = paths.assign(rows, live, now)
-        paths.go_on(rows[found], live[matched], now)
-        new, unseen = np.ones(len(rows), dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
-        new[found] = unseen[matched] = False
-        paths.start(rows[new])
-        live = np.concatenate([live[unseen], rows[found], rows[new]])
-    return Tracks(paths.tracks, paths.votes[: paths.count].argmax(axis=1))
-
-
-def sampling_interval(timestamps: Floats) -> float:
-    """Median distance of sampled frames in seconds; 0 for fewer than two."""
-    return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0
-
-
-class _Paths:
-    """Every detection with the track it belongs to and where that track was heading.
-
-    seen_at     (N,)     float64, s, of every detection
-    tracks      (N,)     intp, where known
-    velocities  (N, 2)   float64, px/s of the centre, where known
-    votes       (K, 36)  float64, sums of class scores of every track so far, for `count` tracks and none beyond
+    invented in a gap. What a sampled interval is, is the mean of those so far.
     """
 
-    def __init__(self, detections: Detections, seen_at: Floats, interval: float, diagonal: float) -> None:
-        self._boxes, self._class_scores = detections.boxes, detections.class_scores
-        self._is_person = detections.is_person
-        self._interval, self._smallest_reach = interval, SMALLEST_REACH * diagonal
-        self._centres, self._sizes, self._areas = _centres(self._boxes), _sizes(self._boxes), _areas(self._boxes)
-        self._classes = self._class_scores.argmax(axis=1)
-        self.seen_at = seen_at
-        self.tracks = np.zeros(len(detections), dtype=np.intp)
-        self.velocities = np.zeros((len(detections), 2))
-        # There can be no more tracks than detections; memory that no track ever touches is not taken.
-        self.votes = np.zeros(self._class_scores.shape)
-        self.count = 0
+    def __init__(self, *, diagonal: float) -> None:
+        """diagonal: px, of the picture"""
+        self._smallest_reach = SMALLEST_REACH * diagonal
+        self._live = _Sightings.none()  # the last of every track that may go on
+        self._tracks: list[Integers] = []
+        # Sums of class scores of every track so far, (K, 36), for `_count` tracks and none beyond.
+        self._votes = np.zeros((0, len(OBJECT_CLASSES)))
+        self._count = self._frames = 0
+        self._began = 0.0
 
-    def start(self, rows: Integers) -> None:
-        """Each of these detections begins a track."""
-        tracks = np.arange(self.count, self.count + len(rows))
-        self.tracks[rows] = tracks
-        self.votes[tracks] = self._class_scores[rows]
-        self.count += len(rows)
+    def add(self, detections: Detections, timestamps: Floats) -> None:
+        """Links the detections of the next T frames; these count from 0.
 
-    def go_on(self, rows: Integers, previous: Integers, now: float) -> None:
-        """Each of these detections continues the track of a previous one."""
-        elapsed = np.maximum(now - self.seen_at[previous], 1e-3)  # two frames may carry the same time
-        velocities = (self._centres[rows] - self._centres[previous]) / elapsed[:, None]
-        self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
-        tracks = self.tracks[rows] = self.tracks[previous]
-        self.votes[tracks] += self._class_scores[rows]
+        timestamps  (T,) float64, seconds, ascending
+        """
+        if not self._frames and len(timestamps):
+            self._began = float(timestamps[0])
+        intervals = (timestamps - self._began) / np.maximum(self._frames + np.arange(len(timestamps)), 1)
+        self._frames += len(timestamps)
+        carried = len(self._live)
+        seen = self._live.followed_by(detections, timestamps[detections.frames])
+        # There can be no more new tracks than detections.
+        self._votes = np.concatenate([self._votes[: self._count], np.zeros(detections.class_scores.shape)])
+        live = np.arange(carried)  # the rows in which the tracks that may go on were seen last
+        shown, firsts = np.unique(detections.frames, return_index=True)
+        bounds = [*(carried + firsts).tolist(), len(seen)]
+        for frame, first, last in zip(shown.tolist(), bounds[:-1], bounds[1:], strict=True):
+            now, interval = float(timestamps[frame]), float(intervals[frame])
+            longest_gap = max(LONGEST_GAP, LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
+            live = live[now - seen.times[live] <= longest_gap]
+            rows = np.arange(first, last)
+            found, matched = self._assign(seen, rows, live, now, interval)
+            new, unseen = np.ones(len(rows), dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
+            new[found] = unseen[matched] = False
+            seen.go_on(rows[found], live[matched])
+            begun = rows[new]
+            seen.tracks[begun] = np.arange(self._count, self._count + len(begun))
+            self._count += len(begun)
+            self._votes[seen.tracks[rows]] += detections.class_scores[rows - carried]
+            live = np.concatenate([live[unseen], rows[found], begun])
+        self._tracks.append(seen.tracks[carried:])
+        self._live = seen.of(live)
 
-    def assign(self, rows: Integers, live: Integers, now: float) -> tuple[Integers, Integers]:
+    def tracks(self) -> Tracks:
+        """The tracks of all that was added."""
+        none = np.zeros(0, dtype=np.intp)
+        return Tracks(np.concatenate([none, *self._tracks]), self._votes[: self._count].argmax(axis=1))
+
+    def _assign(
+        self, seen: _Sightings, rows: Integers, live: Integers, now: float, interval: float
+    ) -> tuple[Integers, Integers]:
         """Which detections continue which tracks: positions in `rows` and in `live`, of equal length."""
         if not len(live):
             return live, live
-        unseen = now - self.seen_at[live]
-        shift = self.velocities[live] * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * self._interval)[:, None]
+        unseen = now - seen.times[live]
+        shift = seen.velocities[live] * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * interval)[:, None]
         places = np.empty((2, 1, len(live), 4))  # where the tracks were, and where they were heading
-        places[0] = self._boxes[live]
+        places[0] = seen.boxes[live]
         places[1, ..., :2] = places[0, ..., :2] + shift
         places[1, ..., 2:] = places[0, ..., 2:] + shift
 
         # Matrices below are (detections, tracks).
-        overlap = box_iou(self._boxes[rows, None], places).max(axis=0)
-        distance = _distances(self._centres[rows, None], _centres(places)).min(axis=0)
-        reach = np.maximum((self._sizes[rows, None] + self._sizes[live]) / 2, self._smallest_reach)
-        reach = reach * (1 + np.maximum(unseen - self._interval, 0) / LONGEST_GAP)
-        area_ratio = self._areas[rows, None] / self._areas[live]
+        overlap = box_iou(seen.boxes[rows, None], places).max(axis=0)
+        distance = _distances(seen.centres[rows, None], _centres(places)).min(axis=0)
+        reach = np.maximum((seen.sizes[rows, None] + seen.sizes[live]) / 2, self._smallest_reach)
+        reach = reach * (1 + np.maximum(unseen - interval, 0) / LONGEST_GAP)
+        area_ratio = seen.areas[rows, None] / seen.areas[live]
         alike = (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
-        classes, votes = self._classes[rows], self.votes[self.tracks[live]]
+        classes, votes = seen.classes[rows], self._votes[seen.tracks[live]]
         same_class = classes[:, None] == votes.argmax(axis=1)
         share = votes[:, classes].T / np.maximum(votes.sum(axis=1), 1e-9)
 
         near = (overlap > SAME_PLACE_IOU) | ((distance <= reach) & alike)
         allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
-        allowed &= self._is_person[rows, None] == self._is_person[live]
+        allowed &= seen.is_person[rows, None] == seen.is_person[live]
         cost = (1 - overlap) / 2 + distance / reach / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
         from scipy.optimize import linear_sum_assignment  # the API of a fleet imports this module and has no SciPy
 
         found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))
         accepted = allowed[found, matched]
         return found[accepted], matched[accepted]
+
+
+@dataclass
+class _Sightings:
+    """N detections, each with the track it belongs to and where that was heading.
+
+    boxes       (N, 4)  float64, xyxy in pixels
+    classes     (N,)    intp, the most likely one of each
+    is_person   (N,)    bool
+    times       (N,)    float64, s
+    tracks      (N,)    intp, where known
+    velocities  (N, 2)  float64, px/s of the centre, where known
+    """
+
+    boxes: Floats
+    classes: Integers
+    is_person: NDArray[np.bool_]
+    times: Floats
+    tracks: Integers
+    velocities: Floats
+
+    def __post_init__(self) -> None:
+        self.centres, self.sizes, self.areas = _centres(self.boxes), _sizes(self.boxes), _areas(self.boxes)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @classmethod
+    def none(cls) -> _Sightings:
+        integers = np.zeros(0, dtype=np.intp)
+        return cls(np.zeros((0, 4)), integers, np.zeros(0, np.bool_), np.zeros(0), integers, np.zeros((0, 2)))
+
+    def of(self, rows: Integers) -> _Sightings:
+        """Some of them."""
+        return _Sightings(
+            self.boxes[rows],
+            self.classes[rows],
+            self.is_person[rows],
+            self.times[rows],
+            self.tracks[rows],
+            self.velocities[rows],
+        )
+
+    def followed_by(self, detections: Detections, times: Floats) -> _Sightings:
+        """These and then new ones, whose tracks are not known yet."""
+        return _Sightings(
+            np.concatenate([self.boxes, detections.boxes]),
+            np.concatenate([self.classes, detections.class_scores.argmax(axis=1)]),
+            np.concatenate([self.is_person, detections.is_person]),
+            np.concatenate([self.times, times]),
+            np.concatenate([self.tracks, np.zeros(len(detections), dtype=np.intp)]),
+            np.concatenate([self.velocities, np.zeros((len(detections), 2))]),
+        )
+
+    def go_on(self, rows: Integers, previous: Integers) -> None:
+        """Each of these detections continues the track of a previous one."""
+        elapsed = np.maximum(self.times[rows] - self.times[previous], 1e-3)  # two frames may carry the same time
+        velocities = (self.centres[rows] - self.centres[previous]) / elapsed[:, None]
+        self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
+        self.tracks[rows] = self.tracks[previous]
 
 
 def _centres(boxes: Floats) -> Floats:

@@ -140,7 +140,7 @@ def test_clips_of_many_jobs_share_a_batch_and_stay_apart(make_engine: Callable[.
     engine = make_engine(stage)
     stage.may_run.clear()
     jobs = [Thread(engine, [clip(10 * number + index) for index in range(3)]) for number in range(1, 7)]
-    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 12)
+    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 18)
     stage.may_run.set()
     assert [job.ended().found for job in jobs] == [[[10 * n], [10 * n + 1], [10 * n + 2]] for n in range(1, 7)]
     assert (6, 1) in stage.batches
