@@ -16,7 +16,7 @@ from service.api.access import RequireKey, declare_keys
 from service.api.docs import install_docs
 from service.api.headers import SecurityHeaders
 from service.api.limits import RateLimit
-from service.api.problems import install_problem_handlers
+from service.api.problems import METHODS, install_problem_handlers
 from service.api.state import Service
 from service.captioning import Captioner, endpoint_of
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
@@ -113,9 +113,6 @@ class _CountRequests:
         finally:
             # The route's pattern, not the path: ids would make a series per video, and so would guessed paths.
             route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.request_seconds.labels(method, route).observe(time.perf_counter() - began)
-
-
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
