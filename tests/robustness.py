@@ -96,7 +96,7 @@ def send(port: int, request: Malformed) -> Answer:
 
 
 def _write(connection: socket.socket, request: Malformed) -> None:
-    with suppress(ConnectionError):  # it may be refused before it is sent
+    with suppress(OSError):  # it may be refused, and the connection closed, before it is sent
         for piece in request.pieces:
             connection.sendall(piece)
         if request.ends_early:

@@ -72,6 +72,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         lifespan=lifespan,
         docs_url=None,  # the framework's page would be loaded from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would repeat the host that the caller named, and an upload be sent twice
     )
     app.include_router(videos.router)
     app.include_router(events.router)
