@@ -34,6 +34,7 @@ from service.storage import StoredResult
 
 _CLIENT_GONE = 499
 _LONGEST_REQUEST_KEY = 255
+_SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread
 
 T = TypeVar("T")
 MaxTokens = Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")]
@@ -210,6 +211,8 @@ async def _answer(state: JobState, *, unfinished: int) -> Response:
         return JSONResponse(state.as_json(), unfinished)
     if state.result.failed:
         return await _failed(state.result)
+    if state.result.size <= _SMALL_BYTES:
+        return Response(await _reading(state.result.read), media_type="application/json")
     headers = {"Content-Length": str(state.result.size)}
     return StreamingResponse(await _begun(state.result.blocks()), headers=headers, media_type="application/json")
 
