@@ -12,6 +12,7 @@ ServiceError
     RangeOutsideVideo        the asked range begins after its end
   DecoderUnavailable    500  the decoder process does not start: the installation is broken
   RequestError          4xx  the request itself cannot be served
+    NotHttp             400  what was sent is not HTTP
     MissingVideo        400  a form without the field `video`, or JSON without `url`
     MalformedUpload     400  a body that is cut short or is not the form or the JSON it claims to be
     KeyMissing          401  the service wants a key and the request has none
@@ -32,6 +33,7 @@ ServiceError
       UrlStalled             it stopped sending, or was too slow
     QueueFull           429  too many jobs wait already
     RateLimited         429  the caller sends too many requests
+    HeadTooLarge        431  the URL and headers are over the limit
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model failed on the video
   WorkerCrashed         500  the job has taken several workers with it
@@ -152,6 +154,13 @@ class RequestError(ServiceError):
     status = 400
     code = "bad_request"
     title = "The request cannot be served"
+
+
+class NotHttp(RequestError):
+    """What was sent is not a request of HTTP."""
+
+    code = "not_http"
+    title = "The request is not HTTP"
 
 
 class MissingVideo(RequestError):
@@ -316,6 +325,14 @@ class RateLimited(RequestError):
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class HeadTooLarge(RequestError):
+    """The URL and headers have more bytes than any client needs."""
+
+    status = 431
+    code = "head_too_large"
+    title = "The head of the request is too large"
 
 
 class JobCancelled(ServiceError):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.scene_graph import Constraint, Options, Warning
 from service.errors import InvalidOption
@@ -17,20 +17,26 @@ DEFAULT_TOP_K = 20
 # No camera goes beyond; above it a rate is a mistake, not a wish that an operator's cap could grant in part.
 HIGHEST_FPS = 1000.0
 HIGHEST_TOP_K = 1000
+HIGHEST_COUNT = 10**12 - 1
+# Thirty years. Arithmetic with times near the largest number would overflow.
+HIGHEST_SECONDS = 1e9
 
 
 class VideoOptions(BaseModel):
-    """What a caller asks for; None means the operator's choice. Built by `parse_options`, which checks every value."""
+    """What a caller asks for; None means the operator's choice.
+
+    Built by `parse_options`, which says more about a wrong value; the limits here are also those of the OpenAPI schema.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
-    fps: float = DEFAULT_FPS
-    start: float = 0.0
-    end: float | None = None
-    max_frames: int | None = None
-    min_score: float = 0.0
-    top_k: int = DEFAULT_TOP_K
+    fps: float = Field(DEFAULT_FPS, gt=0, le=HIGHEST_FPS)
+    start: float = Field(0.0, ge=0, le=HIGHEST_SECONDS)
+    end: float | None = Field(None, ge=0, le=HIGHEST_SECONDS)
+    max_frames: int | None = Field(None, ge=1, le=HIGHEST_COUNT)
+    min_score: float = Field(0.0, ge=0, le=1)
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=HIGHEST_TOP_K)
     constraint: Constraint = "with"
     uncertainty: bool = False
 
@@ -93,8 +99,6 @@ def _number(name: str, text: str, low: float, high: float, *, above: bool = Fals
     # Every comparison with nan is false, so nan is refused here too.
     if not ((low < value if above else low <= value) and value <= high):
         span = f"over {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-        if high == math.inf:
-            span = f"from {low:g} up"
         raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a number {span}")
     return value
 
@@ -104,10 +108,7 @@ def _fps(name: str, text: str) -> float:
 
 
 def _seconds(name: str, text: str) -> float:
-    value = _number(name, text, 0, math.inf)
-    if value == math.inf:
-        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a finite number of seconds")
-    return value
+    return _number(name, text, 0, HIGHEST_SECONDS)
 
 
 def _fraction(name: str, text: str) -> float:
@@ -116,7 +117,7 @@ def _fraction(name: str, text: str) -> float:
 
 def _count(name: str, text: str) -> int:
     # isdecimal takes other scripts' digits, which int reads as well; the length keeps int from minutes of work.
-    if not (text.isdecimal() and len(text) <= 12 and int(text) >= 1):
+    if not (text.isdecimal() and len(text) <= len(str(HIGHEST_COUNT)) and int(text) >= 1):
         raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a whole number from 1 up")
     return int(text)
 

@@ -74,7 +74,10 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
-    upload_idle_seconds: Seconds = Field(60.0, description="an upload of which nothing arrives for so long is given up")
+    upload_idle_seconds: Seconds = Field(
+        60.0,
+        description="a request is given up whose head takes longer, or of whose upload nothing arrives for so long",
+    )
     url_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
         (),
         description="hosts to fetch videos from, separated by ',': example.org, *.example.org, example.org:8443, "

@@ -16,7 +16,7 @@ from service.api.access import RequireKey, declare_keys
 from service.api.docs import install_docs
 from service.api.headers import SecurityHeaders
 from service.api.limits import RateLimit
-from service.api.problems import install_problem_handlers
+from service.api.problems import METHODS, install_problem_handlers
 from service.api.state import Service
 from service.captioning import Captioner, endpoint_of
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
@@ -72,6 +72,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         lifespan=lifespan,
         docs_url=None,  # the framework's page would be loaded from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would repeat the host that the caller named, and an upload be sent twice
     )
     app.include_router(videos.router)
     app.include_router(events.router)
@@ -113,9 +114,6 @@ class _CountRequests:
         finally:
             # The route's pattern, not the path: ids would make a series per video, and so would guessed paths.
             route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.request_seconds.labels(method, route).observe(time.perf_counter() - began)
-
-
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from models.scene_graph import SceneGraph
+from fastapi import Path
+from fastapi.responses import PlainTextResponse
+
+from models.scene_graph import SceneGraph, Status
 from service.api.link import URL_FIELD, LinkBody
 from service.formats import MEDIA_TYPES
+from service.jobs.state import VIDEO_ID
 from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -23,8 +27,10 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "job_id": {"type": "string", "description": "the job that failed"},
     },
 }
+_PROBLEM: dict[str, Any] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "What is wrong with the request", "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}}
+    "4XX": {"description": "What is wrong with the request", "content": _PROBLEM},
+    "5XX": {"description": "What is wrong with the service", "content": _PROBLEM},
 }
 
 _DESCRIPTIONS = {
@@ -44,12 +50,25 @@ _PROPERTIES: dict[str, Any] = {
     name: {**schema, "description": _DESCRIPTIONS[name]}
     for name, schema in LinkBody.model_json_schema()["properties"].items()
 }
-_OPTIONS = {name: schema for name, schema in _PROPERTIES.items() if name != URL_FIELD}
+
+
+def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an option in a form or a query: they have no null, what is not given is left out."""
+    if schema.get("type") == "boolean":
+        return {"enum": ["true", "false", "1", "0"], "description": schema["description"]}
+    if "anyOf" in schema:
+        given, _ = schema["anyOf"]
+        return {**given, "description": schema["description"]}
+    return schema
+
+
+_OPTIONS = {name: _as_text(schema) for name, schema in _PROPERTIES.items() if name != URL_FIELD}
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["video"],
     "properties": {"video": {"type": "string", "format": "binary"}, **_OPTIONS},
+    "additionalProperties": False,
 }
 _LINK: dict[str, Any] = {
     "type": "object",
@@ -57,37 +76,80 @@ _LINK: dict[str, Any] = {
     "properties": _PROPERTIES,
     "additionalProperties": False,
 }
-_STATUS: dict[str, Any] = {
-    "type": "object",
-    "required": ["id", "status"],
-    "properties": {
-        "id": {"type": "string"},
-        "status": {"enum": ["queued", "running"]},
-        "progress": {
-            "type": "object",
-            "properties": {"frames": {"type": "integer"}, "expected": {"type": "integer"}},
-        },
-    },
-}
 
+
+def _status(*statuses: str) -> dict[str, Any]:
+    """The schema of what is said about a job that is one of these."""
+    count = {"type": "integer", "minimum": 0}
+    return {
+        "type": "object",
+        "required": ["id", "status"],
+        "properties": {
+            "id": {"type": "string"},
+            "status": {"enum": list(statuses)},
+            "progress": {
+                "type": "object",
+                "required": ["frames", "expected"],
+                "properties": {"frames": count, "expected": count},
+            },
+        },
+    }
+
+
+_STATUS = _status("queued", "running")
+
+
+def _event(data: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The schema of one server-sent event that has one of these names."""
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": {"enum": list(names)}, "id": {"type": "string"}, "data": data},
+    }
+
+
+_EVENT = _event(
+    {"type": "string", "contentMediaType": "application/json", "contentSchema": _status(*get_args(Status))},
+    "progress",
+    "end",
+)
+
+VideoId = Annotated[str, Path(json_schema_extra={"pattern": f"^{VIDEO_ID.pattern}$"})]
+"""The parameter `video_id`. The pattern is only told: an id that does not fit it is not found, like any other."""
+_LINKS = {
+    name: {"operationId": name, "parameters": {"video_id": "$response.body#/id"}}
+    for name in ("get_video", "get_prompt", "get_caption", "get_events", "delete_video")
+}
+_POSTED: dict[str, Any] = {
+    "headers": {
+        "Location": {"schema": {"type": "string"}, "description": "where to ask for the video"},
+        "Preference-Applied": {"schema": {"type": "string"}, "description": "what was honoured of `Prefer`"},
+    },
+    "links": _LINKS,
+}
 POST_VIDEO: dict[str, Any] = {
+    "operation_id": "post_video",
     "response_model": SceneGraph,
     "responses": {
+        200: {"description": "The graph", **_POSTED},
         202: {
             "description": "Not ready yet: ask again at `Location`",
             "content": {"application/json": {"schema": _STATUS}},
-            "headers": {"Location": {"schema": {"type": "string"}}},
-        }
+            **_POSTED,
+        },
     },
     "openapi_extra": {
         "parameters": [
-            *({"name": name, "in": "query", "schema": schema} for name, schema in _OPTIONS.items()),
+            *(
+                {"name": name, "in": "query", "schema": schema, "allowEmptyValue": True}
+                for name, schema in _OPTIONS.items()
+            ),
             {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "wait=N, respond-async"},
         ],
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _FORM},
+                "multipart/form-data": {"schema": _FORM, "encoding": {"video": {"contentType": "video/*"}}},
                 "video/*": _BYTES,
                 "application/octet-stream": _BYTES,
                 "application/json": {"schema": _LINK},
@@ -96,6 +158,7 @@ POST_VIDEO: dict[str, Any] = {
     },
 }
 GET_VIDEO: dict[str, Any] = {
+    "operation_id": "get_video",
     "responses": {
         200: {
             "description": "The graph, or the status while it is being made",
@@ -106,13 +169,15 @@ GET_VIDEO: dict[str, Any] = {
                 MEDIA_TYPES["coco"]: {"schema": {"type": "object"}},
             },
         }
-    }
+    },
 }
+DELETE_VIDEO: dict[str, Any] = {"operation_id": "delete_video"}
 GET_EVENTS: dict[str, Any] = {
+    "operation_id": "get_events",
     "responses": {
         200: {
             "description": "Events `progress` with the status of `GET /videos/{id}`, then one `end`",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         204: {"description": "`Last-Event-ID` was the end: there is nothing more"},
     },
@@ -128,6 +193,7 @@ GET_EVENTS: dict[str, Any] = {
     },
 }
 GET_PROMPT: dict[str, Any] = {
+    "operation_id": "get_prompt",
     "responses": {
         200: {
             "description": "The prompt",
@@ -136,17 +202,22 @@ GET_PROMPT: dict[str, Any] = {
                 "application/json": {"schema": {"type": "array"}},
             },
         }
-    }
+    },
+}
+GET_METRICS: dict[str, Any] = {
+    "response_class": PlainTextResponse,
+    "responses": {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
 }
 GET_CAPTION: dict[str, Any] = {
+    "operation_id": "get_caption",
     "responses": {
         200: {
             "description": "The caption, piece by piece as the model writes it; as events `caption`, then one `end` or "
             "`problem`, for who accepts text/event-stream",
             "content": {
                 "text/plain": {"schema": {"type": "string"}},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": _event({"type": "string"}, "caption", "end", "problem")},
             },
         }
-    }
+    },
 }

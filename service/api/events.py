@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from service.api import documentation
 from service.api.access import owner_of
 from service.api.headers import STREAM_HEADERS
-from service.api.state import service_of
+from service.api.state import Service, service_of
 from service.errors import ServiceError
 from service.jobs import Jobs, JobState
 
@@ -30,28 +30,33 @@ router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
 # Neither FastAPI's own event stream nor sse-starlette: the first fixes headers and interval, the second replaces the
 # web server's signal handler and looks twice a second for its end.
 @router.get("/videos/{video_id}/events", summary="Progress as server-sent events", **documentation.GET_EVENTS)
-async def get_events(request: Request, video_id: str) -> Response:
+async def get_events(request: Request, video_id: documentation.VideoId) -> Response:
     """Events `progress`, then one `end`, after which the stream closes.
 
     The first event is always the present state, so a client that reconnects needs no replay; the event that it has
     seen, by `Last-Event-ID`, is left out. Who has seen the end is answered 204, on which browsers stop asking.
     """
-    jobs, owner = service_of(request).jobs, owner_of(request)
+    service, owner = service_of(request), owner_of(request)
     seen = request.headers.get("last-event-id")
-    state = await jobs.state(video_id, owner)
+    state = await service.jobs.state(video_id, owner)
     if state.is_over and _event_id(state) == seen:
         return Response(status_code=204)
-    return StreamingResponse(_stream(jobs, owner, state, seen), headers=STREAM_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(
+        _stream(service, owner, state, seen), headers=STREAM_HEADERS, media_type="text/event-stream"
+    )
 
 
-async def _stream(jobs: Jobs, owner: str, state: JobState, seen: str | None) -> AsyncIterator[bytes]:
-    """The events of a job as bytes, with comments while there are none."""
+async def _stream(service: Service, owner: str, state: JobState, seen: str | None) -> AsyncIterator[bytes]:
+    """The events of a job as bytes, with comments while there are none; no more once the service stops."""
     if state.is_over:
         yield _event(state)
         return
     events: asyncio.Queue[bytes | None] = asyncio.Queue()
-    # A task of its own, so that waiting with a limit does not cancel, and thereby end, what is waited for.
-    follower = asyncio.create_task(_follow(jobs, owner, state.id, seen, events), name=f"events of {state.id}")
+    # Tasks of their own, so that waiting with a limit does not cancel, and thereby end, what is waited for.
+    tasks = [
+        asyncio.create_task(_follow(service.jobs, owner, state.id, seen, events), name=f"events of {state.id}"),
+        asyncio.create_task(_end(service.stopping, events)),
+    ]
     try:
         while True:
             try:
@@ -63,7 +68,8 @@ async def _stream(jobs: Jobs, owner: str, state: JobState, seen: str | None) -> 
                 return
             yield event
     finally:
-        follower.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _follow(jobs: Jobs, owner: str, video_id: str, seen: str | None, events: asyncio.Queue[bytes | None]) -> None:
@@ -76,6 +82,13 @@ async def _follow(jobs: Jobs, owner: str, video_id: str, seen: str | None, event
     except (RedisError, ServiceError) as error:
         # The answer has begun, so no problem can be told; a stream without `end` makes the client come back.
         log.warning("a stream of events breaks off", id=video_id, reason=str(error))
+    finally:
+        events.put_nowait(None)
+
+
+async def _end(stopping: asyncio.Event, events: asyncio.Queue[bytes | None]) -> None:
+    """Ends a stream when the service stops. There is no `end`, so the client comes back, to the next process."""
+    await stopping.wait()
     events.put_nowait(None)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
+from service.api import documentation
 from service.api.state import service_of
 from service.errors import Unavailable
 from service.jobs.catalog import ServedModel
 from service.metrics import CONTENT_TYPE
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], responses=documentation.PROBLEM_RESPONSES)
 
 
 @router.get("/models", summary="The models served here")
@@ -37,7 +38,7 @@ async def get_ready(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics", summary="Metrics for Prometheus")
+@router.get("/metrics", summary="Metrics for Prometheus", **documentation.GET_METRICS)
 async def get_metrics(request: Request) -> Response:
     """Requests, jobs, stages, frames, queue depth and errors."""
     service = service_of(request)

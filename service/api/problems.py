@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.api.headers import SECURITY_HEADERS
 from service.api.state import service_of
@@ -23,6 +24,7 @@ from service.errors import (
 )
 from service.problem import MEDIA_TYPE, problem_bytes
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _RETRY_SECONDS = {429: "5", 503: "10"}
 
 
@@ -70,10 +72,19 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         detail = f"there is nothing at {request.url.path[:200]}; /docs lists the pages"
         return problem_response(request, NotFound(detail))
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _allowed_methods(request)
         detail = f"{request.method} is not possible at {request.url.path[:200]}; allowed: {allowed}"
-        return problem_response(request, MethodNotAllowed(detail), error.headers)
+        return problem_response(request, MethodNotAllowed(detail), {"Allow": allowed})
     return problem_response(request, RequestError(str(error.detail)), error.headers)
+
+
+def _allowed_methods(request: Request) -> str:
+    """The methods of a page; the framework names only those of the first of its routes."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return ", ".join(
+        method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    )
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

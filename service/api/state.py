@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 class Service:
     """The parts of a running service; made when it starts.
 
-    `worker` is None where workers are other processes, `captioner` where the operator has set no endpoint of captions.
+    worker     None where workers are other processes
+    captioner  None where the operator has set no endpoint of captions
+    stopping   set when the process has been told to stop: what has no end of its own ends then
     """
 
     settings: Settings
@@ -33,6 +36,7 @@ class Service:
     rate_limit: RateLimit | None
     webhooks: Webhooks
     captioner: Captioner | None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def service_of(request: Request) -> Service:

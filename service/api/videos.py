@@ -34,6 +34,7 @@ from service.storage import StoredResult
 
 _CLIENT_GONE = 499
 _LONGEST_REQUEST_KEY = 255
+_SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread
 
 T = TypeVar("T")
 MaxTokens = Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")]
@@ -94,7 +95,7 @@ async def post_video(request: Request) -> Response:
 @router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **documentation.GET_VIDEO)
 async def get_video(
     request: Request,
-    video_id: str,
+    video_id: documentation.VideoId,
     format: Annotated[Format | None, Query(description="instead of the media type in `Accept`")] = None,
 ) -> Response:
     """A failed job answers with its problem. The other formats are those of a finished graph."""
@@ -112,7 +113,7 @@ async def get_video(
 @router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **documentation.GET_PROMPT)
 async def get_prompt(
     request: Request,
-    video_id: str,
+    video_id: documentation.VideoId,
     format: Annotated[Literal["text", "messages"], Query(description="plain text, or chat messages as JSON")] = "text",
     max_tokens: MaxTokens = None,
 ) -> Response:
@@ -130,7 +131,7 @@ async def get_prompt(
     dependencies=[Depends(limit_rate)],
     **documentation.GET_CAPTION,
 )
-async def get_caption(request: Request, video_id: str, max_tokens: MaxTokens = None) -> Response:
+async def get_caption(request: Request, video_id: documentation.VideoId, max_tokens: MaxTokens = None) -> Response:
     """Sends the prompt, without images, to the endpoint that the operator has set, and passes its answer on."""
     service = service_of(request)
     state = await service.jobs.state(video_id, owner_of(request))
@@ -146,8 +147,13 @@ async def get_caption(request: Request, video_id: str, max_tokens: MaxTokens = N
     return await caption_response(request, video_id, service.captioner, build_messages(prompt))
 
 
-@router.delete("/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204)
-async def delete_video(request: Request, video_id: str) -> Response:
+@router.delete(
+    "/videos/{video_id}",
+    summary="Cancel what runs, delete what is kept",
+    status_code=204,
+    **documentation.DELETE_VIDEO,
+)
+async def delete_video(request: Request, video_id: documentation.VideoId) -> Response:
     """Cancels the job, wherever it is, and deletes its graph."""
     await service_of(request).jobs.delete(video_id, owner_of(request))
     return Response(status_code=204)
@@ -205,6 +211,8 @@ async def _answer(state: JobState, *, unfinished: int) -> Response:
         return JSONResponse(state.as_json(), unfinished)
     if state.result.failed:
         return await _failed(state.result)
+    if state.result.size <= _SMALL_BYTES:
+        return Response(await _reading(state.result.read), media_type="application/json")
     headers = {"Content-Length": str(state.result.size)}
     return StreamingResponse(await _begun(state.result.blocks()), headers=headers, media_type="application/json")
 

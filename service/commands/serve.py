@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import click
 import uvicorn
+from fastapi import FastAPI
 
 from models.engines import ENGINES
 from service.api import create_app
+from service.api.protocol import GuardedProtocol
 from service.commands.common import SWITCH_SECONDS, configure_logging
 from service.settings import load_settings
 
@@ -62,17 +66,32 @@ def serve(
         died.set()
         server.should_exit = True
 
-    server = uvicorn.Server(
+    app = create_app(settings, on_engine_death=end)
+    server = _Server(
+        app,
         uvicorn.Config(
-            create_app(settings, on_engine_death=end),
+            app,
+            http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
             host=settings.host,
             port=settings.port,
             timeout_graceful_shutdown=settings.shutdown_seconds,
             server_header=False,
             ws="none",  # there are none, and the answer to who asks for one would name the library
             log_level=settings.log_level,
-        )
+        ),
     )
     server.run()
     if died.is_set() or not server.started:
         sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Tells the application first when it stops: it waits for requests to end, and streams do so only then."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.service.stopping.set()
+        await super().shutdown(sockets)

@@ -73,10 +73,11 @@ class Jobs:
         """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
         result = await self._result(video_id, owner)
         if result is None:
-            await self._check_owner(video_id, owner)
-            execution = await self._queue.docket.get_execution(video_id)
-            if execution is not None and execution.state not in OVER:
-                return JobState.of_execution(execution)
+            known = await self._queue.look(video_id)
+            if known.record is None or known.record.owner != owner:
+                raise not_found(video_id)
+            if known.state is not None and known.state not in OVER:
+                return JobState.of_queue(video_id, known.state, known.progress)
             result = await self._result(video_id, owner)  # it may have ended between the two looks
             if result is None:
                 raise not_found(video_id)
@@ -198,8 +199,3 @@ class Jobs:
         result = await asyncio.to_thread(self._storage.result, video_id, owner)
         # What is over its retention is gone, even if it has not been swept yet.
         return result if result is not None and result.age <= self._settings.retention else None
-
-    async def _check_owner(self, video_id: str, owner: str) -> None:
-        record = await self._queue.records.get(video_id)
-        if record is None or record.owner != owner:
-            raise not_found(video_id)

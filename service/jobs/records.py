@@ -41,38 +41,38 @@ class Records:
     async def create(self, video_id: str, record: JobRecord) -> None:
         """Keeps the record of a new job."""
         async with self._docket.redis() as redis:
-            await redis.hset(self._key(video_id), mapping={"record": record.model_dump_json()})
+            await redis.hset(self.key(video_id), mapping={"record": record.model_dump_json()})
 
     async def get(self, video_id: str) -> JobRecord | None:
         """The record of a job; None when it is kept no longer, was deleted, or never was."""
         async with self._docket.redis() as redis:
-            text = await redis.hget(self._key(video_id), "record")
+            text = await redis.hget(self.key(video_id), "record")
         return None if text is None else JobRecord.model_validate_json(text)
 
     async def begun(self, video_id: str) -> int:
         """How often a worker has begun the job and not come to an end."""
         async with self._docket.redis() as redis:
-            return int(await redis.hget(self._key(video_id), "begun") or 0)
+            return int(await redis.hget(self.key(video_id), "begun") or 0)
 
     async def begin(self, video_id: str) -> None:
         """Counts that a worker begins the job."""
         async with self._docket.redis() as redis:
-            await redis.hincrby(self._key(video_id), "begun", 1)
+            await redis.hincrby(self.key(video_id), "begun", 1)
 
     async def hand_back(self, video_id: str) -> None:
         """Takes back that it was begun, because the worker stops and not because of the job."""
         async with self._docket.redis() as redis:
-            await redis.hincrby(self._key(video_id), "begun", -1)
+            await redis.hincrby(self.key(video_id), "begun", -1)
 
     async def keep(self, video_id: str) -> None:
         """Lets the record be forgotten when the operator's retention is over; for a job that has ended."""
         async with self._docket.redis() as redis:
-            await redis.expire(self._key(video_id), self._retention)
+            await redis.expire(self.key(video_id), self._retention)
 
     async def delete(self, video_id: str) -> None:
         """Forgets a job."""
         async with self._docket.redis() as redis:
-            await redis.delete(self._key(video_id))
+            await redis.delete(self.key(video_id))
 
     async def claim_request(self, owner: str, key: str, video_id: str) -> str:
         """The id of the job that the first request with this `Idempotency-Key` has made; `video_id` if this is it.
@@ -84,7 +84,7 @@ class Records:
             if await redis.set(name, video_id, nx=True, ex=self._retention):
                 return video_id
             first = await redis.get(name)
-            known = first is not None and await redis.exists(self._key(first.decode()))
+            known = first is not None and await redis.exists(self.key(first.decode()))
             if first is None or not known:  # deleted, or over its retention
                 await redis.set(name, video_id, ex=self._retention)
                 return video_id
@@ -101,7 +101,8 @@ class Records:
             found = await redis.get(self._result_key(record, model))
         return None if found is None else found.decode()
 
-    def _key(self, video_id: str) -> str:
+    def key(self, video_id: str) -> str:
+        """Where the record of a job is in Redis: a hash, whose field `record` holds it."""
         return self._docket.key(f"video:{video_id}")
 
     def _result_key(self, record: JobRecord, model: ModelReference) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from docket import Execution, ExecutionState
+from docket import ExecutionState
 
 from models.scene_graph import Status
 from service.errors import NotFound
@@ -35,12 +35,10 @@ class JobState:
     result: StoredResult | None = None
 
     @classmethod
-    def of_execution(cls, execution: Execution) -> JobState:
+    def of_queue(cls, video_id: str, state: ExecutionState, progress: Progress | None) -> JobState:
         """The state as the queue knows it, without a result."""
-        status = _STATUS[execution.state]
-        done, expected = execution.progress.current, execution.progress.total
-        progress = Progress(done, expected) if status == "running" and done is not None else None
-        return cls(execution.key, status, progress)
+        status = _STATUS[state]
+        return cls(video_id, status, progress if status == "running" else None)
 
     @classmethod
     def of_result(cls, video_id: str, result: StoredResult) -> JobState:
