@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.api import documentation
 from service.api.access import owner_of
-from service.api.state import service_of
+from service.api.state import Service, service_of
 from service.errors import ServiceError
 from service.jobs import Jobs, JobState
 
@@ -39,22 +39,23 @@ async def get_events(request: Request, video_id: str) -> Response:
     The first event is always the present state, so a client that reconnects needs no replay; the event that it has
     seen, by `Last-Event-ID`, is left out. Who has seen the end is answered 204, on which browsers stop asking.
     """
-    jobs, owner = service_of(request).jobs, owner_of(request)
+    service, owner = service_of(request), owner_of(request)
     seen = request.headers.get("last-event-id")
-    state = await jobs.state(video_id, owner)
+    state = await service.jobs.state(video_id, owner)
     if state.is_over and _event_id(state) == seen:
         return Response(status_code=204)
-    return StreamingResponse(_stream(jobs, owner, state, seen), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_stream(service, owner, state, seen), headers=_HEADERS, media_type="text/event-stream")
 
 
-async def _stream(jobs: Jobs, owner: str, state: JobState, seen: str | None) -> AsyncIterator[bytes]:
+async def _stream(service: Service, owner: str, state: JobState, seen: str | None) -> AsyncIterator[bytes]:
     """The events of a job as bytes, with comments while there are none."""
     if state.is_over:
         yield _event(state)
         return
     events: asyncio.Queue[bytes | None] = asyncio.Queue()
     # A task of its own, so that waiting with a limit does not cancel, and thereby end, what is waited for.
-    follower = asyncio.create_task(_follow(jobs, owner, state.id, seen, events), name=f"events of {state.id}")
+    follower = asyncio.create_task(_follow(service.jobs, owner, state.id, seen, events), name=f"events of {state.id}")
+    service.metrics.event_streams.inc()
     try:
         while True:
             try:
@@ -66,6 +67,7 @@ async def _stream(jobs: Jobs, owner: str, state: JobState, seen: str | None) -> 
                 return
             yield event
     finally:
+        service.metrics.event_streams.dec()
         follower.cancel()
 
 
