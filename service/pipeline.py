@@ -26,6 +26,7 @@ from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
 from service.settings import Settings, decode_limits
+from service.tracing import add_part
 
 _CANCEL_INTERVAL = 0.1  # seconds
 
@@ -40,14 +41,26 @@ class Progress:
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds that one video spends in each part, since it was made."""
+    """Adds up the seconds that one video spends in each part, since it was made.
+
+    spans  when each part began first and ended last; all moments are of `time.perf_counter`
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, part: str, since: float) -> None:
         """Adds the time from `since` (of `time.perf_counter`) until now to a part."""
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - since
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - since
+        self.spans[part] = (self.spans.get(part, (since, now))[0], now)
+
+    def trace(self, part: str) -> None:
+        """Adds a part, if it has begun, to the trace of the job at hand."""
+        if part in self.spans:
+            since, until = self.spans[part]
+            add_part(part, since=since, until=until, busy=self.seconds[part])
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
@@ -133,6 +146,7 @@ class Pipeline:
         sha256 = sha256_of(path) if sha256 is None else sha256
         reader = VideoReader(path, sampling_of(applied, engine), self._limits)
         with ExitStack() as stack:
+            stack.callback(stopwatch.trace, "decode")
             stops = stack.enter_context(_stopped_by(cancelled))
             stops.append(reader.close)
             with stopwatch.measure("decode"):  # starting the decoder is part of it
@@ -189,6 +203,7 @@ class Pipeline:
             timings=finish_timings,
             warnings=[*warnings, *reader.warnings],
         )
+        stopwatch.trace("graph")
         return Summary(engine.manifest.name, len(graph), timings)
 
 

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="form of the log; auto: for people where stderr is a terminal, else JSON"
+    )
     keys: Path | None = Field(
         None,
         description="file of the keys that let callers in; needed unless `host` is localhost, which may go without",

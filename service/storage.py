@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Literal
 
 import fsspec
 
+from service.tracing import span
+
 Area = Literal["uploads", "results"]
 _BLOCK = 1 << 18  # bytes read at once
 
@@ -72,7 +74,8 @@ class Storage:
         except BaseException:
             self._delete(part)
             raise
-        self._files.mv(part, path)
+        with span("store result"):
+            self._files.mv(part, path)
 
     def result(self, video_id: str, owner: str) -> StoredResult | None:
         """The stored graph or problem document; None when this owner has none of that id."""

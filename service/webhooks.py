@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from service.settings import MEMORY_QUEUE, Settings
 from service.tasks import end_task
 
 Ending = Literal["succeeded", "failed", "cancelled"]
+Outcome = Literal["delivered", "failed", "given_up"]
 RETRY_DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 300, 900, 2400))
 """Between the attempts: six of them in a little over an hour."""
 _SECONDS = 10.0  # for one attempt; a process that stops waits for those under way
@@ -116,6 +117,7 @@ class WebhookQueue:
     def __init__(self, webhooks: Webhooks, settings: Settings, *, delays: Sequence[timedelta] = RETRY_DELAYS) -> None:
         self._webhooks = webhooks
         self._delays = delays
+        self.on_attempt: Callable[[Outcome], None] = lambda outcome: None
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = settings.queue_url
         url = f"{url}{secrets.token_hex(8)}" if url.startswith(MEMORY_QUEUE) else url
@@ -150,11 +152,14 @@ class WebhookQueue:
         told = log.bind(id=event.data.id, event_type=event.type, attempt=attempt)
         try:
             await self._webhooks.deliver(url, event)
+            self.on_attempt("delivered")
             told.info("webhook delivered")
         except WebhookFailed as error:
             if error.is_final or attempt > len(self._delays):
+                self.on_attempt("given_up")
                 told.warning("webhook given up", detail=error.detail)
                 return
+            self.on_attempt("failed")
             told.info("webhook failed", detail=error.detail)
             when = datetime.now(UTC) + self._delays[attempt - 1]
             await self._docket.add(_SEND, when=when, key=f"{event.id}_{attempt + 1}")(url, content, attempt + 1)

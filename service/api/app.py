@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import keys_of
 from service.api import events, operations, page, videos
@@ -16,13 +15,15 @@ from service.api.access import RequireKey, declare_keys
 from service.api.docs import install_docs
 from service.api.headers import SecurityHeaders
 from service.api.limits import RateLimit
-from service.api.problems import METHODS, install_problem_handlers
+from service.api.problems import install_problem_handlers
 from service.api.state import Service
+from service.api.watching import WatchRequests
 from service.captioning import Captioner, endpoint_of
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
+from service.tracing import flush_traces
 from service.webhooks import Webhooks
 
 
@@ -42,7 +43,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
     endpoint = endpoint_of(settings)
     captioner = Captioner(endpoint) if endpoint else None
     metrics = Metrics()
-    queue = JobQueue(settings)
+    queue = JobQueue(settings, metrics)
     pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
 
     @asynccontextmanager
@@ -50,6 +51,8 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         async with AsyncExitStack() as stack:
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
+            # The web server ends the process by the signal that it was given, so nothing runs later than this.
+            stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(queue)
             jobs = Jobs(queue, storage, settings, metrics)
             worker = None
@@ -61,8 +64,9 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
                 await stack.enter_async_context(captioner)
-            webhooks = Webhooks(settings)
-            app.state.service = Service(settings, storage, jobs, worker, metrics, rate_limit, webhooks, captioner)
+            app.state.service = Service(
+                settings, storage, queue, jobs, worker, metrics, rate_limit, Webhooks(settings), captioner
+            )
             yield
 
     app = FastAPI(
@@ -73,6 +77,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         docs_url=None,  # the framework's page would be loaded from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the host that the caller named, and an upload be sent twice
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans carry queries, ours do not
     )
     app.include_router(videos.router)
     app.include_router(events.router)
@@ -84,36 +89,6 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         declare_keys(app)
     # The last one added is the first that a request comes to.
     app.add_middleware(RequireKey, keys=keys)
-    app.add_middleware(_CountRequests, metrics=metrics)
+    app.add_middleware(WatchRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     return app
-
-
-class _CountRequests:
-    """Counts requests and their seconds by route."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status = 500  # where the application raises, the layer outside of this one answers
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            # The route's pattern, not the path: ids would make a series per video, and so would guessed paths.
-            route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.requests.labels(method, route, str(status)).inc()
-            self._metrics.request_seconds.labels(method, route).observe(time.perf_counter() - began)

@@ -57,6 +57,7 @@ async def _stream(service: Service, owner: str, state: JobState, seen: str | Non
         asyncio.create_task(_follow(service.jobs, owner, state.id, seen, events), name=f"events of {state.id}"),
         asyncio.create_task(_end(service.stopping, events)),
     ]
+    service.metrics.event_streams.inc()
     try:
         while True:
             try:
@@ -68,6 +69,7 @@ async def _stream(service: Service, owner: str, state: JobState, seen: str | Non
                 return
             yield event
     finally:
+        service.metrics.event_streams.dec()
         for task in tasks:
             task.cancel()
 

@@ -40,7 +40,7 @@ async def get_ready(request: Request) -> dict[str, str]:
 
 @router.get("/metrics", summary="Metrics for Prometheus", **documentation.GET_METRICS)
 async def get_metrics(request: Request) -> Response:
-    """Requests, jobs, stages, frames, queue depth and errors."""
+    """What docs/metrics.md lists; also while the queue does not answer."""
     service = service_of(request)
-    await service.jobs.measure_backlog()
+    await service.queue.measure()
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

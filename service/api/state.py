@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from service.captioning import Captioner
-from service.jobs import Jobs, JobWorker
+from service.jobs import JobQueue, Jobs, JobWorker
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
@@ -30,6 +30,7 @@ class Service:
 
     settings: Settings
     storage: Storage
+    queue: JobQueue
     jobs: Jobs
     worker: JobWorker | None
     metrics: Metrics

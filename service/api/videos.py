@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
@@ -66,6 +67,7 @@ async def post_video(request: Request) -> Response:
         await _check_options(service, texts)
 
     new_id = secrets.token_hex(16)
+    structlog.contextvars.bind_contextvars(id=new_id)
     try:
         if link is None:
             upload = await receive_upload(request, new_id, service.storage, service.settings)

@@ -6,13 +6,18 @@ from fastapi import FastAPI, Response
 
 from service.api.problems import plain_problem
 from service.errors import ServiceError, Unavailable
-from service.jobs import JobWorker
+from service.jobs import JobQueue, JobWorker
 from service.metrics import CONTENT_TYPE, Metrics
 
 
-def create_worker_app(worker: JobWorker, metrics: Metrics) -> FastAPI:
+def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> FastAPI:
     """The application: /health/live, /health/ready and /metrics, for those who supervise the worker."""
-    app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None)
+    app = FastAPI(
+        title="A worker of video scene graphs",
+        version="1",
+        openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
 
     @app.get("/health/live")
     async def get_live() -> dict[str, str]:
@@ -27,6 +32,7 @@ def create_worker_app(worker: JobWorker, metrics: Metrics) -> FastAPI:
 
     @app.get("/metrics")
     async def get_metrics() -> Response:
+        await queue.measure()
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     app.add_exception_handler(ServiceError, plain_problem)

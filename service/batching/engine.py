@@ -159,7 +159,7 @@ class Engine:
 
     def _run(self, batch: list[Share], stages: Sequence[StageEngine]) -> None:
         stage = self.manifest.stages[batch[0].clip.stage]
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             parts = _run_stage(stage, stages[batch[0].clip.stage], batch)
         except Exception as error:
@@ -172,7 +172,9 @@ class Engine:
             return
         frames = sum(map(len, batch))
         size = frames if stage.span == "frame" else len(batch)
-        self._count(Batch(stage.name, size, frames, time.perf_counter() - began))
+        waited = began - min(share.clip.arrived for share in batch)
+        self._count(Batch(stage.name, size, frames, waited, time.monotonic() - began))
+        self._trace(batch, stage, size, began)
         with self._changed:
             self._failures = 0
             self._moved_at = time.monotonic()
@@ -195,7 +197,9 @@ class Engine:
 
     def _fail(self, clip: Clip, stage: Stage, error: Exception) -> None:
         """Tells a clip's job that it failed, and gives up its other clips; dies where too many fail in a row."""
-        log.error("stage %r of %s failed on a clip", stage.name, self.manifest.name, exc_info=error)
+        clip.job.context.copy().run(
+            log.error, "stage %r of %s failed on a clip", stage.name, self.manifest.name, exc_info=error
+        )
         with self._changed:
             self._moved_at = time.monotonic()
             self._failures += 1
@@ -230,6 +234,19 @@ class Engine:
     def _require_alive(self) -> None:
         if self._death is not None:
             raise EngineDied("an engine thread has died")
+
+    def _trace(self, batch: list[Share], stage: Stage, size: int, began: float) -> None:
+        seconds = time.monotonic() - began
+        for job in {share.clip.job for share in batch if share.clip.job.trace.is_on}:
+            shares = [share for share in batch if share.clip.job is job]
+            job.trace.add_batch(
+                self.manifest.name,
+                stage.name,
+                size=size,
+                frames=sum(map(len, shares)),
+                waited=began - min(share.clip.arrived for share in shares),
+                seconds=seconds,
+            )
 
     def _count(self, batch: Batch) -> None:
         self.statistics.add(batch)

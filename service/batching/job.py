@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from models.bundle import FRAMES, TIMESTAMPS
 from models.engines import Tensors
 from service.batching.clip import Clip
 from service.errors import JobCancelled
+from service.tracing import JobTrace
 
 if TYPE_CHECKING:
     from service.batching.engine import Engine
@@ -47,6 +49,9 @@ class EngineJob:
         self._stride = float(max(1, expected))
         self.due = due
         self.under_way: set[Clip] = set()
+        self.trace = JobTrace()
+        self.context = contextvars.copy_context()
+        """Of who opened the job: what the engine's threads log about it is the job's."""
         self.waited = 0.0
         """Seconds that the job has waited for the engine."""
 

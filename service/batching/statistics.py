@@ -10,11 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Batch:
-    """One run of one stage. `size`: clips, or frames at a stage of span `frame`; `frames`: in all of them."""
+    """One run of one stage.
+
+    size     clips, or frames at a stage of span `frame`
+    frames   in all of them
+    waited   seconds that the first of them has waited for it
+    seconds  that it ran
+    """
 
     stage: str
     size: int
     frames: int
+    waited: float
     seconds: float
 
 

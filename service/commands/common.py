@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import structlog
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -23,19 +22,11 @@ from service.decoding import SNIFF_BYTES, sniff_container
 from service.errors import EmptyUpload, InvalidOption
 from service.options import OPTION_NAMES, VideoOptions, parse_options
 from service.pipeline import Pipeline, Progress
-from service.settings import Settings, bundle_folders, load_settings
+from service.settings import bundle_folders, load_settings
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
 several times for every batch, waits longer for those of the jobs than the batch takes."""
-
-
-def configure_logging(settings: Settings) -> None:
-    """Writes the log of a process to standard error, from the operator's level up."""
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-    )
 
 
 def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,8 +15,10 @@ from fastapi import FastAPI
 from models.engines import ENGINES
 from service.api import create_app
 from service.api.protocol import GuardedProtocol
-from service.commands.common import SWITCH_SECONDS, configure_logging
+from service.commands.common import SWITCH_SECONDS
+from service.logs import configure_logging
 from service.settings import load_settings
+from service.tracing import configure_tracing
 
 
 @click.command()
@@ -60,6 +62,7 @@ def serve(
         }
     )
     configure_logging(settings)
+    configure_tracing("vsg-api")
     died = threading.Event()
 
     def end() -> None:
@@ -77,7 +80,8 @@ def serve(
             timeout_graceful_shutdown=settings.shutdown_seconds,
             server_header=False,
             ws="none",  # there are none, and the answer to who asks for one would name the library
-            log_level=settings.log_level,
+            log_config=None,  # ours holds for its loggers as well
+            access_log=False,  # ours knows routes and ids
         ),
     )
     server.run()

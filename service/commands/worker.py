@@ -14,12 +14,14 @@ import uvicorn
 
 from models.engines import ENGINES
 from service.api import create_worker_app
-from service.commands.common import SWITCH_SECONDS, configure_logging
+from service.commands.common import SWITCH_SECONDS
 from service.errors import SettingsError
 from service.jobs import JobQueue, JobWorker, open_pipeline
+from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import ENV_PREFIX, MEMORY_QUEUE, Settings, load_settings
 from service.storage import Storage
+from service.tracing import configure_tracing
 
 
 @click.command()
@@ -62,6 +64,7 @@ def worker(
     if settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {ENV_PREFIX}QUEUE_URL")
     configure_logging(settings)
+    configure_tracing("vsg-worker")
     if not asyncio.run(_work(settings)):
         sys.exit(1)
 
@@ -82,13 +85,19 @@ async def _work(settings: Settings) -> bool:
     assert settings.data is not None, "load_settings refuses a queue on Redis without it"
     with closing(pipeline):
         async with AsyncExitStack() as stack:
-            queue = await stack.enter_async_context(JobQueue(settings))
+            queue = await stack.enter_async_context(JobQueue(settings, metrics))
             worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died)
             await stack.enter_async_context(worker)
             if settings.metrics_port:
-                app = create_worker_app(worker, metrics)
+                app = create_worker_app(worker, queue, metrics)
                 server = _Server(
-                    uvicorn.Config(app, host=settings.metrics_host, port=settings.metrics_port, log_level="warning")
+                    uvicorn.Config(
+                        app,
+                        host=settings.metrics_host,
+                        port=settings.metrics_port,
+                        log_config=None,
+                        access_log=False,
+                    )
                 )
                 serving = asyncio.create_task(server.serve())
                 stack.push_async_callback(_close, server, serving)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 from docket import ExecutionState
@@ -11,7 +12,7 @@ from redis.exceptions import RedisError
 
 from service.errors import IdempotencyMismatch, NotFound, QueueFull, Unavailable
 from service.jobs.catalog import Catalog
-from service.jobs.queue import JobQueue
+from service.jobs.queue import JobQueue, answer_in_time
 from service.jobs.records import JobRecord
 from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
 from service.metrics import Metrics
@@ -145,28 +146,25 @@ class Jobs:
         await self._queue.records.delete(video_id)
         if execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
             # A job that runs counts itself, and deletes its upload when it has stopped reading.
-            self._metrics.jobs.labels("cancelled").inc()
+            self._metrics.count_job("cancelled", execution.when)
             if record is not None:
                 await self._queue.announce(video_id, record, "cancelled")
             await asyncio.to_thread(self._storage.delete_upload, video_id)
         await asyncio.to_thread(self._storage.delete_result, video_id, owner)
         self._queue.watcher.tell(video_id)
 
-    async def measure_backlog(self) -> None:
-        """Sets the metrics of the queue."""
-        backlog = await self._queue.backlog()
-        self._metrics.queue_depth.set(backlog.depth)
-        self._metrics.queue_oldest_seconds.set(backlog.oldest_seconds)
-
     async def check(self) -> None:
-        """Raises Unavailable when the queue does not answer, or holds jobs and no worker lives."""
-        try:
-            length = await self._queue.length()
+        """Raises Unavailable when the queue does not answer, holds jobs and no worker lives, or none of them moves."""
+        backlog = await self._queue.backlog()
+        async with answer_in_time():
             workers = await self._queue.docket.workers()
-        except RedisError as error:
-            raise Unavailable("the job queue does not answer") from error
-        if length and not workers:
-            raise Unavailable(f"{length} videos wait and no worker lives; start one with `vsg worker`")
+        if backlog.length and not workers:
+            raise Unavailable(f"{backlog.length} videos wait and no worker lives; start one with `vsg worker`")
+        still = time.monotonic() - self._queue.watcher.moved_at
+        if min(backlog.age, still) > self._settings.stall_seconds:
+            raise Unavailable(
+                f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
+            )
 
     async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
         """Gives the job the graph that a like one has made; says whether there was one."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -16,14 +17,18 @@ import structlog
 from docket import CurrentExecution, Docket, Execution, ExecutionState
 from redis.exceptions import RedisError
 
+from service.errors import Unavailable
 from service.jobs.records import JobRecord, Records
 from service.jobs.watching import Watcher
+from service.metrics import Metrics
 from service.pipeline import Progress
 from service.settings import MEMORY_QUEUE, Settings
+from service.tracing import job_span
 from service.webhooks import Ending, Event, WebhookQueue, Webhooks
 
 _MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
+_ANSWER_SECONDS = 2.0  # docket's client waits for ever, and who asks for a service's health does not
 _CONNECTIONS = 1000
 
 T = TypeVar("T")
@@ -33,10 +38,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Backlog:
-    """Jobs that no worker has taken yet: how many, and for how many seconds the oldest has waited."""
+    """What is in the queue.
+
+    depth           jobs that no worker has taken yet
+    oldest_seconds  for how long the first of them has waited
+    length          jobs that wait or run
+    age             seconds since the first of them was added
+    """
 
     depth: int
     oldest_seconds: float
+    length: int
+    age: float
 
 
 @dataclass(frozen=True)
@@ -54,15 +67,18 @@ class JobQueue:
     work  does a job; set by the worker of this process, if it has one
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else _with_room(settings.queue_url)
         self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
+        self._metrics = metrics
         self.watcher = Watcher(self.docket, in_memory=self.in_memory)
         self._webhooks = WebhookQueue(Webhooks(settings), settings) if settings.webhook_secret else None
+        if self._webhooks is not None:
+            self._webhooks.on_attempt = lambda outcome: metrics.webhooks.labels(outcome).inc()
         self.work: Callable[[str, Execution], Awaitable[None]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -117,17 +133,29 @@ class JobQueue:
             return await redis.xlen(self.docket.stream_key)
 
     async def backlog(self) -> Backlog:
-        """What waits. Raises RedisError when the queue does not answer."""
-        async with self.docket.redis() as redis:
+        """What waits and runs. Raises Unavailable when the queue does not answer within 2 seconds."""
+        async with answer_in_time(), self.docket.redis() as redis:
+            length = await redis.xlen(self.docket.stream_key)
+            if not length:  # before the first job there is nothing to ask about
+                return Backlog(0, 0.0, 0, 0.0)
             groups = await redis.xinfo_groups(self.docket.stream_key)
             taken: bytes = groups[0]["last-delivered-id"] if groups else b"0-0"
             pending: int = groups[0]["pending"] if groups else 0
-            waiting = await redis.xlen(self.docket.stream_key) - pending
             # An entry's id is the milliseconds at which it was added, and a number.
             moment, number = taken.decode().split("-")
-            first = await redis.xrange(self.docket.stream_key, min=f"{moment}-{int(number) + 1}", count=1)
-        oldest = time.time() - int(first[0][0].split(b"-")[0]) / 1000 if first else 0.0
-        return Backlog(max(0, waiting), max(0.0, oldest))
+            waiting = await redis.xrange(self.docket.stream_key, min=f"{moment}-{int(number) + 1}", count=1)
+            all_jobs = await redis.xrange(self.docket.stream_key, count=1)
+        return Backlog(max(0, length - pending), _age(waiting), length, _age(all_jobs))
+
+    async def measure(self) -> None:
+        """Sets the metrics of the queue; those that nobody can know while it does not answer are no number."""
+        try:
+            backlog = await self.backlog()
+        except Unavailable:
+            backlog = None
+        self._metrics.queue_up.set(backlog is not None)
+        self._metrics.queue_depth.set(math.nan if backlog is None else backlog.depth)
+        self._metrics.queue_oldest_seconds.set(math.nan if backlog is None else backlog.oldest_seconds)
 
     async def insist(self, command: Callable[[], Awaitable[T]]) -> T:
         """Repeats a command until Redis is there to carry it out: what a job has to say at its end must not be lost."""
@@ -144,7 +172,23 @@ class JobQueue:
         execution: Execution = CurrentExecution(),  # noqa: B008 - docket's way of asking for it
     ) -> None:
         assert self.work is not None, "a process without a worker takes no jobs"
-        await self.work(video_id, execution)
+        with structlog.contextvars.bound_contextvars(id=video_id), job_span(execution):
+            await self.work(video_id, execution)
+
+
+@asynccontextmanager
+async def answer_in_time() -> AsyncIterator[None]:
+    """What is asked of the queue in this context. Raises Unavailable when it does not answer within 2 seconds."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            yield
+    except (RedisError, TimeoutError) as error:
+        raise Unavailable("the job queue does not answer") from error
+
+
+def _age(entries: Sequence[tuple[bytes, Any]]) -> float:
+    """Seconds since the first of a stream's entries was added; 0 where there is none."""
+    return max(0.0, time.time() - int(entries[0][0].split(b"-")[0]) / 1000) if entries else 0.0
 
 
 def _with_room(url: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import structlog
-from docket import Docket
+from docket import Docket, ExecutionState
 from redis.exceptions import RedisError
 
 from service.tasks import end_task
 
 _RECONNECT_SECONDS = 0.5
+_BEFORE_A_WORKER = (ExecutionState.SCHEDULED.value, ExecutionState.QUEUED.value)
 
 log = structlog.get_logger(__name__)
 
@@ -23,12 +26,16 @@ class Watcher:
 
     A subscription for each who waits, docket's own way, costs a connection each, and Redis and its client have few.
     The jobs of a memory queue all run in this process, where `tell` is called; its patterns miss what scripts publish.
+
+    moved_at  when a worker last did something with a job, by time.monotonic, or since when this listens; it is known
+              of Redis only
     """
 
     def __init__(self, docket: Docket, *, in_memory: bool) -> None:
         self._docket = docket
         self._in_memory = in_memory
         self._changes: dict[str, set[asyncio.Event]] = {}
+        self.moved_at = time.monotonic()
 
     async def __aenter__(self) -> Self:
         self._task = None if self._in_memory else asyncio.create_task(self._listen(), name="vsg watcher")
@@ -70,6 +77,9 @@ class Watcher:
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "pmessage":
             self.tell(bytes(message["channel"]).decode().rpartition(":")[2])
+            if json.loads(message["data"]).get("state") not in _BEFORE_A_WORKER:
+                self.moved_at = time.monotonic()
             return
+        self.moved_at = time.monotonic()
         for video_id in self._changes:  # the subscription stands, and what was published before it has been missed
             self.tell(video_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import threading
 import time
@@ -31,6 +32,7 @@ from service.problem import problem
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
 from service.tasks import end_task
+from service.tracing import note_end
 from service.webhooks import Ending
 
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
@@ -92,6 +94,7 @@ class JobWorker:
         self._room = RWLock()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._moved_at = time.monotonic()
         queue.work = self._make_graph
 
     async def __aenter__(self) -> Self:
@@ -123,11 +126,10 @@ class JobWorker:
         for name, engine in self._pipeline.models.items():
             if (idle := engine.idle_seconds()) > self._settings.stall_seconds:
                 raise Unavailable(f"the engine of {name!r} has finished no batch for {idle:.0f} seconds")
-        try:
-            await self._queue.length()
-        except RedisError as error:
-            raise Unavailable("the job queue does not answer") from error
+        backlog = await self._queue.backlog()
         limit = time.monotonic() - self._settings.stall_seconds
+        if backlog.oldest_seconds > self._settings.stall_seconds and self._moved_at < limit:
+            raise Unavailable(f"videos wait for {backlog.oldest_seconds:.0f} seconds, and the worker takes none")
         stalled = [video_id for video_id, job in self._running.items() if job.moved_at < limit]
         if stalled:
             raise Unavailable(f"job {stalled[0]} has made no progress for {self._settings.stall_seconds:g} seconds")
@@ -243,7 +245,7 @@ class JobWorker:
         def report(now: Progress) -> None:
             nonlocal latest, reported
             latest = now
-            job.moved_at = time.monotonic()
+            job.moved_at = self._moved_at = time.monotonic()
             if now.expected == published.expected and job.moved_at - reported < _PROGRESS_INTERVAL:
                 return
             reported = job.moved_at
@@ -262,7 +264,8 @@ class JobWorker:
                     cancelled=job.stop.is_set,
                 )
 
-        running = loop.run_in_executor(self._threads, work)
+        # With its context, so that what the thread logs and traces is the job's.
+        running = loop.run_in_executor(self._threads, contextvars.copy_context().run, work)
         try:
             summary = await asyncio.shield(running)
             await publish(latest)
@@ -303,6 +306,9 @@ class JobWorker:
         else:
             await self._queue.insist(lambda: self._queue.records.keep(video_id))
         await self._queue.announce(video_id, record, status, document)
-        self._metrics.jobs.labels(status).inc()
+        self._moved_at = time.monotonic()
+        self._metrics.count_job(status, execution.when)
+        note_end(status, None if document is None else document["code"])
         await asyncio.to_thread(self._storage.delete_upload, video_id)
         self._queue.watcher.tell(video_id)
+        log.info("job ended", id=video_id, status=status)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from prometheus_client.metrics import MetricWrapperBase
+
 from service import errors
 from service.errors import RequestError, ServiceError, SetupError, VideoError
+from service.metrics import Metrics
 from service.options import OPTION_NAMES
 from service.prompt import DEFAULT_FORM, FORMS
 from service.settings import ENV_PREFIX, Settings
 
-TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text()
+DOCS = Path(__file__).parent.parent.parent / "docs"
+TEXT = (DOCS / "api.md").read_text()
 
 
 def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
@@ -44,3 +48,13 @@ def test_the_default_form_of_the_prompt_is_the_one_that_states_most_within_200_t
         counts, key=lambda form: (sum(true for true, _ in counts[form]), -sum(false for _, false in counts[form]))
     )
     assert best == DEFAULT_FORM
+
+
+def test_every_metric_is_listed_with_its_kind_and_labels() -> None:
+    text = (DOCS / "metrics.md").read_text()
+    listed = {
+        (name, kind, tuple(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in re.findall(r"^\| `(vsg_\w+)` \| (\w+) \| ([^|]*)\|", text, re.MULTILINE)
+    }
+    meters = [meter for meter in vars(Metrics()).values() if isinstance(meter, MetricWrapperBase)]
+    assert listed == {(meter._name, meter._type, meter._labelnames) for meter in meters}

@@ -125,10 +125,13 @@ async def test_what_failed_is_tried_again_as_the_same_message() -> None:
     with serve_web(in_turn("500 Internal Server Error", "503 Service Unavailable", "200 OK")) as web:
         settings = settings_for(web)
         async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
+            outcomes: list[str] = []
+            queue.on_attempt = outcomes.append
             await queue.announce(url_of(web), EVENT)
-            await until_true(lambda: len(web.requests) == 3)
+            await until_true(lambda: len(outcomes) == 3)
             assert queue.is_alive
         assert not queue.is_alive
+    assert outcomes == ["failed", "failed", "delivered"]
     seen = [read(request) for request in web.requests]
     assert len({headers["webhook-id"] for headers, _ in seen}) == 1
     for headers, body in seen:
@@ -140,10 +143,13 @@ async def test_a_receiver_that_wants_no_more_or_fails_for_long_is_given_up(statu
     with serve_web(in_turn(status)) as web:
         settings = settings_for(web)
         async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
+            outcomes: list[str] = []
+            queue.on_attempt = outcomes.append
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(web.requests) == attempts)
             await asyncio.sleep(1)
             assert len(web.requests) == attempts
+            assert outcomes == ["failed"] * (attempts - 1) + ["given_up"]
 
 
 async def test_on_redis_an_event_outlives_the_process_that_announced_it(redis_url: str, tmp_path: Path) -> None:

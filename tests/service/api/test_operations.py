@@ -88,7 +88,25 @@ def test_metrics_count_what_happened(start_server: Callable[..., Server], clip: 
     assert samples["vsg_frames_total", "tiny"] == 4
     assert samples["vsg_stage_seconds_count", "decode"] == 1
     assert samples["vsg_upload_bytes_total",] == clip.stat().st_size
+    assert samples["vsg_job_seconds_count", "succeeded"] == 1
+    assert samples["vsg_job_seconds_sum", "succeeded"] >= samples["vsg_stage_seconds_sum", "total"]
+    assert samples["vsg_batch_size_sum", "tiny", "pairs"] == 1, "one clip of four frames"
+    assert samples["vsg_batch_wait_seconds_count", "tiny", "pairs"] == 1
     assert samples["vsg_queue_depth",] == samples["vsg_jobs_running",] == 0
+    assert samples["vsg_queue_up",] == 1
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_open_streams_of_events_are_counted_while_they_are_open(
+    start_server: Callable[..., Server], long_clip: Path
+) -> None:
+    server = start_server()
+    place = server.post(long_clip, headers={"prefer": "respond-async"}).headers["location"]
+    with server.client.stream("GET", f"{place}/events") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        assert "vsg_event_streams 1.0" in server.client.get("/metrics").text
+    until(lambda: "vsg_event_streams 0.0" in server.client.get("/metrics").text)
 
 
 def test_the_openapi_schema_is_valid_and_names_every_route(server: Server) -> None:

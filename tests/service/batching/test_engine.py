@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from models.bundle import FrameSize, Manifest, Span, Stage, Tensor, Thresholds, Training
 from models.engines import Tensors
@@ -255,6 +256,29 @@ def test_one_bad_clip_does_not_spoil_the_others_of_its_batch(
     assert "cannot run this" in caplog.text
     assert "cannot run" not in bad.error.detail
     assert engine.is_alive
+
+
+def test_what_a_thread_of_the_engine_logs_of_a_job_carries_its_id(make_engine: Callable[..., Engine]) -> None:
+    ids: dict[str, object] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ids[record.threadName or ""] = structlog.contextvars.get_contextvars().get("id")
+
+    engine = make_engine(Brightness())
+    logger, listener = logging.getLogger("service.batching.engine"), Listener()
+    logger.addHandler(listener)
+    try:
+        with (
+            structlog.contextvars.bound_contextvars(id="mine"),
+            engine.open(1) as job,
+            pytest.raises(ClipFailed),
+        ):
+            run_all(job, [clip(POISON)])
+    finally:
+        logger.removeHandler(listener)
+    assert set(ids.values()) == {"mine"}
+    assert threading.current_thread().name not in ids
 
 
 def test_a_job_that_is_cancelled_leaves_queue_and_batch(make_engine: Callable[..., Engine]) -> None:

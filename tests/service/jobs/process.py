@@ -67,7 +67,7 @@ async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> As
     )
     metrics, storage = Metrics(), Storage(str(folder))
     with closing(open_pipeline(settings, metrics, lambda: None)) as pipeline:
-        async with JobQueue(settings) as queue:
+        async with JobQueue(settings, metrics) as queue:
             jobs = Jobs(queue, storage, settings, metrics)
             async with JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost) as worker:
                 yield Process(queue, jobs, worker, storage)
