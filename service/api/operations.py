@@ -24,8 +24,8 @@ async def get_models(request: Request) -> dict[str, Sequence[ServedModel]]:
 @router.get("/health/live", summary="Whether the process should be kept")
 async def get_live(request: Request) -> dict[str, str]:
     """Answers 503 once the worker of this process has ended: only a restart brings it back."""
-    worker = service_of(request).worker
-    if worker is not None and not worker.is_alive:
+    service = service_of(request)
+    if not (service.queue if service.worker is None else service.worker).is_alive:
         raise Unavailable("the worker has ended; restart the service")
     return {"status": "live"}
 

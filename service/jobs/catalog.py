@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from models.scene_graph import ModelReference
 from service.batching import Engine
 from service.errors import Unavailable, UnknownModel
+from service.jobs.queue import in_time
 from service.pipeline import model_reference
 
 
@@ -72,8 +73,8 @@ class Catalog:
             await redis.set(self._key, _MODELS.dump_json(models))
 
     async def models(self) -> Sequence[ServedModel]:
-        """What is served, the default first. Raises Unavailable before the first worker has started."""
-        async with self._docket.redis() as redis:
+        """What is served, the default first. Raises RedisError, and Unavailable before the first worker has started."""
+        async with in_time(), self._docket.redis() as redis:
             announced = await redis.get(self._key)
         if announced is None:
             raise Unavailable("no worker has started yet, so no model is known; start one with `vsg worker`")

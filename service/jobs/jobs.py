@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from service.errors import IdempotencyMismatch, NotFound, QueueFull, Unavailable
 from service.jobs.catalog import Catalog
-from service.jobs.queue import JobQueue, answer_in_time
+from service.jobs.queue import JobQueue, answer_in_time, in_time
 from service.jobs.records import JobRecord
 from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
 from service.metrics import Metrics
@@ -39,7 +39,9 @@ class Jobs:
 
     async def check_room(self) -> None:
         """Raises QueueFull when the operator's limit of jobs is reached."""
-        if await self._queue.length() >= self._settings.queue_limit:
+        async with in_time():
+            length = await self._queue.length()
+        if length >= self._settings.queue_limit:
             raise QueueFull(f"{self._settings.queue_limit} videos wait or run already, the most here; try again later")
 
     async def submit(
@@ -54,27 +56,21 @@ class Jobs:
         Raises QueueFull, and IdempotencyMismatch when a request of that key asked for something else.
         """
         await self.check_room()
-        await self._queue.records.create(video_id, record)
         try:
-            if request_key is not None:
-                first = await self._queue.records.claim_request(record.owner, request_key, video_id)
-                if first != video_id:
-                    await self._repeats(first, record)
-                    await self._forget(video_id)
-                    return first
-            if not (reuse and await self._answer_from_kept(video_id, record)):
-                await self._queue.add(video_id)
+            async with in_time():
+                return await self._submit(video_id, record, request_key, reuse)
         except BaseException:
             with contextlib.suppress(RedisError):
-                await self._queue.records.delete(video_id)
+                async with in_time():
+                    await self._queue.records.delete(video_id)
             raise
-        return video_id
 
     async def state(self, video_id: str, owner: str) -> JobState:
         """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
         result = await self._result(video_id, owner)
         if result is None:
-            known = await self._queue.look(video_id)
+            async with in_time():
+                known = await self._queue.look(video_id)
             if known.record is None or known.record.owner != owner:
                 raise not_found(video_id)
             if known.state is not None and known.state not in OVER:
@@ -139,11 +135,12 @@ class Jobs:
     async def delete(self, video_id: str, owner: str) -> None:
         """Cancels a job, wherever it is, and deletes what is kept of it. Raises NotFound."""
         await self.state(video_id, owner)
-        execution = await self._queue.docket.get_execution(video_id)
-        if execution is not None and execution.state not in OVER:
-            await self._queue.docket.cancel(video_id)
-        record = await self._queue.records.get(video_id)
-        await self._queue.records.delete(video_id)
+        async with in_time():
+            execution = await self._queue.docket.get_execution(video_id)
+            if execution is not None and execution.state not in OVER:
+                await self._queue.docket.cancel(video_id)
+            record = await self._queue.records.get(video_id)
+            await self._queue.records.delete(video_id)
         if execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
             # A job that runs counts itself, and deletes its upload when it has stopped reading.
             self._metrics.count_job("cancelled", execution.when)
@@ -166,6 +163,19 @@ class Jobs:
                 f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
             )
 
+    async def _submit(self, video_id: str, record: JobRecord, request_key: str | None, reuse: bool) -> str:
+        await self._queue.records.create(video_id, record)
+        if request_key is not None:
+            first = await self._queue.records.claim_request(record.owner, request_key, video_id)
+            if first != video_id:
+                await self._repeats(first, record)
+                await self._queue.records.delete(video_id)
+                await asyncio.to_thread(self._storage.delete_upload, video_id)
+                return first
+        if not (reuse and await self._answer_from_kept(video_id, record)):
+            await self._queue.add(video_id)
+        return video_id
+
     async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
         """Gives the job the graph that a like one has made; says whether there was one."""
         if not self._settings.reuse_results:
@@ -186,10 +196,6 @@ class Jobs:
             raise IdempotencyMismatch(
                 "a request with this Idempotency-Key has sent another video or other options; use a new key"
             )
-
-    async def _forget(self, video_id: str) -> None:
-        await self._queue.records.delete(video_id)
-        await asyncio.to_thread(self._storage.delete_upload, video_id)
 
     async def _result(self, video_id: str, owner: str) -> StoredResult | None:
         if not VIDEO_ID.fullmatch(video_id):

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 from docket import CurrentExecution, Docket, Execution, ExecutionState
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
 from service.jobs.records import JobRecord, Records
@@ -28,7 +29,8 @@ from service.webhooks import Ending, Event, WebhookQueue, Webhooks
 
 _MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
-_ANSWER_SECONDS = 2.0  # docket's client waits for ever, and who asks for a service's health does not
+_ANSWER_SECONDS = 5.0
+_HEALTH_SECONDS = 2.0
 _CONNECTIONS = 1000
 
 T = TypeVar("T")
@@ -116,8 +118,8 @@ class JobQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether webhooks are being sent, where the operator allows them."""
-        return self._webhooks is None or self._webhooks.is_alive
+        """Whether it hears of jobs, and sends webhooks where the operator allows them; neither begins again."""
+        return self.watcher.is_alive and (self._webhooks is None or self._webhooks.is_alive)
 
     async def announce(
         self, video_id: str, record: JobRecord, status: Ending, problem: dict[str, Any] | None = None
@@ -177,12 +179,25 @@ class JobQueue:
 
 
 @asynccontextmanager
-async def answer_in_time() -> AsyncIterator[None]:
-    """What is asked of the queue in this context. Raises Unavailable when it does not answer within 2 seconds."""
+async def in_time(seconds: float = _ANSWER_SECONDS) -> AsyncIterator[None]:
+    """What is asked of the queue in this context has a limit; docket's client would wait for ever.
+
+    Raises RedisError, also when the time is over. A worker sets none: a job whose end cannot be told must wait.
+    """
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             yield
-    except (RedisError, TimeoutError) as error:
+    except TimeoutError as error:
+        raise NoAnswer(f"no answer within {seconds:g} seconds") from error
+
+
+@asynccontextmanager
+async def answer_in_time() -> AsyncIterator[None]:
+    """As `in_time`, for who asks for a service's health. Raises Unavailable when the queue does not answer."""
+    try:
+        async with in_time(_HEALTH_SECONDS):
+            yield
+    except RedisError as error:
         raise Unavailable("the job queue does not answer") from error
 
 

@@ -45,6 +45,11 @@ class Watcher:
         if self._task is not None:
             await end_task(self._task)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still listens; once this has ended it does not begin again."""
+        return self._task is None or not self._task.done()
+
     def tell(self, video_id: str) -> None:
         """Says that something has happened to a job, in this process."""
         for change in self._changes.get(video_id, ()):

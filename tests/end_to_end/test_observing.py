@@ -88,6 +88,10 @@ def test_nobody_is_ready_while_redis_hangs_or_is_gone_and_all_say_so_soon(
         assert process.get("/health/live").status_code == 200
         assert metric(process, "vsg_queue_up") == 0
         assert time.monotonic() - began < 20, "two limits of 2 seconds"
+    began = time.monotonic()
+    answer = client.get(f"/videos/{'0' * 32}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert time.monotonic() - began < 20, "a limit of 5 seconds"
     redis_server.resume()
     for process in both:
         until(lambda process=process: readiness(process) == (200, ""))
