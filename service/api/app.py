@@ -24,7 +24,6 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
 from service.tracing import flush_traces
-from service.webhooks import Webhooks
 
 
 def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
@@ -64,9 +63,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
                 await stack.enter_async_context(captioner)
-            app.state.service = Service(
-                settings, storage, queue, jobs, worker, metrics, rate_limit, Webhooks(settings), captioner
-            )
+            app.state.service = Service(settings, storage, queue, jobs, worker, metrics, rate_limit, captioner)
             yield
 
     app = FastAPI(

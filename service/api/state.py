@@ -13,7 +13,6 @@ from service.jobs import JobQueue, Jobs, JobWorker
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage
-from service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from service.api.limits import RateLimit
@@ -35,7 +34,6 @@ class Service:
     worker: JobWorker | None
     metrics: Metrics
     rate_limit: RateLimit | None
-    webhooks: Webhooks
     captioner: Captioner | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

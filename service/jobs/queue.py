@@ -78,17 +78,18 @@ class JobQueue:
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
         self._metrics = metrics
         self.watcher = Watcher(self.docket, in_memory=self.in_memory)
-        self._webhooks = WebhookQueue(Webhooks(settings), settings) if settings.webhook_secret else None
-        if self._webhooks is not None:
-            self._webhooks.on_attempt = lambda outcome: metrics.webhooks.labels(outcome).inc()
+        self.webhooks = Webhooks(settings)
+        self._announcements = WebhookQueue(self.webhooks, settings) if settings.webhook_secret else None
+        if self._announcements is not None:
+            self._announcements.on_attempt = lambda outcome: metrics.webhooks.labels(outcome).inc()
         self.work: Callable[[str, Execution], Awaitable[None]] | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
             await stack.enter_async_context(self.watcher)
-            if self._webhooks is not None:
-                await stack.enter_async_context(self._webhooks)
+            if self._announcements is not None:
+                await stack.enter_async_context(self._announcements)
             self._stack = stack.pop_all()
         return self
 
@@ -119,15 +120,15 @@ class JobQueue:
     @property
     def is_alive(self) -> bool:
         """Whether it hears of jobs, and sends webhooks where the operator allows them; neither begins again."""
-        return self.watcher.is_alive and (self._webhooks is None or self._webhooks.is_alive)
+        return self.watcher.is_alive and (self._announcements is None or self._announcements.is_alive)
 
     async def announce(
         self, video_id: str, record: JobRecord, status: Ending, problem: dict[str, Any] | None = None
     ) -> None:
         """Has the webhook of a job told that it has ended, if it wants to be told."""
-        if self._webhooks is not None and record.webhook is not None:
-            url, webhooks = record.webhook, self._webhooks
-            await self.insist(lambda: webhooks.announce(url, Event.of(video_id, status, problem)))
+        if self._announcements is not None and record.webhook is not None:
+            url, announcements = record.webhook, self._announcements
+            await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
 
     async def length(self) -> int:
         """How many jobs wait or run. Raises RedisError when the queue does not answer."""
