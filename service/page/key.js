@@ -30,6 +30,7 @@ function ask(reason) {
   byId("key-cancel", HTMLElement).onclick = () => dialog.close("");
   byId("key-form", HTMLFormElement).onsubmit = () => dialog.close(input.value);
   input.value = "";
+  byId("documentation", HTMLElement).hidden = true; // a link cannot carry a key
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve, reject) => {

@@ -289,6 +289,7 @@ def test_where_keys_are_wanted_the_page_asks_for_one_and_keeps_it_in_the_tab(
     graph = visit.open(clip)
     assert json.loads(visit.download("JSON")[1]) == graph
     assert page.evaluate("() => [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert not page.get_by_role("link", name="API").is_visible(), "it would lead to a 401"
     page.reload()
     dialog.wait_for()
 
