@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import ConfigDict, Field, ValidationError
 from python_multipart.multipart import parse_options_header
 
+from service.api.connection import ClientLeftError, while_connected
 from service.api.upload import ACCEPTED, Upload, read_body, stored
 from service.errors import InvalidOption, MalformedUpload, MissingVideo, UrlNotAllowed
 from service.fetching import fetch, url_policy
@@ -21,8 +19,6 @@ from service.storage import Storage
 
 URL_FIELD = "url"
 _BODY_BYTES = 16 * 1024
-
-T = TypeVar("T")
 
 
 class LinkBody(VideoOptions):
@@ -74,7 +70,10 @@ async def download(request: Request, link: Link, video_id: str, storage: Storage
     Raises a RequestError, EmptyUpload or UnsupportedMedia, as early as the reason is known. The caller deletes the
     upload then; this function only closes it.
     """
-    return await _while_connected(request, _download(link.url, video_id, storage, settings))
+    try:
+        return await while_connected(request, _download(link.url, video_id, storage, settings))
+    except ClientLeftError:
+        raise MalformedUpload("the connection ended before the video was fetched") from None
 
 
 async def _download(url: str, video_id: str, storage: Storage, settings: Settings) -> Upload:
@@ -82,21 +81,6 @@ async def _download(url: str, video_id: str, storage: Storage, settings: Setting
         async for block in blocks:
             await sink.write(block)
     return Upload(sink.writer.size, sink.writer.sha256, {})
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    running = asyncio.ensure_future(work)
-    # The body has been read, so all that can still arrive is the message that the client has gone.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            raise MalformedUpload("the connection ended before the video was fetched")
-        return running.result()
-    finally:
-        for task in (running, gone):
-            task.cancel()
-        await asyncio.wait({running, gone})
 
 
 def _problem(error: ValidationError) -> MalformedUpload | MissingVideo | InvalidOption:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -24,7 +23,6 @@ class Service:
 
     worker     None where workers are other processes
     captioner  None where the operator has set no endpoint of captions
-    stopping   set when the process has been told to stop: what has no end of its own ends then
     """
 
     settings: Settings
@@ -35,7 +33,6 @@ class Service:
     metrics: Metrics
     rate_limit: RateLimit | None
     captioner: Captioner | None
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def service_of(request: Request) -> Service:

@@ -19,6 +19,7 @@ from service.api import documentation
 from service.api.accept import accepted_format
 from service.api.access import owner_of
 from service.api.captions import caption_response
+from service.api.connection import ClientLeftError, while_connected
 from service.api.limits import limit_rate
 from service.api.link import download, has_link, receive_link
 from service.api.prefer import read_preference
@@ -83,10 +84,13 @@ async def post_video(request: Request) -> Response:
         await asyncio.to_thread(service.storage.delete_upload, new_id)
         raise
 
-    if preference.seconds and await _client_left(request, service, video_id, owner, preference.seconds):
-        if request_key is None:  # nobody has learnt the id, so nobody could ask for the graph
-            await service.jobs.delete(video_id, owner)
-        return Response(status_code=_CLIENT_GONE)
+    if preference.seconds:
+        try:
+            await while_connected(request, service.jobs.wait(video_id, owner, preference.seconds))
+        except ClientLeftError:
+            if request_key is None:  # nobody has learnt the id, so nobody could ask for the graph
+                await service.jobs.delete(video_id, owner)
+            return Response(status_code=_CLIENT_GONE)
     answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
     answer.headers["Location"] = f"/videos/{video_id}"
     if preference.applied is not None:
@@ -190,22 +194,6 @@ async def _check_options(service: Service, texts: dict[str, str]) -> tuple[Video
     if webhook is not None:
         service.queue.webhooks.check(webhook)
     return options, webhook
-
-
-async def _client_left(request: Request, service: Service, video_id: str, owner: str, seconds: float) -> bool:
-    """Waits for the job; says whether the client has left before it was over or the time was up."""
-    over = asyncio.ensure_future(service.jobs.wait(video_id, owner, seconds))
-    # The body has been read, so all that can still arrive is the message that the client has gone.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if over.done():
-            over.result()  # raises where waiting is of no use any more
-        return gone.done() and not over.done()
-    finally:
-        for task in (over, gone):
-            task.cancel()
-        await asyncio.wait({over, gone})
 
 
 async def _answer(state: JobState, *, unfinished: int) -> Response:

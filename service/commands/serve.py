@@ -97,5 +97,5 @@ class _Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.service.stopping.set()
+        self._app.state.service.jobs.stopping.set()
         await super().shutdown(sockets)

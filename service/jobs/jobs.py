@@ -36,6 +36,8 @@ class Jobs:
         self._metrics = metrics
         # Set when the engine of this process dies: what waits for a job of a memory queue waits in vain.
         self.lost = asyncio.Event()
+        # Set when this process has been told to stop: nothing is waited for any longer that goes on without it.
+        self.stopping = asyncio.Event()
 
     async def check_room(self) -> None:
         """Raises QueueFull when the operator's limit of jobs is reached."""
@@ -83,22 +85,23 @@ class Jobs:
     async def wait(self, video_id: str, owner: str, seconds: float) -> bool:
         """Waits until a job is over, at most so long; says whether it is.
 
-        Raises Unavailable when the engine of this process dies and the job with it, as those of a memory queue do.
+        Once the process has been told to stop, it waits only for the jobs of a memory queue, which would be lost.
+        Raises Unavailable when the engine of this process dies and such a job with it.
         """
         over = asyncio.ensure_future(self._until_over(video_id, owner))
-        lost = asyncio.ensure_future(self.lost.wait())
+        in_vain = asyncio.ensure_future((self.lost if self._queue.in_memory else self.stopping).wait())
         try:
-            await asyncio.wait({over, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({over, in_vain}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if over.done():
                 over.result()
                 return True
-            if lost.done() and self._queue.in_memory:
+            if self.lost.is_set() and self._queue.in_memory:
                 raise Unavailable("the engine has died, and this video with it; post it again")
             return False
         finally:
-            for task in (over, lost):
+            for task in (over, in_vain):
                 task.cancel()
-            await asyncio.wait({over, lost})
+            await asyncio.wait({over, in_vain})
 
     async def _until_over(self, video_id: str, owner: str) -> None:
         async for _ in self.events(video_id, owner):

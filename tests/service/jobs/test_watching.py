@@ -37,3 +37,17 @@ async def test_a_job_that_is_deleted_wakes_all_who_follow_it(
         await asyncio.sleep(0.2)
         await running.jobs.delete(video_id, ME)
         assert await asyncio.gather(*waits) == [True] * 3
+
+
+@pytest.mark.usefixtures("slow_engine")
+async def test_a_process_that_stops_waits_only_for_jobs_that_would_be_lost(
+    queue_url: str, tiny_bundle: Path, long_clip: Path, tmp_path: Path
+) -> None:
+    async with process(tiny_bundle, tmp_path, queue_url) as running:
+        video_id = await running.submit(long_clip)
+        waits = asyncio.create_task(running.jobs.wait(video_id, ME, 100))
+        await asyncio.sleep(0.2)
+        running.jobs.stopping.set()
+        if queue_url == "memory://":
+            await running.jobs.delete(video_id, ME)
+        assert await asyncio.wait_for(waits, 30) == (queue_url == "memory://")
