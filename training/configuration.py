@@ -12,19 +12,14 @@ from pydantic.dataclasses import dataclass
 
 from models.arn import ArnConfig
 from models.detector import DetectorConfig
-from models.relations.fremure import FremureConfig
-from models.relations.mosa import MosaConfig
-from models.relations.sttran import SttranConfig
-from models.relations.tr2 import Tr2Config
 from models.rs_net import RsNetConfig
+from models.two_stage import RelationNetworkConfig
 from training.clips import Augmentation
 from training.errors import ConfigurationError
 from training.losses import LossConfig
 from training.relation_losses import RelationLossConfig
 
-ModelConfig = Annotated[
-    ArnConfig | DetectorConfig | SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")
-]
+ModelConfig = Annotated[ArnConfig | DetectorConfig | RelationNetworkConfig, Field(discriminator="network")]
 """What a run trains; `network` says which."""
 
 

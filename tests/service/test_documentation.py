@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
+import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service import errors
+from service.command_line import main
 from service.errors import RequestError, ServiceError, SetupError, VideoError
 from service.metrics import Metrics
 from service.options import OPTION_NAMES
 from service.prompt import DEFAULT_FORM, FORMS
 from service.settings import ENV_PREFIX, Settings
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
 TEXT = (DOCS / "api.md").read_text()
 
 
@@ -39,7 +44,7 @@ def test_every_option_and_every_setting_is_listed() -> None:
 
 
 def test_the_default_form_of_the_prompt_is_the_one_that_states_most_within_200_tokens() -> None:
-    study = (Path(__file__).parent.parent.parent / "docs" / "prompt.md").read_text()
+    study = (DOCS / "prompt.md").read_text()
     rows = re.findall(r"^\| 200 \| `(\w+)` \| (.*) \|$", study, re.MULTILINE)
     assert {form for form, _ in rows} == set(FORMS)
     # Most true events over all graphs; of equals the one with the fewest false ones.
@@ -58,3 +63,25 @@ def test_every_metric_is_listed_with_its_kind_and_labels() -> None:
     }
     meters = [meter for meter in vars(Metrics()).values() if isinstance(meter, MetricWrapperBase)]
     assert listed == {(meter._name, meter._type, meter._labelnames) for meter in meters}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_every_command_has_the_options_that_it_is_shown_with_and_the_files_it_names_are_there(path: Path) -> None:
+    text = path.read_text()
+    lines = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?(vsg [^|>\n]*)", text, re.MULTILINE) + re.findall(
+        r"`(vsg [^`]*)`", text
+    )
+    for line in lines:
+        command: click.Command = main
+        for word in shlex.split(line, comments=True)[1:]:
+            if isinstance(command, click.Group) and not word.startswith("-"):
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, line
+                command = found
+            elif word.startswith("-"):
+                known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+                assert word.partition("=")[0] in known | {"--help", "--version"}, line
+            elif word.startswith(("training/", "docs/")):
+                # A step of docs/new_model.md copies its configuration there.
+                copied = ROOT / "examples" / "new_network" / Path(word).name
+                assert (ROOT / word).exists() or copied.exists(), line

@@ -1,0 +1,56 @@
+"""Pooled: every pair beside the mean pair of its frame and of its clip. As small as a relation network gets.
+
+docs/new_model.md makes it one of the networks of this repository, step by step.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from models.layers import Perceptron
+from models.relations.config import RelationConfig
+from models.relations.network import RelationNetwork, activate
+from models.relations.pairs import Pairs, Relations
+from models.vocabulary import GROUPS, PREDICATES_OF_GROUP
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PooledConfig(RelationConfig):
+    """What decides the shape of a pooled network, each part that can be left out a switch."""
+
+    network: Literal["pooled"] = "pooled"
+    clip_context: bool = True
+    """Show every pair the mean of the clip's pairs, too."""
+
+
+class Pooled(RelationNetwork):
+    """Pairs to predicates through a perceptron on each pair and the means around it."""
+
+    config: PooledConfig
+
+    def __init__(self, config: PooledConfig) -> None:
+        super().__init__(config)
+        read = 3 if config.clip_context else 2
+        self.mix = Perceptron(read * config.width, config.feed_forward, config.width, 2)
+        self.heads = nn.ModuleDict(
+            {group: nn.Linear(config.width, len(predicates)) for group, predicates in PREDICATES_OF_GROUP.items()}
+        )
+
+    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+        """See `RelationNetwork`; `decoded` is as wide as the representation."""
+        real = pairs.mask[..., None]
+        read = [represented, mean_of_pairs(represented, real, (2,))]
+        if self.config.clip_context:
+            read.append(mean_of_pairs(represented, real, (1, 2)))
+        decoded = represented + self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
+        return Relations({group: activate(self.heads[group](decoded), group) for group in GROUPS}, represented, decoded)
+
+
+def mean_of_pairs(tokens: Tensor, real: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """(B, T, P, D) and (B, T, P, 1) bool -> the mean over some axes, which stay with length 1; 0 where no pair is."""
+    return (tokens * real).sum(axes, keepdim=True) / real.sum(axes, keepdim=True).clamp(min=1)
