@@ -54,6 +54,14 @@ class Server:
         return [path for path in (self.data / "results").rglob("*") if path.is_file()]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes (pytest-xdist) one does all tests of a file, and one all those of exported networks."""
+    for item in items:
+        group = "export" if item.path.parent.name == "export" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @contextmanager
 def serve(data: Path, **settings: Any) -> Iterator[Server]:
     """Runs the service with real uvicorn in a thread."""

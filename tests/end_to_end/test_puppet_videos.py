@@ -24,6 +24,7 @@ from training.puppets.world import DEMANDING
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "arn-compact"
 SECONDS = 10.0
+FRAME_RATE = 8
 # Far from any seed that `vsg data puppets` derives for training.
 SEEDS = range(9_000_000, 9_000_012)
 
@@ -49,7 +50,7 @@ def cases(request: pytest.FixtureRequest, pipeline: Pipeline, tmp_path_factory: 
 
 
 def make_case(path: Path, story: Story, pipeline: Pipeline, rotation: int) -> Case:
-    write_video(path, story, SECONDS, rotation=rotation)  # type: ignore[arg-type]
+    write_video(path, story, SECONDS, FRAME_RATE, rotation)  # type: ignore[arg-type]
     graph = pipeline.run(path, VideoOptions())
     return Case(graph, ground_truth(story, [frame.timestamp for frame in graph.frames]))
 

@@ -163,8 +163,11 @@ def test_frames_of_many_clips_share_a_batch_where_each_stands_alone(make_engine:
     detector, relations = Brightness(gives="boxes"), Brightness(takes="boxes", factor=2)
     engine = make_engine(detector, relations, spans=("frame", "clip"), max_batch=1, streams=2)
     detector.may_run.clear()
+    for count, level in enumerate((10, 11), 1):  # keeps both streams busy until all clips wait
+        Thread(engine, [clip(level)])
+        until(lambda count=count: len(detector.batches) == count)
     jobs = [Thread(engine, [clip(*range(first, first + 9)), clip(first)]) for first in (20, 30, 40)]
-    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 6)
+    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 8)
     detector.may_run.set()
     for first, job in zip((20, 30, 40), jobs, strict=True):
         assert job.ended().found == [[2 * level for level in range(first, first + 9)], [2 * first]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -10,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.bundle import write_bundle
 from export.check import sample_frames
 from models.bundle import Thresholds
 from models.predictions import PREDICTION_NAMES, PairPredictions
 from models.scene_graph import SceneGraph
-from models.scored import ScoredConfig
 from service.batching import TimedClip, open_engine
 from service.settings import load_settings
 from tests.conftest import Server, serve
-from tests.export.conftest import Exported, export, export_beside
-from tests.networks import tiny_scorer, tiny_two_stage
+from tests.export.conftest import Exported, export_beside
+from tests.networks import tiny_two_stage
 from training.prediction import network_predictor
 from training.puppets.story import make_story
 from training.puppets.video import write_video
@@ -31,10 +32,12 @@ NAMES = ("sttran-rs-net", "fremure-gmm")
 
 
 @pytest.fixture(scope="module")
-def sttran(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def sttran(scored_sttran: Exported, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """STTran with RS-Net; clips are shorter than the video."""
-    config = ScoredConfig(tiny_two_stage("sttran"), tiny_scorer(temporal_layers=1))
-    return export(config, tmp_path_factory.mktemp("sttran"), "sttran-rs-net", thresholds=EVERYTHING)
+    folder = tmp_path_factory.mktemp("sttran") / "sttran-rs-net"
+    shutil.copytree(scored_sttran.bundle.folder, folder)
+    renamed = {"name": "sttran-rs-net", "thresholds": EVERYTHING}
+    return replace(scored_sttran, bundle=write_bundle(folder, scored_sttran.bundle.manifest.model_copy(update=renamed)))
 
 
 @pytest.fixture(scope="module")
