@@ -11,7 +11,7 @@ serve: .venv/serving ## the API on http://127.0.0.1:8000
 
 test: .venv/development check ## everything, about a quarter of an hour on two cores
 	tests/install-system-packages
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not bench" --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not bench" --numprocesses 2 --no-loadscope-reorder
 
 check: .venv/development ## style and types
 	.venv/bin/ruff check .

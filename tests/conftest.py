@@ -17,6 +17,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from xdist.scheduler import LoadScopeScheduling
 
 from service.api import create_app
 from service.batching import engine as batching
@@ -54,12 +55,16 @@ class Server:
         return [path for path in (self.data / "results").rglob("*") if path.is_file()]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes (pytest-xdist) one does all tests of a file, and one all those of exported networks."""
-    for item in items:
-        group = "export" if item.path.parent.name == "export" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class _InGroups(LoadScopeScheduling):
+    """Of several processes one does all tests of a file, and one all those that share exported networks."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "export" if nodeid.startswith("tests/export/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """pytest-xdist's own `--dist loadgroup` does nothing under pytest 9.2."""
+    return _InGroups(config, log)
 
 
 @contextmanager
