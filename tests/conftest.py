@@ -163,13 +163,13 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every batch take a fifth of a second longer, without keeping a core busy."""
-    run = batching._run_stage
+    run = batching._gathered
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return run(*arguments)
 
-    monkeypatch.setattr(batching, "_run_stage", slowly)
+    monkeypatch.setattr(batching, "_gathered", slowly)
 
 
 @pytest.fixture(scope="session")

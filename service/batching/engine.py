@@ -135,15 +135,22 @@ class Engine:
             thread.join()
 
     def _work(self, stages: Sequence[StageEngine]) -> None:
+        # Who waits for these is told when the next batch is at the engine: all of them then want the interpreter, and
+        # before it this thread would have to wait for it between any two lines.
+        finished: list[tuple[Clip, Tensors]] = []
         try:
-            while batch := self._next_batch():
-                self._run(batch, stages)
+            while batch := self._next_batch(finished):
+                self._run(batch, stages, finished)
         except BaseException as error:  # whatever it is, nobody else would notice that this thread is gone
+            _tell(finished)
             log.critical("an engine thread of %s has died", self.manifest.name, exc_info=error)
             self._die(error)
 
-    def _next_batch(self) -> list[Share]:
-        """Waits for a batch, of the last stage that has one; empty when there will be none any more."""
+    def _next_batch(self, finished: list[tuple[Clip, Tensors]]) -> list[Share]:
+        """Waits for a batch, of the last stage that has one; empty when there will be none any more.
+
+        Where it must wait, it tells first what is finished.
+        """
         with self._changed:
             while not self._stopping and self._death is None:
                 waits: list[float] = []
@@ -154,21 +161,27 @@ class Engine:
                         return batcher.take()
                     if seconds is not None:
                         waits.append(seconds)
+                if finished:
+                    _tell(finished)
+                    continue
                 self._changed.wait(min(waits, default=None))
+            _tell(finished)
             return []
 
-    def _run(self, batch: list[Share], stages: Sequence[StageEngine]) -> None:
+    def _run(self, batch: list[Share], stages: Sequence[StageEngine], finished: list[tuple[Clip, Tensors]]) -> None:
         stage = self.manifest.stages[batch[0].clip.stage]
         began = time.monotonic()
         try:
-            parts = _run_stage(stage, stages[batch[0].clip.stage], batch)
+            tensors = _gathered(stage, batch)
+            _tell(finished)
+            parts = _parted(stage, batch, stages[batch[0].clip.stage].run(tensors))
         except Exception as error:
             if len(batch) == 1:
                 self._fail(batch[0].clip, stage, error)
                 return
             log.warning("stage %r failed on a batch of %d; each is tried alone: %s", stage.name, len(batch), error)
             for share in batch:
-                self._run([share], stages)
+                self._run([share], stages, finished)
             return
         frames = sum(map(len, batch))
         size = frames if stage.span == "frame" else len(batch)
@@ -180,17 +193,17 @@ class Engine:
             self._moved_at = time.monotonic()
             for share, outputs in zip(batch, parts, strict=True):
                 if share.clip in share.clip.job.under_way and (whole := share.complete(outputs)) is not None:
-                    self._advance(share.clip, whole)
+                    self._advance(share.clip, whole, finished)
             self._changed.notify_all()
 
-    def _advance(self, clip: Clip, outputs: Tensors) -> None:
-        """Lets a clip go on to its next stage, or tells that it is done."""
+    def _advance(self, clip: Clip, outputs: Tensors, finished: list[tuple[Clip, Tensors]]) -> None:
+        """Lets a clip go on to its next stage, or notes that it is done."""
         needed = self._needed[clip.stage]
         tensors = {name: tensor for name, tensor in (clip.tensors | outputs).items() if name in needed}
         following = clip.stage + 1
         if following in (len(self.manifest.stages), self.first_video_stage):
             clip.job.under_way.discard(clip)
-            clip.done.set_result(tensors)
+            finished.append((clip, tensors))
         else:
             clip.enter(following, tensors)
             self._batchers[following].add(clip)
@@ -253,21 +266,34 @@ class Engine:
         self.on_batch(batch)
 
 
-def _run_stage(stage: Stage, engine: StageEngine, batch: list[Share]) -> list[Tensors]:
-    """The outputs for each share, (T, …) each."""
+def _tell(finished: list[tuple[Clip, Tensors]]) -> None:
+    """Gives the tensors to whoever waits for these clips, and forgets them."""
+    for clip, tensors in finished:
+        clip.done.set_result(tensors)
+    finished.clear()
+
+
+def _gathered(stage: Stage, batch: list[Share]) -> Tensors:
+    """The inputs of all shares as one batch."""
     names = [tensor.name for tensor in stage.inputs]
     if stage.span == "frame":
         # (N, 1, …): every frame is a batch element of its own.
-        outputs = engine.run({name: np.concatenate([share.of(name) for share in batch])[:, None] for name in names})
+        return {name: np.concatenate([share.of(name) for share in batch])[:, None] for name in names}
+    if len(batch) == 1:
+        return {name: batch[0].of(name)[None] for name in names}
+    return {name: np.stack([share.of(name) for share in batch]) for name in names}
+
+
+def _parted(stage: Stage, batch: list[Share], outputs: Tensors) -> list[Tensors]:
+    """The outputs for each share, (T, …) each."""
+    if stage.span == "frame":
         ends = np.cumsum([len(share) for share in batch]).tolist()
         return [
             {name: tensor[end - len(share) : end, 0] for name, tensor in outputs.items()}
             for share, end in zip(batch, ends, strict=True)
         ]
     if len(batch) == 1:
-        outputs = engine.run({name: batch[0].of(name)[None] for name in names})
         return [{name: tensor[0] for name, tensor in outputs.items()}]
-    outputs = engine.run({name: np.stack([share.of(name) for share in batch]) for name in names})
     # Copies, so that what one job keeps does not keep the rest of the batch in memory.
     return [{name: tensor[place].copy() for name, tensor in outputs.items()} for place in range(len(batch))]
 

@@ -48,8 +48,8 @@ def test_a_job_that_does_not_move_makes_the_service_unready(
         time.sleep(1.5)
         return run(*arguments)
 
-    run = batching._run_stage
-    monkeypatch.setattr(batching, "_run_stage", stuck)
+    run = batching._gathered
+    monkeypatch.setattr(batching, "_gathered", stuck)
     server = start_server(stall_seconds=0.5)
     place = server.post(clip, headers={"prefer": "respond-async"}).headers["location"]
     until(lambda: server.client.get("/health/ready").status_code == 503)

@@ -177,7 +177,7 @@ def test_a_model_that_fails_on_a_video_says_so_without_its_trace(
 
     server = start_server()
     with monkeypatch.context() as patched:
-        patched.setattr(batching, "_run_stage", broken)
+        patched.setattr(batching, "_gathered", broken)
         answer = server.post(clip)
     problem_of(answer, 500, "model_failed")
     assert "secret" not in answer.text
