@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
+import structlog
 import uvicorn
+from redis.exceptions import RedisError
 
 from models.engines import ENGINES
 from service.api import create_worker_app
 from service.commands.common import SWITCH_SECONDS
 from service.errors import SettingsError
-from service.jobs import JobQueue, JobWorker, open_pipeline
+from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import ENV_PREFIX, MEMORY_QUEUE, Settings, load_settings
 from service.storage import Storage
 from service.tracing import configure_tracing
+
+_BLAME_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -64,12 +70,26 @@ def worker(
     if settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {ENV_PREFIX}QUEUE_URL")
     configure_logging(settings)
-    configure_tracing("vsg-worker")
-    if not asyncio.run(_work(settings)):
-        sys.exit(1)
+
+    def work(duties: Duties) -> bool:
+        configure_tracing("vsg-worker")
+        return asyncio.run(_work(settings, duties))
+
+    sys.exit(supervise(work, lambda video_ids: asyncio.run(_blame(settings, video_ids))))
 
 
-async def _work(settings: Settings) -> bool:
+async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
+    """Counts that a worker has died of one of these jobs."""
+    log.error("the worker has died", jobs=sorted(video_ids))
+    try:
+        async with asyncio.timeout(_BLAME_SECONDS), JobQueue(settings, Metrics()) as queue:
+            for video_id in video_ids:
+                await queue.records.blame(video_id)
+    except (RedisError, TimeoutError) as error:
+        log.warning("no job is blamed: the job queue does not answer", error=str(error))
+
+
+async def _work(settings: Settings, duties: Duties) -> bool:
     """Works until told to stop; False when an engine has died."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -86,7 +106,7 @@ async def _work(settings: Settings) -> bool:
     with closing(pipeline):
         async with AsyncExitStack() as stack:
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
-            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died)
+            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died, duties=duties)
             await stack.enter_async_context(worker)
             if settings.metrics_port:
                 app = create_worker_app(worker, queue, metrics)

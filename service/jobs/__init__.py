@@ -8,6 +8,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
 from service.jobs.state import JobState
+from service.jobs.supervising import Duties, supervise
 from service.jobs.worker import JobWorker, open_pipeline
 
-__all__ = ["JobQueue", "JobRecord", "JobState", "JobWorker", "Jobs", "open_pipeline"]
+__all__ = ["Duties", "JobQueue", "JobRecord", "JobState", "JobWorker", "Jobs", "open_pipeline", "supervise"]

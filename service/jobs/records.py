@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import timedelta
 
 from docket import Docket
@@ -28,6 +29,18 @@ class JobRecord(BaseModel):
     webhook: str | None = None
 
 
+@dataclass(frozen=True)
+class Attempts:
+    """How often a worker has begun a job and not come to an end, and how often it died of itself meanwhile.
+
+    begun    also those that somebody killed together with their parent
+    crashes  those of which their parent says so
+    """
+
+    begun: int
+    crashes: int
+
+
 class Records:
     """The records of jobs in Redis. A record lives while its job waits or runs, and as long as its result is kept.
 
@@ -49,15 +62,22 @@ class Records:
             text = await redis.hget(self.key(video_id), "record")
         return None if text is None else JobRecord.model_validate_json(text)
 
-    async def begun(self, video_id: str) -> int:
-        """How often a worker has begun the job and not come to an end."""
+    async def attempts(self, video_id: str) -> Attempts:
+        """What has become of the workers that have begun the job."""
         async with self._docket.redis() as redis:
-            return int(await redis.hget(self.key(video_id), "begun") or 0)
+            record = await redis.hgetall(self.key(video_id))
+        return Attempts(int(record.get(b"begun", 0)), int(record.get(b"crashes", 0)))
 
     async def begin(self, video_id: str) -> None:
         """Counts that a worker begins the job."""
         async with self._docket.redis() as redis:
             await redis.hincrby(self.key(video_id), "begun", 1)
+
+    async def blame(self, video_id: str) -> None:
+        """Counts that a worker has died while it did the job; one that is not known any more stays forgotten."""
+        async with self._docket.redis() as redis:
+            if await redis.exists(self.key(video_id)):
+                await redis.hincrby(self.key(video_id), "crashes", 1)
 
     async def hand_back(self, video_id: str) -> None:
         """Takes back that it was begun, because the worker stops and not because of the job."""

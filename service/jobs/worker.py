@@ -25,6 +25,7 @@ from service.errors import EngineDied, JobCancelled, ServiceError, Unavailable, 
 from service.jobs.catalog import Catalog
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
+from service.jobs.supervising import Duties
 from service.jobs.sweeping import sweep_forever
 from service.metrics import Metrics
 from service.pipeline import Pipeline, Progress, Summary, model_reference
@@ -39,6 +40,7 @@ from service.webhooks import Ending
 _CHECK_INTERVAL = timedelta(milliseconds=100)
 _PROGRESS_INTERVAL = 0.5  # seconds; every report costs the queue several commands
 _MOST_CRASHES = 3
+_MOST_ATTEMPTS = 10  # where workers are killed with their parents, as a container that is out of memory may be
 
 log = structlog.get_logger(__name__)
 
@@ -82,14 +84,16 @@ class JobWorker:
         metrics: Metrics,
         *,
         lost: asyncio.Event,
+        duties: Duties | None = None,
     ) -> None:
-        """`lost` is set when an engine dies."""
+        """`lost` is set when an engine dies; `duties` tells a parent process, if there is one, of jobs under way."""
         self._queue = queue
         self._pipeline = pipeline
         self._storage = storage
         self._settings = settings
         self._metrics = metrics
         self._lost = lost
+        self._duties = duties
         self._running: dict[str, _Running] = {}
         self._room = RWLock()
         self._task: asyncio.Task[None] | None = None
@@ -171,17 +175,17 @@ class JobWorker:
             document = json.loads(await asyncio.to_thread(done.read)) if done.failed else None
             await self._end(video_id, record, execution, "failed" if done.failed else "succeeded", document)
             return
-        crashes = await records.begun(video_id)
-        if crashes >= _MOST_CRASHES:
-            await self._fail(
-                video_id, record, execution, WorkerCrashed(f"{crashes} workers have ended while they made this")
-            )
+        attempts = await records.attempts(video_id)
+        if attempts.crashes >= _MOST_CRASHES or attempts.begun >= _MOST_ATTEMPTS:
+            ended = max(attempts.crashes, attempts.begun)
+            error = WorkerCrashed(f"{ended} workers have ended while they made this")
+            await self._fail(video_id, record, execution, error)
             return
-        if crashes:
+        if attempts.begun:
             self._metrics.redeliveries.inc()
-            log.warning("job begun again: its worker has ended", id=video_id, crashes=crashes)
+            log.warning("job begun again: its worker has ended", id=video_id, crashes=attempts.crashes)
         # What has taken two workers with it runs alone, so that no other is blamed for the third.
-        async with self._room.writer if crashes == _MOST_CRASHES - 1 else self._room.reader:
+        async with self._room.writer if attempts.crashes == _MOST_CRASHES - 1 else self._room.reader:
             await records.begin(video_id)
             await self._run(video_id, record, execution)
 
@@ -189,6 +193,8 @@ class JobWorker:
         task = asyncio.current_task()
         assert task is not None
         job = self._running[video_id] = _Running(task)
+        if self._duties is not None:
+            self._duties.begin(video_id)
         self._metrics.jobs_running.set(len(self._running))
         try:
             summary = await self._in_thread(video_id, record, job, execution)
@@ -215,6 +221,8 @@ class JobWorker:
             await self._end(video_id, record, execution, "succeeded")
         finally:
             del self._running[video_id]
+            if self._duties is not None and not job.lost_engine:
+                self._duties.end(video_id)
             self._metrics.jobs_running.set(len(self._running))
 
     async def _in_thread(self, video_id: str, record: JobRecord, job: _Running, execution: Execution) -> Summary:

@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+import redis
 
 from tests.network import unused_port
 from tests.waiting import until
@@ -127,3 +129,27 @@ def test_a_worker_without_a_queue_says_what_it_needs(start: Start) -> None:
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert "--redis redis://HOST" in said
+
+
+def test_a_job_is_blamed_for_a_worker_that_dies_of_itself_and_not_for_one_that_is_killed(
+    start: Start, client: httpx.Client, redis_url: str, long_clip: Path
+) -> None:
+    with redis.Redis.from_url(redis_url) as records:
+        place = ""
+
+        def counted(name: str) -> int:
+            (key,) = records.keys(f"*video:{place.rpartition('/')[2]}")
+            return int(records.hget(key, name) or 0)
+
+        for attempt, dies in enumerate(("parent", "worker", "worker", "worker"), 1):
+            parent = start("worker", VSG_STUB_SECONDS="3600")
+            until(lambda: client.get("/models").status_code == 200, 120)
+            place = place or post(client, long_clip).headers["location"]
+            until(lambda attempt=attempt: counted("begun") == attempt, 120)
+            (worker,) = psutil.Process(parent.pid).children()
+            (parent if dies == "parent" else worker).send_signal(signal.SIGKILL)
+            assert parent.wait(60) == (-9 if dies == "parent" else 128 + 9)
+            worker.wait(60)
+            assert counted("crashes") == attempt - 1
+        start("worker")
+        until(lambda: client.get(place).json().get("code") == "worker_crashed", 120)

@@ -12,6 +12,7 @@ import pytest
 from models.engines.onnxruntime import OnnxRuntimeCpu
 from service.errors import Unavailable
 from tests.service.jobs.process import ME, process
+from tests.service.test_webhooks import until_true
 
 
 async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker_does_it(
@@ -36,7 +37,7 @@ async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker
         assert state.status == "succeeded"
         assert state.result is not None
         assert json.loads(state.result.read())["id"] == video_id
-    assert not list((tmp_path / "uploads").iterdir())
+        await until_true(lambda: not list((tmp_path / "uploads").iterdir()))
 
 
 @pytest.mark.usefixtures("slow_engine")
