@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self
@@ -104,7 +104,9 @@ class JobWorker:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            self._threads = stack.enter_context(ThreadPoolExecutor(settings.concurrency, "vsg-job"))
+            self._threads = ThreadPoolExecutor(settings.concurrency, "vsg-job")
+            # Not on the event loop: a thread that reports its progress waits for that.
+            stack.push_async_callback(asyncio.to_thread, self._threads.shutdown)
             worker = Worker(
                 self._queue.docket,
                 concurrency=settings.concurrency,
@@ -284,7 +286,9 @@ class JobWorker:
             return await asyncio.Future()
         except asyncio.CancelledError:
             job.stop.set()
-            await asyncio.wait([running])
+            while not running.done():  # who deletes a job and who stops the worker may both cancel it
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
             # What the thread raises or returns now is of no interest; asking for it keeps asyncio from complaining.
             running.exception()
             raise

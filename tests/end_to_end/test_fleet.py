@@ -90,7 +90,7 @@ def test_a_job_waits_for_a_worker_and_outlives_one_that_is_killed(
 def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
     start: Start, client: httpx.Client, clip: Path, long_clip: Path
 ) -> None:
-    first = start("worker", VSG_STUB_SECONDS="2", VSG_SHUTDOWN_SECONDS="10")
+    first = start("worker", VSG_STUB_SECONDS="1", VSG_SHUTDOWN_SECONDS="20")
     until(lambda: client.get("/models").status_code == 200, 120)
     short, long = (post(client, video).headers["location"] for video in (clip, long_clip))
     for place in (short, long):  # its decoder has begun
@@ -98,7 +98,7 @@ def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
     began = time.monotonic()
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 0
-    assert time.monotonic() - began < 40, "it does not make the long one first"
+    assert time.monotonic() - began < 60, "it does not make the long one first"
     assert client.get(short).json()["status"] == "succeeded"
     assert client.get(long).json()["status"] == "running"
     start("worker")

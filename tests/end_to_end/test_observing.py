@@ -109,8 +109,8 @@ def test_an_engine_that_hangs_makes_its_worker_and_the_api_unready(
 ) -> None:
     stuck = worker(VSG_STUB_SECONDS="3600")
     assert post(client, clip).status_code == 202
-    until(lambda: readiness(stuck)[0] == 503)
-    assert "the engine of 'tiny' has finished no batch" in readiness(stuck)[1]
+    until(lambda: "the engine of 'tiny' has finished no batch" in readiness(stuck)[1])
+    assert readiness(stuck)[0] == 503
     until(lambda: readiness(client)[0] == 503)
     assert "1 videos wait or run, and no worker has moved one" in readiness(client)[1]
     assert stuck.get("/health/live").status_code == client.get("/health/live").status_code == 200

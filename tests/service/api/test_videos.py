@@ -241,3 +241,13 @@ def test_stopping_the_service_stops_its_jobs_and_leaves_nothing(
     assert time.monotonic() - began < 10
     assert not decoders()
     assert not list((tmp_path / "uploads").iterdir())
+
+
+@pytest.mark.usefixtures("slow_engine")
+def test_a_service_that_is_stopped_while_a_deleted_job_still_ends_does_stop(
+    tiny_bundle: Path, long_clip: Path, tmp_path: Path
+) -> None:
+    for number in range(4):
+        with serve(tmp_path / str(number), bundles=(tiny_bundle,)) as server:
+            place = server.post(long_clip, headers={"prefer": "respond-async"}).headers["location"]
+            assert server.client.delete(place).status_code == 204
