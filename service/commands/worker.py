@@ -19,13 +19,12 @@ from service.api import create_worker_app
 from service.commands.common import SWITCH_SECONDS
 from service.errors import SettingsError
 from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
+from service.jobs.queue import in_time
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import ENV_PREFIX, MEMORY_QUEUE, Settings, load_settings
 from service.storage import Storage
 from service.tracing import configure_tracing
-
-_BLAME_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -81,11 +80,12 @@ def worker(
 async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
     """Counts that a worker has died of one of these jobs."""
     log.error("the worker has died", jobs=sorted(video_ids))
+    queue = JobQueue(settings, Metrics())
     try:
-        async with asyncio.timeout(_BLAME_SECONDS), JobQueue(settings, Metrics()) as queue:
+        async with in_time(), queue.docket:  # and neither its watcher nor its webhooks
             for video_id in video_ids:
                 await queue.records.blame(video_id)
-    except (RedisError, TimeoutError) as error:
+    except RedisError as error:
         log.warning("no job is blamed: the job queue does not answer", error=str(error))
 
 

@@ -42,7 +42,7 @@ class Linker:
     relative to size (from where the track was and from where it was heading), and on class; people and things never
     share a track. Tracks live through gaps of about `LONGEST_GAP`. A track's class is the vote of all its detections,
     each with its full class scores, so that a class that flickers neither breaks a track nor renames it. No box is
-    invented in a gap. What a sampled interval is, is the mean of those so far.
+    invented in a gap. The sampling interval is the mean of those so far.
     """
 
     def __init__(self, *, diagonal: float) -> None:

@@ -59,8 +59,7 @@ class Jobs:
         """
         await self.check_room()
         try:
-            async with in_time():
-                return await self._submit(video_id, record, request_key, reuse)
+            return await self._submit(video_id, record, request_key, reuse)
         except BaseException:
             with contextlib.suppress(RedisError):
                 async with in_time():
@@ -167,16 +166,20 @@ class Jobs:
             )
 
     async def _submit(self, video_id: str, record: JobRecord, request_key: str | None, reuse: bool) -> str:
-        await self._queue.records.create(video_id, record)
-        if request_key is not None:
-            first = await self._queue.records.claim_request(record.owner, request_key, video_id)
+        records, first = self._queue.records, video_id
+        async with in_time():  # storage, which may be far away, has no part in the limits here
+            await records.create(video_id, record)
+            if request_key is not None:
+                first = await records.claim_request(record.owner, request_key, video_id)
             if first != video_id:
                 await self._repeats(first, record)
-                await self._queue.records.delete(video_id)
-                await asyncio.to_thread(self._storage.delete_upload, video_id)
-                return first
+                await records.delete(video_id)
+        if first != video_id:
+            await asyncio.to_thread(self._storage.delete_upload, video_id)
+            return first
         if not (reuse and await self._answer_from_kept(video_id, record)):
-            await self._queue.add(video_id)
+            async with in_time():
+                await self._queue.add(video_id)
         return video_id
 
     async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
@@ -184,10 +187,12 @@ class Jobs:
         if not self._settings.reuse_results:
             return False
         model = await self.catalog.find(record.options.model)
-        like = await self._queue.records.like(record, model.reference)
+        async with in_time():
+            like = await self._queue.records.like(record, model.reference)
         if like is None or not await asyncio.to_thread(self._storage.copy_result, like, video_id, record.owner):
             return False
-        await self._queue.records.keep(video_id)
+        async with in_time():
+            await self._queue.records.keep(video_id)
         await asyncio.to_thread(self._storage.delete_upload, video_id)
         await self._queue.announce(video_id, record, "succeeded")
         self._metrics.jobs.labels("reused").inc()
