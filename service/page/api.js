@@ -133,11 +133,13 @@ export class Api {
    */
   async #withKey(action) {
     for (;;) {
+      const key = this.#key;
       try {
         return await action();
       } catch (error) {
         if (!(error instanceof Problem) || error.status !== 401) throw error;
-        this.#key = await this.#askKey(error);
+        // Where the key has changed since, somebody has answered while this request was under way.
+        if (key === this.#key) this.#key = await this.#askKey(error);
       }
     }
   }

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
-from playwright.sync_api import FileChooser
+from playwright.sync_api import FileChooser, Route
 
 from service.access import new_key
 from tests.conftest import Server
@@ -292,6 +292,25 @@ def test_where_keys_are_wanted_the_page_asks_for_one_and_keeps_it_in_the_tab(
     assert not page.get_by_role("link", name="API").is_visible(), "it would lead to a 401"
     page.reload()
     dialog.wait_for()
+
+
+def test_a_request_under_way_while_the_key_is_given_is_sent_again_with_it(
+    open_page: OpenPage, guarded: tuple[Server, str], clip: Path
+) -> None:
+    server, key = guarded
+    visit = open_page(server)
+    dialog = visit.page.get_by_role("dialog")
+    dialog.wait_for()
+    held: list[Route] = []
+    visit.page.route("**/videos", lambda route: held.append(route), times=1)
+    visit.choose(clip)
+    visit.until("() => /Sending the video/.test(step.textContent)")
+    dialog.get_by_label("Key").fill(key)
+    dialog.get_by_label("Key").press("Enter")
+    visit.until("() => model.options.length")
+    with visit.page.expect_response(lambda response: response.status == 202):
+        held[0].continue_()
+    visit.page.wait_for_selector("#result:not([hidden])")
 
 
 def test_who_has_no_key_is_told_why_it_was_wanted(open_page: OpenPage, guarded: tuple[Server, str], clip: Path) -> None:
