@@ -83,7 +83,7 @@ def find_leaders(mask: NDArray[np.bool_], scores: Array, same: SameThing) -> NDA
 
 def box_iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
     """IoU of xyxy boxes (..., 4) and (..., 4) that broadcast against each other, (...); 0 where neither has an area."""
-    shared = _intersection(first, second)
+    shared = box_intersection(first, second)
     union = _area(first) + _area(second) - shared
     iou: NDArray[np.floating] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return iou
@@ -91,13 +91,14 @@ def box_iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
 
 def box_containment(first: Boxes, second: Boxes) -> NDArray[np.floating]:
     """Share of the smaller box that lies inside the other, (...), for boxes as in `box_iou`."""
-    shared = _intersection(first, second)
+    shared = box_intersection(first, second)
     smaller = np.minimum(_area(first), _area(second))
     share: NDArray[np.floating] = np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
     return share
 
 
-def _intersection(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+def box_intersection(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+    """Area that both boxes share, (...), for boxes as in `box_iou`."""
     width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
     height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     area: NDArray[np.floating] = np.maximum(width, 0) * np.maximum(height, 0)

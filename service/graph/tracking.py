@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.duplicates import box_iou
+from models.duplicates import box_intersection
 from models.vocabulary import OBJECT_CLASSES
 from service.graph.detections import Detections, Floats, Integers
+
+Complexes = NDArray[np.complex128]
 
 LONGEST_GAP = 2.0  # s; what was unseen for longer comes back as something new
 # With sparse sampling two seconds are less than a sample; one missed sample must be survived there, too.
@@ -75,16 +77,16 @@ class Linker:
             now, interval = float(timestamps[frame]), float(intervals[frame])
             longest_gap = max(LONGEST_GAP, LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
             live = live[now - seen.times[live] <= longest_gap]
-            rows = np.arange(first, last)
+            rows = slice(first, last)
             found, matched = self._assign(seen, rows, live, now, interval)
-            new, unseen = np.ones(len(rows), dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
+            new, unseen = np.ones(last - first, dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
             new[found] = unseen[matched] = False
-            seen.go_on(rows[found], live[matched])
-            begun = rows[new]
-            seen.tracks[begun] = np.arange(self._count, self._count + len(begun))
+            seen.go_on(first + found, live[matched])
+            begun = first + new.nonzero()[0]
+            seen.tracks[begun] = range(self._count, self._count + len(begun))
             self._count += len(begun)
-            self._votes[seen.tracks[rows]] += detections.class_scores[rows - carried]
-            live = np.concatenate([live[unseen], rows[found], begun])
+            self._votes[seen.tracks[rows]] += detections.class_scores[first - carried : last - carried]
+            live = np.concatenate([live[unseen], np.arange(first, last)])
         self._tracks.append(seen.tracks[carried:])
         self._live = seen.of(live)
 
@@ -94,33 +96,34 @@ class Linker:
         return Tracks(np.concatenate([none, *self._tracks]), self._votes[: self._count].argmax(axis=1))
 
     def _assign(
-        self, seen: _Sightings, rows: Integers, live: Integers, now: float, interval: float
+        self, seen: _Sightings, rows: slice, live: Integers, now: float, interval: float
     ) -> tuple[Integers, Integers]:
         """Which detections continue which tracks: positions in `rows` and in `live`, of equal length."""
         if not len(live):
             return live, live
         unseen = now - seen.times[live]
-        shift = seen.velocities[live] * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * interval)[:, None]
-        places = np.empty((2, 1, len(live), 4))  # where the tracks were, and where they were heading
-        places[0] = seen.boxes[live]
-        places[1, ..., :2] = places[0, ..., :2] + shift
-        places[1, ..., 2:] = places[0, ..., 2:] + shift
+        heading = seen.velocities[live] * np.minimum(unseen, LONGEST_HEADING_IN_SAMPLES * interval)
+        places = np.empty((2, len(live), 3), dtype=np.complex128)  # where the tracks were, and where they were heading
+        places[0] = seen.points[live]
+        np.add(places[0], heading[:, None], out=places[1])
 
         # Matrices below are (detections, tracks).
-        overlap = box_iou(seen.boxes[rows, None], places).max(axis=0)
-        distance = _distances(seen.centres[rows, None], _centres(places)).min(axis=0)
+        areas, areas_before = seen.areas[rows, None], seen.areas[live]
+        shared = box_intersection(seen.boxes[rows, None], places.view(np.float64)[:, None, :, :4]).max(axis=0)
+        overlap = shared / (areas + areas_before - shared)
         reach = np.maximum((seen.sizes[rows, None] + seen.sizes[live]) / 2, self._smallest_reach)
-        reach = reach * (1 + np.maximum(unseen - interval, 0) / LONGEST_GAP)
-        area_ratio = seen.areas[rows, None] / seen.areas[live]
-        alike = (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
+        reach *= 1 + np.maximum(unseen - interval, 0) / LONGEST_GAP
+        distance = np.abs(seen.points[rows, 2, None] - places[:, None, :, 2]).min(axis=0) / reach
+        area_ratio = areas / areas_before
+        near = (distance <= 1) & (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
+        near |= overlap > SAME_PLACE_IOU
         classes, votes = seen.classes[rows], self._votes[seen.tracks[live]]
         same_class = classes[:, None] == votes.argmax(axis=1)
         share = votes[:, classes].T / np.maximum(votes.sum(axis=1), 1e-9)
 
-        near = (overlap > SAME_PLACE_IOU) | ((distance <= reach) & alike)
         allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
         allowed &= seen.is_person[rows, None] == seen.is_person[live]
-        cost = (1 - overlap) / 2 + distance / reach / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
+        cost = (1 - overlap + distance) / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
         from scipy.optimize import linear_sum_assignment  # the API of a fleet imports this module and has no SciPy
 
         found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))
@@ -137,7 +140,7 @@ class _Sightings:
     is_person   (N,)    bool
     times       (N,)    float64, s
     tracks      (N,)    intp, where known
-    velocities  (N, 2)  float64, px/s of the centre, where known
+    velocities  (N,)    complex128, px/s of the centre as x + iy, where known
     """
 
     boxes: Floats
@@ -145,10 +148,14 @@ class _Sightings:
     is_person: NDArray[np.bool_]
     times: Floats
     tracks: Integers
-    velocities: Floats
+    velocities: Complexes
 
     def __post_init__(self) -> None:
-        self.centres, self.sizes, self.areas = _centres(self.boxes), _sizes(self.boxes), _areas(self.boxes)
+        """Adds, of each box, corners and centre (N, 3) complex128, mean of its sides and area (N,) float64."""
+        corners = self.boxes.view(np.complex128)
+        self.points = np.concatenate([corners, corners.mean(axis=1, keepdims=True)], axis=1)
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        self.sizes, self.areas = sides.mean(axis=1), sides.prod(axis=1)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -156,7 +163,8 @@ class _Sightings:
     @classmethod
     def none(cls) -> _Sightings:
         integers = np.zeros(0, dtype=np.intp)
-        return cls(np.zeros((0, 4)), integers, np.zeros(0, np.bool_), np.zeros(0), integers, np.zeros((0, 2)))
+        nowhere = np.zeros(0, dtype=np.complex128)
+        return cls(np.zeros((0, 4)), integers, np.zeros(0, np.bool_), np.zeros(0), integers, nowhere)
 
     def of(self, rows: Integers) -> _Sightings:
         """Some of them."""
@@ -177,32 +185,14 @@ class _Sightings:
             np.concatenate([self.is_person, detections.is_person]),
             np.concatenate([self.times, times]),
             np.concatenate([self.tracks, np.zeros(len(detections), dtype=np.intp)]),
-            np.concatenate([self.velocities, np.zeros((len(detections), 2))]),
+            np.concatenate([self.velocities, np.zeros(len(detections))]),
         )
 
     def go_on(self, rows: Integers, previous: Integers) -> None:
         """Each of these detections continues the track of a previous one."""
         elapsed = np.maximum(self.times[rows] - self.times[previous], 1e-3)  # two frames may carry the same time
-        velocities = (self.centres[rows] - self.centres[previous]) / elapsed[:, None]
+        velocities = (self.points[rows, 2] - self.points[previous, 2]) / elapsed
         self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
         self.tracks[rows] = self.tracks[previous]
 
 
-def _centres(boxes: Floats) -> Floats:
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
-
-
-def _distances(centres: Floats, others: Floats) -> Floats:
-    """Between centres (..., 2) and (..., 2) that broadcast against each other, (...)."""
-    apart = centres - others
-    apart *= apart
-    distances: Floats = np.sqrt(apart[..., 0] + apart[..., 1])
-    return distances
-
-
-def _sizes(boxes: Floats) -> Floats:
-    return (boxes[:, 2] - boxes[:, 0] + boxes[:, 3] - boxes[:, 1]) / 2
-
-
-def _areas(boxes: Floats) -> Floats:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
