@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from tests.service.jobs.process import ME, Process, process
 from tests.service.test_webhooks import NEW as SECRET
 from tests.service.test_webhooks import read, until_true
+from tests.videos import make_video
 from tests.web import Web, reply, serve_web
 
 
@@ -29,11 +30,13 @@ async def told(web: Web, running: Process, video_id: str) -> dict[str, object]:
 @pytest.mark.usefixtures("slow_engine")
 @pytest.mark.parametrize("queue", ["memory", "redis"])
 async def test_a_receiver_is_told_how_each_job_has_ended(
-    queue: str, request: pytest.FixtureRequest, tiny_bundle: Path, clip: Path, long_clip: Path, tmp_path: Path
+    queue: str, request: pytest.FixtureRequest, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     url = "memory://" if queue == "memory" else request.getfixturevalue("redis_url")
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(clip.read_bytes()[:200])
+    # Half a minute's work: while it goes on the receiver is told three times, each by a job of its own.
+    endless = make_video(tmp_path / "endless.mp4", seconds=600, rate=1)
     with serve_web(reply()) as web:
         there = f"http://127.0.0.1:{web.port}/told"
         allowed = {
@@ -44,7 +47,7 @@ async def test_a_receiver_is_told_how_each_job_has_ended(
         }
         async with process(tiny_bundle, tmp_path / "data", url, **allowed) as running:
             good, bad = await running.submit(clip, webhook=there), await running.submit(broken, webhook=there)
-            stopped, waiting = await running.submit(long_clip, webhook=there), await running.submit(clip, webhook=there)
+            stopped, waiting = await running.submit(endless, webhook=there), await running.submit(clip, webhook=there)
             await running.submit(clip)
             for video_id, kind in ((good, "succeeded"), (bad, "failed")):
                 event = await told(web, running, video_id)
