@@ -194,5 +194,3 @@ class _Sightings:
         velocities = (self.points[rows, 2] - self.points[previous, 2]) / elapsed
         self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
         self.tracks[rows] = self.tracks[previous]
-
-

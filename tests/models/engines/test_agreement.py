@@ -45,7 +45,8 @@ def assert_engine_agrees(bundle: Bundle, engine: EngineName, options: EngineOpti
     """Each stage by itself, on what ONNX Runtime gave for the stages before."""
     reference = open_stages(bundle, "onnxruntime-cpu", ONE_THREAD)
     asked = open_stages(bundle, engine, options)
-    for batch, time in SHAPES:
+    # An engine may be prepared for a full batch of frames and for one clip of full length, and run others otherwise.
+    for batch, time in (*SHAPES, (options.max_batch, 1), (1, bundle.manifest.clip_length)):
         known = video(bundle, batch, time)
         for one, other in zip(reference, asked, strict=True):
             wanted = one.run(known)
