@@ -21,6 +21,7 @@ from models.bundle import FRAMES, TIMESTAMPS, Precision
 from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages
 from models.engines.opening import PRECISIONS
 from models.errors import ModelError
+from models.machine import StolenTime
 from models.stages import run_stage
 
 ROUNDS = 5
@@ -98,7 +99,8 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
     rows: list[Row] = []
     missing: list[Missing] = []
     flops = count_flops(source)
-    with _compiling_or_failing(asked):
+    stolen = StolenTime()
+    with _compiling_or_failing(asked), stolen:
         for gpu in (False, True):
             if ways := [way for way in asked.ways if way.on_gpu == gpu]:
                 field = _Field(source, asked, gpu, flops, say)
@@ -119,6 +121,7 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
         flops_per_frame=flops,
         rows=tuple(rows),
         missing=tuple(missing),
+        stolen=stolen.share,
     )
 
 

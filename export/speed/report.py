@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from models.machine import say_stolen
+
 
 @dataclass(frozen=True)
 class Row:
@@ -48,7 +50,12 @@ class Missing:
 
 @dataclass(frozen=True)
 class Report:
-    """All of one run. `threads` are those of a CPU, `seconds` those of each measurement."""
+    """All of one run.
+
+    threads  of a CPU
+    seconds  of each measurement
+    stolen   share of the processors' time that the machine's host gave to others meanwhile
+    """
 
     source: str
     frame_width: int
@@ -60,6 +67,7 @@ class Report:
     flops_per_frame: float | None
     rows: tuple[Row, ...]
     missing: tuple[Missing, ...]
+    stolen: float
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -74,7 +82,7 @@ class Report:
         if on_gpu := [row for row in self.rows if row.gpu]:
             cells = [_gpu_cells(row) for row in on_gpu]
             parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(_GPU_HEADING, cells)}")
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, *filter(None, [say_stolen(self.stolen)])])
 
     def print(self, console: Console) -> None:
         """As a table for people, then what does not run and why."""
@@ -86,6 +94,8 @@ class Report:
         console.print(table)
         for each in self.missing:
             console.print(f"not here: {each}", markup=False, highlight=False)
+        if disturbed := say_stolen(self.stolen):
+            console.print(disturbed, highlight=False)
 
     def _network(self) -> str:
         flops = "" if self.flops_per_frame is None else f", {self.flops_per_frame / 1e9:.1f} GFLOP a frame"

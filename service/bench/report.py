@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from models.machine import say_stolen
 from service.bench.measures import EngineRate, Offline, Rate, TorchRate
 from service.bench.server import Load
 from service.errors import BenchError
@@ -16,7 +17,10 @@ from service.errors import BenchError
 
 @dataclass(frozen=True)
 class Report:
-    """The measurements of one run; None is what was not asked for."""
+    """The measurements of one run; None is what was not asked for.
+
+    stolen  share of the processors' time that the machine's host gave to others meanwhile
+    """
 
     model: str
     engine: str
@@ -25,6 +29,7 @@ class Report:
     cores: int
     streams: int
     max_batch: int
+    stolen: float
     offline: Offline | None = None
     decode: Rate | None = None
     engine_only: EngineRate | None = None
@@ -84,6 +89,8 @@ class Report:
             console.print(f"batch sizes with {load.clients} clients: {load.batch_sizes}")
         for name, ratio in self.ratios().items():
             console.print(f"{name}: {ratio:.3f}")
+        if disturbed := say_stolen(self.stolen):
+            console.print(disturbed)
 
     def plot(self, path: Path) -> None:
         """Bars of the rates, and of the latencies with HTTP. Raises BenchError where matplotlib is missing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,13 @@ def test_tables_give_ratios_for_a_cpu_and_all_for_a_gpu() -> None:
     cpu = Row("openvino", "int8", False, 1, fps=12.0, ratio=6.0)
     gpu = Row("torch-cuda", "bf16", True, 16, fps=2000.0, ratio=4.0, ceiling=8e14, share=0.25, memory=3 << 30)
     missing = Missing("tensorrt", "fp32", None, "it is not here")
-    report = Report("net", 640, 480, 4, 2, 5.0, "a GPU", 1e11, (cpu, gpu), (missing,))
+    report = Report("net", 640, 480, 4, 2, 5.0, "a GPU", 1e11, (cpu, gpu), (missing,), stolen=0.0)
     first, second = report.as_markdown().split("net, clips of 4 frames of 640x480, 100.0 GFLOP a frame; ")[1:]
     assert first.startswith("CPU, 2 threads:")
     assert first.rstrip().endswith("| openvino | int8 | 1 | 6.00 |")
     assert second.startswith("a GPU:")
     assert second.endswith("| torch-cuda | bf16 | 16 | 2000 | 4.00 | 25.0% | 3.0 |")
+    assert "\n\ndisturbed: 31% of the processors' time" in replace(report, stolen=0.31).as_markdown()
 
 
 @pytest.mark.parametrize(

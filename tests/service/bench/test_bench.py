@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from models.machine import StolenTime
 from service.bench.processes import PeakMemory, cpu_seconds
 from service.command_line import main
 from service.errors import BenchError
@@ -61,6 +62,15 @@ def test_a_table_says_it_to_people(tiny_bundle: Path, clip: Path) -> None:
     assert done.exit_code == 0, done.output
     for word in ("decoding alone", "offline", "frames / s"):
         assert word in done.output
+
+
+def test_what_the_host_took_of_the_processors_is_said(
+    tiny_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StolenTime, "__exit__", lambda stolen, *_: setattr(stolen, "share", 0.314))
+    arguments = ["bench", str(tiny_bundle), str(clip), "--only", "decode"]
+    assert "disturbed: 31% of the processors' time" in " ".join(CliRunner().invoke(main, arguments).output.split())
+    assert json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)["stolen"] == 0.314
 
 
 def test_clients_must_be_numbers(tiny_bundle: Path, clip: Path) -> None:
