@@ -84,7 +84,7 @@ def test_a_job_waits_for_a_worker_and_outlives_one_that_is_killed(
     assert client.get(place).json()["status"] == "running", "nobody is told that it failed"
     start("worker")
     until(lambda: client.get(place).json()["status"] == "succeeded")
-    assert not list((tmp_path / "data" / "uploads").iterdir())
+    until(lambda: not list((tmp_path / "data" / "uploads").iterdir()))
 
 
 def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
