@@ -99,8 +99,7 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
     rows: list[Row] = []
     missing: list[Missing] = []
     flops = count_flops(source)
-    stolen = StolenTime()
-    with _compiling_or_failing(asked), stolen:
+    with _compiling_or_failing(asked), StolenTime() as stolen:
         for gpu in (False, True):
             if ways := [way for way in asked.ways if way.on_gpu == gpu]:
                 field = _Field(source, asked, gpu, flops, say)

@@ -40,7 +40,7 @@ def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[StageEngin
 
 
 class OpenVino:
-    """One stage, compiled for any shape and, a fifth to a quarter faster, for the one that comes again and again.
+    """One stage, compiled for any shape and, up to a quarter faster, for the one that comes again and again.
 
     That is a full batch of frames, or one clip of full length. Batches have bucket sizes, so that there are few shapes.
     Where the precision is fp32 it stays so: by itself OpenVINO takes bf16 on CPUs that have it.

@@ -65,22 +65,21 @@ def bench(
     check_video(video)
     parts = only or _PARTS
     counts = _numbers(clients)
-    opened = Bench(bundle, video, options_of(fps=fps, max_frames=max_frames), settings)
-    with closing(opened) as measured, StolenTime() as stolen:
+    measured = Bench(bundle, video, options_of(fps=fps, max_frames=max_frames), settings)
+    with closing(measured), StolenTime() as stolen:
         offline = measured.offline() if "offline" in parts else None
         decode, clips = measured.decode() if {"decode", "engine"} & set(parts) else (None, [])
         engine_only = measured.run_engine(clips, jobs=max(counts)) if "engine" in parts else None
         http = measured.http(counts, videos_each=videos_each) if "http" in parts else []
         torch = measured.torch(checkpoint) if compare == "torch" else None
-    engine_used = opened.engine
     report = Report(
-        model=engine_used.manifest.name,
-        engine=engine_used.name,
-        precision=engine_used.manifest.precision,
+        model=measured.engine.manifest.name,
+        engine=measured.engine.name,
+        precision=measured.engine.manifest.precision,
         video=video.name,
         cores=len(os.sched_getaffinity(0)),
-        streams=engine_used.streams,
-        max_batch=engine_used.max_batch,
+        streams=measured.engine.streams,
+        max_batch=measured.engine.max_batch,
         stolen=stolen.share,
         offline=offline,
         decode=decode,

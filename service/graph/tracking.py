@@ -12,6 +12,8 @@ from models.vocabulary import OBJECT_CLASSES
 from service.graph.detections import Detections, Floats, Integers
 
 Complexes = NDArray[np.complex128]
+"""Points of the picture, x + iy in pixels: the distance of two is an absolute value."""
+_CENTRE = 2  # of a box's points, after its corners
 
 LONGEST_GAP = 2.0  # s; what was unseen for longer comes back as something new
 # With sparse sampling two seconds are less than a sample; one missed sample must be survived there, too.
@@ -113,7 +115,7 @@ class Linker:
         overlap = shared / (areas + areas_before - shared)
         reach = np.maximum((seen.sizes[rows, None] + seen.sizes[live]) / 2, self._smallest_reach)
         reach *= 1 + np.maximum(unseen - interval, 0) / LONGEST_GAP
-        distance = np.abs(seen.points[rows, 2, None] - places[:, None, :, 2]).min(axis=0) / reach
+        distance = np.abs(seen.points[rows, _CENTRE, None] - places[:, None, :, _CENTRE]).min(axis=0) / reach
         area_ratio = areas / areas_before
         near = (distance <= 1) & (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
         near |= overlap > SAME_PLACE_IOU
@@ -191,6 +193,6 @@ class _Sightings:
     def go_on(self, rows: Integers, previous: Integers) -> None:
         """Each of these detections continues the track of a previous one."""
         elapsed = np.maximum(self.times[rows] - self.times[previous], 1e-3)  # two frames may carry the same time
-        velocities = (self.points[rows, 2] - self.points[previous, 2]) / elapsed
+        velocities = (self.points[rows, _CENTRE] - self.points[previous, _CENTRE]) / elapsed
         self.velocities[rows] = VELOCITY_MEMORY * self.velocities[previous] + (1 - VELOCITY_MEMORY) * velocities
         self.tracks[rows] = self.tracks[previous]

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +109,13 @@ class Visit:
             self.page.get_by_role("button", name=name, exact=True).click()
         return got.value.suggested_filename, Path(got.value.path()).read_bytes()
 
+    def shown_problem(self) -> list[str]:
+        """The lines of what the page says has gone wrong, once it says so."""
+        alert = self.page.get_by_role("alert")
+        alert.wait_for()
+        assert self.page.locator("#start").is_visible()
+        return [line for line in alert.inner_text().splitlines() if line]
+
     def words(self) -> list[str]:
         """The triplets that are shown, as sentences without scores."""
         return [text.rpartition(" ")[0] for text in self.page.locator("#triplets li").all_inner_texts()]
@@ -122,3 +129,7 @@ class Visit:
         if response.request.method != "GET" or not path.startswith("/videos/") or path.count("/") != 2:
             return False
         return bool(json.loads(response.text()).get("frames"))
+
+
+OpenPage = Callable[..., Visit]
+"""Opens the page of a server; the rest goes to `visit`."""

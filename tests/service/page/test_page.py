@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
-from playwright.sync_api import FileChooser, Route
+from playwright.sync_api import FileChooser
 
-from service.access import new_key
 from tests.conftest import Server
-from tests.service.page.browser import Visit
-from tests.service.test_access import write_keys
+from tests.service.page.browser import OpenPage, Visit
 from tests.videos import make_audio, make_video
 from tests.waiting import until
 
@@ -26,7 +23,6 @@ PERSON_COLOUR = (0xD9, 0x48, 0x0F)
 LINE = 2
 NAME = 20  # pixels above or below a box's upper edge that its name may take
 
-OpenPage = Callable[..., Visit]
 Frame = dict[str, Any]
 
 
@@ -169,7 +165,7 @@ def test_a_file_that_is_no_video_shows_the_services_reason(open_page: OpenPage, 
     problem = server.post(tmp_path / "notes.mp4").json()
     visit = open_page(server)
     visit.choose(tmp_path / "notes.mp4")
-    assert shown_problem(visit) == [problem["title"], problem["detail"]]
+    assert visit.shown_problem() == [problem["title"], problem["detail"]]
 
 
 def test_a_video_that_fails_later_shows_the_services_reason(
@@ -179,14 +175,7 @@ def test_a_video_that_fails_later_shows_the_services_reason(
     problem = server.post(sound).json()
     visit = open_page(server)
     visit.choose(sound)
-    assert shown_problem(visit) == [problem["title"], problem["detail"]]
-
-
-def shown_problem(visit: Visit) -> list[str]:
-    alert = visit.page.get_by_role("alert")
-    alert.wait_for()
-    assert visit.page.locator("#start").is_visible()
-    return [line for line in alert.inner_text().splitlines() if line]
+    assert visit.shown_problem() == [problem["title"], problem["detail"]]
 
 
 def test_progress_is_shown_and_a_job_can_be_cancelled(
@@ -263,62 +252,6 @@ def test_the_graph_can_be_downloaded(open_page: OpenPage, server: Server, clip: 
     graph = visit.open(clip)
     name, content = visit.download("JSON")
     assert (name, json.loads(content)) == ("clip.json", graph)
-
-
-@pytest.fixture
-def guarded(start_server: Callable[..., Server], tmp_path: Path) -> tuple[Server, str]:
-    """A service that wants a key, and the key."""
-    key = new_key()
-    return start_server(keys=write_keys(tmp_path / "keys", viewer=key)), key
-
-
-def test_where_keys_are_wanted_the_page_asks_for_one_and_keeps_it_in_the_tab(
-    open_page: OpenPage, guarded: tuple[Server, str], clip: Path
-) -> None:
-    server, key = guarded
-    visit = open_page(server)
-    page = visit.page
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_text(server.client.get("/models").json()["detail"]).wait_for()
-    dialog.get_by_label("Key").fill(wrong := new_key())
-    dialog.get_by_role("button", name="Continue").click()
-    refused = server.client.get("/models", headers={"authorization": f"Bearer {wrong}"}).json()
-    dialog.get_by_text(refused["detail"]).wait_for()
-    dialog.get_by_label("Key").fill(key)
-    dialog.get_by_label("Key").press("Enter")
-    graph = visit.open(clip)
-    assert json.loads(visit.download("JSON")[1]) == graph
-    assert page.evaluate("() => [localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
-    assert not page.get_by_role("link", name="API").is_visible(), "it would lead to a 401"
-    page.reload()
-    dialog.wait_for()
-
-
-def test_a_request_under_way_while_the_key_is_given_is_sent_again_with_it(
-    open_page: OpenPage, guarded: tuple[Server, str], clip: Path
-) -> None:
-    server, key = guarded
-    visit = open_page(server)
-    dialog = visit.page.get_by_role("dialog")
-    dialog.wait_for()
-    held: list[Route] = []
-    visit.page.route("**/videos", lambda route: held.append(route), times=1)
-    visit.choose(clip)
-    visit.until("() => /Sending the video/.test(step.textContent)")
-    dialog.get_by_label("Key").fill(key)
-    dialog.get_by_label("Key").press("Enter")
-    visit.until("() => model.options.length")
-    with visit.page.expect_response(lambda response: response.status == 202):
-        held[0].continue_()
-    visit.page.wait_for_selector("#result:not([hidden])")
-
-
-def test_who_has_no_key_is_told_why_it_was_wanted(open_page: OpenPage, guarded: tuple[Server, str], clip: Path) -> None:
-    server, _ = guarded
-    problem = server.client.get("/models").json()
-    visit = open_page(server)
-    visit.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    assert shown_problem(visit) == [problem["title"], problem["detail"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
