@@ -82,7 +82,8 @@ class Report:
         if on_gpu := [row for row in self.rows if row.gpu]:
             cells = [_gpu_cells(row) for row in on_gpu]
             parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(_GPU_HEADING, cells)}")
-        return "\n\n".join([*parts, *filter(None, [say_stolen(self.stolen)])])
+        missing = "\n".join(f"- not here: {each}" for each in self.missing)
+        return "\n\n".join([*parts, *filter(None, [missing, say_stolen(self.stolen)])])
 
     def print(self, console: Console) -> None:
         """As a table for people, then what does not run and why."""

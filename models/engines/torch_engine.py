@@ -37,8 +37,8 @@ def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], optio
     if options.graphs == "cuda-graphs" and engine == "torch-cpu":
         raise EngineError("torch-cpu has no CUDA graphs; take torch-cuda, or the graphs `none` or `compile`")
     if engine == "torch-cuda" and bundle.manifest.precision == "fp32":
-        # By itself torch convolves in TF32.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        # By itself torch convolves in TF32. Only this older switch sets all that torch.export compares.
+        torch.backends.cudnn.allow_tf32 = False
     network = _network(bundle, options).to(device).eval()
     if isinstance(network, Detector):
         raise EngineError(f"{options.checkpoint} holds a detector alone; name the checkpoint the bundle is made of")
@@ -127,7 +127,8 @@ class Torch:
             case "none":
                 return compute
             case "compile":
-                compiled: Compute = torch.compile(compute)
+                # Inductor's attention pattern for half precision takes our five axes for four and fails.
+                compiled: Compute = torch.compile(compute, options={"pattern_matcher": False})
                 return compiled
             case "cuda-graphs":
                 captured = _Captured(self._source.name, compute)

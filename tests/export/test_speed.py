@@ -119,7 +119,9 @@ def test_tables_give_ratios_for_a_cpu_and_all_for_a_gpu() -> None:
     assert first.startswith("CPU, 2 threads:")
     assert first.rstrip().endswith("| openvino | int8 | 1 | 6.00 |")
     assert second.startswith("a GPU:")
-    assert second.endswith("| torch-cuda | bf16 | 16 | 2000 | 4.00 | 25.0% | 3.0 |")
+    row, absent = second.split("\n\n- ")
+    assert row.endswith("| torch-cuda | bf16 | 16 | 2000 | 4.00 | 25.0% | 3.0 |")
+    assert absent == "not here: tensorrt (fp32): it is not here"
     assert "\n\ndisturbed: 31% of the processors' time" in replace(report, stolen=0.31).as_markdown()
 
 
