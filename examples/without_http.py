@@ -15,10 +15,10 @@ from pathlib import Path
 
 import networkx as nx
 
-from service.batching import load_engines
 from service.formats import formatted
 from service.options import parse_options
 from service.pipeline import Pipeline
+from service.scheduling import load_engines
 from service.settings import load_settings
 
 LEAST_RELATION_SCORE = 0.6

@@ -10,11 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
 from export.onnx import export_network
-from models.arn import Arn
-from models.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
-from models.checkpoint import load_checkpoint
-from models.detector import Detector
-from models.scored import Scored
+from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
+from models.networks.arn import Arn
+from models.networks.checkpoint import load_checkpoint
+from models.networks.detectors import Detector
+from models.networks.scored import Scored
 
 
 def export_bundle(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from models.bundle import FRAMES, TIMESTAMPS, Bundle
 from models.engines import Tensors, open_stages
+from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
 
 CLIPS = 64
 """Ranges of activations hardly change with more."""

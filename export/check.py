@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
-from models.bundle import Bundle
-from models.checkpoint import load_checkpoint
-from models.detector import Detector
 from models.engines import Tensors, open_stages
-from models.predictions import PairPredictions
-from models.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.graph.bundle import Bundle
+from models.graph.predictions import PairPredictions
+from models.networks.checkpoint import load_checkpoint
+from models.networks.detectors import Detector
+from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
 
 Outputs = Mapping[str, NDArray[np.generic]]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from models.bundle import Precision
 from models.engines import ENGINES, EngineName
+from models.graph.bundle import Precision
 
 if TYPE_CHECKING:
     from export.check import Agreement
@@ -72,8 +72,8 @@ def export(
     from export.bundle import export_bundle
     from export.check import check_bundle
     from export.errors import ExportError
-    from models.bundle import Thresholds
     from models.errors import ModelError
+    from models.graph.bundle import Thresholds
 
     if precision != "fp32" and calibration is None:
         raise click.UsageError(f"--precision {precision} needs --calibration, a data folder to measure its cost on")
@@ -129,8 +129,8 @@ def export(
 def check(bundle: Path, checkpoint: Path | None) -> None:
     """Verifies the files of BUNDLE and, with --checkpoint, that both give the same for several shapes of input."""
     from export.errors import ExportError
-    from models.bundle import Bundle
     from models.errors import ModelError
+    from models.graph.bundle import Bundle
 
     try:
         manifest = Bundle.load(bundle).manifest

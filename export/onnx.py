@@ -14,10 +14,10 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from models.bundle import Stage
-from models.bundle import Tensor as TensorOfStage
-from models.predictions import PairPredictions
-from models.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.graph.bundle import Stage
+from models.graph.bundle import Tensor as TensorOfStage
+from models.graph.predictions import PairPredictions
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -50,8 +50,8 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     """Writes one ONNX file for each stage and returns their descriptions for the manifest.
 
     The first graph takes `frames` (batch, time, height, width, 3) uint8 RGB; together they give the tensors of
-    `models.predictions.PairPredictions`, each with a leading batch axis. Raises ExportError where the network takes
-    single frames only, whose time would be no axis.
+    `models.graph.predictions.PairPredictions`, each with a leading batch axis. Raises ExportError where the network
+    takes single frames only, whose time would be no axis.
     """
     if network.clip_length < 2:
         raise ExportError(

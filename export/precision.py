@@ -14,8 +14,8 @@ from export.calibration import tensors_of_stages
 from export.errors import ExportError
 from export.fp16 import to_half
 from export.int8 import quantise
-from models.bundle import Bundle, Precision, PrecisionCost, sha256_of
 from models.engines import EngineName
+from models.graph.bundle import Bundle, Precision, PrecisionCost, sha256_of
 
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
 """What measures a precision where nothing else is asked for."""

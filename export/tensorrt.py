@@ -7,10 +7,10 @@ from typing import Any
 
 from export.bundle import write_bundle
 from export.errors import ExportError
-from models.bundle import Bundle, Stage, sha256_of
 from models.engines import EngineOptions
 from models.engines.batches import engine_file, profiles
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Stage, sha256_of
 
 _WORKSPACE = 4 << 30
 """Bytes that a layer may use while it runs."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from models.scene_graph import Video
-from service.decoding import DecodeLimits, Sampling, VideoReader
+from models.graph.scene_graph import Video
 from service.errors import CaptionsMissing
 from service.prompt import KeyFrame
+from service.video import DecodeLimits, Sampling, VideoReader
 
 LONGEST_SIDE = 768
 """Pixels; more are not looked at by most models, and cost."""

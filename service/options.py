@@ -8,7 +8,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.scene_graph import Constraint, Options, Warning
+from models.graph.scene_graph import Constraint, Options, Warning
 from service.errors import InvalidOption
 from service.settings import Settings
 

@@ -15,18 +15,18 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import sha256_of
 from models.engines import Tensors
-from models.predictions import PREDICTION_NAMES, PairPredictions
-from models.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
-from service.batching import Engine, EngineJob, TimedClip
-from service.decoding import FrameChunk, Sampling, VideoInfo, VideoReader
+from models.graph.bundle import sha256_of
+from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
 from service.errors import JobCancelled, UnknownModel, VideoUnreadable
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
+from service.scheduling import Engine, EngineJob, TimedClip
 from service.settings import Settings, decode_limits
 from service.tracing import add_part
+from service.video import FrameChunk, Sampling, VideoInfo, VideoReader
 
 _CANCEL_INTERVAL = 0.1  # seconds
 

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.bundle import MANIFEST_FILE
 from models.engines import EngineName
-from service.decoding.video import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
+from models.graph.bundle import MANIFEST_FILE
 from service.errors import NoModels, SettingsError
 from service.fetching import HostPattern, Network
+from service.video.sampling import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"

@@ -19,15 +19,14 @@ import uvicorn
 from fastapi import FastAPI
 from xdist.scheduler import LoadScopeScheduling
 
-from service.api import create_app
-from service.batching import engine as batching
+from service.http import create_app
+from service.scheduling import engine as batching
 from service.settings import load_settings
-from tests.bundles import make_tiny_bundle, make_video_bundle
-from tests.network import unused_port
-from tests.videos import make_video
-from tests.waiting import until
-
-SHARED = Path(__file__).parent.parent.parent / "shared"
+from tests.support.bundles import make_tiny_bundle, make_video_bundle
+from tests.support.paths import SHARED
+from tests.support.ports import unused_port
+from tests.support.videos import make_video
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from models.arn import ArnConfig
-from models.detector import DetectorConfig
-from models.rs_net import RsNetConfig
-from models.two_stage import RelationNetworkConfig
-from training.clips import Augmentation
+from models.networks.arn import ArnConfig
+from models.networks.detectors import DetectorConfig
+from models.networks.rs_net import RsNetConfig
+from models.networks.two_stage import RelationNetworkConfig
+from training.data.clips import Augmentation
 from training.errors import ConfigurationError
 from training.losses import LossConfig
 from training.relation_losses import RelationLossConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.detector import Detector
-from models.duplicates import box_iou
-from training.action_genome import AnnotatedVideo
-from training.clips import read_frame
+from models.graph.duplicates import box_iou
+from models.networks.detectors import Detector
+from training.data.action_genome import AnnotatedVideo
+from training.data.clips import read_frame
 
 FOUND_IOU = 0.5
 

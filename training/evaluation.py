@@ -32,7 +32,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES
 from training.errors import EvaluationError
 
 Constraint = Literal["with", "semi", "no", "top6"]

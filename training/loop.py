@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from training.configuration import TrainingConfig
-from training.data_facts import describe_data
+from training.data.facts import describe_data
 from training.errors import DataError, DivergedError
 from training.objectives import make_objective
 from training.objectives.objective import Objective

@@ -11,10 +11,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.arn.network import ArnOutput, EntityOutput
-from models.arn.proposals import DenseDetections
-from models.boxes import paired_generalised_iou, to_corners
-from models.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.networks.arn.network import ArnOutput, EntityOutput
+from models.networks.arn.proposals import DenseDetections
+from models.networks.boxes import paired_generalised_iou, to_corners
 from training.matching import MatchingCosts, match_pairs
 from training.targets import Targets
 

@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from models.boxes import paired_generalised_iou, to_corners
-from models.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.networks.boxes import paired_generalised_iou, to_corners
 from training.targets import Targets
 
 

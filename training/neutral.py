@@ -9,7 +9,7 @@
 
 `subject` and `object` index the `objects` of the frame; boxes are pixels. In the ground truth a spatial relation runs
 from the object to the person; in predictions the subject of a pair is the person, and a pair may hold a
-`relation_score`, 1 where it is absent. Labels and predicates are names of `models.vocabulary`.
+`relation_score`, 1 where it is absent. Labels and predicates are names of `models.graph.vocabulary`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from typing import Annotated, Generic, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
 from training.errors import DataError, EvaluationError, unknown_name
 from training.evaluation import (
     RECALL_AT,

@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.arn import Arn
-from models.bundle import MANIFEST_FILE, Bundle
-from models.checkpoint import load_checkpoint
-from models.detector import Detector
-from models.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.engines import EngineName, EngineOptions, Tensors, open_stages
-from models.predictions import PairPredictions
-from models.scored import Scored
-from models.stages import FRAMES, TIMESTAMPS, NetworkStage, Span
-from models.two_stage import Task, TwoStage
-from training.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
-from training.clips import read_frame
-from training.data_facts import FRAME_RATE, small_objects_of
+from models.graph.bundle import MANIFEST_FILE, Bundle
+from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
+from models.graph.predictions import PairPredictions
+from models.networks.arn import Arn
+from models.networks.checkpoint import load_checkpoint
+from models.networks.detectors import Detector
+from models.networks.scored import Scored
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, Span
+from models.networks.two_stage import Task, TwoStage
+from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
+from training.data.clips import read_frame
+from training.data.facts import FRAME_RATE, small_objects_of
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track

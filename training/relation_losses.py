@@ -11,10 +11,10 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.boxes import paired_generalised_iou, to_corners
-from models.frequencies import class_weights
-from models.relations.pairs import Relations
-from models.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.networks.boxes import paired_generalised_iou, to_corners
+from models.networks.frequencies import class_weights
+from models.networks.relations.pairs import Relations
 from training.targets import Targets
 
 MATCHED_IOU = 0.5

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from models.boxes import to_corners
-from models.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.networks.boxes import to_corners
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from models.layers import Perceptron
-from models.relations.config import RelationConfig
-from models.relations.network import RelationNetwork, activate
-from models.relations.pairs import Pairs, Relations
-from models.vocabulary import GROUPS, PREDICATES_OF_GROUP
+from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP
+from models.networks.layers import Perceptron
+from models.networks.relations.config import RelationConfig
+from models.networks.relations.network import RelationNetwork, activate
+from models.networks.relations.pairs import Pairs, Relations
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

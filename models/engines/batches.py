@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.bundle import Manifest, Stage, Tensor
+from models.graph.bundle import Manifest, Stage, Tensor
 
 LONGEST_VIDEO = 4096
 """Frames of the longest video that TensorRT prepares a stage of span `video` for; over half an hour at two a second."""

@@ -14,10 +14,10 @@ import numpy as np
 from cuda.bindings import runtime as cuda
 from numpy.typing import NDArray
 
-from models.bundle import Stage, Tensor
 from models.engines.batches import Piece, buckets_of, pieces, shape_of
 from models.engines.engine import Arrays, Tensors
 from models.errors import EngineError
+from models.graph.bundle import Stage, Tensor
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

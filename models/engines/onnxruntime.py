@@ -10,10 +10,10 @@ from typing import Any
 
 import onnxruntime
 
-from models.bundle import Bundle, Stage
 from models.engines.engine import Arrays, EngineName, EngineOptions, Tensors
 from models.engines.messages import native_messages, read_messages
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Stage
 
 _ENGINE_OF_PROVIDER: dict[str, EngineName] = {
     "CPUExecutionProvider": "onnxruntime-cpu",

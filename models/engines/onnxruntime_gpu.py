@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnxruntime
 
-from models.bundle import Bundle, Stage
 from models.engines.batches import profiles
 from models.engines.engine import EngineName, EngineOptions
 from models.engines.gpu import Binding, Gpu, GpuStage
 from models.engines.onnxruntime import Provider, name_of, open_session
+from models.graph.bundle import Bundle, Stage
 
 
 class OnnxRuntimeGpu(GpuStage):

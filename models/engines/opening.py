@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.bundle import Bundle, Precision
 from models.engines.engine import ENGINES, EngineName, EngineOptions, StageEngine
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Precision
 
 PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
     # Where a CPU lacks fp16, ONNX Runtime rounds to it between the operators: slow, but as exact as it would be.

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import openvino
 
-from models.bundle import Bundle, Precision, Stage
 from models.engines.batches import exact_pieces, shape_of
 from models.engines.engine import Arrays, EngineOptions, StageEngine, Tensors
 from models.engines.onnxruntime import OnnxRuntimeCpu
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Precision, Stage
 
 # int8 graphs say themselves what is int8; the rest stays fp32.
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from models.bundle import FRAMES, Manifest, Stage, Tensor
 from models.engines.engine import Arrays, Tensors
-from models.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, SPATIAL
+from models.graph.bundle import FRAMES, Manifest, Stage, Tensor
+from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, SPATIAL
 
 _PAIRS = 4
 _THINGS = ("chair", "table", "book", "laptop")

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle, Stage
 from models.engines.batches import engine_file
 from models.engines.engine import EngineOptions
 from models.engines.gpu import Binding, Gpu, GpuStage
 from models.engines.messages import native_messages, read_messages
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Stage
 
 
 def open_tensorrt(bundle: Bundle, options: EngineOptions) -> Sequence[TensorRt]:

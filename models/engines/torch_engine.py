@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from models.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
-from models.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
-from models.detector import Detector
 from models.engines.batches import Piece, buckets_of, pieces
 from models.engines.engine import Arrays, EngineOptions, Tensors
 from models.errors import EngineError
-from models.stages import NetworkStage, SceneGraphNetwork, run_stage
+from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
+from models.networks.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
+from models.networks.detectors import Detector
+from models.networks.stages import NetworkStage, SceneGraphNetwork, run_stage
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from rich.progress import TaskProgressColumn
 
-from models.bundle import sha256_of
-from models.scene_graph import SceneGraph
+from models.graph.bundle import sha256_of
+from models.graph.scene_graph import SceneGraph
 from service.commands.common import (
     check_video,
     graph_options,

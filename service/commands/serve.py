@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from models.engines import ENGINES
-from service.api import create_app
-from service.api.protocol import GuardedProtocol
 from service.commands.common import SWITCH_SECONDS
+from service.http import create_app
+from service.http.protocol import GuardedProtocol
 from service.logs import configure_logging
 from service.settings import load_settings
 from service.tracing import configure_tracing

@@ -15,9 +15,9 @@ import uvicorn
 from redis.exceptions import RedisError
 
 from models.engines import ENGINES
-from service.api import create_worker_app
 from service.commands.common import SWITCH_SECONDS
 from service.errors import SettingsError
+from service.http import create_worker_app
 from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
 from service.jobs.queue import in_time
 from service.logs import configure_logging

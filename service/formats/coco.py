@@ -7,8 +7,15 @@ from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from models.scene_graph import Frame, GraphHead, SceneObject, Triplet
-from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_CLASSES, OBJECT_INDEX, PERSON, PREDICATE_INDEX, PREDICATES
+from models.graph.scene_graph import Frame, GraphHead, SceneObject, Triplet
+from models.graph.vocabulary import (
+    GROUP_OF_PREDICATE,
+    OBJECT_CLASSES,
+    OBJECT_INDEX,
+    PERSON,
+    PREDICATE_INDEX,
+    PREDICATES,
+)
 from service.graph import GraphReader
 
 _IN_MEMORY = 1 << 20  # bytes

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from models.scene_graph import Frame, GraphHead, Relation, SceneObject
-from models.vocabulary import GROUP_OF_PREDICATE
+from models.graph.scene_graph import Frame, GraphHead, Relation, SceneObject
+from models.graph.vocabulary import GROUP_OF_PREDICATE
 from service.graph import GraphReader
 
 

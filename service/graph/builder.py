@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Thresholds
-from models.predictions import PairPredictions
-from models.scene_graph import Constraint
+from models.graph.bundle import Thresholds
+from models.graph.predictions import PairPredictions
+from models.graph.scene_graph import Constraint
 from service.graph.detections import Detections, Floats, Integers, find_pairs
 from service.graph.frames import Objects, VideoGraph
 from service.graph.relations import merge_relations

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Thresholds
-from models.duplicates import (
+from models.graph.bundle import Thresholds
+from models.graph.duplicates import (
     SAME_PERSON_IOU,
     box_containment,
     box_iou,
@@ -17,8 +17,8 @@ from models.duplicates import (
     slot_ranks,
     suppress_duplicates,
 )
-from models.predictions import Array, PairPredictions
-from models.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
+from models.graph.predictions import Array, PairPredictions
+from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from models.scene_graph import Frame, GraphHead, GraphTail, ModelReference, Options, Relation, Video, Warning
+from models.graph.scene_graph import Frame, GraphHead, GraphTail, ModelReference, Options, Relation, Video, Warning
 
 _FRAMES_BEGIN = b',"frames":['
 _FRAMES_END = b"],"

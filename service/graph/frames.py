@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scene_graph import Frame, Relation, SceneObject, Triplet, Uncertainty
-from models.vocabulary import GROUP_OF_PREDICATE, OBJECT_CLASSES, PREDICATES
+from models.graph.scene_graph import Frame, Relation, SceneObject, Triplet, Uncertainty
+from models.graph.vocabulary import GROUP_OF_PREDICATE, OBJECT_CLASSES, PREDICATES
 from service.graph.detections import Floats, Integers
 from service.graph.rounding import rounded, rounded_boxes
 from service.graph.triplets import Triplets

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.scene_graph import Relation
-from models.vocabulary import PREDICATES
+from models.graph.scene_graph import Relation
+from models.graph.vocabulary import PREDICATES
 from service.graph.detections import Floats
 from service.graph.rounding import rounded
 from service.graph.triplets import Triplets

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.duplicates import box_intersection
-from models.vocabulary import OBJECT_CLASSES
+from models.graph.duplicates import box_intersection
+from models.graph.vocabulary import OBJECT_CLASSES
 from service.graph.detections import Detections, Floats, Integers
 
 Complexes = NDArray[np.complex128]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Thresholds
-from models.predictions import Array
-from models.scene_graph import Constraint
-from models.vocabulary import GROUP_SLICE, PREDICATES, runs_from_object
+from models.graph.bundle import Thresholds
+from models.graph.predictions import Array
+from models.graph.scene_graph import Constraint
+from models.graph.vocabulary import GROUP_SLICE, PREDICATES, runs_from_object
 from service.graph.detections import Detections, Floats, Integers, Pairs
 
 # Over this a spatial or contacting predicate holds beside others of its group in the "semi" mode.

@@ -8,11 +8,11 @@ from typing import Any
 from docket import Docket
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from models.scene_graph import ModelReference
-from service.batching import Engine
+from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
 from service.pipeline import model_reference
+from service.scheduling import Engine
 
 
 class ServedModel(BaseModel):

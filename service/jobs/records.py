@@ -9,7 +9,7 @@ from datetime import timedelta
 from docket import Docket
 from pydantic import BaseModel, ConfigDict
 
-from models.scene_graph import ModelReference
+from models.graph.scene_graph import ModelReference
 from service.options import VideoOptions
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from docket import ExecutionState
 
-from models.scene_graph import Status
+from models.graph.scene_graph import Status
 from service.errors import NotFound
 from service.pipeline import Progress
 from service.storage import StoredResult

@@ -19,8 +19,6 @@ from aiorwlock import RWLock
 from docket import Execution, ExecutionState, Worker
 from redis.exceptions import RedisError
 
-from service.batching import load_engines
-from service.decoding.spawning import SPAWNER
 from service.errors import EngineDied, JobCancelled, ServiceError, Unavailable, WorkerCrashed
 from service.jobs.catalog import Catalog
 from service.jobs.queue import JobQueue
@@ -30,10 +28,12 @@ from service.jobs.sweeping import sweep_forever
 from service.metrics import Metrics
 from service.pipeline import Pipeline, Progress, Summary, model_reference
 from service.problem import problem
+from service.scheduling import load_engines
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
 from service.tasks import end_task
 from service.tracing import note_end
+from service.video.spawning import SPAWNER
 from service.webhooks import Ending
 
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.

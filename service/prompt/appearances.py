@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from models.scene_graph import Frame
+from models.graph.scene_graph import Frame
 
 
 @dataclass

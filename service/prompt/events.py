@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from models.scene_graph import Relation
-from models.vocabulary import GROUP_OF_PREDICATE, PredicateGroup, runs_from_object
+from models.graph.scene_graph import Relation
+from models.graph.vocabulary import GROUP_OF_PREDICATE, PredicateGroup, runs_from_object
 from service.prompt.appearances import Entity
 
 MOST_EVENTS = 1000

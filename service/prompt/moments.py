@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.scene_graph import SceneGraph
+from models.graph.scene_graph import SceneGraph
 from service.prompt.appearances import Appearances, entities_of
 from service.prompt.events import events_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from models.scene_graph import Relation
-from models.vocabulary import PERSON
+from models.graph.scene_graph import Relation
+from models.graph.vocabulary import PERSON
 from service.prompt.appearances import Appearances, Entity, entities_of
 from service.prompt.events import Event, events_of
 from service.prompt.forms import DEFAULT_FORM, FORMS, FormName

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from models.vocabulary import PERSON
+from models.graph.vocabulary import PERSON
 from service.prompt.appearances import Entity
 
 _VERBS = {

@@ -7,8 +7,8 @@ import math
 import networkx as nx
 from PIL import Image, ImageDraw
 
-from models.scene_graph import SceneObject
-from models.vocabulary import PERSON
+from models.graph.scene_graph import SceneObject
+from models.graph.vocabulary import PERSON
 from service.rendering.labels import (
     Rectangle,
     Style,

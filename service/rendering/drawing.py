@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from models.scene_graph import Box, SceneGraph, SceneObject, Triplet
+from models.graph.scene_graph import Box, SceneGraph, SceneObject, Triplet
 from service.rendering.labels import (
     Rectangle,
     Style,

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from models.scene_graph import SceneObject
+from models.graph.scene_graph import SceneObject
 
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from models.scene_graph import SceneGraph
-from service.decoding import DecodeLimits, VideoReader
+from models.graph.scene_graph import SceneGraph
 from service.errors import RangeOutsideVideo, VideoUnreadable
 from service.rendering.diagram import draw_diagram
 from service.rendering.drawing import draw_moment
 from service.rendering.labels import Style
 from service.rendering.source import check_belongs, sampling
 from service.rendering.timeline import Timeline
+from service.video import DecodeLimits, VideoReader
 
 _DEFAULT_LIMITS = DecodeLimits()
 _LEAST_HEIGHT = 240

@@ -9,9 +9,9 @@ from typing import Any
 
 import av
 
-from service.decoding import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
-from service.decoding.media import opened
-from service.decoding.protocol import Request
+from service.video import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
+from service.video.media import opened
+from service.video.messages import Request
 
 _IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 """Codecs that players expect in an MP4."""

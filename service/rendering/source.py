@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from models.scene_graph import SceneGraph
-from service.decoding import Sampling, VideoInfo
+from models.graph.scene_graph import SceneGraph
 from service.errors import RenderError
+from service.video import Sampling, VideoInfo
 
 
 def sampling(graph: SceneGraph, scale: int, *, fps: float, max_frames: int, start: float = 0.0) -> Sampling:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from models.scene_graph import Box, Frame, SceneGraph, SceneObject, Triplet
+from models.graph.scene_graph import Box, Frame, SceneGraph, SceneObject, Triplet
 
 _ROUNDING = 0.001
 """Containers round times, so a frame of the video counts as the sampled one within a millisecond."""

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.scene_graph import SceneGraph
-from service.decoding import EVERY_FRAME, DecodeLimits, VideoReader
+from models.graph.scene_graph import SceneGraph
 from service.rendering.drawing import draw_moment, quietest_corner
 from service.rendering.sound import sound_of
 from service.rendering.source import check_belongs, sampling
 from service.rendering.timeline import Timeline
 from service.rendering.writer import VideoWriter
+from service.video import EVERY_FRAME, DecodeLimits, VideoReader
 
 _DEFAULT_LIMITS = DecodeLimits()
 _DEFAULT_FRAME_RATE = 25.0

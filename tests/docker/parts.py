@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
+
 DOCKER = ROOT / "docker"
 COMPOSE_FILES = (ROOT / "docker-compose.yml", ROOT / "docker-compose.cpu.yml")
 DOCKERFILES = tuple(sorted(DOCKER.glob("*.Dockerfile")))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import MANIFEST_FILE, Manifest
 from models.engines.opening import PRECISIONS
+from models.graph.bundle import MANIFEST_FILE, Manifest
 from service.settings import Settings
 from tests.docker.parts import COMPOSE_FILES, DOCKER, DOCKERFILES, MANIFESTS, ROOT, read_yaml, variables
 
@@ -84,7 +84,7 @@ def test_the_api_starts_without_what_only_workers_have() -> None:
 import sys
 for name in {missing!r}:
     sys.modules[name] = None
-from service.api import create_app
+from service.http import create_app
 from service.commands import serve
 from service.settings import load_settings
 create_app(load_settings({{"queue_url": "redis://127.0.0.1:1/0", "data": "memory://fleet"}}))

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import redis
 
-from tests.network import unused_port
-from tests.waiting import until
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -25,9 +25,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.access import new_key
 from tests.end_to_end.test_fleet import Start, client, post, start  # noqa: F401 - fixtures
-from tests.network import unused_port
 from tests.service.test_access import write_keys
-from tests.waiting import until
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 
 
 @pytest.fixture

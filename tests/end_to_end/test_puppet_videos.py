@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.duplicates import box_iou
-from models.scene_graph import Frame, SceneGraph
-from service.batching import load_engines
+from models.graph.duplicates import box_iou
+from models.graph.scene_graph import Frame, SceneGraph
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import count_tokens
+from service.scheduling import load_engines
 from service.settings import load_settings
-from training.puppets.story import Story, make_story
-from training.puppets.video import Truth, ground_truth, write_video
-from training.puppets.world import DEMANDING
+from tests.support.paths import ROOT
+from training.data.puppets.story import Story, make_story
+from training.data.puppets.video import Truth, ground_truth, write_video
+from training.data.puppets.world import DEMANDING
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "arn-compact"
+BUNDLE = ROOT / "bundles" / "arn-compact"
 SECONDS = 10.0
 FRAME_RATE = 8
 # Far from any seed that `vsg data puppets` derives for training.

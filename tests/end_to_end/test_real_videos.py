@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from models.scene_graph import SceneGraph
+from models.graph.scene_graph import SceneGraph
 from tests.conftest import SHARED, Server, serve
-from tests.waiting import decoders, until
+from tests.support.waiting import decoders, until
 
 PEOPLE = {
     "intel_asl_book.mkv": 2.0,

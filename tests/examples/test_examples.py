@@ -13,14 +13,14 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-from models.scene_graph import SceneGraph
-from tests.chat import CAPTION, STREAM, body_of
+from models.graph.scene_graph import SceneGraph
 from tests.conftest import Server
-from tests.network import unused_port
-from tests.videos import make_video
-from tests.web import reply, serve_web
+from tests.support.chat import CAPTION, STREAM, body_of
+from tests.support.paths import ROOT
+from tests.support.ports import unused_port
+from tests.support.videos import make_video
+from tests.support.web import reply, serve_web
 
-ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
 SECRET, OTHER = (f"whsec_{b64encode(bytes([number] * 32)).decode()}" for number in range(2))
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from examples.new_network.pooled import Pooled, PooledConfig
-from models.vocabulary import GROUPS
-from tests.models.relations.samples import (
+from models.graph.vocabulary import GROUPS
+from tests.models.networks.relations.samples import (
     SMALL,
     largest_export_difference,
     lively,
@@ -23,8 +23,8 @@ from tests.models.relations.samples import (
     with_more_slots,
     with_other_leftovers,
 )
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "new_model.md"
 
 
@@ -94,8 +94,8 @@ def test_the_steps_of_the_document_make_it_one_of_the_networks(tmp_path: Path) -
     run("bash", "-euc", steps[1])
     said = run(
         sys.executable, "-m", "pytest", "-v", "-k", "pooled and not half_precision or every_plan",
-        "tests/models/test_two_stage.py", "tests/training/test_objectives.py", "tests/training/test_ablation.py",
-        "tests/training/test_configuration.py",
+        "tests/models/networks/test_two_stage.py", "tests/training/test_objectives.py",
+        "tests/training/test_ablation.py", "tests/training/test_configuration.py",
     )  # fmt: skip
     for test in (
         "test_the_stages_say_what_the_parts_say[pooled]",

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from export import commands
 from export import onnx as onnx_export
 from export.bundle import export_bundle
-from models.bundle import Bundle
-from models.checkpoint import Network, NetworkConfig, save_checkpoint
-from models.scored import ScoredConfig
-from tests.networks import make_lively, tiny, tiny_scorer, tiny_two_stage
-from training.puppets.dataset import write_dataset
-from training.puppets.world import EASY
+from models.graph.bundle import Bundle
+from models.networks.checkpoint import Network, NetworkConfig, save_checkpoint
+from models.networks.scored import ScoredConfig
+from tests.support.networks import make_lively, tiny, tiny_scorer, tiny_two_stage
+from training.data.puppets.dataset import write_dataset
+from training.data.puppets.world import EASY
 
 FIGURES = {"with": {"R@10": 0.5}}
 

@@ -13,13 +13,13 @@ from onnxruntime import InferenceSession
 from export.bundle import export_bundle
 from export.commands import export
 from export.errors import ExportError
-from models.bundle import Bundle, Tensor
-from models.checkpoint import save_checkpoint
 from models.errors import WeightsError
-from models.predictions import PairPredictions
-from models.vocabulary import GROUPS
+from models.graph.bundle import Bundle, Tensor
+from models.graph.predictions import PairPredictions
+from models.graph.vocabulary import GROUPS
+from models.networks.checkpoint import save_checkpoint
 from tests.export.conftest import FIGURES, Exported
-from tests.networks import make_lively, tiny, tiny_detector
+from tests.support.networks import make_lively, tiny, tiny_detector
 
 PAIRS = ("batch", "time", 4)
 PREDICATES = {"attention": (*PAIRS, 3), "spatial": (*PAIRS, 6), "contacting": (*PAIRS, 17)}

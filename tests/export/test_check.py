@@ -20,11 +20,11 @@ from export import check as check_module
 from export.check import TOLERANCE, check_bundle, check_network, sample_frames
 from export.commands import check
 from export.errors import DisagreementError, ExportError
-from models.arn import Arn, arn_r50
-from models.bundle import MANIFEST_FILE, Bundle, sha256_of
-from models.checkpoint import save_checkpoint
+from models.graph.bundle import MANIFEST_FILE, Bundle, sha256_of
+from models.networks.arn import Arn, arn_r50
+from models.networks.checkpoint import save_checkpoint
 from tests.export.conftest import Exported, export
-from tests.networks import make_lively, tiny, tiny_detector
+from tests.support.networks import make_lively, tiny, tiny_detector
 
 OUTPUTS = {
     "pair_mask", "subject_boxes", "subject_scores", "object_boxes", "object_scores",

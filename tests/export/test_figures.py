@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.export.conftest import Exported
-from training.action_genome import load_action_genome
+from training.data.action_genome import load_action_genome
 from training.errors import EvaluationError
 from training.prediction import evaluate_model, load_predictor, predict_video
 

@@ -17,8 +17,8 @@ from export.fp16 import to_half
 from export.int8 import quantise
 from export.precision import change_precision
 from export.tensorrt import build_engines
-from models.bundle import Bundle, PrecisionCost
 from models.engines import EngineName, Tensors, open_stages
+from models.graph.bundle import Bundle, PrecisionCost
 from tests.export.conftest import Exported
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from models.bundle import MANIFEST_FILE, Thresholds
-from models.scene_graph import SceneGraph
+from models.graph.bundle import MANIFEST_FILE, Thresholds
+from models.graph.scene_graph import SceneGraph
 from tests.conftest import serve
 from tests.export.conftest import Exported
+from tests.support.paths import ROOT
 
-SAMPLE = Path(__file__).parents[2] / "docs" / "puppets.mp4"
+SAMPLE = ROOT / "docs" / "puppets.mp4"
 
 
 def talkative(exported: Exported) -> Path:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from export.onnx import OPSET, _suppress
-from models.detector.suppression import suppress
 from models.engines.onnxruntime import open_session
+from models.networks.detectors.suppression import suppress
 
 
 class _Suppression(nn.Module):

@@ -13,18 +13,18 @@ import pytest
 
 from export.bundle import write_bundle
 from export.check import sample_frames
-from models.bundle import Thresholds
-from models.predictions import PREDICTION_NAMES, PairPredictions
-from models.scene_graph import SceneGraph
-from service.batching import TimedClip, open_engine
+from models.graph.bundle import Thresholds
+from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.scene_graph import SceneGraph
+from service.scheduling import TimedClip, open_engine
 from service.settings import load_settings
 from tests.conftest import Server, serve
 from tests.export.conftest import Exported, export_beside
-from tests.networks import tiny_two_stage
+from tests.support.networks import tiny_two_stage
+from training.data.puppets.story import make_story
+from training.data.puppets.video import write_video
+from training.data.puppets.world import EASY
 from training.prediction import network_predictor
-from training.puppets.story import make_story
-from training.puppets.video import write_video
-from training.puppets.world import EASY
 
 EVERYTHING = Thresholds(object_score=0.0, predicate_score=0.0)
 """Networks with random weights are sure of nothing."""

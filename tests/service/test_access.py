@@ -11,11 +11,10 @@ import pytest
 import structlog
 
 from service.access import Keys, hash_key, is_loopback, key_line, new_key
-from service.api import create_app
 from service.errors import SettingsError
+from service.http import create_app
 from service.settings import load_settings
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
 
 
 def write_keys(path: Path, **keys: str) -> Path:

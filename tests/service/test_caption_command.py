@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.scene_graph import SceneGraph, Video
-from service.decoding import DecodeLimits
+from models.graph.scene_graph import SceneGraph, Video
 from service.key_frames import LONGEST_SIDE, read_key_frames
-from tests.chat import CAPTION, STREAM, body_of, chunk, completion, hanging_after, refusal, stream
-from tests.network import unused_port
+from service.video import DecodeLimits
 from tests.service.test_command_line import ROOT, assert_one_line, vsg
-from tests.videos import make_video
-from tests.web import Web, serve_web
+from tests.support.chat import CAPTION, STREAM, body_of, chunk, completion, hanging_after, refusal, stream
+from tests.support.ports import unused_port
+from tests.support.videos import make_video
+from tests.support.web import Web, serve_web
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 

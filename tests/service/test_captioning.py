@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.prompt import build_messages
 from service.settings import load_settings
-from tests.chat import (
+from tests.support.chat import (
     CAPTION,
     DONE,
     STREAM,
@@ -35,8 +35,8 @@ from tests.chat import (
     refusal,
     stream,
 )
-from tests.network import unused_port
-from tests.web import Answer, Web, reply, serve_web
+from tests.support.ports import unused_port
+from tests.support.web import Answer, Web, reply, serve_web
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 MESSAGES = build_messages("The person holds the cup.")
@@ -217,6 +217,6 @@ def test_a_client_that_is_not_installed_is_said_with_the_pip_command(monkeypatch
 
 
 def test_serving_without_captions_does_not_load_the_client() -> None:
-    code = "import sys, service.api, service.commands.caption; print('openai' in sys.modules, 'PIL' in sys.modules)"
+    code = "import sys, service.http, service.commands.caption; print('openai' in sys.modules, 'PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.split() == ["False", "False"]

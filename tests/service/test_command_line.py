@@ -15,11 +15,10 @@ import click
 import httpx
 import pytest
 
-from models.scene_graph import SceneGraph
+from models.graph.scene_graph import SceneGraph
 from service.command_line import main, summary_of
-from tests.waiting import until
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 
 def vsg(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -17,8 +17,8 @@ from service.metrics import Metrics
 from service.options import OPTION_NAMES
 from service.prompt import DEFAULT_FORM, FORMS
 from service.settings import ENV_PREFIX, Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "api.md").read_text()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
+
 FORBIDDEN = ("torch", "torchvision", "open_clip", "training", "export", "accelerate", "onnxscript", "cv2")
 REFERENCE_ENGINE = ROOT / "models" / "engines" / "torch_engine.py"
 """What `vsg bench --compare torch` compares with; loaded only there."""

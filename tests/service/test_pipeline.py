@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.scene_graph import SceneGraph
-from service.batching import load_engines
-from service.decoding import FrameChunk, VideoReader
+from models.graph.scene_graph import SceneGraph
 from service.errors import JobCancelled, UnknownModel, VideoUnreadable
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
+from service.scheduling import load_engines
 from service.settings import load_settings
-from tests.videos import make_video
+from service.video import FrameChunk, VideoReader
+from tests.support.videos import make_video
 
 
 def make_pipeline(bundle: Path) -> Iterator[Pipeline]:

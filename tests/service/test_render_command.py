@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.scene_graph import SceneGraph
+from models.graph.scene_graph import SceneGraph
 from service.rendering.labels import color_of
-from tests.graphs import frame, scene_graph
 from tests.service.test_command_line import assert_one_line, vsg
-from tests.videos import make_video
+from tests.support.graphs import frame, scene_graph
+from tests.support.videos import make_video
 
 
 def frames_of(path: Path) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import MANIFEST_FILE
+from models.graph.bundle import MANIFEST_FILE
 from service.errors import NoModels, SettingsError
 from service.fetching import HostPattern
 from service.settings import Settings, bundle_folders, decode_limits, load_settings

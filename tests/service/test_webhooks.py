@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from service.errors import WebhookFailed, WebhookNotAllowed
 from service.settings import Settings, load_settings
 from service.webhooks import Event, WebhookQueue, Webhooks
-from tests.web import Answer, Web, reply, serve_web
+from tests.support.web import Answer, Web, reply, serve_web
 
 OLD, NEW, OTHER = (f"whsec_{b64encode(bytes([number] * 32)).decode()}" for number in range(3))
 EVENT = Event.of("0f" * 16, "succeeded")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from models.checkpoint import save_checkpoint
-from tests.networks import make_lively, tiny, tiny_detector, tiny_relations
+from models.networks.checkpoint import save_checkpoint
+from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations
 from training.configuration import TrainingConfig
-from training.puppets.dataset import write_dataset
-from training.puppets.world import EASY
+from training.data.puppets.dataset import write_dataset
+from training.data.puppets.world import EASY
 
 FRAMES_PER_VIDEO = 4
 

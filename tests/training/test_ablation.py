@@ -13,20 +13,20 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.predictions import PairPredictions
-from models.two_stage import TwoStageConfig
-from models.vocabulary import CONTACTING
-from tests.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
+from models.graph.predictions import PairPredictions
+from models.graph.vocabulary import CONTACTING
+from models.networks.checkpoint import load_checkpoint, save_checkpoint
+from models.networks.two_stage import TwoStageConfig
+from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
 from training.ablation import run as running
 from training.ablation import scoring
 from training.ablation.figures import read_figures
 from training.ablation.plan import Plan, load_plan, slug
 from training.ablation.run import Study, finish_all, plan_runs
 from training.ablation.scoring import Scorer, change_groups, change_share
-from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
 from training.commands.ablate import ablate
 from training.configuration import TrainingConfig
+from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
 from training.errors import ConfigurationError, DataError
 from training.prediction import evaluate_model, network_predictor, predict_video
 

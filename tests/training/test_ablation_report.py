@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.vocabulary import PREDICATES
+from models.graph.vocabulary import PREDICATES
 from training.ablation.figures import RunFigures, Scores, write_figures
 from training.ablation.plan import Plan, Row, Table
 from training.ablation.report import estimate, report, tail_third

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from models.arn import ArnConfig, arn_r50
 from models.errors import ConfigurationError as ModelConfigurationError
-from models.relations.config import RelationConfig
+from models.networks.arn import ArnConfig, arn_r50
+from models.networks.relations.config import RelationConfig
+from tests.support.paths import ROOT
 from training.configuration import load_config
 from training.errors import ConfigurationError
 
-CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+CONFIGS = ROOT / "training" / "configs"
 MINIMAL: dict[str, Any] = {"name": "x", "data": "data/x", "output": "runs/x", "model": {"network": "arn", "queries": 7}}
 
 

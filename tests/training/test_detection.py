@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.relations.pairs import Pairs
-from tests.networks import tiny_detector
-from training.action_genome import AnnotatedVideo, load_action_genome
+from models.networks.relations.pairs import Pairs
+from tests.support.networks import tiny_detector
+from training.data.action_genome import AnnotatedVideo, load_action_genome
 from training.detection import detection_figures
 
 SLOTS = 9

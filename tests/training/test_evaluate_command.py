@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from models.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
+from models.graph.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
 from service.command_line import main
+from tests.support.paths import SHARED
 
-SHARED = Path(__file__).parents[3] / "shared" / "evaluation"
+RECORDS = SHARED / "evaluation"
 
 
 def vsg(*arguments: object) -> Result:
@@ -125,13 +126,13 @@ def test_scoring_files_needs_no_torch(files: list[object]) -> None:
     assert "with" in json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"the reference figures are not there: {SHARED}")
+@pytest.mark.skipif(not RECORDS.exists(), reason=f"the reference figures are not there: {RECORDS}")
 @pytest.mark.parametrize("task", ["predcls", "sgdet"])
 def test_reference_figures_come_out_of_the_command(task: str) -> None:
-    truth, predictions = (SHARED / f"{task}_{kind}.json" for kind in ("ground_truth", "predictions"))
+    truth, predictions = (RECORDS / f"{task}_{kind}.json" for kind in ("ground_truth", "predictions"))
     result = vsg("evaluate", "--ground-truth", truth, "--predictions", predictions, "--task", task, "--json")
     figures = json.loads(result.stdout)
-    for constraint, expected in json.loads((SHARED / "expected.json").read_text())[task].items():
+    for constraint, expected in json.loads((RECORDS / "expected.json").read_text())[task].items():
         assert {name: figures[constraint][name] for name in expected} == pytest.approx(expected, rel=0, abs=1e-9)
 
 

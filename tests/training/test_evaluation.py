@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vocabulary import CONTACTING, GROUPS, OBJECT_INDEX, PREDICATE_INDEX, SPATIAL
+from models.graph.vocabulary import CONTACTING, GROUPS, OBJECT_INDEX, PREDICATE_INDEX, SPATIAL
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, FrameGroundTruth, FramePredictions, intersection_over_union
 

@@ -13,9 +13,9 @@ import yaml
 from click.testing import CliRunner
 from torch import Tensor
 
-from models.arn import Arn
-from models.checkpoint import load_checkpoint, save_checkpoint
-from tests.networks import tiny, tiny_detector, tiny_relations, tiny_scorer
+from models.networks.arn import Arn
+from models.networks.checkpoint import load_checkpoint, save_checkpoint
+from tests.support.networks import tiny, tiny_detector, tiny_relations, tiny_scorer
 from training.commands.train import train as train_command
 from training.configuration import TrainingConfig
 from training.errors import DataError, DivergedError
@@ -198,7 +198,7 @@ def test_with_mimicry_on_the_frames_clip_embeddings_are_imitated(
     configure: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # CLIP's weights take a download; random ones show whether the term reaches the projection.
-    monkeypatch.setattr("models.clip_text.CLIP_WEIGHTS", None)
+    monkeypatch.setattr("models.networks.clip.text.CLIP_WEIGHTS", None)
     settings = configure(steps=2, batch_size=2)
     mimicking = replace(settings, model=replace(settings.model, mimicry=True, text_width=512, triplet_prediction=False))
     seen: list[dict[str, Tensor]] = []

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.arn.network import ArnOutput, EntityOutput
-from models.arn.proposals import DenseDetections
-from models.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.networks.arn.network import ArnOutput, EntityOutput
+from models.networks.arn.proposals import DenseDetections
 from training.losses import LossConfig, arn_loss, dense_terms, focal
 from training.targets import Targets
 

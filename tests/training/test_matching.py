@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
 from training.matching import MatchingCosts, match_pairs
 from training.targets import Targets
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from tests.support.paths import SHARED
 from training.errors import DataError
 from training.neutral import compare_files, load_ground_truth, load_predictions
 
-SHARED = Path(__file__).parents[3] / "shared" / "evaluation"
+RECORDS = SHARED / "evaluation"
 
 PERSON_BOX, TABLE_BOX = [0.0, 0.0, 99.0, 199.0], [150.0, 50.0, 249.0, 149.0]
 RELATIONS = [(0, "looking_at", 1), (1, "in_front_of", 0), (1, "behind", 0), (0, "holding", 1)]
@@ -44,11 +45,11 @@ def edit(path: Path, change: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"the reference figures are not there: {SHARED}")
+@pytest.mark.skipif(not RECORDS.exists(), reason=f"the reference figures are not there: {RECORDS}")
 @pytest.mark.parametrize("task", ["predcls", "sgdet"])
 def test_figures_are_those_of_the_published_evaluator(task: Any) -> None:
-    expected = json.loads((SHARED / "expected.json").read_text())[task]
-    comparison = compare_files(SHARED / f"{task}_ground_truth.json", SHARED / f"{task}_predictions.json", task=task)
+    expected = json.loads((RECORDS / "expected.json").read_text())[task]
+    comparison = compare_files(RECORDS / f"{task}_ground_truth.json", RECORDS / f"{task}_predictions.json", task=task)
     assert (comparison.unpredicted, comparison.unannotated, comparison.off_task) == ((), (), ())
     for constraint, values in expected.items():
         found = {name: comparison.figures[constraint][name] for name in values}

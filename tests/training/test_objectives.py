@@ -16,12 +16,12 @@ import yaml
 from click.testing import CliRunner
 from torch import Tensor
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.detector import Detector, DetectorConfig
 from models.errors import WeightsError
-from models.scored import Scored
-from models.two_stage import TwoStage
-from tests.networks import (
+from models.networks.checkpoint import load_checkpoint, save_checkpoint
+from models.networks.detectors import Detector, DetectorConfig
+from models.networks.scored import Scored
+from models.networks.two_stage import TwoStage
+from tests.support.networks import (
     RELATION_CONFIGS,
     make_lively,
     tiny,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
-from models.checkpoint import save_checkpoint
-from models.predictions import PairPredictions
-from tests.networks import make_lively, tiny, tiny_scored
-from training.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from models.graph.bundle import Bundle
+from models.graph.predictions import PairPredictions
+from models.networks.checkpoint import save_checkpoint
+from tests.support.networks import make_lively, tiny, tiny_scored
+from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
 from training.errors import EvaluationError
 from training.prediction import (
     Outputs,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.boxes import to_centres
-from models.frequencies import class_weights
-from models.relations.pairs import Relations
-from models.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.networks.boxes import to_centres
+from models.networks.frequencies import class_weights
+from models.networks.relations.pairs import Relations
 from training.relation_losses import (
     Matches,
     RelationLossConfig,

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from models.vocabulary import PREDICATE_INDEX
+from models.graph.vocabulary import PREDICATE_INDEX
 from training.errors import ConfigurationError, unknown_name
 from training.evaluation import CONSTRAINTS, RECALL_AT
 

@@ -9,11 +9,11 @@ from functools import partial
 from statistics import fmean, stdev
 from typing import Final
 
-from models.vocabulary import PREDICATES
+from models.graph.vocabulary import PREDICATES
 from training.ablation.figures import RunFigures, Scores, read_figures
 from training.ablation.plan import Plan, Table
+from training.data.puppets.casting import TOLD_BY_MOTION
 from training.errors import ConfigurationError
-from training.puppets.casting import TOLD_BY_MOTION
 
 Runs = dict[str, dict[int, RunFigures]]
 """Finished runs by row and seed."""

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from models.bundle import sha256_of
-from models.checkpoint import load_checkpoint
-from models.detector import Detector, DetectorConfig
-from models.scored import Scored
-from models.vocabulary import GROUPS, PREDICATES
+from models.graph.bundle import sha256_of
+from models.graph.vocabulary import GROUPS, PREDICATES
+from models.networks.checkpoint import load_checkpoint
+from models.networks.detectors import Detector, DetectorConfig
+from models.networks.scored import Scored
 from training.ablation.figures import FIGURES_FILE, RunFigures, read_figures, write_figures
 from training.ablation.plan import Plan
 from training.ablation.scoring import Scorer
 from training.configuration import TrainingConfig, load_config
-from training.data_facts import PUPPETS_FILE, describe_data
+from training.data.facts import PUPPETS_FILE, describe_data
 from training.errors import ConfigurationError
 from training.loop import train
 from training.objectives.videos import split_videos

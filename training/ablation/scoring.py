@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arn import Arn
-from models.scored import Scored
-from models.two_stage import TwoStage
+from models.networks.arn import Arn
+from models.networks.scored import Scored
+from models.networks.two_stage import TwoStage
 from training.ablation.figures import Scores
-from training.action_genome import AnnotatedVideo, ground_truth_of, load_action_genome
 from training.configuration import TrainingConfig
-from training.data_facts import small_objects_of
+from training.data.action_genome import AnnotatedVideo, ground_truth_of, load_action_genome
+from training.data.facts import small_objects_of
 from training.evaluation import Evaluator
 from training.prediction import Outputs, Predictor, Run, frames_of, network_predictor, predict_video
 from training.progress import track

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from training.data_check import Report
+    from training.data.check import Report
 
 _SHOWN = 20
 """Problems and warnings that are printed without --json."""
@@ -31,7 +31,7 @@ def check(context: click.Context, root: Path, as_json: bool) -> None:
 
     ROOT is laid out like Action Genome. The exit code is 1 if anything is wrong.
     """
-    from training.data_check import check_data
+    from training.data.check import check_data
 
     report = check_data(root)
     click.echo(json.dumps(report.as_json(), indent=1) if as_json else _text(report))
@@ -61,9 +61,9 @@ def puppets(
 
     OUT must be new or empty; it gets the layout of Action Genome.
     """
+    from training.data.puppets.dataset import write_dataset
+    from training.data.puppets.world import WORLDS
     from training.errors import DataError
-    from training.puppets.dataset import write_dataset
-    from training.puppets.world import WORLDS
 
     if root.exists() and any(root.iterdir()):
         raise DataError(f"{root} is not empty: name a new folder, so that two sets do not mix")
@@ -96,7 +96,7 @@ def frames(context: click.Context, root: Path, every: bool, stride: int | None, 
     stopped goes on where it was. The exit code is 1 if a video is missing or broken; the others are dumped all the
     same.
     """
-    from training.frame_dump import dump_frames
+    from training.data.frame_dump import dump_frames
 
     with _progress_bar() as bar:
         task = bar.add_task("videos", total=None)

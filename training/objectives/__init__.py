@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.arn import ArnConfig
-from models.detector import DetectorConfig
+from models.networks.arn import ArnConfig
+from models.networks.detectors import DetectorConfig
 from training.configuration import TrainingConfig
 from training.objectives.arn import ArnObjective
 from training.objectives.detector import DetectorObjective

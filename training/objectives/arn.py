@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.arn import Arn, ArnConfig
-from models.arn.weights import load_detr_weights
-from models.checkpoint import load_matching_weights, save_checkpoint
-from models.clip_image import ClipImageEncoder
-from models.clip_text import text_embeddings
-from models.scored import Scored
-from training.clips import ClipBatch, ClipDataset, collate
+from models.networks.arn import Arn, ArnConfig
+from models.networks.arn.weights import load_detr_weights
+from models.networks.checkpoint import load_matching_weights, save_checkpoint
+from models.networks.clip.image import ClipImageEncoder
+from models.networks.clip.text import text_embeddings
+from models.networks.scored import Scored
 from training.configuration import TrainingConfig
+from training.data.clips import ClipBatch, ClipDataset, collate
 from training.evaluation import Figures
 from training.losses import arn_loss
 from training.objectives.parameters import rated_groups

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import load_matching_weights, save_checkpoint
-from models.detector import Detector, DetectorConfig
-from models.detector.weights import load_backbone
-from training.clips import ClipBatch, ClipDataset, collate
+from models.networks.checkpoint import load_matching_weights, save_checkpoint
+from models.networks.detectors import Detector, DetectorConfig
+from models.networks.detectors.weights import load_backbone
 from training.configuration import TrainingConfig
+from training.data.clips import ClipBatch, ClipDataset, collate
 from training.detection import detection_figures
 from training.evaluation import Figures
 from training.objectives.parameters import rated_groups

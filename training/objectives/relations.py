@@ -12,26 +12,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from models.bundle import sha256_of
-from models.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
-from models.clip_crops import ClipCropEncoder
-from models.clip_text import text_embeddings
-from models.detector import Detector
 from models.errors import WeightsError
-from models.relations.mosa import Mosa
-from models.relations.pairs import Pairs
-from models.relations.tr2 import Tr2
-from models.relations.word_vectors import initialise_words, read_word_vectors
-from models.scored import Scored
-from models.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives, with_labels
-from training.clips import ClipBatch, ClipDataset, collate
+from models.graph.bundle import sha256_of
+from models.networks.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
+from models.networks.clip.crops import ClipCropEncoder
+from models.networks.clip.text import text_embeddings
+from models.networks.detectors import Detector
+from models.networks.relations.mosa import Mosa
+from models.networks.relations.pairs import Pairs
+from models.networks.relations.tr2 import Tr2
+from models.networks.relations.word_vectors import initialise_words, read_word_vectors
+from models.networks.scored import Scored
+from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives, with_labels
 from training.configuration import TrainingConfig
+from training.data.clips import ClipBatch, ClipDataset, collate
+from training.data.pair_annotations import PairBatch, PairDataset, collate_pairs
 from training.errors import ConfigurationError
 from training.evaluation import Figures
 from training.objectives.parameters import rated_groups
 from training.objectives.scoring import scored
 from training.objectives.videos import frame_cache, split_videos
-from training.pair_data import PairBatch, PairDataset, collate_pairs
 from training.prediction import evaluate_videos, network_predictor
 from training.relation_losses import given_matches, match_slots, related_term, relation_terms
 from training.targets import annotated_boxes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.scored import Host, Scored, ScoredConfig
+from models.networks.scored import Host, Scored, ScoredConfig
 from training.configuration import TrainingConfig
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.action_genome import AnnotatedVideo, load_action_genome
 from training.configuration import TrainingConfig
+from training.data.action_genome import AnnotatedVideo, load_action_genome
 
 
 def split_videos(config: TrainingConfig) -> tuple[list[AnnotatedVideo], list[AnnotatedVideo]]:

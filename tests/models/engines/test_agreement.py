@@ -10,16 +10,17 @@ import torch
 from cuda.bindings import runtime as cuda
 
 from export.check import sample_frames
-from models.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Manifest, Stage, Tensor, Thresholds, Training
-from models.checkpoint import save_checkpoint
 from models.engines import EngineName, EngineOptions, Tensors, open_stages
 from models.errors import EngineError
-from models.scored import Scored
-from models.stages import run_stage
-from tests.networks import make_lively, tiny_scored, tiny_two_stage
+from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Manifest, Stage, Tensor, Thresholds, Training
+from models.networks.checkpoint import save_checkpoint
+from models.networks.scored import Scored
+from models.networks.stages import run_stage
+from tests.support.networks import make_lively, tiny_scored, tiny_two_stage
+from tests.support.paths import ROOT
 
 HAS_GPU = cuda.cudaGetDeviceCount()[0] == cuda.cudaError_t.cudaSuccess
-DEMOS = Path(__file__).parents[3] / "bundles"
+DEMOS = ROOT / "bundles"
 SHAPES = [(1, 4), (2, 3), (3, 1)]
 ONE_THREAD = EngineOptions(threads=1)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import Bundle
 from models.engines import EngineOptions
 from models.engines.batches import LONGEST_VIDEO, Piece, buckets_of, engine_file, exact_pieces, pieces, profiles
+from models.graph.bundle import Bundle
 
 
 @pytest.mark.parametrize(("most", "buckets"), [(1, (1,)), (6, (1, 2, 4, 6)), (16, (1, 2, 4, 8, 16))])

@@ -12,12 +12,12 @@ import psutil
 import pytest
 from cuda.bindings import runtime as cuda
 
-from models.bundle import Bundle, Precision
 from models.engines import EngineName, EngineOptions, open_stages
 from models.engines.messages import native_messages, read_messages
 from models.engines.onnxruntime import open_session
 from models.engines.openvino import OpenVino
 from models.errors import EngineError
+from models.graph.bundle import Bundle, Precision
 
 HAS_GPU = cuda.cudaGetDeviceCount()[0] == cuda.cudaError_t.cudaSuccess
 

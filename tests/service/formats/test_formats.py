@@ -11,12 +11,12 @@ import networkx as nx
 import pytest
 from pycocotools.coco import COCO
 
-from models.scene_graph import Frame, Relation, SceneGraph
-from models.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.scene_graph import Frame, Relation, SceneGraph
+from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
 from service.errors import InvalidOption
 from service.formats import Format, formatted, parse_format
 from service.graph import write_graph
-from tests.graphs import frame, scene_graph
+from tests.support.graphs import frame, scene_graph
 
 PERSON = (1, "person", (10.0, 20.0, 60.5, 110.0))
 CUP = (2, "cup/glass/bottle", (40.0, 50.0, 55.0, 70.0))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import Thresholds
-from models.predictions import PairPredictions
-from models.scene_graph import Frame, Relation
-from models.vocabulary import GROUP_OF_PREDICATE, GROUP_SLICE, OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.bundle import Thresholds
+from models.graph.predictions import PairPredictions
+from models.graph.scene_graph import Frame, Relation
+from models.graph.vocabulary import GROUP_OF_PREDICATE, GROUP_SLICE, OBJECT_INDEX, PREDICATE_INDEX
 from service.graph import GraphBuilder
 
 Box = tuple[float, float, float, float]

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.bundle import Thresholds
-from models.predictions import PairPredictions
-from models.scene_graph import Frame
-from models.vocabulary import GROUPS, runs_from_object
+from models.graph.bundle import Thresholds
+from models.graph.predictions import PairPredictions
+from models.graph.scene_graph import Frame
+from models.graph.vocabulary import GROUPS, runs_from_object
 from service.graph import GraphBuilder
 
 WIDTH, HEIGHT = 640, 360

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.scene_graph import Frame, ModelReference, Options, Relation, SceneGraph, SceneObject, Video, Warning
+from models.graph.scene_graph import Frame, ModelReference, Options, Relation, SceneGraph, SceneObject, Video, Warning
 from service.graph import GraphReader, write_graph
 
 VIDEO = Video(sha256="ab", width=64, height=48, duration=None, frame_rate=25.0, codec="h264")

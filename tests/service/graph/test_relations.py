@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.scene_graph import Relation
+from models.graph.scene_graph import Relation
 
 CHAIR_BOX = (0.6, 0.5, 0.8, 0.95)
 

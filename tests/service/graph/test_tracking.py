@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.scene_graph import Frame
+from models.graph.scene_graph import Frame
 
 CUP_BOX, CHAIR_BOX, FAR_CHAIR_BOX = (0.45, 0.4, 0.5, 0.5), (0.6, 0.5, 0.8, 0.95), (0.02, 0.5, 0.2, 0.95)
 LEFT, RIGHT = (0.05, 0.1, 0.3, 0.95), (0.65, 0.1, 0.95, 0.95)

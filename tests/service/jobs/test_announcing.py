@@ -11,8 +11,8 @@ from standardwebhooks import Webhook
 from tests.service.jobs.process import ME, Process, process
 from tests.service.test_webhooks import NEW as SECRET
 from tests.service.test_webhooks import read, until_true
-from tests.videos import make_video
-from tests.web import Web, reply, serve_web
+from tests.support.videos import make_video
+from tests.support.web import Web, reply, serve_web
 
 
 async def told(web: Web, running: Process, video_id: str) -> dict[str, object]:

@@ -12,8 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import Server, serve
 from tests.service.page.browser import CHROMIUM, Visit, launch, visit
-
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")

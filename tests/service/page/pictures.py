@@ -11,8 +11,8 @@ from playwright.sync_api import sync_playwright
 
 from tests.conftest import serve
 from tests.service.page.browser import launch, visit
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "docs" / "puppets.mp4"
 MOMENT = 0.5
 

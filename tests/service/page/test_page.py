@@ -16,8 +16,8 @@ from playwright.sync_api import FileChooser
 
 from tests.conftest import Server
 from tests.service.page.browser import OpenPage, Visit
-from tests.videos import make_audio, make_video
-from tests.waiting import until
+from tests.support.videos import make_audio, make_video
+from tests.support.waiting import until
 
 PERSON_COLOUR = (0xD9, 0x48, 0x0F)
 LINE = 2

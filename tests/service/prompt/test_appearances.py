@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from service.prompt import Appearances
 from service.prompt.appearances import Entity, entities_of
-from tests.relations import frame
+from tests.support.relations import frame
 
 
 def test_frames_pass_by_and_are_remembered() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from models.scene_graph import Frame, Relation
+from models.graph.scene_graph import Frame, Relation
 from service.prompt.appearances import Appearances, Entity, entities_of
 from service.prompt.events import Event, events_of
-from tests.relations import frame, holds
+from tests.support.relations import frame, holds
 
 Told = tuple[str, str, float, float]
 

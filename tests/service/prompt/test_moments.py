@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from models.scene_graph import ModelReference, Options, Relation, SceneGraph, Video
+from models.graph.scene_graph import ModelReference, Options, Relation, SceneGraph, Video
 from service.prompt import key_moments
-from tests.relations import frame, holds
+from tests.support.relations import frame, holds
 
 
 def graph(*relations: Relation) -> SceneGraph:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scene_graph import Frame, Relation
-from models.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.scene_graph import Frame, Relation
+from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
 from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
-from tests.relations import frame, holds
+from tests.support.relations import frame, holds
 
 FRAMES = [frame("person", "cup/glass/bottle", "chair", "bed", "person")]
 RELATIONS = [

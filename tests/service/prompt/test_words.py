@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
 from service.prompt.appearances import Entity
 from service.prompt.words import amount_of, length_of, names_of, phrase_of, time_of
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.scene_graph import Box
-from models.vocabulary import OBJECT_CLASSES
+from models.graph.scene_graph import Box
+from models.graph.vocabulary import OBJECT_CLASSES
 from service.rendering import drawing
 from service.rendering.diagram import draw_diagram
 from service.rendering.drawing import Corner, draw_moment, quietest_corner
 from service.rendering.labels import Style, color_of, draw_tag, find_room, overlap, text_color
 from service.rendering.timeline import Moment
-from tests.graphs import frame, scene_graph
+from tests.support.graphs import frame, scene_graph
 
 PERSON: Box = (100.0, 60.0, 180.0, 220.0)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.scene_graph import Box
+from models.graph.scene_graph import Box
 from service.rendering.timeline import Timeline
-from tests.graphs import frame, scene_graph
+from tests.support.graphs import frame, scene_graph
 
 STAYS: Box = (0.0, 0.0, 10.0, 10.0)
 

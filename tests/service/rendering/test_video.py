@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.scene_graph import Box, SceneGraph
-from service.decoding import EVERY_FRAME, Sampling, VideoInfo, VideoReader
+from models.graph.scene_graph import Box, SceneGraph
 from service.errors import RangeOutsideVideo, RenderError
 from service.rendering import render_frame, render_video
 from service.rendering.labels import color_of
-from tests.graphs import frame, scene_graph
-from tests.videos import add_sound, make_video, rotate
+from service.video import EVERY_FRAME, Sampling, VideoInfo, VideoReader
+from tests.support.graphs import frame, scene_graph
+from tests.support.paths import ROOT
+from tests.support.videos import add_sound, make_video, rotate
 
-ROOT = Path(__file__).parent.parent.parent.parent
 PUPPETS = ROOT / "docs" / "puppets.mp4"
 
 
@@ -169,7 +169,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from models.scene_graph import SceneGraph
+from models.graph.scene_graph import SceneGraph
 from service.rendering import render_video
 folder = Path(sys.argv[1])
 graph = SceneGraph.model_validate_json((folder / "graph.json").read_bytes())

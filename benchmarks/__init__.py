@@ -1,0 +1,1 @@
+"""Programs that measure: speed, reliability, robustness, latency, prompts."""

@@ -1,0 +1,257 @@
+"""Sends malformed requests to the service, and shows that it answers each, fails at none, and keeps nothing of them.
+
+    .venv/bin/python -m benchmarks.robustness [--requests 1000] [--seed 1] [--json]
+
+A real `vsg serve` with the stub engine gets them from several clients at once: forms, videos, JSON, options, paths and
+headers that are broken in all ways, bodies that are too large, and what is no HTTP; then many uploads at once that
+begin and stop. A tenth goes to a second service that wants keys, with none, wrong ones or garbage for one. The good
+videos to break are those of ../shared/videos where it is there. Request N of a seed is always the same.
+
+Memory is compared with that after a warm-up by as many requests as a third of them, of another seed: what the
+interpreter, its allocator and its thread pools take once and keep is there then. Exits with 1 when something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.graph.scene_graph import SceneGraph
+from service.access import key_line, new_key
+from tests.support.bundles import make_tiny_bundle
+from tests.support.malformed import Malformed, malformed_request, slow_requests
+from tests.support.processes import ServiceProcess, serve_process
+from tests.support.videos import make_video
+from tests.support.waiting import until
+
+CLIENTS = 6
+PATIENCE = 120.0
+IDLE_SECONDS = 3
+MOST_CLIP_BYTES = 700_000
+TOLERANCE_BYTES = 32 * 2**20
+TOLERANCE_FILES = 4
+_SHARED = Path(__file__).parents[2] / "shared" / "videos"
+_SECRETS = (b"Traceback", b"/tmp", b".py", b"uvicorn", b"starlette", b"decord", b"ffmpeg")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: no status where the connection ended without an answer."""
+
+    status: int | None
+    content_type: str = ""
+    body: bytes = b""
+
+
+@dataclass
+class Usage:
+    """What a service holds: resident bytes of all its processes, open files, and how many processes it has."""
+
+    memory: int
+    files: int
+    processes: int
+
+    @classmethod
+    def of(cls, service: ServiceProcess) -> Usage:
+        """Of a service that has nothing to do."""
+        family = [service.process, *service.process.children(recursive=True)]
+        return cls(sum(process.memory_info().rss for process in family), service.process.num_fds(), len(family))
+
+
+@dataclass
+class Findings:
+    """What the answers were, and what is wrong with them."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def note(self, name: str, request: Malformed, answer: Answer) -> None:
+        """Counts an answer, and keeps what is wrong with it."""
+        self.kinds[request.kind] += 1
+        self.statuses[str(answer.status or "none")] += 1
+        fault = _fault(request, answer)
+        if fault:
+            self.faults.append(f"{name} ({request.kind}): {fault}: {answer.status} {answer.body[:300]!r}")
+        elif answer.content_type == "application/problem+json" and answer.body:
+            self.codes[json.loads(answer.body)["code"]] += 1
+
+
+def send(port: int, request: Malformed) -> Answer:
+    """Sends a request and reads what comes back. Raises TimeoutError when nothing comes and the connection stays."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        _write(connection, request)
+        return _read(connection, request)
+
+
+def _write(connection: socket.socket, request: Malformed) -> None:
+    with suppress(OSError):  # it may be refused, and the connection closed, before it is sent
+        for piece in request.pieces:
+            connection.sendall(piece)
+        if request.ends_early:
+            connection.shutdown(socket.SHUT_WR)
+
+
+def _read(connection: socket.socket, request: Malformed) -> Answer:
+    try:
+        response = http.client.HTTPResponse(connection, method=request.method)
+        response.begin()
+        return Answer(response.status, response.headers.get("content-type", ""), response.read())
+    except (ConnectionError, http.client.HTTPException):
+        return Answer(None)
+
+
+def _fault(request: Malformed, answer: Answer) -> str | None:
+    """What is wrong with an answer."""
+    if answer.status is None:
+        return None
+    if answer.status >= 500:
+        return "a failure of the service"
+    if any(secret in answer.body for secret in _SECRETS) and answer.content_type != "text/html; charset=utf-8":
+        return "tells of the inside"
+    if answer.status >= 400:
+        if answer.content_type != "application/problem+json":
+            return "not a problem"
+        if answer.body and json.loads(answer.body)["status"] != answer.status:
+            return "a problem of another status"
+    elif request.method == "POST" and answer.status == 200:
+        SceneGraph.model_validate_json(answer.body)
+    return None
+
+
+def good_clips(folder: Path) -> list[bytes]:
+    """Videos to break: real ones where they are, made ones else."""
+    found = sorted(path for path in _SHARED.glob("*/*.*") if path.suffix != ".md") if _SHARED.is_dir() else []
+    clips = [path.read_bytes() for path in found if 0 < path.stat().st_size <= MOST_CLIP_BYTES]
+    made = [make_video(folder / name, codec=codec) for name, codec in (("a.mp4", "libx264"), ("b.avi", "mpeg4"))]
+    return clips + [path.read_bytes() for path in made]
+
+
+def attack(service: ServiceProcess, requests: Sequence[tuple[str, Malformed]], findings: Findings) -> None:
+    """Sends requests, several at once."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = clients.map(lambda named: send(service.port, named[1]), requests)
+        for (name, request), answer in zip(requests, answers, strict=True):
+            findings.note(name, request, answer)
+
+
+def stall(service: ServiceProcess, requests: Sequence[Malformed], findings: Findings) -> float:
+    """Sends requests that stop half-way, all at once; returns the seconds until the last was given up."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        connections = []
+        for request in requests:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE))
+            _write(connection, request)
+            connections.append(connection)
+        assert service.is_ready(), "slow clients keep others out"
+        for number, (connection, request) in enumerate(zip(connections, requests, strict=True)):
+            findings.note(f"slow {number}", request, _read(connection, request))
+    return time.monotonic() - began
+
+
+def settle(service: ServiceProcess) -> Usage:
+    """What a service holds when all that it was sent is over; raises AssertionError when something stays."""
+    assert service.is_alive, f"the service has ended:\n{service.log.read_text()[-3000:]}"
+    until(lambda: not service.decoders(), 120)
+    until(lambda: not service.uploads(), 120)
+    until(service.is_ready, 120)
+    connections = {"ESTABLISHED", "CLOSE_WAIT"}
+    until(lambda: not [c for c in service.process.net_connections("tcp") if c.status in connections], 120)
+    return Usage.of(service)
+
+
+def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
+    """All of it; raises AssertionError with what is wrong."""
+    clips = good_clips(folder)
+    settings = {
+        "bundles": make_tiny_bundle(folder / "tiny"),
+        "engine": "stub",
+        "max_body_bytes": 1_000_000,
+        "upload_idle_seconds": IDLE_SECONDS,
+        "max_frames": 50,
+        "concurrency": 4,
+        "url_hosts": "*.example",
+        "log_level": "warning",
+    }
+    keys = folder / "keys"
+    keys.write_text(key_line("alice", new_key()))
+    findings = Findings()
+    with (
+        serve_process(folder, **settings) as service,
+        serve_process(_made(folder / "keyed"), **settings, keys=keys) as keyed,
+    ):
+        warm_up = [(f"warm-up {n}", malformed_request(n, seed + 1, clips)) for n in range(max(16, requests // 3))]
+        attack(service, warm_up, findings)
+        before = settle(service)
+        findings = Findings(faults=findings.faults)
+        with_keys, slow = requests // 10, slow_requests(seed, clips)
+        numbers = range(requests - with_keys - len(slow))
+        attack(service, [(f"request {n}", malformed_request(n, seed, clips)) for n in numbers], findings)
+        given_up_after = stall(service, slow, findings)
+        attack(keyed, [(f"with keys {n}", _with_wrong_key(n, seed, clips)) for n in range(with_keys)], findings)
+        after = settle(service)
+        settle(keyed)
+        logs = service.log.read_text() + keyed.log.read_text()
+
+    assert not findings.faults, f"{len(findings.faults)} wrong answers:\n" + "\n".join(findings.faults[:20])
+    assert "Traceback" not in logs, f"exceptions in the log:\n{logs[logs.index('Traceback') :][:3000]}"
+    answered = sum(findings.statuses.values()) - findings.statuses["none"]
+    assert answered > 0.7 * requests, f"only {answered} of {requests} requests were answered"
+    assert after.memory <= before.memory + TOLERANCE_BYTES, f"memory grew from {before.memory} to {after.memory} bytes"
+    assert after.files <= before.files + TOLERANCE_FILES, f"open files grew from {before.files} to {after.files}"
+    assert after.processes == before.processes, "processes are left"
+    assert given_up_after < 10 * IDLE_SECONDS, f"slow clients were borne for {given_up_after:.0f} s"
+    return {
+        "requests": sum(findings.statuses.values()),
+        "seed": seed,
+        "kinds": dict(findings.kinds),
+        "statuses": dict(sorted(findings.statuses.items())),
+        "codes": dict(findings.codes.most_common()),
+        "memory after / before": round(after.memory / before.memory, 3),
+        "memory grown by MiB": round((after.memory - before.memory) / 2**20, 1),
+        "open files before, after": [before.files, after.files],
+        "seconds until slow clients were given up": round(given_up_after, 1),
+        "left uploads, decoders, exceptions": 0,
+    }
+
+
+def _with_wrong_key(number: int, seed: int, clips: Sequence[bytes]) -> Malformed:
+    headers = (b"", b"Authorization: Bearer wrong\r\n", b"Authorization: \xff\r\n", b"Authorization: Basic YTpi\r\n")
+    return malformed_request(number, seed + 2, clips).with_header(headers[number % len(headers)])
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="sends malformed requests, and looks for what they do to the service")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vsg-robustness-") as folder:
+        figures = run(Path(folder), arguments.requests, arguments.seed)
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:42} {value}")
+
+
+if __name__ == "__main__":
+    main()

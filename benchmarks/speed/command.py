@@ -1,0 +1,108 @@
+"""`vsg speed`."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, get_args
+
+import click
+
+from models.graph.bundle import Precision
+
+if TYPE_CHECKING:
+    from benchmarks.speed.measures import Way
+
+_PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+
+
+@click.command()
+@click.argument("source")
+@click.option("--engines", metavar="NAME,…", help="What to measure; all that run here by default.")
+@click.option("--precisions", metavar="NAME,…", default=",".join(_PRECISIONS), show_default=True)
+@click.option("--batches", metavar="N,…", help="Clips at once; by default 1 on a CPU, 1,2,4,8,16 on a GPU.")
+@click.option("--threads", type=click.IntRange(1), help="Of every engine on the CPU; one for each core by default.")
+@click.option("--seconds", type=click.FloatRange(0), default=5, show_default=True, help="For each measurement.")
+@click.option(
+    "--calibration",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Data folder that int8 is calibrated on; noise by default, which is as fast.",
+)
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder for what is exported.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", is_flag=True, help="Print the tables of docs/performance.md.")
+def speed(
+    source: str,
+    engines: str | None,
+    precisions: str,
+    batches: str | None,
+    threads: int | None,
+    seconds: float,
+    calibration: Path | None,
+    keep: Path | None,
+    as_json: bool,
+    markdown: bool,
+) -> None:
+    """Measure how fast every engine and precision runs one network.
+
+    SOURCE is a bundle in fp32, a checkpoint, or `arn-r50`: the paper's ARN with random weights. What is measured takes
+    turns, and eager PyTorch in fp32 always takes part. Precisions other than fp32 are made for their speed alone;
+    `vsg export --precision` measures what they cost.
+    """
+    from rich.console import Console
+
+    from benchmarks.speed.measures import Asked, measure
+    from benchmarks.speed.source import open_source
+
+    asked = Asked(
+        ways=_ways(engines),
+        precisions=_precisions(precisions),
+        batches=_numbers(batches),
+        threads=threads or len(os.sched_getaffinity(0)),
+        seconds=seconds,
+    )
+    if keep is not None and keep.is_dir() and any(keep.iterdir()):
+        raise click.UsageError(f"--keep {keep} is not empty; name a new folder")
+    with TemporaryDirectory() if keep is None else nullcontext(keep) as name:
+        folder = Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = open_source(source, folder, calibration=calibration)
+        report = measure(opened, asked, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    elif markdown:
+        click.echo(report.as_markdown())
+    else:
+        report.print(Console())
+
+
+def _ways(text: str | None) -> list[Way]:
+    from benchmarks.speed.measures import WAYS
+
+    known = {way.name: way for way in WAYS}
+    return [known[name] for name in _listed("--engines", text or ",".join(known), tuple(known))]
+
+
+def _precisions(text: str) -> list[Precision]:
+    """In the order of all precisions: fp32 first."""
+    asked = _listed("--precisions", text, _PRECISIONS)
+    return [precision for precision in _PRECISIONS if precision in asked]
+
+
+def _listed(option: str, text: str, known: tuple[str, ...]) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(f"{option}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+    return names
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    numbers = [int(part) for part in text.split(",") if part.isdecimal()]
+    if len(numbers) != len(text.split(",")) or min(numbers) < 1:
+        raise click.UsageError(f"--batches {text!r} must be whole numbers from 1 on with commas between them")
+    return numbers

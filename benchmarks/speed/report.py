@@ -1,0 +1,132 @@
+"""What was measured, as JSON, for people, and as the tables of docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.stolen_time import say_stolen
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine in one precision at one batch size.
+
+    fps      frames per second
+    ratio    to eager PyTorch in fp32 with the same batch on the same device in the same run; None where it did not run
+    ceiling  FLOP/s of a large square matrix product in the same precision on the same GPU; None on a CPU
+    share    the network's FLOP/s as a share of that
+    memory   bytes that the engine took of the GPU to run batches up to this one
+    """
+
+    engine: str
+    precision: str
+    gpu: bool
+    batch: int
+    fps: float
+    ratio: float | None
+    ceiling: float | None = None
+    share: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What does not run here, and why; `batch` is the smallest that does not, None where none does."""
+
+    engine: str
+    precision: str
+    batch: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        batch = "" if self.batch is None else f", batch {self.batch}"
+        return f"{self.engine} ({self.precision}{batch}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of one run.
+
+    threads  of a CPU
+    seconds  of each measurement
+    stolen   share of the processors' time that the machine's host gave to others meanwhile
+    """
+
+    source: str
+    frame_width: int
+    frame_height: int
+    clip_length: int
+    threads: int
+    seconds: float
+    gpu: str | None
+    flops_per_frame: float | None
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    stolen: float
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return asdict(self)
+
+    def as_markdown(self) -> str:
+        """Tables: ratios alone for a CPU, everything for a GPU."""
+        parts = []
+        if on_cpu := [row for row in self.rows if not row.gpu]:
+            cells = [[row.engine, row.precision, str(row.batch), _times(row.ratio)] for row in on_cpu]
+            parts.append(f"{self._network()}; CPU, {_threads(self.threads)}:\n\n{_markdown(_CPU_HEADING, cells)}")
+        if on_gpu := [row for row in self.rows if row.gpu]:
+            cells = [_gpu_cells(row) for row in on_gpu]
+            parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(_GPU_HEADING, cells)}")
+        missing = "\n".join(f"- not here: {each}" for each in self.missing)
+        return "\n\n".join([*parts, *filter(None, [missing, say_stolen(self.stolen)])])
+
+    def print(self, console: Console) -> None:
+        """As a table for people, then what does not run and why."""
+        console.print(f"{self._network()}; {_threads(self.threads)}, GPU: {self.gpu or 'none'}", highlight=False)
+        table = Table(*_GPU_HEADING)
+        table.columns[0].no_wrap = True
+        for row in self.rows:
+            table.add_row(*_gpu_cells(row))
+        console.print(table)
+        for each in self.missing:
+            console.print(f"not here: {each}", markup=False, highlight=False)
+        if disturbed := say_stolen(self.stolen):
+            console.print(disturbed, highlight=False)
+
+    def _network(self) -> str:
+        flops = "" if self.flops_per_frame is None else f", {self.flops_per_frame / 1e9:.1f} GFLOP a frame"
+        return f"{self.source}, clips of {self.clip_length} frames of {self.frame_width}x{self.frame_height}{flops}"
+
+
+_CPU_HEADING = ["engine", "precision", "batch", "times eager"]
+_GPU_HEADING = ["engine", "precision", "batch", "frames/s", "times eager", "of ceiling", "GiB"]
+
+
+def _gpu_cells(row: Row) -> list[str]:
+    return [
+        row.engine,
+        row.precision,
+        str(row.batch),
+        f"{row.fps:.4g}",
+        _times(row.ratio),
+        "" if row.share is None else f"{row.share:.1%}",
+        "" if row.memory is None else f"{row.memory / 2**30:.1f}",
+    ]
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

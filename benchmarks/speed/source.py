@@ -1,0 +1,228 @@
+"""What is measured: one network, as the bundle that each engine and precision takes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from export.errors import ExportError
+from models.engines import EngineName, EngineOptions
+from models.graph.bundle import (
+    FRAMES,
+    TIMESTAMPS,
+    Bundle,
+    FrameSize,
+    Manifest,
+    Precision,
+    Stage,
+    Tensor,
+    Thresholds,
+    Training,
+)
+from models.graph.predictions import PairPredictions
+from models.networks.arn import Arn
+from models.networks.arn.config import arn_r50
+from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
+from models.networks.detectors import Detector
+from models.networks.scored import Scored
+from models.networks.stages import SceneGraphNetwork, run_stage
+from models.networks.two_stage import TwoStage
+
+ARN_R50 = "arn-r50"
+"""The paper's ARN with random weights, for which no file is needed."""
+_RANDOM_CLIPS = 2
+
+
+class Source:
+    """A network whose bundles are made when an engine first asks for them.
+
+    PyTorch needs no graphs: where only its engines are asked for, nothing is exported.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        manifest: Manifest,
+        network: Arn | TwoStage | Scored | None,
+        *,
+        checkpoint: Path | None = None,
+        graphs: Bundle | None = None,
+        calibration: Path | None = None,
+    ) -> None:
+        """`folder` takes what is made. `network` is None where a bundle does not say which it holds; `graphs` is the
+        fp32 bundle where there is one, `checkpoint` the weights where there are any.
+        """
+        self.name = name
+        self.manifest = manifest
+        self.network = network
+        self.checkpoint = checkpoint
+        self._folder = folder
+        self._calibration = calibration
+        self._graphs: dict[Precision, Bundle] = {} if graphs is None else {"fp32": graphs}
+
+    def bundle(self, engine: EngineName, precision: Precision, options: EngineOptions) -> Bundle:
+        """What the engine opens to compute in the precision.
+
+        Raises ExportError or a ModelError with the reason where it cannot be made here.
+        """
+        if engine in ("torch-cpu", "torch-cuda"):
+            return Bundle(self._folder, self.manifest.model_copy(update={"precision": precision}))
+        try:
+            if precision not in self._graphs:
+                self._graphs[precision] = self._export() if precision == "fp32" else self._convert(precision)
+            graphs = self._graphs[precision]
+            return graphs if engine != "tensorrt" else self._build_engines(graphs, options)
+        except ModuleNotFoundError as error:
+            raise ExportError(
+                f"its graphs in {precision} cannot be written without {error.name}, which is not installed; "
+                "install it with: pip install 'video-scene-graph[training,cpu]'"
+            ) from error
+
+    def _export(self) -> Bundle:
+        from export.bundle import export_bundle
+
+        if self.checkpoint is None:
+            raise RuntimeError("a source has graphs or a checkpoint")
+        folder = self._folder / "fp32"
+        return export_bundle(
+            self.checkpoint, folder, name=self.manifest.name, version="1", description=self.manifest.description
+        )
+
+    def _convert(self, precision: Precision) -> Bundle:
+        from export.precision import convert
+
+        if "fp32" not in self._graphs:
+            self._graphs["fp32"] = self._export()
+        data = self._calibration or self._random_frames()
+        return convert(self._graphs["fp32"], self._folder / precision, precision, data)
+
+    def _random_frames(self) -> Path:
+        """A data folder of noise: ranges of activations decide how right int8 is, not how fast."""
+        import cv2
+
+        data = self._folder / "random-frames"
+        size, random = self.manifest.frame_size, np.random.default_rng(0)
+        for clip in range(_RANDOM_CLIPS):
+            video = data / "frames" / f"{clip}.mp4"
+            video.mkdir(parents=True, exist_ok=True)
+            for place in range(min(2, self.manifest.clip_length)):
+                image = random.integers(0, 256, (size.height, size.width, 3), np.uint8)
+                cv2.imwrite(str(video / f"{place:06}.png"), image)
+        return data
+
+    def _build_engines(self, graphs: Bundle, options: EngineOptions) -> Bundle:
+        """A copy of the bundle with its TensorRT engines, which lie beside the graphs."""
+        from export.tensorrt import build_engines
+
+        copied = shutil.copytree(graphs.folder, self._folder / f"tensorrt-{graphs.manifest.precision}")
+        return build_engines(Bundle.load(copied), options)
+
+
+def open_source(given: str, folder: Path, *, calibration: Path | None = None) -> Source:
+    """A bundle's folder, a checkpoint's file or `arn-r50`; `folder` takes what is made of it.
+
+    Raises ExportError where it is none of these, or holds nothing that turns frames into pairs; BundleError or
+    WeightsError where it cannot be read.
+    """
+    path = Path(given)
+    if given == ARN_R50:
+        return _of_checkpoint(ARN_R50, _save_arn_r50(folder), folder, calibration)
+    if path.is_file():
+        return _of_checkpoint(path.name, path, folder, calibration)
+    if not path.is_dir():
+        raise ExportError(f"{given} is no bundle's folder, no checkpoint's file and not {ARN_R50!r}")
+    bundle = Bundle.load(path)
+    if bundle.manifest.precision != "fp32":
+        raise ExportError(
+            f"{given} is in {bundle.manifest.precision}; name the fp32 bundle, of which the other precisions are made"
+        )
+    network = _network_of(bundle)
+    return Source(bundle.manifest.name, folder, bundle.manifest, network, graphs=bundle, calibration=calibration)
+
+
+def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
+    """None where it is not said or not understood; the engines of PyTorch, which need it too, give the reason."""
+    adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+    try:
+        network = make_network(adapter.validate_python(bundle.manifest.training.network))
+    except ValidationError:
+        return None
+    return None if isinstance(network, Detector) else network.eval()
+
+
+def _save_arn_r50(folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make_network(arn_r50())
+    save_checkpoint(folder / "checkpoint.pt", network, {"data": "none: random weights"})
+    return folder / "checkpoint.pt"
+
+
+def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path | None) -> Source:
+    network, _ = load_checkpoint(checkpoint)
+    if isinstance(network, Detector):
+        raise ExportError(f"{checkpoint} holds a detector alone; name a network that is built on it")
+    return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
+
+
+@torch.inference_mode()
+def _outline(network: Arn | TwoStage | Scored) -> Manifest:
+    """The manifest that export would write, of files that do not exist."""
+    height, width = network.frame_size
+    tensors = {
+        FRAMES: torch.zeros(1, 1, height, width, 3, dtype=torch.uint8),
+        TIMESTAMPS: torch.zeros(1, 1),
+    }
+    for stage in network.stages():
+        tensors.update(run_stage(stage, tensors))
+
+    def describe(names: tuple[str, ...]) -> list[Tensor]:
+        return [
+            Tensor.model_validate(
+                {
+                    "name": name,
+                    "dtype": str(tensors[name].dtype).removeprefix("torch."),
+                    "shape": ("batch", "time", *tensors[name].shape[2:]),
+                }
+            )
+            for name in names
+        ]
+
+    stages = [
+        Stage(
+            name=stage.name,
+            file=f"{stage.name}.onnx",
+            inputs=describe(stage.inputs),
+            outputs=describe(_needed(network, place)),
+            span=stage.span,
+        )
+        for place, stage in enumerate(network.stages())
+    ]
+    host = network.host if isinstance(network, Scored) else network
+    return Manifest(
+        name="measured",
+        version="1",
+        family="one_stage" if isinstance(host, Arn) else "two_stage",
+        description="For measuring speed.",
+        frame_size=FrameSize(height=height, width=width),
+        clip_length=network.clip_length,
+        stages=stages,
+        thresholds=Thresholds(),
+        relation_scoring=isinstance(network, Scored),
+        training=Training(data="unknown", command="", network=asdict(network.config)),
+        sha256={stage.file: "" for stage in stages},
+    )
+
+
+def _needed(network: SceneGraphNetwork, place: int) -> tuple[str, ...]:
+    """Outputs of a stage that a later one or the service reads; export writes no others."""
+    stages = network.stages()
+    read = {name for later in stages[place + 1 :] for name in later.inputs}
+    read |= {field.name for field in fields(PairPredictions)}
+    return tuple(name for name in stages[place].outputs if name in read)

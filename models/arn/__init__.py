@@ -1,6 +1,0 @@
-"""ARN: one-stage dynamic scene graphs with entity-predicate association reasoning."""
-
-from models.arn.config import ArnConfig, arn_compact, arn_r50
-from models.arn.network import Arn, ArnOutput
-
-__all__ = ["Arn", "ArnConfig", "ArnOutput", "arn_compact", "arn_r50"]

@@ -1,0 +1,237 @@
+"""Bundles: the folder that export writes and the service reads.
+
+A bundle is `manifest.json` beside one or more `.onnx` files. The manifest says everything a runtime needs, down to the
+sha256 of each file, so that a bundle that was cut short or altered is refused before it serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import BundleError
+from models.graph.duplicates import DUPLICATE_IOU
+from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, SPATIAL
+
+MANIFEST_FILE = "manifest.json"
+MANIFEST_FORMAT = 1
+
+FRAMES = "frames"
+"""(batch, time, height, width, 3) uint8 RGB; what a bundle reads."""
+TIMESTAMPS = "timestamps"
+"""(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
+RELATION_SCORES = "relation_scores"
+"""(batch, time, pairs) float32; what a relation scorer gives."""
+_READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
+
+Span = Literal["frame", "clip", "video"]
+"""`frame`: every frame stands alone, so frames of different videos may share a batch. `clip`: any few consecutive
+frames will do. `video`: the stage must see all sampled frames of a video at once.
+"""
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a bundle is computed in. `fp16`, `int8`: the graphs say themselves where; the rest is fp32. `bf16`: the graphs
+are fp32, and the engine computes most of them in it. No precision changes the types of inputs and outputs.
+"""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tensor(_Part):
+    """One input or output of a stage; symbolic axes are strings (`batch`, `time`), all others are fixed."""
+
+    name: str
+    dtype: Literal["uint8", "bool", "int64", "float32"]
+    shape: tuple[Positive | str, ...]
+
+
+class Stage(_Part):
+    """One ONNX graph.
+
+    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)), `timestamps` (float32 seconds, (batch, time))
+    or tensors of stages before it. Axes 0 and 1 of every input and output are batch and time.
+    """
+
+    name: str
+    file: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    span: Span = "clip"
+
+
+class Vocabulary(_Part):
+    """Class names in the order of the output columns."""
+
+    objects: tuple[str, ...] = OBJECT_CLASSES
+    attention: tuple[str, ...] = ATTENTION
+    spatial: tuple[str, ...] = SPATIAL
+    contacting: tuple[str, ...] = CONTACTING
+
+
+class FrameSize(_Part):
+    """Frames are stretched to this size by the decoder, so boxes as fractions need no correction."""
+
+    height: Positive
+    width: Positive
+
+
+class Thresholds(_Part):
+    """What the service uses where the request does not say otherwise.
+
+    object_score     object score x subject score under which a pair is not shown
+    predicate_score  predicate score under which a triplet is not shown
+    relation_score   relation score under which a pair's triplets are not shown, where the model has a relation scorer;
+                     its person and its thing are
+    duplicate_iou    IoU over which two boxes of one class are one thing
+    """
+
+    object_score: Score = 0.3
+    predicate_score: Score = 0.2
+    relation_score: Score = 0.0
+    duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
+
+
+class Training(_Part):
+    """Where the weights come from: data, command and measured figures by world and constraint.
+
+    `network` is the network's configuration as checkpoints store it (`models.networks.checkpoint.make_network` takes
+    it), for engines that build the network itself.
+    """
+
+    data: str
+    command: str
+    seed: int | None = None
+    figures: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    network: dict[str, Any] | None = None
+
+
+class PrecisionCost(_Part):
+    """What the precision costs: SGDet R@20, no constraint, of the bundle on `engine` and of its fp32 original."""
+
+    data: str
+    engine: str
+    recall: Score
+    fp32_recall: Score
+
+
+class Manifest(_Part):
+    """The contract between export and service (`manifest.json`)."""
+
+    format: Literal[1] = 1
+    name: Name
+    version: str
+    family: Literal["one_stage", "two_stage"]
+    description: str
+    vocabulary: Vocabulary = Vocabulary()
+    frame_size: FrameSize
+    clip_length: Positive = Field(description="most frames a stage takes along `time`, unless its span is `video`")
+    stages: list[Stage] = Field(min_length=1)
+    thresholds: Thresholds
+    relation_scoring: bool = False
+    precision: Precision = "fp32"
+    precision_cost: PrecisionCost | None = None
+    training: Training
+    sha256: dict[str, str] = Field(description="of every file of the bundle but the manifest")
+
+    @model_validator(mode="after")
+    def _every_stage_file_is_hashed(self) -> Manifest:
+        for stage in self.stages:
+            if stage.file not in self.sha256:
+                raise ValueError(f"sha256 has no entry for {stage.file!r}, the file of stage {stage.name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_read_has_its_dtype(self) -> Manifest:
+        for stage in self.stages:
+            for tensor in stage.inputs:
+                if tensor.dtype != _READ.get(tensor.name, tensor.dtype):
+                    raise ValueError(
+                        f"stage {stage.name!r} takes {tensor.name} as {tensor.dtype}; it is {_READ[tensor.name]}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_videos_come_last_and_never_as_frames(self) -> Manifest:
+        for earlier, later in pairwise(self.stages):
+            if earlier.span == "video" and later.span != "video":
+                raise ValueError(
+                    f"stage {later.name!r} of span {later.span} comes after {earlier.name!r} of span video; "
+                    "put it before"
+                )
+        for stage in self.stages:
+            if stage.span == "video" and FRAMES in {tensor.name for tensor in stage.inputs}:
+                raise ValueError(
+                    f"stage {stage.name!r} of span video takes {FRAMES}, which would hold a whole video in memory; "
+                    "give it what a stage of span frame or clip makes of them"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _relation_scoring_is_what_the_stages_say(self) -> Manifest:
+        scores = RELATION_SCORES in {tensor.name for stage in self.stages for tensor in stage.outputs}
+        if scores != self.relation_scoring:
+            raise ValueError(
+                f"relation_scoring is {str(self.relation_scoring).lower()}, but "
+                f"{'a' if scores else 'no'} stage has an output {RELATION_SCORES!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_is_action_genomes(self) -> Manifest:
+        if self.vocabulary != Vocabulary():
+            raise ValueError("vocabulary differs from Action Genome's, which is the only one this service reads")
+        return self
+
+
+class Bundle:
+    """A verified bundle on disk."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Reads and verifies a bundle.
+
+        Raises BundleError, naming the field or the file, when the manifest is missing, malformed or of a format this
+        code does not understand, or when a file is missing, altered or lies outside the folder.
+        """
+        path = folder / MANIFEST_FILE
+        if not path.is_file():
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_FILE}; write one with `vsg export`")
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the manifest"
+            raise BundleError(f"{path}: {field}: {first['msg']}; export the bundle again with this version") from error
+        for name, expected in manifest.sha256.items():
+            file = folder / name
+            if file.resolve().parent != folder.resolve():
+                raise BundleError(f"{path}: sha256: {name!r} lies outside the bundle")
+            if not file.is_file():
+                raise BundleError(f"{path}: sha256: {name!r} is missing; copy the whole folder")
+            if (found := sha256_of(file)) != expected:
+                raise BundleError(f"{file} has been altered: its sha256 is {found}, the manifest says {expected}")
+        return cls(folder, manifest)
+
+    def path_of(self, stage: Stage) -> Path:
+        """The ONNX file of a stage."""
+        return self.folder / stage.file
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,111 @@
+"""Near-duplicate pairs: one-stage models answer the same pair with several slots; only the best should be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.graph.predictions import Array, PairPredictions
+
+# Object boxes of one class that overlap more are one thing, where nobody says otherwise.
+DUPLICATE_IOU = 0.5
+# Two slots speak of the same person from here on; it is also the IoU at which the field counts a box as found.
+SAME_PERSON_IOU = 0.5
+
+Boxes = NDArray[np.floating]
+SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
+
+
+def suppress_duplicates(predictions: PairPredictions, iou: float) -> PairPredictions:
+    """Clears `pair_mask` of every slot that repeats a better one of the same frame; all else is shared, not copied.
+
+    A slot repeats another when both have the same best object class, their object boxes overlap with an IoU over `iou`
+    and their person boxes with one over `SAME_PERSON_IOU`. "Better" is subject score x object score (x relation score
+    where the model has one). Suppression is greedy, like non-maximum suppression: a suppressed slot suppresses nothing.
+
+    Raises ValueError when `iou` is not in (0, 1].
+    """
+    if not 0 < iou <= 1:
+        raise ValueError(f"iou must be in (0, 1], not {iou}")
+    classes = predictions.object_scores.argmax(axis=-1)  # (T, P)
+    things, people = predictions.object_boxes, predictions.subject_boxes
+
+    def same(rows: NDArray[np.intp], leaders: NDArray[np.intp]) -> NDArray[np.bool_]:
+        one_class = classes[rows] == classes[rows, leaders, None]
+        one_thing = box_iou(things[rows], things[rows, leaders, None]) > iou
+        one_person = box_iou(people[rows], people[rows, leaders, None]) > SAME_PERSON_IOU
+        repeated: NDArray[np.bool_] = one_class & one_thing & one_person
+        return repeated
+
+    leaders = find_leaders(predictions.pair_mask, slot_ranks(predictions), same)
+    return replace(predictions, pair_mask=leaders == np.arange(leaders.shape[1]))
+
+
+def pair_scores(predictions: PairPredictions) -> Array:
+    """Subject score x score of the best object class, (T, P) float32: how sure it is that both are there."""
+    scores: Array = predictions.subject_scores * predictions.object_scores.max(axis=-1)
+    return scores
+
+
+def slot_ranks(predictions: PairPredictions) -> Array:
+    """Which slot speaks best for a pair, (T, P) float32: `pair_scores` times the relation score, where there is one."""
+    scores = pair_scores(predictions)
+    return scores if predictions.relation_scores is None else scores * predictions.relation_scores
+
+
+def find_leaders(mask: NDArray[np.bool_], scores: Array, same: SameThing) -> NDArray[np.intp]:
+    """Groups the slots of every frame greedily, best score first.
+
+    mask     (T, P) bool, slots that take part
+    scores   (T, P) float
+    same     called with R frames and one slot of each, both (R,); says as (R, P) which slots are the same thing as it
+    returns  (T, P) intp, the slot that leads each slot's group (itself for a leader), -1 where `mask` is false
+    """
+    order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
+    leaders = np.full(mask.shape, -1, dtype=np.intp)
+    free = mask.copy()
+    every_row = np.arange(len(mask))
+    # One step per rank, for all frames at once: as many steps as the fullest frame has slots.
+    for rank in range(int(mask.sum(axis=1).max(initial=0))):
+        rows = every_row[free[every_row, order[:, rank]]]
+        if not len(rows):
+            continue
+        slots = order[rows, rank]
+        taken = same(rows, slots) & free[rows]
+        taken[np.arange(len(rows)), slots] = True  # a box without area is not even its own duplicate
+        leaders[rows] = np.where(taken, slots[:, None], leaders[rows])
+        free[rows] &= ~taken
+    return leaders
+
+
+def box_iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+    """IoU of xyxy boxes (..., 4) and (..., 4) that broadcast against each other, (...); 0 where neither has an area."""
+    shared = box_intersection(first, second)
+    union = _area(first) + _area(second) - shared
+    iou: NDArray[np.floating] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
+
+
+def box_containment(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+    """Share of the smaller box that lies inside the other, (...), for boxes as in `box_iou`."""
+    shared = box_intersection(first, second)
+    smaller = np.minimum(_area(first), _area(second))
+    share: NDArray[np.floating] = np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
+    return share
+
+
+def box_intersection(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+    """Area that both boxes share, (...), for boxes as in `box_iou`."""
+    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+    area: NDArray[np.floating] = np.maximum(width, 0) * np.maximum(height, 0)
+    return area
+
+
+def _area(boxes: Boxes) -> NDArray[np.floating]:
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    area: NDArray[np.floating] = np.maximum(width, 0) * np.maximum(height, 0)
+    return area

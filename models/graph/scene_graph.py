@@ -1,0 +1,174 @@
+"""The scene graph of a video, as the service returns it: validated, and the same names in code and JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.graph.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, PredicateGroup
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Uncertain = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Box = tuple[float, float, float, float]
+Constraint = Literal["with", "no", "semi"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SceneObject(_Part):
+    """One thing in one frame. `id` is stable over the video; `box` is xyxy in pixels of the displayed video."""
+
+    id: int = Field(ge=1)
+    label: str
+    score: Score
+    box: Box
+
+    @model_validator(mode="after")
+    def _label_is_known(self) -> SceneObject:
+        if self.label not in OBJECT_INDEX:
+            raise ValueError(f"object label {self.label!r} is not in the vocabulary")
+        return self
+
+
+class Uncertainty(_Part):
+    """How unsure the model is of one predicate of one pair; from 0 up, on a scale of the model's own."""
+
+    epistemic: Uncertain = Field(description="what the model does not know; more training data would tell")
+    aleatoric: Uncertain = Field(description="what the video leaves open; no training would tell")
+
+
+class Triplet(_Part):
+    """`<subject, predicate, object>` in one frame, by object ids, in Action Genome's direction.
+
+    `score` is the product of the two object scores, the predicate score and, where the model has one, the relation
+    score.
+    """
+
+    subject: int
+    predicate: str
+    object: int
+    group: PredicateGroup
+    predicate_score: Score
+    relation_score: Score | None = Field(
+        description="how much the pair matters; null where the model has no relation scorer"
+    )
+    score: Score
+    uncertainty: Uncertainty | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="with the option `uncertainty`, where the model knows it; else absent",
+    )
+
+    @model_validator(mode="after")
+    def _predicate_belongs_to_group(self) -> Triplet:
+        if GROUP_OF_PREDICATE.get(self.predicate) != self.group:
+            raise ValueError(f"predicate {self.predicate!r} is not a predicate of the group {self.group!r}")
+        return self
+
+
+class Frame(_Part):
+    """One sampled frame. `index` counts sampled frames from 0; `timestamp` is the presentation time in seconds."""
+
+    index: int = Field(ge=0)
+    timestamp: float = Field(ge=0.0)
+    objects: list[SceneObject]
+    triplets: list[Triplet] = Field(description="sorted by score, best first")
+
+    @model_validator(mode="after")
+    def _triplets_name_objects(self) -> Frame:
+        known = {thing.id for thing in self.objects}
+        for triplet in self.triplets:
+            if triplet.subject not in known or triplet.object not in known:
+                raise ValueError(
+                    f"frame {self.index}: a triplet names object {triplet.subject} or {triplet.object}, not there"
+                )
+        return self
+
+
+class Relation(_Part):
+    """A triplet over an interval of time, in seconds; scores are means over its frames."""
+
+    subject: int
+    predicate: str
+    object: int
+    start: float = Field(ge=0.0)
+    end: float = Field(ge=0.0)
+    score: Score
+    relation_score: Score | None
+
+
+class Video(_Part):
+    """What was posted.
+
+    Width and height are those of the displayed (rotated) video; what a container does not say is null.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    duration: float | None = Field(description="seconds")
+    frame_rate: float | None
+    codec: str
+
+
+class ModelReference(_Part):
+    """The model that made a graph; `engine` is the ONNX Runtime provider that really ran."""
+
+    name: str
+    version: str
+    engine: str
+    precision: str
+
+
+class Options(_Part):
+    """Options as applied, after clamping."""
+
+    fps: float
+    start: float
+    end: float | None
+    max_frames: int
+    min_score: float
+    top_k: int
+    constraint: Constraint
+    uncertainty: bool = False
+
+
+class Warning(_Part):
+    """Something the user should know about a graph that was made all the same."""
+
+    code: str
+    detail: str
+
+
+class GraphHead(_Part):
+    """What is known of a graph before its first frame."""
+
+    id: str
+    status: Status = "succeeded"
+    video: Video
+    model: ModelReference
+    options: Options
+
+
+class _Frames(_Part):
+    frames: list[Frame]
+
+
+class GraphTail(_Part):
+    """What is known of a graph after its last frame."""
+
+    relations: list[Relation]
+    prompt: str
+    timings: dict[str, float] = Field(
+        description="seconds: waiting for the decoder, waiting for the engine, working on the graph, and in total"
+    )
+    warnings: list[Warning]
+
+
+# The fields of the last base come first: head, frames, tail, as a graph is written in one pass.
+class SceneGraph(GraphTail, _Frames, GraphHead):
+    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded)."""

@@ -1,0 +1,263 @@
+"""ARN: the end-to-end entity-predicate association reasoning network (Wang et al., 2025)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.graph.vocabulary import GROUPS, PredicateGroup
+from models.networks.arn.classifiers import ObjectClassifier, PredicateClassifier, TextEmbeddings
+from models.networks.arn.config import ArnConfig
+from models.networks.arn.entity_decoder import EntityDecoder
+from models.networks.arn.predicate_decoder import PredicateDecoder
+from models.networks.arn.proposals import DenseDetections, DenseHead, RegionSampler
+from models.networks.backbone import CompactBackbone, Normalise, ResNet50
+from models.networks.boxes import paired_generalised_iou, to_corners
+from models.networks.layers import EncoderLayer, Perceptron, sine_position
+from models.networks.stages import FRAMES, REPRESENTATION, NetworkStage
+
+
+@dataclass(frozen=True)
+class EntityOutput:
+    """One entity layer: object logits (B, T, Q, 35 or 36) and centre boxes (B, T, Q, 4) x 2."""
+
+    object_logits: Tensor
+    subject_boxes: Tensor
+    object_boxes: Tensor
+
+
+@dataclass(frozen=True)
+class ArnOutput:
+    """All that the losses look at; the last layer of each list is the network's answer.
+
+    predicate_layers: by layer and group, (B, T, Q, 35 or 1, predicates) logits
+    subject_scores (B, T): P(there is a person); ones where no dense head tells
+    dense: the dense head's detections of B * T frames, or None
+    image_features: predicate queries in CLIP's image space (B, T, Q, E), or None
+    representation: what the classifiers of pairs and predicates read, side by side (B, T, Q, 5D)
+    """
+
+    entity_layers: list[EntityOutput]
+    predicate_layers: list[dict[PredicateGroup, Tensor]]
+    subject_scores: Tensor
+    dense: DenseDetections | None
+    image_features: Tensor | None
+    representation: Tensor
+
+
+class Arn(nn.Module):
+    """Clips of frames to scored person-object pairs, Q for each frame."""
+
+    place: Tensor
+
+    def __init__(self, config: ArnConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.normalise = Normalise()
+        self.backbone: ResNet50 | CompactBackbone
+        if config.backbone == "resnet50":
+            self.backbone, stride = ResNet50(), 32
+        else:
+            self.backbone, stride = CompactBackbone(config.compact_widths, config.compact_blocks), 16
+        rows, columns = config.frame_height // stride, config.frame_width // stride
+        self.input_projection = nn.Conv2d(self.backbone.channels, width, 1)
+        self.register_buffer("place", sine_position(rows, columns, width), persistent=False)
+        self.grid = (rows, columns)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(width, config.heads, config.feed_forward, config.dropout) for _ in range(config.encoder_layers)
+        )
+        self.dense_head: DenseHead | None = None
+        if config.dense_proposals and isinstance(self.backbone, CompactBackbone):
+            self.fine_projection = nn.Conv2d(self.backbone.fine_channels, width, 1, bias=False)
+            self.fuse = nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            )
+            self.dense_head = DenseHead(width, rows * 2, columns * 2)
+        self.entity_decoder = EntityDecoder(config)
+        self.object_classifier = ObjectClassifier(
+            width, config.text_width, text=config.triplet_prediction, sigmoid=config.sigmoid_classes
+        )
+        self.pair_regions = (
+            nn.ModuleList(RegionSampler(width, config.region_grid) for _ in range(2)) if config.region_grid else None
+        )
+        self.pair_geometry = Perceptron(12, width, width, 2) if config.region_grid else None
+        self.predicate_decoder = PredicateDecoder(config)
+        self.predicate_classifiers = nn.ModuleDict(
+            {
+                group: PredicateClassifier(group, width, config.text_width, triplets=config.triplet_prediction)
+                for group in GROUPS
+            }
+        )
+        self.image_projection = nn.Linear(width, config.text_width) if config.mimicry else None
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that frames are stretched to."""
+        return self.config.frame_height, self.config.frame_width
+
+    @property
+    def slots_are_ranked(self) -> bool:
+        """Whether near ties may change places."""
+        return self.dense_head is not None
+
+    @property
+    def clip_length(self) -> int:
+        """Most frames that run at once."""
+        return self.config.clip_length
+
+    @property
+    def representation_width(self) -> int:
+        """Width of what a relation scorer reads: two entities and three predicate groups."""
+        return 5 * self.config.width
+
+    def initialise_text(self, embeddings: TextEmbeddings) -> None:
+        """Starts the classifiers from CLIP text embeddings (eq 6); does nothing without triplet prediction."""
+        if not self.config.triplet_prediction:
+            return
+        centred = self.config.centred_text
+        self.object_classifier.known.initialise(embeddings.objects, centred=centred)  # type: ignore[operator]
+        for classifier in self.predicate_classifiers.values():
+            classifier.initialise(embeddings, centred=centred)  # type: ignore[operator]
+
+    def forward(self, frames: Tensor) -> ArnOutput:
+        """(B, T, H, W, 3) uint8 RGB, T up to the configured clip length -> everything the losses need."""
+        batch, time = frames.shape[:2]
+        memory, fine = self._encode(frames.flatten(0, 1))  # (B * T, S, D), (B * T, D, h, w) or None
+        dense, proposals = None, None
+        if self.dense_head is not None and fine is not None:
+            dense = self.dense_head(fine)
+            proposals = self.dense_head.propose(fine, dense, self.config.queries)
+        entities = self.entity_decoder(memory + self.place, memory, fine, proposals)
+
+        def by_clip(tokens: Tensor) -> Tensor:
+            split: Tensor = tokens.unflatten(0, (batch, time))
+            return split
+
+        entity_layers = [
+            EntityOutput(
+                by_clip(self.object_classifier(layer.object_features)),
+                by_clip(layer.subject_boxes),
+                by_clip(layer.object_boxes),
+            )
+            for layer in entities.layers
+        ]
+        last = entities.layers[-1]
+        pair_features = None
+        if (
+            self.pair_regions is not None
+            and self.pair_geometry is not None
+            and fine is not None
+            and proposals is not None
+        ):
+            subject_boxes, object_boxes = last.subject_boxes.detach(), last.object_boxes.detach()
+            # The dense head names one person a frame, whose region all pairs share.
+            pair_features = by_clip(
+                self.pair_regions[0](fine, proposals.person_boxes[:, :1])
+                + self.pair_regions[1](fine, object_boxes)
+                + self.pair_geometry(pair_geometry(subject_boxes, object_boxes))
+            )
+        predicate_features = self.predicate_decoder(
+            by_clip(memory),
+            self.place,
+            by_clip(torch.cat((entities.subject_features, entities.object_features), -1)),
+            by_clip(entities.object_position),
+            pair_features,
+        )
+        predicate_layers = [
+            {group: self.predicate_classifiers[group](features[group]) for group in GROUPS}
+            for features in predicate_features
+        ]
+        image_features = None
+        if self.image_projection is not None:
+            image_features = self.image_projection(
+                torch.stack([predicate_features[-1][group] for group in GROUPS]).mean(0)
+            )
+        scores = torch.ones(batch, time, device=frames.device) if proposals is None else by_clip(proposals.person_score)
+        representation = torch.cat(
+            [
+                by_clip(torch.cat((entities.subject_features, entities.object_features), -1)),
+                *(predicate_features[-1][group] for group in GROUPS),
+            ],
+            -1,
+        )
+        return ArnOutput(entity_layers, predicate_layers, scores, dense, image_features, representation)
+
+    def predict(self, frames: Tensor) -> dict[str, Tensor]:
+        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.PairPredictions`, each with a leading batch
+        axis, and the pairs' `representation`.
+        """
+        return self.describe(self(frames))
+
+    def describe(self, output: ArnOutput) -> dict[str, Tensor]:
+        """What `predict` gives, of an output in hand."""
+        last = output.entity_layers[-1]
+        pair_scores = output.subject_scores[..., None].expand(last.subject_boxes.shape[:-1])
+        return {
+            "pair_mask": torch.ones_like(pair_scores, dtype=torch.bool),
+            "subject_boxes": to_corners(last.subject_boxes).clamp(0, 1),
+            "subject_scores": pair_scores,
+            "object_boxes": to_corners(last.object_boxes).clamp(0, 1),
+            "object_scores": self.object_classifier.probabilities(last.object_logits),
+            **{
+                group: self.predicate_classifiers[group].probabilities(output.predicate_layers[-1][group])  # type: ignore[operator]
+                for group in GROUPS
+            },
+            REPRESENTATION: output.representation,
+        }
+
+    def stages(self) -> list[NetworkStage]:
+        """One: frames to scored pairs."""
+        return [NetworkStage("scene_graph", _SceneGraph(self), (FRAMES,), _OUTPUTS)]
+
+    def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, for the dense head, the fine map (N, D, H / 8, W / 8)."""
+        images = self.normalise(frames)
+        if isinstance(self.backbone, CompactBackbone):
+            detail, coarse = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        else:
+            detail, coarse = None, self.backbone(images)
+        tokens = self.input_projection(coarse).flatten(2).transpose(1, 2)  # (N, S, D)
+        for layer in self.encoder:
+            tokens = layer(tokens, self.place)
+        if detail is None or self.dense_head is None:
+            return tokens, None
+        context = tokens.transpose(1, 2).unflatten(-1, self.grid)
+        fine = self.fuse(self.fine_projection(detail) + F.interpolate(context, scale_factor=2.0, mode="nearest"))
+        return tokens, fine
+
+
+_OUTPUTS = (
+    "pair_mask",
+    "subject_boxes",
+    "subject_scores",
+    "object_boxes",
+    "object_scores",
+    *GROUPS,
+    REPRESENTATION,
+)
+
+
+class _SceneGraph(nn.Module):
+    """`Arn.predict` as a tuple."""
+
+    def __init__(self, network: Arn) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        predicted = self.network.predict(frames)
+        return tuple(predicted[name] for name in _OUTPUTS)
+
+
+def pair_geometry(subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:
+    """How two boxes lie: (..., 4) centre boxes x 2 -> (..., 12)."""
+    size = subject_boxes[..., 2:].clamp(min=1e-3)
+    offset = (object_boxes[..., :2] - subject_boxes[..., :2]) / size
+    ratio = torch.log(object_boxes[..., 2:].clamp(min=1e-3) / size)
+    iou, _ = paired_generalised_iou(to_corners(subject_boxes), to_corners(object_boxes))
+    distance = offset.square().sum(-1).sqrt()
+    return torch.cat((subject_boxes, object_boxes[..., 2:], offset, ratio, iou[..., None], distance[..., None]), -1)

@@ -1,0 +1,209 @@
+"""ARN's predicate decoder: three branches, Predicate Association Parsing and Hierarchical Attention (eq 3-13)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.graph.vocabulary import GROUPS, PredicateGroup
+from models.networks.arn.config import ArnConfig, WeightMapping
+from models.networks.layers import Attention, DecoderLayer, FeedForward, attend, split_heads
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames of a clip, separately at each place of the feature map (eq 3)."""
+
+    def __init__(self, config: ArnConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config.width, config.heads, config.dropout)
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, tokens: Tensor, frame_code: Tensor) -> Tensor:
+        """(B, T, S, D) and p_t (T, D) -> F_vt (B, T, S, D)."""
+        across = tokens.transpose(1, 2)  # (B, S, T, D)
+        placed = across + frame_code
+        mixed = self.norm(across + self.attention(placed, placed, across))
+        return mixed.transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class ComplementaryAttention(nn.Module):
+    """First level of Hierarchical Attention: cues of the other two groups look at the clip (eq 8, 9, 11).
+
+    With the conditional weight mapping each head keeps the two groups in halves of its own, so that the attention
+    weights are the sum of two products, Q_S K + Q_C K, and neither group drowns the other.
+    """
+
+    def __init__(self, config: ArnConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.mapping: WeightMapping = config.weight_mapping
+        self.heads = config.heads
+        if self.mapping != "add":
+            self.reduce = nn.ModuleList(nn.Linear(width, width // 2) for _ in range(2))
+        if self.mapping == "nonlinear":
+            self.mix = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.query_position = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def cues(self, first: Tensor, second: Tensor) -> Tensor:
+        """F^comp of the two other groups: (B, L, D) x 2 -> (B, L, D)."""
+        if self.mapping == "add":
+            return first + second
+        halves = torch.stack((self.reduce[0](first), self.reduce[1](second)), -2)  # (B, L, 2, D / 2)
+        if self.mapping == "nonlinear":
+            return self.mix(halves.flatten(-2))  # type: ignore[no-any-return]
+        # Interleave so that every head holds half of each group.
+        interleaved: Tensor = halves.unflatten(-1, (self.heads, -1)).transpose(-2, -3).flatten(-3)
+        return interleaved
+
+    def forward(self, cues: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """F_comp (eq 11): cues (B, L, D) with query position e^o look at keys F_vt + p_t and values F_vt (B, S, D)."""
+        query = split_heads(cues + self.query_position(position), self.heads)
+        key, value = split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads)
+        return self.out(attend(query, key, value, self.dropout))  # type: ignore[no-any-return]
+
+
+class AssociationLayer(nn.Module):
+    """Predicate Association Parsing, and Hierarchical Attention on top of it, for one branch."""
+
+    def __init__(self, config: ArnConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.mapping: WeightMapping = config.weight_mapping
+        self.hierarchical = config.hierarchical_attention
+        self.entities = nn.Linear(2 * width, width)
+        if self.mapping != "add":
+            self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        self.fuse_norm = nn.LayerNorm(width)
+        if self.hierarchical:
+            self.complementary = ComplementaryAttention(config)
+            self.associate = Attention(width, config.heads, config.dropout)
+            self.linear = nn.Linear(width, width)
+        else:
+            self.look = Attention(width, config.heads, config.dropout)
+        self.norm1 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, config.feed_forward, config.dropout)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(
+        self, current: Tensor, others: tuple[Tensor, Tensor], entities: Tensor, branch_position: Tensor, position:
+        Tensor, keys: Tensor, values: Tensor, frames: int,
+    ) -> Tensor:  # fmt: skip
+        """Refines one branch.
+
+        current, others, position (B, T * N, D): the branch's features, the other branches', and e^o; entities (B, T *
+        N, 2D): the paired entity features F^E; branch_position (D,): the predicate association embedding e^pred;
+        keys, values (B, T * S, D).
+        """
+        entity = self.entities(entities)
+        if self.mapping == "add":
+            fused = self.fuse_norm(current + branch_position + entity)
+        else:
+            fused = self.fuse_norm(current + self.fuse(torch.cat((current + branch_position, entity), -1)))  # eq 10
+        if self.hierarchical:
+            cues = self.complementary.cues(*others)
+            supplement = self.complementary(cues, position, keys, values)  # eq 11
+            # The second level relates the pairs of one frame to each other, so time leaves the sequence axis.
+            by_frame = [tokens.unflatten(1, (frames, -1)) for tokens in (fused, cues, supplement)]  # (B, T, N, D) x 3
+            associated = self.associate(*by_frame).flatten(1, 2)  # eq 12
+            mixed = fused + self.linear(associated)  # eq 13, added to the original input
+        else:
+            mixed = fused + self.look(fused + position, keys, values)
+        mixed = self.norm1(mixed)
+        return self.norm2(mixed + self.feed_forward(mixed))  # type: ignore[no-any-return]
+
+
+class Branch(nn.Module):
+    """Queries, position embedding and plain decoder layers of one predicate group (eq 4-5)."""
+
+    def __init__(self, config: ArnConfig, plain_layers: int) -> None:
+        super().__init__()
+        slots = 1 if config.dense_proposals else config.queries
+        self.query = nn.Parameter(torch.zeros(slots, config.width))
+        self.position = nn.Parameter(torch.randn(config.width))
+        self.layers = nn.ModuleList(
+            DecoderLayer(config.width, config.heads, config.feed_forward, config.dropout) for _ in range(plain_layers)
+        )
+
+    def start(self, pairs: Tensor, pair_features: Tensor | None) -> Tensor:
+        """Q: the learned queries, and where a region sampler has seen them the pairs' own features; (B, T, N, D)."""
+        learned = self.query.expand_as(pairs)
+        return learned if pair_features is None else learned + pair_features
+
+    def decode(self, index: int, queries: Tensor, pairs: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Layer `index`: the pairs of a frame attend to each other, and to the tokens of the whole clip.
+
+        queries and pairs, their e^o, (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens
+        broadcast over T.
+        """
+        position = pairs + self.position  # eq 4: e~ = e^o + e^pred
+        decoded: Tensor = self.layers[index](queries, position, keys[:, None], values[:, None])
+        return decoded
+
+
+class PredicateDecoder(nn.Module):
+    """Three branches over the clip's tokens; the last layer associates them where PAP is on."""
+
+    def __init__(self, config: ArnConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.temporal = TemporalAttention(config) if config.temporal_attention else None
+        self.frame_code = nn.Parameter(torch.randn(config.clip_length, width) * 0.02)
+        plain = config.predicate_layers - (1 if config.predicate_association else 0)
+        self.plain_layers = plain
+        self.branches = nn.ModuleDict({group: Branch(config, plain) for group in GROUPS})
+        self.association = (
+            nn.ModuleDict({group: AssociationLayer(config) for group in GROUPS})
+            if config.predicate_association
+            else None
+        )
+
+    def forward(
+        self, memory: Tensor, place: Tensor, entities: Tensor, object_position: Tensor, pair_features: Tensor | None
+    ) -> list[dict[PredicateGroup, Tensor]]:
+        """Predicate features by group, after each layer.
+
+        memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D);
+        object_position (B, T, N, D): e^o; pair_features (B, T, N, D): what the query starts from beside its learned
+        content, or None. Returns, for each layer, {group: (B, T, N, D)}.
+        """
+        frames, slots = entities.shape[1], entities.shape[2]
+        frame_code = self.frame_code[:frames]  # (T, D)
+        if self.temporal is not None:
+            memory = self.temporal(memory, frame_code)
+        values = memory.flatten(1, 2)  # (B, T * S, D)
+        keys = (memory + place + frame_code[:, None]).flatten(1, 2)
+        # A query carries its own frame's code, so that it can tell its frame's tokens from the others'.
+        anchored = object_position + frame_code[:, None]  # (B, T, N, D)
+        position = anchored.flatten(1, 2)
+        branches = {group: cast(Branch, self.branches[group]) for group in GROUPS}
+        features = {group: branches[group].start(anchored, pair_features) for group in GROUPS}
+        layers: list[dict[PredicateGroup, Tensor]] = []
+        for index in range(self.plain_layers):
+            features = {
+                group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS
+            }
+            layers.append(features)
+        if self.association is not None:
+            flat = {group: tokens.flatten(1, 2) for group, tokens in features.items()}  # (B, T * N, D)
+            associated: dict[PredicateGroup, Tensor] = {}
+            for group in GROUPS:
+                first, second = (flat[other] for other in GROUPS if other != group)
+                tokens = self.association[group](
+                    flat[group],
+                    (first, second),
+                    entities.flatten(1, 2),
+                    branches[group].position,
+                    position,
+                    keys,
+                    values,
+                    frames,
+                )
+                associated[group] = tokens.unflatten(1, (frames, slots))
+            layers.append(associated)
+        return layers

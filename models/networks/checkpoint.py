@@ -1,0 +1,77 @@
+"""Checkpoints: a network's configuration and weights in one file that loads without running code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+
+from models.errors import ConfigurationError, WeightsError
+from models.networks.arn import Arn, ArnConfig
+from models.networks.detectors import Detector, DetectorConfig
+from models.networks.scored import Scored, ScoredConfig
+from models.networks.tensor_file import read_tensor_file
+from models.networks.two_stage import TwoStage, TwoStageConfig
+
+Network = Arn | Detector | TwoStage | Scored
+NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")]
+
+
+def make_network(config: NetworkConfig) -> Network:
+    """The network that a configuration describes, with fresh weights."""
+    match config:
+        case ArnConfig():
+            return Arn(config)
+        case DetectorConfig():
+            return Detector(config)
+        case TwoStageConfig():
+            return TwoStage(config)
+        case ScoredConfig():
+            return Scored(config)
+
+
+def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> None:
+    """Writes the network and what made it (data, seed, command, figures: plain values only)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"config": asdict(model.config), "state": model.state_dict(), "training": training}
+    temporary = path.with_suffix(".partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
+    """Reads a network, in evaluation mode, and what made it.
+
+    Raises WeightsError naming the file where it is no checkpoint of this project.
+    """
+    content = read_tensor_file(path, "a checkpoint of this project")
+    if not isinstance(content, dict) or "network" not in content.get("config", {}):
+        raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
+    try:
+        adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+        model = make_network(adapter.validate_python(content["config"]))
+        model.load_state_dict(content["state"])
+        return model.eval(), content["training"]
+    except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
+        raise WeightsError(f"{path} was written by another version of this project, or altered: {error}") from error
+
+
+def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:
+    """Takes from a checkpoint every weight whose name and shape fit, or of those the ones whose names begin as `only`
+    says.
+
+    Returns the names of those that keep their own values; raises WeightsError where none fits.
+    """
+    source, _ = load_checkpoint(path)
+    known, own = source.state_dict(), model.state_dict()
+    fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+    fitting = {name: value for name, value in fitting.items() if not only or name.startswith(only)}
+    if not fitting:
+        raise WeightsError(
+            f"{path}: none of its weights fits this network; check `initialise_from` in the configuration"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())

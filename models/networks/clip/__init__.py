@@ -1,0 +1,1 @@
+"""CLIP: its sentences, its image tower, and crops of persons and things."""

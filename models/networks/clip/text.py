@@ -1,0 +1,96 @@
+"""CLIP text embeddings of the triplet prompts (ARN §3.2), from open_clip or from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import WeightsError
+from models.graph.vocabulary import GROUP_OF_PREDICATE, PREDICATE_INDEX, PREDICATES
+from models.networks.arn.classifiers import THINGS, TextEmbeddings
+
+CLIP_MODEL = "ViT-B-32-quickgelu"
+"""OpenAI trained ViT-B/32 with its own approximation of GELU; without it the same weights embed wrongly."""
+CLIP_WEIGHTS = "openai"
+_BACKGROUND_AND_PERSON = 2
+
+
+def object_prompt(thing: str) -> str:
+    """ARN's prompt of an object class."""
+    return f"a photo of person and a {spoken(thing)}"
+
+
+def triplet_prompt(thing: str, predicate: str) -> str:
+    """ARN's prompt of a triplet; its form depends on the predicate's group."""
+    words = predicate.replace("_", " ")
+    match GROUP_OF_PREDICATE[predicate]:
+        case "attention":
+            return (
+                f"The person is {words} at the {spoken(thing)}"
+                if not words.endswith(" at")
+                else f"The person is {words} the {spoken(thing)}"
+            )
+        case "spatial":
+            return f"The {spoken(thing)} is {words} the person"
+        case _:
+            return f"a photo of a person maybe {words} the {spoken(thing)}"
+
+
+def spoken(thing: str) -> str:
+    """`cup/glass/bottle` as a prompt says it: `cup or glass or bottle`."""
+    return thing.replace("/", " or ")
+
+
+def text_embeddings(path: Path | None = None) -> TextEmbeddings:
+    """Embeddings from a .npy file (37, 26, E), or of open_clip's ViT-B/32, whose weights it downloads once.
+
+    A file's first axis is the field's class index (0 background, 1 person), its second the predicate id, as in TR2's
+    `clip_sentence.npy`; its sentences for `other_relationship` ("a photo of a person and a …") stand for the object
+    prompts. Raises WeightsError naming the file, or what to do without a network.
+    """
+    if path is None:
+        return _from_open_clip()
+    try:
+        table = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read as an array of text embeddings: {error}") from error
+    if table.dim() != 3 or table.shape[:2] != (len(THINGS) + _BACKGROUND_AND_PERSON, len(PREDICATES)):
+        raise WeightsError(f"{path} has shape {tuple(table.shape)}; text embeddings are (37, 26, E)")
+    triplets = table[_BACKGROUND_AND_PERSON:]
+    return TextEmbeddings(objects=triplets[:, PREDICATE_INDEX["other_relationship"]], triplets=triplets)
+
+
+def load_clip() -> nn.Module:
+    """open_clip's ViT-B/32 in evaluation mode, downloaded once; raises WeightsError where that fails."""
+    import open_clip
+
+    try:
+        model: nn.Module = open_clip.create_model(CLIP_MODEL, pretrained=CLIP_WEIGHTS)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"CLIP {CLIP_MODEL} could not be loaded ({error}); in the configuration, give text embeddings as a file "
+            "(`text_embeddings: FILE.npy`), and leave `model.mimicry` and `model.clip_features` off"
+        ) from error
+    return model.eval()
+
+
+@torch.no_grad()
+def _from_open_clip() -> TextEmbeddings:
+    import open_clip
+
+    model: Any = load_clip()
+    tokenize = open_clip.get_tokenizer(CLIP_MODEL)
+
+    def embed(prompts: list[str]) -> Tensor:
+        return torch.cat(
+            [model.encode_text(tokenize(prompts[start : start + 128])) for start in range(0, len(prompts), 128)]
+        )
+
+    triplets = embed([triplet_prompt(thing, predicate) for thing in THINGS for predicate in PREDICATES])
+    return TextEmbeddings(
+        objects=embed([object_prompt(thing) for thing in THINGS]), triplets=triplets.unflatten(0, (len(THINGS), -1))
+    )

@@ -1,0 +1,322 @@
+"""Faster R-CNN (Ren et al., 2015) of torchvision's parts, with a dense way through them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
+
+from models.graph.vocabulary import OBJECT_CLASSES
+from models.networks.backbone import Normalise
+from models.networks.boxes import paired_generalised_iou
+from models.networks.detectors.backbones import CompactBody, ResNet101C4, make_region_head
+from models.networks.detectors.config import DetectorConfig
+from models.networks.detectors.suppression import suppress
+from models.networks.relations.pairs import Pairs
+from models.networks.relations.representation import union_boxes
+
+CLASSES = 1 + len(OBJECT_CLASSES)
+"""Background first, then `OBJECT_CLASSES`, the person being 1."""
+FOUND_IOU = 0.5
+"""A detection is an annotated box from here on (STTran)."""
+_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+_LARGEST_GROWTH = math.log(1000 / 16)
+_SMALLEST_PROPOSAL, _SMALLEST_OBJECT = 1e-3, 1e-2
+"""Pixels; torchvision's detector drops what is narrower or lower."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The R best proposals of N frames, classified; boxes are corner boxes in pixels.
+
+    boxes (N, R, 4); mask (N, R) bool; features (N, R, F); probabilities (N, R, 37); deltas (N, R, 37, 4)
+    """
+
+    boxes: Tensor
+    mask: Tensor
+    features: Tensor
+    probabilities: Tensor
+    deltas: Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """One person and P objects of each of N frames, boxes in pixels, before regions around both are pooled.
+
+    mask (N, P) bool; subject (N, 4); subject_scores (N,); subject_features (N, F); boxes (N, P, 4); scores (N, P, 36);
+    features (N, P, F)
+    """
+
+    mask: Tensor
+    subject: Tensor
+    subject_scores: Tensor
+    subject_features: Tensor
+    boxes: Tensor
+    scores: Tensor
+    features: Tensor
+
+
+class Detector(nn.Module):
+    """Frames to pairs: the best person of each frame, and its P best objects.
+
+    `forward` gives the losses: it goes through torchvision's own modules, which sample proposals and loop over images.
+    The other methods use their weights on dense tensors.
+    """
+
+    anchors: Tensor
+    scale: Tensor
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalise = Normalise()
+        self.body: ResNet101C4 | CompactBody = ResNet101C4() if config.backbone == "resnet101" else CompactBody(config)
+        generator = AnchorGenerator((config.anchor_sizes,), (config.anchor_ratios,))
+        self.rpn = RegionProposalNetwork(
+            generator, RPNHead(config.map_channels, generator.num_anchors_per_location()[0]),
+            fg_iou_thresh=0.7, bg_iou_thresh=0.3, batch_size_per_image=128, positive_fraction=0.5,
+            pre_nms_top_n={"training": 2 * config.proposals, "testing": config.proposals_before_suppression},
+            post_nms_top_n={"training": 2 * config.proposals, "testing": config.proposals},
+            nms_thresh=config.proposal_iou,
+        )  # fmt: skip
+        self.roi_heads = RoIHeads(
+            MultiScaleRoIAlign(["map"], config.region_size, config.region_samples), make_region_head(config),
+            FastRCNNPredictor(config.feature_width, CLASSES),
+            fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=config.sampled_regions, positive_fraction=0.5,
+            bbox_reg_weights=_DELTA_WEIGHTS,
+            score_thresh=config.least_score, nms_thresh=config.object_iou, detections_per_img=config.pairs,
+        )  # fmt: skip
+        self.register_buffer("anchors", place_anchors(generator, config), persistent=False)  # (S, 4)
+        size = [config.frame_width, config.frame_height]
+        self.register_buffer("scale", torch.tensor(size * 2, dtype=torch.float32), persistent=False)
+
+    def forward(self, frames: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+        """Faster R-CNN's four losses by name.
+
+        frames (N, H, W, 3) uint8; for each frame corner boxes (M, 4) in pixels and int64 labels (M,), where 0 is
+        background and 1 the person.
+        """
+        sizes = [(self.config.frame_height, self.config.frame_width)] * len(frames)
+        maps = {"map": self.feature_map(self.normalise(frames)).float()}
+        targets = [{"boxes": each, "labels": label} for each, label in zip(boxes, labels, strict=True)]
+        with torch.autocast(frames.device.type, enabled=False):
+            proposals, proposal_losses = self.rpn(images_of(self.config, sizes), maps, targets)
+        _, region_losses = self.roi_heads(maps, proposals, sizes, targets)
+        return {**proposal_losses, **region_losses}
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) -> (N, C, H / stride, W / stride)."""
+        if isinstance(self.body, CompactBody):
+            images = images.contiguous(memory_format=torch.channels_last)
+        mapped: Tensor = self.body(images)
+        return mapped
+
+    def pairs(self, frames: Tensor, timestamps: Tensor) -> Pairs:
+        """Detected pairs (SGDet): (B, T, H, W, 3) uint8 and (B, T) seconds -> P slots a frame.
+
+        A slot is a region under one of its classes, so that a region may fill several; classes that are more probable
+        than the slot's own are zeroed in its `object_scores` (STTran's duplicated boxes, for all classes). A frame
+        without a person has no pairs.
+        """
+        maps = self.feature_map(self.normalise(frames.flatten(0, 1)))  # (N, C, h, w), N = B * T
+        return self._assemble(maps, self._detect(maps), timestamps)
+
+    def supplied_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
+        """Detected pairs, and after them the annotated objects that were not found (STTran's training pairs).
+
+        boxes (B, T, 1 + M, 4): annotated corner boxes as fractions, the person first; labels (B, T, M) int64, indices
+        into `OBJECT_CLASSES`; mask (B, T, M) bool. Returns P + M slots; a slot of the last M is filled where no
+        detection overlaps the object by an IoU of 0.5, under the annotated class. The annotated person replaces one
+        that was not found.
+        """
+        maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
+        found = self._detect(maps)
+        annotated = boxes.flatten(0, 1) * self.scale  # (N, 1 + M, 4)
+        person, things = annotated[:, 0], annotated[:, 1:]
+        overlap = paired_generalised_iou(found.boxes[:, :, None], things[:, None])[0] * found.mask[..., None]
+        missed = mask.flatten(0, 1) & (overlap.amax(1) < FOUND_IOU)
+        lost = paired_generalised_iou(found.subject, person)[0] < FOUND_IOU
+        regions = self.classify(maps, annotated, torch.ones_like(annotated[..., 0], dtype=torch.bool))
+        known = nn.functional.one_hot(labels.flatten(0, 1), len(OBJECT_CLASSES)).to(found.scores.dtype)
+        supplied = Candidates(
+            mask=torch.cat((found.mask, missed), 1),
+            subject=torch.where(lost[:, None], person, found.subject),
+            subject_scores=torch.where(lost, 1.0, found.subject_scores),
+            subject_features=torch.where(lost[:, None], regions.features[:, 0], found.subject_features),
+            boxes=torch.cat((found.boxes, things), 1),
+            scores=torch.cat((found.scores, known), 1),
+            features=torch.cat((found.features, regions.features[:, 1:]), 1),
+        )
+        return self._assemble(maps, supplied, timestamps)
+
+    def given_pairs(
+        self, frames: Tensor, timestamps: Tensor, boxes: Tensor, mask: Tensor, *, person_first: bool
+    ) -> Pairs:
+        """Pairs of N given boxes (PredCls, SGCls) in N slots, of which the person's own stays empty.
+
+        boxes (B, T, N, 4): corner boxes as fractions; mask (B, T, N) bool. The person is the first box, or without
+        `person_first` the one that the detector finds most like one. `object_scores` are the detector's over the 35
+        other classes.
+        """
+        maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
+        pixels, real = boxes.flatten(0, 1) * self.scale, mask.flatten(0, 1)  # (B * T, N, 4), (B * T, N)
+        regions = self.classify(maps, pixels, real)
+        place = torch.arange(real.shape[1], device=real.device)
+        likeness = regions.probabilities[..., 1] * real
+        subject_scores, subject = likeness.max(1, keepdim=True)  # (B * T, 1)
+        if person_first:
+            subject_scores, subject = likeness[:, :1], torch.zeros_like(subject)
+        others = real & (place != subject) & real.gather(1, subject)
+        things = regions.probabilities[..., 1:] * (torch.arange(len(OBJECT_CLASSES), device=real.device) > 0)
+        given = Candidates(
+            mask=others,
+            subject=_pick(pixels, subject)[:, 0],
+            subject_scores=subject_scores[:, 0],
+            subject_features=_pick(regions.features, subject)[:, 0],
+            boxes=pixels,
+            scores=things / things.sum(-1, keepdim=True).clamp(min=1e-6),
+            features=regions.features,
+        )
+        return self._assemble(maps, given, timestamps)
+
+    def _detect(self, maps: Tensor) -> Candidates:
+        """maps (N, C, h, w) -> the P best objects of each frame and its best person."""
+        regions = self.classify(maps, *self.propose(maps))
+        subject, subject_scores, subject_features = self._best_person(regions)
+        chosen, classes, mask = self._best_objects(regions)  # (N, P) each
+        deltas = _pick(regions.deltas.flatten(2), chosen).unflatten(-1, (CLASSES, 4))  # (N, P, 37, 4)
+        own = deltas.gather(2, (classes + 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
+        known = _pick(regions.probabilities, chosen)[..., 1:]  # (N, P, 36)
+        score = known.gather(-1, classes[..., None])
+        things = torch.arange(len(OBJECT_CLASSES), device=known.device) > 0
+        return Candidates(
+            mask=mask & (subject_scores > self.config.least_score)[:, None],
+            subject=subject,
+            subject_scores=subject_scores,
+            subject_features=subject_features,
+            boxes=self._decode(own, _pick(regions.boxes, chosen), _DELTA_WEIGHTS),
+            scores=torch.where(known <= score, known, 0.0) * things,
+            features=_pick(regions.features, chosen),
+        )
+
+    def propose(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The region proposal network on dense tensors: maps (N, C, h, w) -> boxes (N, R, 4) in pixels, mask (N, R)."""
+        objectness, deltas = self.rpn.head([maps])
+        # (N, A, h, w) -> (N, h * w * A), the order of the anchors
+        scores = objectness[0].permute(0, 2, 3, 1).flatten(1)
+        moves = deltas[0].unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)  # (N, S, 4)
+        count = min(self.config.proposals_before_suppression, scores.shape[1])
+        scores, best = scores.topk(count, dim=1)
+        anchors = self.anchors[best]  # (N, K, 4)
+        boxes = self._decode(_pick(moves, best), anchors, (1.0, 1.0, 1.0, 1.0))
+        keep = suppress(boxes, scores.sigmoid() * _as_large(boxes, _SMALLEST_PROPOSAL), self.config.proposal_iou, 0.0)
+        # They are sorted by score already, so that those that stay are ranked by their place.
+        places = torch.arange(count, 0, -1, device=scores.device, dtype=torch.float32)
+        ranks, order = torch.where(keep, places, -places).topk(self.config.proposals, dim=1)
+        return _pick(boxes, order), ranks > 0
+
+    def classify(self, maps: Tensor, boxes: Tensor, mask: Tensor) -> Regions:
+        """Features, class probabilities and box refinements of regions (N, R, 4) in pixels."""
+        flat = self.roi_heads.box_head(self._pool(maps, boxes))  # (N * R, F)
+        logits, deltas = self.roi_heads.box_predictor(flat)
+        by_frame = boxes.shape[:2]
+        return Regions(
+            boxes, mask, flat.unflatten(0, by_frame), logits.float().softmax(-1).unflatten(0, by_frame),
+            deltas.float().unflatten(-1, (CLASSES, 4)).unflatten(0, by_frame),
+        )  # fmt: skip
+
+    def _best_person(self, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
+        """Box (N, 4), score (N,) and features (N, F) of the region that is most probably a person."""
+        scores, best = (regions.probabilities[..., 1] * regions.mask).max(1, keepdim=True)  # (N, 1)
+        deltas = _pick(regions.deltas[:, :, 1], best)
+        box = self._decode(deltas, _pick(regions.boxes, best), _DELTA_WEIGHTS)
+        return box[:, 0], scores[:, 0], _pick(regions.features, best)[:, 0]
+
+    def _best_objects(self, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
+        """Region and class (of `OBJECT_CLASSES`) of the P best objects, and which of them are any: (N, P) x 3."""
+        things = CLASSES - 2
+        scores = (regions.probabilities[..., 2:] * regions.mask[..., None]).transpose(1, 2)  # (N, 35, R)
+        boxes = self._decode(regions.deltas[:, :, 2:], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, 35, 4)
+        scores = scores * _as_large(boxes, _SMALLEST_OBJECT).transpose(1, 2)
+        keep = suppress(
+            boxes.transpose(1, 2).flatten(0, 1), scores.flatten(0, 1), self.config.object_iou, self.config.least_score
+        ).unflatten(0, (-1, things))
+        best, order = torch.where(keep, scores, -1.0).flatten(1).topk(self.config.pairs, dim=1)  # (N, P)
+        regions_of_frame = regions.boxes.shape[1]
+        return order % regions_of_frame, 1 + order // regions_of_frame, best > 0
+
+    def _assemble(self, maps: Tensor, candidates: Candidates, timestamps: Tensor) -> Pairs:
+        """Pools the regions around both boxes, clears empty slots and splits N into B and T."""
+        clip = timestamps.shape
+        mask = candidates.mask
+        around = union_boxes(candidates.subject[:, None].expand_as(candidates.boxes), candidates.boxes)
+        unions = self._pool(maps, around * mask[..., None]).unflatten(0, mask.shape)  # (N, P, C, S, S)
+
+        def slots(values: Tensor) -> Tensor:
+            cleared = values * mask.reshape(*mask.shape, *[1] * (values.dim() - 2))
+            split: Tensor = cleared.unflatten(0, clip)
+            return split
+
+        return Pairs(
+            mask=mask.unflatten(0, clip),
+            subject_boxes=(candidates.subject / self.scale).unflatten(0, clip),
+            subject_scores=candidates.subject_scores.unflatten(0, clip),
+            object_boxes=slots(candidates.boxes / self.scale),
+            object_scores=slots(candidates.scores),
+            subject_features=candidates.subject_features.float().unflatten(0, clip),
+            object_features=slots(candidates.features.float()),
+            union_features=slots(unions),
+            timestamps=timestamps,
+        )
+
+    def _pool(self, maps: Tensor, boxes: Tensor) -> Tensor:
+        """RoIAlign: maps (N, C, h, w), boxes (N, R, 4) in pixels -> (N * R, C, S, S)."""
+        config = self.config
+        frame = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
+        rows = torch.cat((frame[:, None, None].expand(-1, boxes.shape[1], 1), boxes), -1).flatten(0, 1)
+        pooled: Tensor = roi_align(
+            maps.float(), rows, config.region_size, 1 / config.stride, config.region_samples, aligned=False
+        )
+        return pooled
+
+    def _decode(self, deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+        """Boxes moved by a head's deltas as torchvision's `BoxCoder` does, and clipped: (..., 4) x 2 -> (..., 4)."""
+        size = boxes[..., 2:] - boxes[..., :2]
+        centre = boxes[..., :2] + size / 2
+        moved = centre + deltas[..., :2] / deltas.new_tensor(weights[:2]) * size
+        grown = (deltas[..., 2:] / deltas.new_tensor(weights[2:])).clamp(max=_LARGEST_GROWTH).exp() * size
+        decoded = torch.cat((moved - grown / 2, moved + grown / 2), -1)
+        return clip_boxes_to_image(decoded, (self.config.frame_height, self.config.frame_width))  # type: ignore[no-any-return]
+
+
+def images_of(config: DetectorConfig, sizes: list[tuple[int, int]]) -> ImageList:
+    """What torchvision's proposal network asks of images: their sizes, and that of a map of whole cells, from which it
+    takes the anchors' distance.
+    """
+    rows, columns = config.map_size
+    return ImageList(torch.empty(1, 1, rows * config.stride, columns * config.stride), sizes)
+
+
+def place_anchors(generator: AnchorGenerator, config: DetectorConfig) -> Tensor:
+    """All anchors of a frame, row by row, `stride` pixels apart: (S, 4) corner boxes in pixels."""
+    images = images_of(config, [(config.frame_height, config.frame_width)])
+    anchors: Tensor = generator(images, [torch.zeros(1, 1, *config.map_size)])[0]
+    return anchors
+
+
+def _as_large(boxes: Tensor, side: float) -> Tensor:
+    """Corner boxes (..., 4) -> (...,) bool: false where clipping to the frame left next to nothing."""
+    return (boxes[..., 2:] - boxes[..., :2] >= side).all(-1)
+
+
+def _pick(values: Tensor, indices: Tensor) -> Tensor:
+    """(N, R, D), (N, K) int64 -> (N, K, D)."""
+    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,0 +1,69 @@
+"""How often each predicate is annotated, and what a loss or a network makes of it.
+
+Counts and everything derived from them run in the order of `models.graph.vocabulary.PREDICATES`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.graph.vocabulary import GROUP_SLICE, GROUPS
+
+ACTION_GENOME_COUNTS: Final[tuple[int, ...]] = (
+    144_546,  # looking_at
+    193_213,  # not_looking_at
+    38_724,  # unsure
+    4_643,  # above
+    58_176,  # beneath
+    254_476,  # in_front_of
+    46_368,  # behind
+    69_810,  # on_the_side_of
+    12_921,  # in
+    4_008,  # carrying
+    4_076,  # covered_by
+    4_377,  # drinking_from
+    3_214,  # eating
+    314,  # have_it_on_the_back
+    156_897,  # holding
+    11_506,  # leaning_on
+    3_395,  # lying_on
+    105_067,  # not_contacting
+    8_743,  # other_relationship
+    40_545,  # sitting_on
+    7_606,  # standing_on
+    52_165,  # touching
+    86,  # twisting
+    6_761,  # wearing
+    772,  # wiping
+    1_102,  # writing_on
+)
+"""Labels of Action Genome's training set, as the published code of OED (`models/dsgg_single_xcls.py`) and of TR²
+(`train.py`) has them.
+"""
+
+
+def predicate_shares(counts: Tensor) -> Tensor:
+    """Each predicate's share of its own group's labels, f of FReMuRe: (26,) -> (26,) float32, 1 in sum for each group.
+
+    A predicate that was never seen counts as seen once, so that its inverse exists.
+    """
+    seen = counts.float().clamp(min=1)
+    return torch.cat([seen[GROUP_SLICE[group]] / seen[GROUP_SLICE[group]].sum() for group in GROUPS])
+
+
+def class_weights(counts: Tensor, beta: float) -> Tensor:
+    """Weights of a loss that favours rare predicates (MoSA eq 11): (26,) -> (26,) float32, 1 on average in each group.
+
+    w_c = (N / (C n_c))^beta over the C predicates and N labels of the group; `beta` 0 weighs all alike, 1 by the
+    inverse of the count.
+    """
+    shares = predicate_shares(counts)
+    weights = []
+    for group in GROUPS:
+        share = shares[GROUP_SLICE[group]]
+        weight = (share * len(share)) ** -beta
+        weights.append(weight / weight.mean())
+    return torch.cat(weights)

@@ -1,0 +1,206 @@
+"""FReMuRe: frequency-guided relational multi-level reasoning. Rare predicates get parameters of their own.
+
+The published text leaves much open, and there is no code. Where it is silent, this is chosen:
+
+* Frequencies are shares of the predicates of one relation type, as each branch knows only its own.
+* Without the dual branch the frequency correction precedes the only path, so that each switch removes one thing.
+* The layers are STTran's. TEMPURA's memory, which the paper puts behind this network, is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import ConfigurationError
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.networks.frequencies import class_weights, predicate_shares
+from models.networks.relations.config import RelationConfig
+from models.networks.relations.network import RelationNetwork
+from models.networks.relations.pairs import Pairs, Relations
+from models.networks.relations.temporal import Aggregation, SpatialEncoder, WindowDecoder
+from models.networks.relations.uncertain_heads import BayesianHead, LinearHead, MixtureHead, PredicateHead, Prediction
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class FremureConfig(RelationConfig):
+    """Everything that decides the shape of a FReMuRe network; `relation_specific` to `head` are the paper's ablation
+    (Table 2).
+
+    The three branches of the paper's width hold some 340 million parameters; `branch_width` makes them narrower.
+    """
+
+    network: Literal["fremure"] = "fremure"
+    relation_specific: bool = True
+    """A branch with parameters of its own for each predicate group, instead of one that all share."""
+    frequency_gate: bool = True
+    """Correction of features by frequency (eq 1-2), and frequency as an input of the fusion gate (eq 3)."""
+    dual_branch: bool = True
+    """A head and a tail path, fused by a gate (DPEG, eq 3-4), instead of the head path only."""
+    head: Literal["linear", "bayesian", "gmm"] = "gmm"
+    mixtures: PositiveInt = 4
+    """Components of the mixture."""
+    samples: PositiveInt = 5
+    """Draws of the Bayesian head in training."""
+    regulariser: NonNegativeFloat = 0.01
+    """Weight of the term that keeps the mixture's variances from vanishing, most of all those of rare predicates."""
+    decoder_layers: NonNegativeInt = 3
+    aggregation: Aggregation = "mean"
+    branch_width: PositiveInt | None = None
+    """d: width inside a branch; None is the representation's own, D."""
+
+    @property
+    def inner_width(self) -> int:
+        """d, whether or not it is D."""
+        return self.width if self.branch_width is None else self.branch_width
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner_width % self.heads:
+            raise ConfigurationError(f"branch_width {self.branch_width} must be a multiple of heads ({self.heads})")
+
+
+class Fremure(RelationNetwork):
+    """Pairs to predicates through a branch for each predicate group, or one for all, and a head for each group.
+
+    `predicate_counts` must be the training data's: the network reads it in evaluation too, and checkpoints keep it.
+    """
+
+    config: FremureConfig
+
+    def __init__(self, config: FremureConfig) -> None:
+        super().__init__(config)
+        frequencies = [len(PREDICATES_OF_GROUP[group]) for group in GROUPS]
+        self.branches = nn.ModuleList(
+            Branch(config, count) for count in (frequencies if config.relation_specific else [len(PREDICATES)])
+        )
+        self.heads = nn.ModuleDict({group: make_head(group, config) for group in GROUPS})
+
+    @property
+    def knows_uncertainty(self) -> bool:
+        """Whether the heads are the Bayesian or the mixture ones."""
+        return self.config.head != "linear"
+
+    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+        """See `RelationNetwork`; `decoded` is (B, T, P, 3d), the groups one after the other, or (B, T, P, d) where they
+        share a branch.
+        """
+        shares = predicate_shares(self.predicate_counts)
+        by_branch = [shares[GROUP_SLICE[group]] for group in GROUPS] if self.config.relation_specific else [shares]
+        decoded = torch.cat(
+            [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)], -1
+        )
+        predictions: dict[PredicateGroup, Prediction] = {
+            group: self.heads[group](features) for group, features in self._by_group(decoded).items()
+        }
+        return Relations(
+            {group: prediction.probabilities for group, prediction in predictions.items()},
+            representation=represented,
+            decoded=decoded,
+            epistemic=_all_or_none({group: prediction.epistemic for group, prediction in predictions.items()}),
+            aleatoric=_all_or_none({group: prediction.aleatoric for group, prediction in predictions.items()}),
+        )
+
+    def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
+        """`variance`, with the mixture: how far variances lie below the smallest wanted, a mean over the pairs of the
+        sum over the predicates, weighted by inverse frequency (§2.4).
+        """
+        if self.config.head != "gmm":
+            return {}
+        weights = class_weights(self.predicate_counts, beta=1.0)
+        shortfall = pairs.mask.new_zeros(pairs.mask.shape, dtype=torch.float32)
+        for group, features in self._by_group(relations.decoded.float()).items():
+            by_predicate = self.heads[group].variance_shortfall(features)  # type: ignore[operator]
+            shortfall = shortfall + (by_predicate * weights[GROUP_SLICE[group]]).sum(-1)  # (B, T, P)
+        mean = (shortfall * pairs.mask).sum() / pairs.mask.sum().clamp(min=1)
+        return {"variance": self.config.regulariser * mean}
+
+    def _by_group(self, decoded: Tensor) -> dict[PredicateGroup, Tensor]:
+        """What each group's head reads, (B, T, P, d) each."""
+        parts = decoded.chunk(len(GROUPS), -1) if self.config.relation_specific else [decoded] * len(GROUPS)
+        return dict(zip(GROUPS, parts, strict=True))
+
+
+def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
+    """The configured head of one group."""
+    match config.head:
+        case "linear":
+            return LinearHead(group, config.inner_width)
+        case "bayesian":
+            return BayesianHead(group, config.inner_width, config.samples)
+        case "gmm":
+            return MixtureHead(group, config.inner_width, config.mixtures)
+
+
+class Branch(nn.Module):
+    """From a pair's representation to the feature that one or all predicate groups are read from (§2.3)."""
+
+    def __init__(self, config: FremureConfig, predicates: int) -> None:
+        super().__init__()
+        width = config.inner_width
+        layers = (width, config.heads, config.feed_forward, config.dropout)
+        self.project = nn.Linear(config.width, width) if width != config.width else nn.Identity()
+        self.correction = FrequencyCorrection(predicates, width) if config.frequency_gate else None
+        self.head_path = SpatialEncoder(*layers, 1)
+        self.tail_path = SpatialEncoder(*layers, 1) if config.dual_branch else None
+        self.fusion = Fusion(width, predicates if config.frequency_gate else 0) if config.dual_branch else None
+        self.decoder = WindowDecoder(*layers, config.decoder_layers, config.aggregation)
+
+    def forward(self, represented: Tensor, mask: Tensor, shares: Tensor) -> Tensor:
+        """(B, T, P, D), (B, T, P) bool and the predicates' shares of their group (C,) -> (B, T, P, d)."""
+        features = self.project(represented)
+        corrected = features if self.correction is None else self.correction(features, shares)
+        if self.tail_path is None or self.fusion is None:
+            local = self.head_path(corrected, mask)
+        else:
+            local = self.fusion(self.head_path(features, mask), self.tail_path(corrected, mask), shares)
+        decoded: Tensor = self.decoder(local, mask)
+        return decoded
+
+
+class FrequencyCorrection(nn.Module):
+    """Features drawn towards their normalised form, the more the rarer predicates are (eq 1-2)."""
+
+    def __init__(self, predicates: int, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(predicates, width)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, features: Tensor, shares: Tensor) -> Tensor:
+        """(..., d) and (C,) -> (..., d)."""
+        gate = self.gate(torch.log(1 / shares + 1e-6)).sigmoid()  # (d,)
+        corrected: Tensor = gate * F.layer_norm(features, features.shape[-1:]) + (1 - gate) * features
+        return corrected
+
+
+class Fusion(nn.Module):
+    """A gate between head and tail path (DPEG, eq 3-4).
+
+    The paper stabilises it by a LayerNorm, here of the fused features, and by a gate bias that starts from zero.
+    """
+
+    def __init__(self, width: int, frequencies: int) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.gate = nn.Linear(2 * width + frequencies, width)
+        nn.init.zeros_(self.gate.bias)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, head: Tensor, tail: Tensor, shares: Tensor) -> Tensor:
+        """(B, T, P, d) x 2 and (C,), which is ignored where the gate takes no frequencies -> (B, T, P, d)."""
+        seen = [head, tail]
+        if self.frequencies:
+            seen.append(shares.expand(*head.shape[:-1], -1))
+        gate = self.gate(torch.cat(seen, -1)).sigmoid()
+        fused: Tensor = self.norm(gate * head + (1 - gate) * tail)
+        return fused
+
+
+def _all_or_none(tensors: dict[PredicateGroup, Tensor | None]) -> dict[PredicateGroup, Tensor] | None:
+    known = {group: tensor for group, tensor in tensors.items() if tensor is not None}
+    return known or None

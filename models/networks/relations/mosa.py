@@ -1,0 +1,165 @@
+"""MoSA: motion-guided semantic alignment. Motion asks what the frame shows; pairs are compared with sentences.
+
+The published text has lost its formulas, and there is no code. Where it is silent, this is chosen:
+
+* Widths, layers and the grouping into trajectories are TR²'s, which the paper refers to.
+* The text embeddings are of unit length, as CLIP compares them, and frozen. The dot product with the projected feature
+  (eq 10) gets a learned scale, 1 at first, and a learned bias for each predicate: without them every logit would be
+  pulled towards what all prompts share.
+* `centred_text` takes out of each prompt what all predicates of its group share for the same object. Of CLIP's ViT-B/32
+  embeddings, those of one object have a mean cosine of 0.96 (attention), 0.97 (spatial) and 0.90 (contacting); with the
+  mean of all prompts taken out, as in ARN, still 0.78, 0.82 and 0.58, because the object decides where a prompt lies;
+  with the object's own mean taken out -0.48, -0.19 and -0.06. The object of a pair is known here, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import ConfigurationError
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.networks.arn.classifiers import TextEmbeddings
+from models.networks.relations.config import RelationConfig
+from models.networks.relations.motion import MotionConcatenation, MotionFeatures, MotionInteraction
+from models.networks.relations.network import RelationNetwork, activate
+from models.networks.relations.pairs import Pairs, Relations
+from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
+from models.networks.relations.trajectories import follow
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class MosaConfig(RelationConfig):
+    """Everything that decides the shape of a MoSA network; the three switches are the paper's ablation (Table 3)."""
+
+    network: Literal["mosa"] = "mosa"
+    encoder_layers: NonNegativeInt = 1
+    decoder_layers: NonNegativeInt = 3
+    motion_features: bool = True
+    """Motion Feature Extractor (MFE, eq 3-6)."""
+    motion_interaction: bool = True
+    """Motion-guided Interaction Module (MIM, eq 7-8) instead of concatenation; needs `motion_features`."""
+    semantic_matching: bool = True
+    """Action Semantic Matching (ASM, eq 10) instead of plain linear classifiers."""
+    iou_window: PositiveInt = 5
+    """Occurrences of a pair over which its IoU is averaged (eq 5)."""
+    motion_width: PositiveInt = 128
+    """Hidden width of the perceptron that encodes motion."""
+    text_width: PositiveInt = 512
+    centred_text: bool = False
+    """Take out of the text embeddings what all predicates of a group share for an object."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.motion_interaction and not self.motion_features:
+            raise ConfigurationError(
+                "motion_interaction is on but needs motion_features, whose motion it asks with: switch both off"
+            )
+
+
+class Mosa(RelationNetwork):
+    """Pairs to predicates through an encoder of each frame, motion, a decoder over trajectories, and sentences.
+
+    With semantic matching, `text` (36, 26, E) holds the sentence of every object class and predicate; `initialise_text`
+    fills it before training, and checkpoints keep it.
+    """
+
+    config: MosaConfig
+    text: Tensor
+
+    def __init__(self, config: MosaConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        sizes = (width, config.heads, config.feed_forward, config.dropout)
+        self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
+        self.motion: MotionFeatures | None = None
+        self.fusion: MotionInteraction | MotionConcatenation | None = None
+        if config.motion_features:
+            self.motion = MotionFeatures(width, config.motion_width, config.iou_window)
+            self.fusion = (
+                MotionInteraction(width, config.heads, config.dropout)
+                if config.motion_interaction
+                else MotionConcatenation(width)
+            )
+        self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
+        self.heads = nn.ModuleDict(
+            {
+                group: SemanticMatching(width, config.text_width, len(predicates))
+                if config.semantic_matching
+                else nn.Linear(width, len(predicates))
+                for group, predicates in PREDICATES_OF_GROUP.items()
+            }
+        )
+        if config.semantic_matching:
+            text = F.normalize(torch.randn(len(OBJECT_CLASSES), len(PREDICATES), config.text_width), dim=-1)
+            text[0] = 0  # the person, never the object of a pair
+            self.register_buffer("text", text)
+
+    @torch.no_grad()
+    def initialise_text(self, embeddings: TextEmbeddings) -> None:
+        """Takes the sentences' embeddings; does nothing without semantic matching.
+
+        Raises ConfigurationError where their width is not `text_width`.
+        """
+        if not self.config.semantic_matching:
+            return
+        width = embeddings.triplets.shape[-1]
+        if width != self.config.text_width:
+            raise ConfigurationError(
+                f"text_width is {self.config.text_width}, but the text embeddings have width {width}; make them agree"
+            )
+        self.text[1:] = prepare_text(embeddings.triplets, centred=self.config.centred_text)
+
+    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+        """See `RelationNetwork`."""
+        time, slots = pairs.mask.shape[1:]
+        fused = self.encoder(represented, pairs.mask)  # (B, T, P, D)
+        if self.motion is not None and self.fusion is not None:
+            fused = self.fusion(fused, self.motion(pairs), pairs.mask)
+        trajectories = follow(pairs.labels, pairs.mask)
+        sequence = self.decoder(fused.flatten(1, 2), trajectories.same, trajectories.position)  # (B, N, D)
+        decoded = sequence.unflatten(1, (time, slots))
+        probabilities = {group: activate(self._logits(group, decoded, pairs.labels), group) for group in GROUPS}
+        return Relations(probabilities, representation=represented, decoded=decoded)
+
+    def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
+        """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
+        sentences = (labels, self.text[:, GROUP_SLICE[group]]) if self.config.semantic_matching else ()
+        logits: Tensor = self.heads[group](decoded, *sentences)
+        return logits
+
+
+class SemanticMatching(nn.Module):
+    """Action Semantic Matching: how well a pair fits the sentences that name its object and each predicate (eq 10)."""
+
+    def __init__(self, width: int, text_width: int, predicates: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, text_width)
+        # Scale 1: features of unit variance give logits of a standard deviation of about 0.6.
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(predicates))
+
+    def forward(self, features: Tensor, labels: Tensor, text: Tensor) -> Tensor:
+        """(B, T, P, D), (B, T, P) int64 object classes and (36, C, E) -> logits (B, T, P, C) float32."""
+        classes, predicates, _ = text.shape
+        # With the sentences of all objects at first: to gather each pair's own would copy C x E numbers a pair.
+        similarity = (self.project(features).float() @ text.flatten(0, 1).T).unflatten(-1, (classes, predicates))
+        chosen = labels[..., None, None].expand(-1, -1, -1, 1, predicates)
+        matched: Tensor = similarity.gather(-2, chosen).squeeze(-2)
+        return matched.float() * self.log_scale.exp() + self.bias
+
+
+def prepare_text(triplets: Tensor, *, centred: bool) -> Tensor:
+    """Unit vectors, with the mean over each object's predicates of a group taken out if `centred`:
+    (35, 26, E) -> (35, 26, E).
+    """
+    unit = F.normalize(triplets.float(), dim=-1)
+    if not centred:
+        return unit
+    groups = [unit[:, GROUP_SLICE[group]] for group in GROUPS]
+    return F.normalize(torch.cat([group - group.mean(1, keepdim=True) for group in groups], 1), dim=-1)

@@ -1,0 +1,71 @@
+"""What passes between a detector and a relation network: dense candidate pairs, and what is said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from models.graph.vocabulary import PredicateGroup
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Candidate pairs of B clips of T frames: the best person of each frame with each of P objects.
+
+    Boxes are corner boxes as fractions of the frame. Slots where `mask` is false hold zeros or leftovers and must
+    change nothing elsewhere.
+
+    mask              (B, T, P)           bool, true where a slot holds a pair
+    subject_boxes     (B, T, 4)           float32, the person
+    subject_scores    (B, T)              float32
+    object_boxes      (B, T, P, 4)        float32
+    object_scores     (B, T, P, 36)       float32, probability of each class of `OBJECT_CLASSES`; the person's is 0
+    subject_features  (B, T, F)           float32, the detector's feature of the person's region
+    object_features   (B, T, P, F)        float32
+    union_features    (B, T, P, C, S, S)  float32, feature map of the region around both boxes
+    timestamps        (B, T)              float32, seconds
+    crop_features     (B, T, P, E)        float32, CLIP's embedding of the region around both boxes; None without CLIP
+    """
+
+    mask: Tensor
+    subject_boxes: Tensor
+    subject_scores: Tensor
+    object_boxes: Tensor
+    object_scores: Tensor
+    subject_features: Tensor
+    object_features: Tensor
+    union_features: Tensor
+    timestamps: Tensor
+    crop_features: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """The most probable class of each object: (B, T, P) int64, index into `OBJECT_CLASSES`, never the person."""
+        return self.object_scores.argmax(-1)
+
+    def to(self, device: torch.device | str) -> Pairs:
+        """The same on another device."""
+        moved: dict[str, Tensor] = {
+            field.name: value.to(device) for field in fields(self) if (value := getattr(self, field.name)) is not None
+        }
+        return Pairs(**moved)
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What a relation network says of `Pairs`.
+
+    probabilities   by predicate group, (B, T, P, predicates of the group) in [0, 1]: a softmax for attention, sigmoids
+                    for spatial and contacting
+    representation  (B, T, P, D): the pair as it entered the network's encoders; a relation scorer reads it
+    decoded         (B, T, P, E): the pair as it entered the network's classifiers
+    epistemic, aleatoric  by predicate group, shaped as the probabilities; None where a head knows no uncertainty
+    """
+
+    probabilities: dict[PredicateGroup, Tensor]
+    representation: Tensor
+    decoded: Tensor
+    epistemic: dict[PredicateGroup, Tensor] | None = None
+    aleatoric: dict[PredicateGroup, Tensor] | None = None

@@ -1,0 +1,77 @@
+"""STTran: the spatio-temporal transformer for dynamic scene graphs (Cong et al., ICCV 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import ConfigDict, NonNegativeInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from models.errors import WeightsError
+from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, PredicateGroup
+from models.networks.relations.config import RelationConfig
+from models.networks.relations.network import RelationNetwork, activate
+from models.networks.relations.pairs import Pairs, Relations
+from models.networks.relations.reference import load_published
+from models.networks.relations.temporal import Aggregation, SpatialEncoder, WindowDecoder
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class SttranConfig(RelationConfig):
+    """The defaults are the paper's."""
+
+    network: Literal["sttran"] = "sttran"
+    encoder_layers: NonNegativeInt = 1
+    decoder_layers: NonNegativeInt = 3
+    aggregation: Aggregation = "latter"
+
+
+class Sttran(RelationNetwork):
+    """Pairs to predicates through an encoder of each frame and a decoder over windows of two frames."""
+
+    config: SttranConfig
+
+    def __init__(self, config: SttranConfig) -> None:
+        super().__init__(config)
+        self.glocal_transformer = SpatioTemporalTransformer(config)
+        self.a_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["attention"]))
+        self.s_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["spatial"]))
+        self.c_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["contacting"]))
+
+    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+        """See `RelationNetwork`; `decoded` is as wide as the representation."""
+        decoded = self.glocal_transformer(represented, pairs.mask)
+        logits: dict[PredicateGroup, Tensor] = {
+            "attention": self.a_rel_compress(decoded),
+            "spatial": self.s_rel_compress(decoded),
+            "contacting": self.c_rel_compress(decoded),
+        }
+        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
+
+
+class SpatioTemporalTransformer(nn.Module):
+    """Pairs look at those of their frame, then at those of the window; parameters carry the published names."""
+
+    def __init__(self, config: SttranConfig) -> None:
+        super().__init__()
+        sizes = (config.width, config.heads, config.feed_forward, config.dropout)
+        self.local_attention = SpatialEncoder(*sizes, config.encoder_layers)
+        self.global_attention = WindowDecoder(*sizes, config.decoder_layers, config.aggregation)
+
+    def forward(self, represented: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, P, D) and (B, T, P) bool -> (B, T, P, D)."""
+        decoded: Tensor = self.global_attention(self.local_attention(represented, mask), mask)
+        return decoded
+
+    def load_reference_state(self, state: Mapping[str, Tensor]) -> None:
+        """Loads the state of the published transformer, with or without its prefix `glocal_transformer.`.
+
+        Raises WeightsError naming the first key that is missing, misshaped or unknown here.
+        """
+        unused = load_published(
+            self, {name.removeprefix("glocal_transformer."): tensor for name, tensor in state.items()}
+        )
+        if unused:
+            raise WeightsError(f"the published key {unused[0]!r} has no place here; do the numbers of layers agree?")

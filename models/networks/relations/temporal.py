@@ -1,0 +1,154 @@
+"""What the relation networks are built of: STTran's encoder of one frame, and decoders over frames and trajectories.
+
+Everything is dense, with masks that say which slots hold pairs. Slots that hold none are computed like the others, stay
+finite and influence no other slot; their values mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.layers import Attention
+
+Aggregation = Literal["latter", "mean"]
+"""What a frame keeps of the two windows that show it: what the earlier window says, or the mean of both."""
+
+
+class SpatialEncoder(nn.Module):
+    """The pairs of one frame look at each other, in no order (STTran §3.3)."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(SpatialLayer(width, heads, feed_forward, dropout) for _ in range(layers))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(..., P, D) and (..., P) bool, true where a slot holds a pair -> (..., P, D)."""
+        for layer in self.layers:
+            tokens = layer(tokens, mask)
+        return tokens
+
+
+class SpatialLayer(nn.Module):
+    """Post-norm transformer encoder layer without a position code; parameters carry the published names."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads, dropout)
+        self.linear1 = nn.Linear(width, feed_forward)
+        self.linear2 = nn.Linear(feed_forward, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(..., L, D) and (..., L) bool, true where a token is real -> (..., L, D)."""
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens, tokens, tokens, mask)))
+        fed = self.linear2(self.dropout(self.linear1(tokens).relu()))
+        encoded: Tensor = self.norm2(tokens + self.dropout(fed))
+        return encoded
+
+
+class TemporalLayer(nn.Module):
+    """STTran's decoder layer: self-attention only, and no norm after the feed-forward part.
+
+    Parameters carry the published names, which is why the only norm is the third.
+    """
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.multihead2 = Attention(width, heads, dropout)
+        self.linear1 = nn.Linear(width, feed_forward)
+        self.linear2 = nn.Linear(feed_forward, width)
+        self.norm3 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Tensor, position: Tensor, key_mask: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """(..., L, D) and a position code that broadcasts to it -> (..., L, D).
+
+        key_mask (..., L) bool is true where a token is real; mask (..., L, L) bool is true where a token, on the second
+        to last axis, may look at another.
+        """
+        placed = tokens + position
+        tokens = self.norm3(tokens + self.dropout(self.multihead2(placed, placed, tokens, key_mask, mask)))
+        fed = self.linear2(self.dropout(self.linear1(tokens).relu()))
+        decoded: Tensor = tokens + self.dropout(fed)
+        return decoded
+
+
+class WindowDecoder(nn.Module):
+    """A window of two frames slides over the clip; pairs of both look at each other (STTran §3.3).
+
+    Frame 0 keeps what the first window says of it. A clip of one frame is a window whose second frame is empty.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        layers: int,
+        aggregation: Aggregation = "latter",
+    ) -> None:
+        super().__init__()
+        self.aggregation = aggregation
+        self.layers = nn.ModuleList(TemporalLayer(width, heads, feed_forward, dropout) for _ in range(layers))
+        self.position_embedding = nn.Embedding(2, width)
+        nn.init.uniform_(self.position_embedding.weight)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, P, D) and (B, T, P) bool, true where a slot holds a pair -> (B, T, P, D)."""
+        slots = mask.shape[2]
+        # T windows rather than T - 1: an empty frame follows the last one, so that T = 1 has a window too.
+        window = torch.cat((tokens, _following(tokens)), 2)  # (B, T, 2P, D)
+        window_mask = torch.cat((mask, _following(mask)), 2)  # (B, T, 2P)
+        position = self.position_embedding.weight[:, None].expand(-1, slots, -1).flatten(0, 1)  # (2P, D)
+        for layer in self.layers:
+            window = layer(window, position, window_mask)
+        as_earlier, as_later = window[:, :, :slots], window[:, :, slots:]  # of frame j and of frame j + 1
+        latter = torch.cat((as_earlier[:, :1], as_later[:, :-1]), 1)  # (B, T, P, D)
+        if self.aggregation == "latter":
+            return latter
+        # The frames at either end are in one window only.
+        return (latter + torch.cat((as_earlier[:, :-1], latter[:, -1:]), 1)) / 2
+
+
+def _following(frames: Tensor) -> Tensor:
+    """What each frame's successor holds, zeros after the last: (B, T, ...) -> (B, T, ...)."""
+    return torch.cat((frames[:, 1:], torch.zeros_like(frames[:, :1])), 1)
+
+
+class TrajectoryDecoder(nn.Module):
+    """All pairs of a trajectory look at each other, over the whole clip, in the order they occur (TR² §III-B)."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TemporalLayer(width, heads, feed_forward, dropout) for _ in range(layers))
+        self.register_buffer("frequencies", timing_frequencies(width), persistent=False)
+
+    def forward(self, tokens: Tensor, same: Tensor, position: Tensor) -> Tensor:
+        """(B, N, D), and `same` (B, N, N) and `position` (B, N) of `Trajectories` -> (B, N, D)."""
+        timing = timing_signal(position, self.frequencies)
+        for layer in self.layers:
+            tokens = layer(tokens, timing, mask=same)
+        return tokens
+
+
+def timing_frequencies(width: int, longest: float = 1e4) -> Tensor:
+    """Angular steps of a timing signal, from 1 to 1 / longest in a geometric series: (width / 2,) float32."""
+    scales = width // 2
+    return torch.exp(torch.arange(scales, dtype=torch.float32) * (-math.log(longest) / max(scales - 1, 1)))
+
+
+def timing_signal(position: Tensor, frequencies: Tensor) -> Tensor:
+    """tensor2tensor's position code, all sines before all cosines: (...,) and (D / 2,) -> (..., D) float32."""
+    angles = position[..., None] * frequencies
+    return torch.cat((angles.sin(), angles.cos()), -1)

@@ -1,0 +1,158 @@
+"""TR²: the time-variant relation-aware transformer (Wang et al., ICRA 2023)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from models.errors import ConfigurationError
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.networks.arn.classifiers import TextEmbeddings
+from models.networks.relations.config import RelationConfig
+from models.networks.relations.network import RelationNetwork, activate
+from models.networks.relations.pairs import Pairs, Relations
+from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
+from models.networks.relations.trajectories import Trajectories, follow, gather_slots
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Tr2Config(RelationConfig):
+    """The paper's network has `clip_features`, and `text_classifiers` where object classes or boxes are given."""
+
+    network: Literal["tr2"] = "tr2"
+    encoder_layers: NonNegativeInt = 1
+    decoder_layers: NonNegativeInt = 3
+    message_token: bool = True
+    """The short-term message token (eq 1; "Token" in Table IV)."""
+    guidance: bool = True
+    """Guide changes of relations by changes of sentences in training (eq 2)."""
+    guidance_of_difference: bool = True
+    """Off: guide the relations themselves by the sentences themselves (eq 4, Table III)."""
+    text_classifiers: bool = False
+    """Classify by likeness to sentences about the object's class instead of by linear layers."""
+    text_width: PositiveInt = 512
+    reproduce_label_offset_bug: bool = False
+    """Guide spatial and contacting predicates by the sentences of the first 6 and 17 predicates, as the public code
+    does, which counts labels within their group but sentences over all groups. For comparison with it only."""
+
+
+class Tr2(RelationNetwork):
+    """Pairs to predicates through an encoder of each frame, a decoder over trajectories and a message token.
+
+    `text` (36, 26, E) holds the sentence of every object class and predicate; `initialise_text` fills it, before
+    training with guidance or text classifiers starts, and checkpoints keep it.
+
+    Sentences are not normalised, as in the public code: CLIP's have a length of about 10, which scales the text
+    classifiers' logits and the guidance's target. Normalised ones would make logits 10 and the guidance 100 times
+    smaller beside the other terms of the loss.
+    """
+
+    config: Tr2Config
+    text: Tensor
+
+    def __init__(self, config: Tr2Config) -> None:
+        super().__init__(config)
+        sizes = (config.width, config.heads, config.feed_forward, config.dropout)
+        self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
+        self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
+        self.message = MessageToken(config.width) if config.message_token else None
+        wide = 2 * config.width if config.message_token else config.width
+        self.heads = nn.ModuleDict(
+            {
+                group: nn.Linear(wide, config.text_width if config.text_classifiers else len(predicates))
+                for group, predicates in PREDICATES_OF_GROUP.items()
+            }
+        )
+        self.guides = (
+            nn.ModuleDict({group: nn.Linear(wide, config.text_width) for group in GROUPS}) if config.guidance else None
+        )
+        self.register_buffer("text", torch.zeros(len(OBJECT_CLASSES), len(PREDICATES), config.text_width))
+
+    @torch.no_grad()
+    def initialise_text(self, embeddings: TextEmbeddings) -> None:
+        """Takes the sentences' embeddings; a person, which no pair has as its object, keeps zeros.
+
+        Raises ConfigurationError where their width is not `text_width`.
+        """
+        width = embeddings.triplets.shape[-1]
+        if width != self.config.text_width:
+            raise ConfigurationError(
+                f"text_width is {self.config.text_width}, but the text embeddings have width {width}; make them agree"
+            )
+        self.text[1:] = embeddings.triplets
+
+    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+        """See `RelationNetwork`; `decoded` is twice as wide as the representation where there is a message token."""
+        slots = represented.shape[2]
+        trajectories = follow(pairs.labels, pairs.mask)
+        encoded = self.encoder(represented, pairs.mask)
+        tokens = self.decoder(encoded.flatten(1, 2), trajectories.same, trajectories.position)  # (B, T * P, D)
+        if self.message is not None:
+            tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
+        decoded = tokens.unflatten(1, (-1, slots))  # (B, T, P, D or 2 * D)
+        logits = {group: self._logits(group, decoded, pairs.labels) for group in GROUPS}
+        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
+
+    def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
+        """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
+        features: Tensor = self.heads[group](decoded)
+        if not self.config.text_classifiers:
+            return features
+        sentences = self.text[:, GROUP_SLICE[group]][labels]  # (B, T, P, predicates, E)
+        return (sentences @ features[..., None]).squeeze(-1)
+
+    def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
+        """The guidance of each group, `guidance_<group>`, each with weight 1; none without `guidance`."""
+        if self.guides is None:
+            return {}
+        trajectories = follow(pairs.labels, pairs.mask)
+        labels, labelled = pairs.labels.flatten(1), predicates.flatten(1, 2)  # (B, N) and (B, N, 26), N = T * P
+        decoded = relations.decoded.flatten(1, 2)
+        return {f"guidance_{group}": self._guidance(group, trajectories, decoded, labels, labelled) for group in GROUPS}
+
+    def _guidance(
+        self, group: PredicateGroup, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
+    ) -> Tensor:
+        """Mean squared error between what changed in the pair and in its sentences since its last occurrence (eq 2).
+
+        Only where the group is annotated at both ends; 0 where it never is. The sentence of several labels is the mean
+        of theirs.
+        """
+        assert self.guides is not None
+        own = labelled[..., GROUP_SLICE[group]]  # (B, N, predicates)
+        counts = own.sum(-1, keepdim=True)
+        columns = slice(0, own.shape[-1]) if self.config.reproduce_label_offset_bug else GROUP_SLICE[group]
+        sentences = self.text[:, columns][labels]  # (B, N, predicates, E)
+        sentence = ((own / counts.clamp(min=1))[..., None, :] @ sentences).squeeze(-2)  # (B, N, E)
+        annotated = counts[..., 0] > 0
+        compared = annotated & annotated.gather(1, trajectories.previous) & ~trajectories.first
+        if self.config.guidance_of_difference:
+            decoded = decoded - gather_slots(decoded, trajectories.previous)
+            sentence = sentence - gather_slots(sentence, trajectories.previous)
+        guided: Tensor = self.guides[group](decoded)
+        squared = (guided.float() - sentence).square().mean(-1)  # (B, N)
+        return (squared * compared).sum() / compared.sum().clamp(min=1)
+
+
+class MessageToken(nn.Module):
+    """How much of what a pair was before passes on to what it is now (eq 1)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.compare = nn.Linear(2 * width, width)
+        self.hidden = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, trajectories: Trajectories) -> Tensor:
+        """(B, N, D) -> (B, N, 2 * D): each pair beside its gated predecessor.
+
+        The first of a trajectory is compared with zeros, but passes on itself.
+        """
+        previous = gather_slots(tokens, trajectories.previous)
+        compared = self.compare(torch.cat((previous * ~trajectories.first[..., None], tokens), -1))
+        message = self.gate(self.hidden(compared).tanh()).tanh()
+        return torch.cat((tokens, message * previous), -1)

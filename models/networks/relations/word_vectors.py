@@ -1,0 +1,45 @@
+"""GloVe vectors of the object classes, which the published networks' word embeddings start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.errors import WeightsError
+from models.graph.vocabulary import OBJECT_CLASSES
+from models.networks.relations.network import RelationNetwork
+
+
+def read_word_vectors(path: Path, width: int) -> Tensor:
+    """One vector for each of `OBJECT_CLASSES`, (36, width) float32, from a file of GloVe's text format.
+
+    A class of several names takes that of the first (`cup/glass/bottle` is `cup`), as the published code does. Raises
+    WeightsError where the file cannot be read, has another width or lacks a word.
+    """
+    words = {name.split("/")[0]: index for index, name in enumerate(OBJECT_CLASSES)}
+    vectors = torch.full((len(OBJECT_CLASSES), width), torch.nan)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                word, *numbers = line.rstrip().split(" ")
+                if word in words:
+                    if len(numbers) != width:
+                        raise WeightsError(
+                            f"{path}, line {number}: {word!r} has {len(numbers)} numbers, model.word_width is {width}"
+                        )
+                    vectors[words[word]] = torch.tensor([float(each) for each in numbers])
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read as GloVe vectors: {error}") from error
+    missing = [word for word, index in words.items() if vectors[index].isnan().any()]
+    if missing:
+        raise WeightsError(f"{path} has no vector of {missing[0]!r}; give GloVe's own file, such as glove.6B.200d.txt")
+    return vectors
+
+
+@torch.no_grad()
+def initialise_words(network: RelationNetwork, vectors: Tensor) -> None:
+    """Starts both word embeddings, of the subject and of the object, from the same vectors (36, word width)."""
+    for embedding in (network.representation.obj_embed, network.representation.obj_embed2):
+        embedding.weight.copy_(vectors)

@@ -1,0 +1,232 @@
+"""RS-Net (Jo and Cho, 2026): scores how much each pair of a video matters, beside any network that represents pairs.
+
+The paper gives its modules, but no formula, width or depth. Two choices are made here where it is silent:
+
+- The host's representation is normalised and projected first, because hosts differ in width and scale. Beside it stand
+  the detector's confidences in both boxes: hosts represent what a pair looks like, hardly ever whether it is there.
+- Attention over the video is sparse, as in Longformer (Beltagy et al., 2020): learned video tokens see all frames, and
+  a frame sees the video tokens, itself and its two neighbours. Full attention between frames was rejected: its memory
+  grows with the square of the frames, and an hour at two frames a second would need gigabytes a layer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import ConfigurationError
+from models.networks.layers import FeedForward, sine_code, split_heads
+from models.networks.relations.temporal import SpatialEncoder
+from models.networks.stages import PAIR_MASK, RELATION_SCORES, REPRESENTATION, NetworkStage
+
+Count = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class RsNetConfig:
+    """Everything that decides the shape of a relation scorer."""
+
+    input_width: Count
+    """D of the host's representation."""
+    width: Count = 256
+    """STTran's 1936 would do as well; this keeps an hour of video in memory."""
+    heads: Count = 8
+    feed_forward: Count = 1024
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    spatial_layers: Count = 1
+    temporal_layers: Count = 3
+    video_tokens: Count = 8
+    """How many learned tokens sum up the video; the decoder reads the first."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width % 2:
+            raise ConfigurationError(f"width ({self.width}) must be even and a multiple of heads ({self.heads})")
+
+
+class RelationScorer(nn.Module):
+    """Pairs of a whole video to logits of not related and related."""
+
+    certainly_not: Tensor
+
+    def __init__(self, config: RsNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.input_norm = nn.LayerNorm(config.input_width)
+        self.input_projection = nn.Linear(config.input_width, width)
+        self.confidence_projection = nn.Linear(2, width, bias=False)
+        self.spatial_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.spatial_encoder = SpatialEncoder(
+            width, config.heads, config.feed_forward, config.dropout, config.spatial_layers
+        )
+        self.video_tokens = nn.Parameter(torch.randn(config.video_tokens, width) * 0.02)
+        self.temporal_encoder = nn.ModuleList(_TemporalLayer(config) for _ in range(config.temporal_layers))
+        # Three parts of one linear layer on [pair ; frame ; video], which need not be laid side by side for every pair.
+        self.pair_projection = nn.Linear(width, width)
+        self.frame_projection = nn.Linear(width, width, bias=False)
+        self.video_projection = nn.Linear(width, width, bias=False)
+        self.decoder_dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(width, 2)
+        self.register_buffer("certainly_not", torch.tensor([0.0, -1e4]), persistent=False)
+
+    def forward(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> Tensor:
+        """Logits of a video's pairs, any T from 1; time and memory grow linearly with T.
+
+        representation  (B, T, P, D) float32, the host's; what lies in slots without a pair changes nothing
+        confidence      (B, T, P, 2) float32, probabilities that the person and that the object are there
+        mask            (B, T, P) bool, true where a slot holds a pair
+        returns         (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false
+        """
+        return self.decode(*self.encode_frames(representation, confidence, mask), mask)
+
+    def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """The temporal context encoder and the decoder: (B, T, P, W), (B, T, W), (B, T, P) bool -> (B, T, P, 2)."""
+        video, frames = self._encode_video(frames, mask.any(-1))  # (B, W), (B, T, W)
+        hidden = (
+            self.pair_projection(pairs)
+            + self.frame_projection(frames)[:, :, None]
+            + self.video_projection(video)[:, None, None]
+        )
+        logits: Tensor = self.classifier(self.decoder_dropout(hidden.relu()))
+        return torch.where(mask[..., None], logits, self.certainly_not)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """P(related) of each pair: (B, T, P, 2) -> (B, T, P) in [0, 1], 0 where there is no pair."""
+        return logits.softmax(-1)[..., 1]
+
+    def encode_frames(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The spatial context encoder: each pair among those of its frame (B, T, P, W), a token for it (B, T, W)."""
+        pairs = self.input_projection(self.input_norm(representation)) + self.confidence_projection(
+            log_odds(confidence)
+        )
+        pairs = pairs.masked_fill(~mask[..., None], 0.0)
+        first = self.spatial_token.expand(*mask.shape[:2], 1, -1)
+        tokens = torch.cat((first, pairs), 2)  # (B, T, 1 + P, W)
+        real = torch.cat((torch.ones_like(mask[..., :1]), mask), 2)
+        tokens = self.spatial_encoder(tokens, real)
+        return tokens[:, :, 1:], tokens[:, :, 0]
+
+    def _encode_video(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """The temporal context encoder: (B, T, W) and (B, T) -> the video's token and the frames in its context."""
+        index = torch.arange(frames.shape[1], dtype=torch.float32, device=frames.device)
+        placed = frames + sine_code(index / (2 * math.pi), self.config.width)
+        count = self.config.video_tokens
+        tokens = torch.cat((self.video_tokens.expand(frames.shape[0], -1, -1), placed), 1)  # (B, V + T, W)
+        for layer in self.temporal_encoder:
+            tokens = layer(tokens, real)
+        return tokens[:, 0], tokens[:, count:]
+
+
+class _TemporalLayer(nn.Module):
+    """Post-norm transformer encoder layer around the sparse attention."""
+
+    def __init__(self, config: RsNetConfig) -> None:
+        super().__init__()
+        self.self_attn = _VideoAttention(config.width, config.heads, config.video_tokens, config.dropout)
+        self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """(B, V + T, W), (B, T) bool -> (B, V + T, W)."""
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens, real)))
+        changed: Tensor = self.norm2(tokens + self.dropout(self.feed_forward(tokens)))
+        return changed
+
+
+class _VideoAttention(nn.Module):
+    """Sparse self-attention over [V video tokens ; T frame tokens].
+
+    A video token sees the video tokens and all real frames; a frame sees the video tokens, and of the frame before it,
+    itself and the frame after it those that are real. A frame is real when it has a pair.
+    """
+
+    def __init__(self, width: int, heads: int, video_tokens: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.video_tokens = video_tokens
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.in_proj.weight)
+        nn.init.zeros_(self.in_proj.bias)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """(B, V + T, W), (B, T) bool -> (B, V + T, W)."""
+        count = self.video_tokens
+        query, key, value = (split_heads(part, self.heads) for part in self.in_proj(tokens).chunk(3, -1))
+        query = query / math.sqrt(query.shape[-1])  # (B, h, V + T, d)
+        of_video, of_frames = query[:, :, :count], query[:, :, count:]
+        video_key, video_value = key[:, :, :count], value[:, :, :count]
+        near_key, near_value = _neighbours(key[:, :, count:]), _neighbours(value[:, :, count:])  # (B, h, T, 3, d)
+
+        seen = torch.cat((torch.ones_like(real[:, :1]).expand(-1, count), real), 1)
+        logits = of_video @ key.transpose(-1, -2)  # (B, h, V, V + T)
+        weights = self.dropout(logits.masked_fill(~seen[:, None, None], -1e4).softmax(-1))
+        video = weights @ value  # (B, h, V, d)
+
+        near = _neighbours(real[:, None, :, None].to(query.dtype)).squeeze(-1) > 0  # (B, 1, T, 3)
+        near_logits = (of_frames[..., None, :] * near_key).sum(-1).masked_fill(~near, -1e4)  # (B, h, T, 3)
+        logits = torch.cat((of_frames @ video_key.transpose(-1, -2), near_logits), -1)  # (B, h, T, V + 3)
+        weights = self.dropout(logits.softmax(-1))
+        frames = weights[..., :count] @ video_value + (weights[..., count:, None] * near_value).sum(-2)
+
+        mixed: Tensor = self.out_proj(torch.cat((video, frames), 2).transpose(1, 2).flatten(2))
+        return mixed
+
+
+def _neighbours(values: Tensor) -> Tensor:
+    """Each frame's values with those of the frames before and after it, zero beyond the ends.
+
+    (B, h, T, d) -> (B, h, T, 3, d): before, itself, after.
+    """
+    padded = F.pad(values, (0, 0, 1, 1))
+    return torch.stack((padded[:, :, :-2], values, padded[:, :, 2:]), 3)
+
+
+def log_odds(probabilities: Tensor) -> Tensor:
+    """Logits of probabilities, kept within a few units: (...,) -> (...,) in [-2.3, 2.3]."""
+    kept = probabilities.clamp(1e-3, 1 - 1e-3)
+    return torch.log(kept / (1 - kept)) / 3
+
+
+def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
+    """The scorer as the last stages of its host: frames by themselves clip by clip, then the whole video at once.
+
+    The host gives `representation` (B, T, P, D) beside the names of `PairPredictions`.
+    """
+    frames = ("pair_context", "frame_context")
+    seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
+    return [
+        NetworkStage("spatial_context", _FrameContext(scorer), seen, frames),
+        NetworkStage("relation_scores", _Scores(scorer), (*frames, PAIR_MASK), (RELATION_SCORES,), "video"),
+    ]
+
+
+class _FrameContext(nn.Module):
+    def __init__(self, scorer: RelationScorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(
+        self, representation: Tensor, subject_scores: Tensor, object_scores: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        confidence = torch.stack((subject_scores, object_scores.amax(-1)), -1)
+        return self.scorer.encode_frames(representation, confidence, mask)
+
+
+class _Scores(nn.Module):
+    def __init__(self, scorer: RelationScorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor]:
+        return (self.scorer.scores(self.scorer.decode(pairs, frames, mask)),)

@@ -1,0 +1,92 @@
+"""A network with a relation scorer beside it (RS-Net on any host)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from models.errors import ConfigurationError
+from models.networks.arn import Arn, ArnConfig
+from models.networks.arn.network import ArnOutput
+from models.networks.relations.pairs import Pairs, Relations
+from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
+from models.networks.stages import NetworkStage
+from models.networks.two_stage import TwoStage, TwoStageConfig
+
+Host = Arn | TwoStage
+HostConfig = Annotated[ArnConfig | TwoStageConfig, Field(discriminator="network")]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ScoredConfig:
+    """A host and its scorer."""
+
+    host: HostConfig
+    scorer: RsNetConfig
+    network: Literal["scored"] = "scored"
+
+
+class Scored(nn.Module):
+    """The host's stages, then the scorer's; the host does not know."""
+
+    def __init__(self, config: ScoredConfig, host: Host | None = None) -> None:
+        """With a `host` in hand it is used as it is, else a fresh one is made. Raises ConfigurationError where the
+        scorer does not fit.
+        """
+        super().__init__()
+        self.config = config
+        if host is None:
+            host = Arn(config.host) if isinstance(config.host, ArnConfig) else TwoStage(config.host)
+        self.host = host
+        if config.scorer.input_width != self.host.representation_width:
+            raise ConfigurationError(
+                f"scorer.input_width is {config.scorer.input_width}, but the host represents a pair by "
+                f"{self.host.representation_width} numbers"
+            )
+        self.scorer = RelationScorer(config.scorer)
+        self.host_is_frozen = False
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that frames are stretched to."""
+        return self.host.frame_size
+
+    @property
+    def slots_are_ranked(self) -> bool:
+        """Whether near ties may change places."""
+        return self.host.slots_are_ranked
+
+    @property
+    def clip_length(self) -> int:
+        """Most frames that the host takes at once; the scorer takes whole videos."""
+        return self.host.clip_length
+
+    def freeze_host(self) -> None:
+        """From now on only the scorer learns."""
+        self.host.requires_grad_(False)
+        self.host_is_frozen = True
+
+    def train(self, mode: bool = True) -> Scored:
+        """Training mode, but not of a frozen host."""
+        super().train(mode)
+        self.host.train(mode and not self.host_is_frozen)
+        return self
+
+    def forward(self, seen: Tensor | Pairs) -> tuple[ArnOutput | Relations, Tensor]:
+        """The host's output for what it takes (frames or pairs), and the scorer's logits (B, T, P, 2)."""
+        output: ArnOutput | Relations = self.host(seen)
+        if isinstance(seen, Pairs):
+            subject_scores, object_scores, mask = seen.subject_scores[..., None], seen.object_scores, seen.mask
+        else:
+            said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
+            subject_scores, object_scores, mask = said["subject_scores"], said["object_scores"], said["pair_mask"]
+        confidence = torch.stack((subject_scores.expand(mask.shape), object_scores.amax(-1)), -1)
+        return output, self.scorer(output.representation, confidence, mask)
+
+    def stages(self) -> list[NetworkStage]:
+        """The host's, then the scorer's, of which the last sees the whole video."""
+        return [*self.host.stages(), *scoring_stages(self.scorer)]

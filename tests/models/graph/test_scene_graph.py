@@ -1,0 +1,86 @@
+"""The graph refuses what would contradict itself, and comes back from JSON as it went in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.graph.scene_graph import Frame, SceneGraph, SceneObject, Triplet
+
+PERSON = {"id": 1, "label": "person", "score": 0.98, "box": (1.0, 2.0, 30.0, 40.0)}
+CUP = {"id": 4, "label": "cup/glass/bottle", "score": 0.9, "box": (5.0, 6.0, 9.0, 9.5)}
+HOLDING = {
+    "subject": 1, "predicate": "holding", "object": 4, "group": "contacting",
+    "predicate_score": 0.91, "relation_score": None, "score": 0.79,
+}  # fmt: skip
+
+
+def test_a_graph_survives_json() -> None:
+    graph = SceneGraph.model_validate(
+        {
+            "id": "a",
+            "video": {"sha256": "0", "width": 64, "height": 48, "duration": None, "frame_rate": 25.0, "codec": "h264"},
+            "model": {"name": "tiny", "version": "1", "engine": "CPUExecutionProvider", "precision": "fp32"},
+            "options": {
+                "fps": 2, "start": 0, "end": None, "max_frames": 10, "min_score": 0.2, "top_k": 5, "constraint": "with",
+            },
+            "frames": [{"index": 0, "timestamp": 0.0, "objects": [PERSON, CUP], "triplets": [HOLDING]}],
+            "relations": [
+                {"subject": 1, "predicate": "holding", "object": 4, "start": 0, "end": 1, "score": 1,
+                "relation_score": None}
+            ],
+            "prompt": "A person holds a cup.",
+            "timings": {"total": 1.5},
+            "warnings": [{"code": "cut_short", "detail": "…"}],
+        }
+    )  # fmt: skip
+    assert graph.status == "succeeded"
+    assert SceneGraph.model_validate_json(graph.model_dump_json()) == graph
+
+
+def test_uncertainty_is_in_the_json_only_where_it_is_known() -> None:
+    without = Triplet.model_validate(HOLDING)
+    assert without.model_dump() == HOLDING, "a relation score that is null stays, an unknown uncertainty does not"
+    assert "uncertainty" not in without.model_dump_json()
+    sure = {"epistemic": 0.25, "aleatoric": 3.5}
+    known = Triplet.model_validate({**HOLDING, "uncertainty": sure})
+    assert known.model_dump()["uncertainty"] == sure
+    assert Triplet.model_validate_json(known.model_dump_json()) == known
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_an_uncertainty_is_a_number_from_zero_up(value: float) -> None:
+    with pytest.raises(ValidationError, match="epistemic"):
+        Triplet.model_validate({**HOLDING, "uncertainty": {"epistemic": value, "aleatoric": 0.0}})
+
+
+def test_an_unknown_label_is_refused() -> None:
+    with pytest.raises(ValidationError, match="object label 'cup' is not in the vocabulary"):
+        SceneObject.model_validate({**CUP, "label": "cup"})
+
+
+@pytest.mark.parametrize("change", [{"score": 1.01}, {"id": 0}, {"colour": "red"}, {"box": (1.0, 2.0, 3.0)}])
+def test_an_object_out_of_range_or_with_unknown_fields_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        SceneObject.model_validate({**CUP, **change})
+
+
+@pytest.mark.parametrize("change", [{"group": "spatial"}, {"predicate": "juggling"}])
+def test_a_predicate_outside_its_group_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="is not a predicate of the group"):
+        Triplet.model_validate({**HOLDING, **change})
+
+
+@pytest.mark.parametrize("side", ["subject", "object"])
+def test_a_triplet_must_name_objects_of_its_frame(side: str) -> None:
+    with pytest.raises(ValidationError, match=r"frame 3: a triplet names object .*7.*not there"):
+        Frame.model_validate(
+            {"index": 3, "timestamp": 1.5, "objects": [PERSON, CUP], "triplets": [{**HOLDING, side: 7}]}
+        )
+
+
+def test_parts_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Triplet.model_validate(HOLDING).score = 1.0  # type: ignore[misc]

@@ -1,0 +1,190 @@
+"""Networks whose outputs react to their input, so that comparing outputs proves something.
+
+DETR-like networks as they are initialised hardly look at the image: batch norms that were never calibrated let the
+signal die out, and boxes start at one place. A tolerance of 1e-4 would hold between any two frames of such a network.
+A detector as it is initialised finds nothing at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from export.check import sample_frames
+from models.networks.arn import Arn, ArnConfig
+from models.networks.checkpoint import Network, NetworkConfig, make_network
+from models.networks.detectors import Detector, DetectorConfig
+from models.networks.relations.fremure import FremureConfig
+from models.networks.relations.mosa import MosaConfig
+from models.networks.relations.network import RelationNetwork
+from models.networks.relations.sttran import SttranConfig
+from models.networks.relations.tr2 import Tr2Config
+from models.networks.rs_net import RsNetConfig
+from models.networks.scored import HostConfig, Scored, ScoredConfig
+from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives
+
+RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
+    "sttran": (SttranConfig, {"decoder_layers": 1}),
+    "tr2": (Tr2Config, {"decoder_layers": 1, "text_width": 16}),
+    "mosa": (MosaConfig, {"decoder_layers": 1, "text_width": 16, "motion_width": 8}),
+    "fremure-linear": (FremureConfig, {"decoder_layers": 1, "head": "linear"}),
+    "fremure-bayesian": (FremureConfig, {"decoder_layers": 1, "head": "bayesian"}),
+    "fremure-gmm": (FremureConfig, {"decoder_layers": 1, "head": "gmm", "mixtures": 2}),
+}
+"""The relation networks of the two-stage family by a name for tests, each with what makes it tiny."""
+
+SMALL_RELATIONS: dict[str, Any] = {"visual_width": 8, "word_width": 4, "heads": 2, "feed_forward": 16, "dropout": 0.0}
+
+
+def tiny(**changes: Any) -> ArnConfig:
+    """A configuration that runs in milliseconds; `changes` win."""
+    small: dict[str, Any] = {
+        "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact",
+        "width": 32, "heads": 2, "feed_forward": 32, "dropout": 0.0, "queries": 5, "text_width": 16,
+        "encoder_layers": 1, "entity_layers": 2, "predicate_layers": 2,
+        "compact_widths": (8, 16, 16), "compact_blocks": (1, 1, 1),
+    }  # fmt: skip
+    return ArnConfig(**(small | changes))
+
+
+def tiny_detector(**changes: Any) -> DetectorConfig:
+    """The same for a detector; `pairs` are few enough to be all taken in some frames."""
+    small: dict[str, Any] = {
+        "frame_height": 64, "frame_width": 64, "clip_length": 40, "backbone": "compact",
+        "anchor_sizes": (16, 32), "anchor_ratios": (0.5, 1.0), "proposals": 8, "proposals_before_suppression": 24,
+        "object_iou": 0.5, "least_score": 0.1, "pairs": 4,
+        "region_size": 3, "region_samples": 1, "sampled_regions": 16,
+        "compact_widths": (8, 16, 16), "compact_blocks": (1, 1, 1), "compact_channels": 16, "compact_features": 24,
+    }  # fmt: skip
+    return DetectorConfig(**(small | changes))
+
+
+def tiny_relations(name: str = "sttran", **changes: Any) -> RelationNetworkConfig:
+    """A relation network by its name in `RELATION_CONFIGS`, for the pairs of `tiny_detector`."""
+    kind, small = RELATION_CONFIGS[name]
+    config: RelationNetworkConfig = kind(**(SMALL_RELATIONS | small | what_it_gives(tiny_detector()) | changes))
+    return config
+
+
+def tiny_two_stage(name: str = "sttran", task: str = "sgdet", **changes: Any) -> TwoStageConfig:
+    """`tiny_detector` with a relation network; `changes` are the relation network's."""
+    return TwoStageConfig(tiny_detector(), tiny_relations(name, **changes), task)  # type: ignore[arg-type]
+
+
+def tiny_scorer(**changes: Any) -> RsNetConfig:
+    """A relation scorer for `tiny_two_stage`; for another host give its `input_width`."""
+    small: dict[str, Any] = {
+        "input_width": tiny_relations().width, "width": 16, "heads": 2, "feed_forward": 16, "dropout": 0.0,
+        "temporal_layers": 2, "video_tokens": 2,
+    }  # fmt: skip
+    return RsNetConfig(**(small | changes))
+
+
+def tiny_scored(host: HostConfig) -> ScoredConfig:
+    """A host with a relation scorer."""
+    width = 5 * host.width if isinstance(host, ArnConfig) else host.relations.width
+    return ScoredConfig(host, tiny_scorer(input_width=width))
+
+
+@overload
+def make_lively(config: ArnConfig, seed: int = 0) -> Arn: ...
+@overload
+def make_lively(config: DetectorConfig, seed: int = 0) -> Detector: ...
+@overload
+def make_lively(config: TwoStageConfig, seed: int = 0) -> TwoStage: ...
+@overload
+def make_lively(config: ScoredConfig, seed: int = 0) -> Scored: ...
+def make_lively(config: NetworkConfig, seed: int = 0) -> Network:
+    """A network in evaluation mode with random weights that react: Kaiming's, and batch norms calibrated on sample
+    frames.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make_network(config).eval()
+        for module in network.modules():
+            if isinstance(module, Arn):
+                _spread(module)
+                _calibrate(module, module.config, seed)
+            elif isinstance(module, Detector):
+                torch.manual_seed(seed)  # the same detector, whatever is built on it
+                _spread_scores(module)
+                _calibrate(module, module.config, seed)
+                _show_people(module, seed)
+            elif isinstance(module, RelationNetwork):
+                _shake(module)
+        if isinstance(network, Scored):
+            _shake(network.scorer)
+    return network
+
+
+@torch.no_grad()
+def _spread(network: Arn) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    for head in (network.entity_decoder.subject_box, network.entity_decoder.object_box):
+        nn.init.normal_(head.layers[-1].weight, std=0.1)  # type: ignore[arg-type]
+    if network.dense_head is not None:
+        # Scores that lie well apart, so that rounding does not change which cells become queries.
+        nn.init.normal_(network.dense_head.classes.weight, std=0.2)
+        nn.init.normal_(network.dense_head.distances.weight, std=0.05)
+
+
+@torch.no_grad()
+def _spread_scores(detector: Detector) -> None:
+    """Scores that lie well apart, so that rounding does not change what is found."""
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    nn.init.normal_(detector.rpn.head.bbox_pred.weight, std=0.1)
+    nn.init.normal_(detector.roi_heads.box_predictor.bbox_pred.weight, std=0.3)
+
+
+@torch.no_grad()
+def _show_people(detector: Detector, seed: int) -> None:
+    """Moves the person's logit so that a quarter of the sample frames holds nobody."""
+    config = detector.config
+    frames = sample_frames(np.random.default_rng(seed + 1), 1, 16, config.frame_height, config.frame_width)
+    scores = detector.pairs(torch.from_numpy(frames), torch.zeros(1, 16)).subject_scores[0]
+    rise = torch.logit(torch.tensor(config.least_score)) - torch.logit(scores).quantile(0.25)
+    detector.roi_heads.box_predictor.cls_score.bias[1] += rise
+
+
+@torch.no_grad()
+def _shake(module: nn.Module) -> None:
+    """Weights that let the signal pass, vectors that are neither 0 nor 1, and something in what training fills from the
+    data.
+    """
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
+        else:
+            parameter += torch.randn_like(parameter) * 0.3
+    for name, buffer in module.named_buffers():
+        if name == "predicate_counts":
+            buffer.copy_(torch.randint(1, 1000, buffer.shape))
+        elif name == "text":
+            nn.init.normal_(buffer, std=0.25)
+
+
+@torch.no_grad()
+def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed: int) -> None:
+    """Sets the statistics of every batch norm to those of its own input, from the first to the last in one pass."""
+    frames = torch.from_numpy(sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width))
+
+    def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator, union-attr]
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator, union-attr]
+
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    if isinstance(network, Detector):
+        network.feature_map(network.normalise(frames.flatten(0, 1)))
+    else:
+        network(frames)
+    for hook in hooks:
+        hook.remove()

@@ -1,0 +1,1 @@
+"""Training data: Action Genome, annotations of pairs, Puppet Genome."""

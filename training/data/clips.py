@@ -1,0 +1,174 @@
+"""Clips of annotated frames, ready for the network: uint8 frames and dense targets."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.data.action_genome import AnnotatedVideo
+from training.data.facts import FRAME_RATE
+from training.errors import DataError
+from training.targets import Targets
+
+_ITEM_FIELDS = (*(field.name for field in fields(Targets)), "timestamps")
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """frames (B, T, H, W, 3) uint8 RGB and what is annotated on them."""
+
+    frames: Tensor
+    targets: Targets
+    timestamps: Tensor
+    """(B, T) float32, seconds"""
+
+
+Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
+"""Frames (T, H, W, 3) of one clip; the fields of `Targets` and the clip's `timestamps`, without the batch axis."""
+
+
+class ClipDataset(Dataset[Item]):
+    """Clips of `clip_length` consecutive annotated frames; one item for each frame that a clip can start at.
+
+    Frames are read and stretched to the network's size when asked for, or once into a file beside the data when
+    `cache` is on: small frames are then read faster than they are decoded. A video with fewer frames than a clip
+    repeats its last one.
+    """
+
+    def __init__(
+        self, videos: list[AnnotatedVideo], *, height: int, width: int, clip_length: int, cache: Path | None = None
+    ) -> None:
+        self.height, self.width = height, width
+        frames = [frame for video in videos for frame in video.frames]
+        self.paths = [frame.path for frame in frames]
+        lengths = np.array([len(video.frames) for video in videos])
+        first = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        starts = [
+            offset + np.arange(max(1, length - clip_length + 1)) for offset, length in zip(first, lengths, strict=True)
+        ]
+        ends = np.repeat(first + lengths - 1, [len(start) for start in starts])
+        self.clips = np.minimum(np.concatenate(starts)[:, None] + np.arange(clip_length), ends[:, None])  # (clips, T)
+
+        count, most = len(frames), max(len(frame.labels) for frame in frames)
+        self.person_boxes = np.zeros((count, 4), np.float32)
+        self.object_boxes = np.zeros((count, most, 4), np.float32)
+        self.object_labels = np.zeros((count, most), np.int64)
+        self.object_mask = np.zeros((count, most), np.bool_)
+        self.predicates = np.zeros((count, most, 26), np.float32)
+        self.timestamps = np.array([frame.number / FRAME_RATE for frame in frames], np.float32)
+        for index, frame in enumerate(frames):
+            scale = np.array(frame.size * 2, dtype=np.float32)
+            objects = len(frame.labels)
+            self.person_boxes[index] = _centres(frame.person_box / scale)
+            self.object_boxes[index, :objects] = _centres(frame.boxes / scale)
+            self.object_labels[index, :objects] = frame.labels - 1
+            self.object_mask[index, :objects] = True
+            self.predicates[index, :objects] = np.concatenate(
+                (frame.attention, frame.spatial, frame.contacting), axis=1
+            )
+        self.pixels = None if cache is None else self._cached(cache)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Item:
+        rows = self.clips[index]
+        return self.frames_of(rows), self.targets_of(rows)
+
+    def frames_of(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Frames by their place in the data set: (N, H, W, 3) uint8."""
+        if self.pixels is not None:
+            return self.pixels[rows]
+        return np.stack([read_frame(self.paths[row], self.height, self.width) for row in rows])
+
+    def targets_of(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+        """Fields of `Targets`, and `timestamps`, of those frames."""
+        return {name: getattr(self, name)[rows] for name in _ITEM_FIELDS}
+
+    def _cached(self, path: Path) -> NDArray[np.uint8]:
+        """All frames as one memory-mapped array (frames, H, W, 3)."""
+        shape = (len(self.paths), self.height, self.width, 3)
+        if not path.is_file() or np.load(path, mmap_mode="r").shape != shape:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".partial")
+            pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            # OpenCV gives up the interpreter lock, so threads do; processes forked beside torch's threads may hang.
+            with ThreadPoolExecutor(2) as pool:
+                sizes = [self.height] * len(self.paths), [self.width] * len(self.paths)
+                for row, frame in enumerate(pool.map(read_frame, self.paths, *sizes)):
+                    pixels[row] = frame
+            pixels.flush()
+            temporary.replace(path)
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """An image file as (height, width, 3) RGB; raises DataError naming the file."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path} cannot be read as an image; run `vsg data check` on the folder")
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def collate(items: list[Item]) -> ClipBatch:
+    """Items of a `ClipDataset` as one batch."""
+    frames = torch.from_numpy(np.stack([frames for frames, _ in items]))
+    arrays = {name: torch.from_numpy(np.stack([known[name] for _, known in items])) for name in _ITEM_FIELDS}
+    timestamps = arrays.pop("timestamps")
+    return ClipBatch(frames, Targets(**arrays), timestamps)
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Augmentation:
+    """Random changes that leave the annotation true, the same for all frames of a clip.
+
+    No predicate of Action Genome tells left from right, so mirroring is safe.
+    """
+
+    mirror: float = 0.5
+    gain: float = 0.25
+    bias: float = 25.0
+
+    def __call__(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
+        """Returns a new batch; `generator` is on the CPU."""
+        size = len(batch.frames)
+        flipped = torch.rand(size, generator=generator) < self.mirror
+        gain = 1 + (torch.rand(size, 1, 1, 1, 3, generator=generator) * 2 - 1) * self.gain
+        bias = (torch.rand(size, 1, 1, 1, 3, generator=generator) * 2 - 1) * self.bias
+        frames = torch.where(flipped[:, None, None, None, None], batch.frames.flip(3), batch.frames)
+        frames = (frames * gain + bias).clamp_(0, 255).to(torch.uint8)
+
+        def mirrored(boxes: Tensor) -> Tensor:
+            turned = torch.cat((1 - boxes[..., :1], boxes[..., 1:]), -1)
+            return torch.where(flipped.view(-1, *[1] * (boxes.dim() - 1)), turned, boxes)
+
+        targets = batch.targets
+        return ClipBatch(
+            frames,
+            Targets(
+                mirrored(targets.person_boxes),
+                mirrored(targets.object_boxes),
+                targets.object_labels,
+                targets.object_mask,
+                targets.predicates,
+            ),
+            batch.timestamps,
+        )
+
+
+def _centres(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Corner boxes, clipped to the frame, as centre boxes (…, 4)."""
+    low, high = np.clip(boxes[..., :2], 0, 1), np.clip(boxes[..., 2:], 0, 1)
+    return np.concatenate(((low + high) / 2, high - low), axis=-1)
