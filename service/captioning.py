@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from service.errors import (
+from service.errors import SettingsError
+from service.prompt import Message
+from service.prompt.errors import (
     CaptionBusy,
     CaptionFailed,
     CaptionRefused,
     CaptionsMissing,
     CaptionTimeout,
     CaptionTooLong,
-    SettingsError,
 )
-from service.prompt import Message
 from service.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from pathlib import Path
 import click
 
 GROUP = "vsg.commands"
-# A command's errors are known ones when their class stands in one of these; anything else is a bug and shows its trace.
-_ERROR_MODULES = frozenset({"models.errors", "training.errors", "export.errors", "service.errors"})
-_EXTRA_OF_PACKAGE = {"training": "training", "export": "training", "service": "cpu"}
+# An error is a known one when its class stands in a module `errors` of one of these; any other is a bug and shows its
+# trace.
+_PACKAGES = ("models", "training", "export", "service", "benchmarks")
+_EXTRA_OF_PACKAGE = {"training": "training", "export": "training", "service": "cpu", "benchmarks": "training"}
 
 
 class CommandGroup(click.Group):
@@ -43,7 +44,7 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(context)
         except Exception as error:
-            if any(cls.__module__ in _ERROR_MODULES for cls in type(error).__mro__):
+            if any(_is_known(cls) for cls in type(error).__mro__):
                 raise click.ClickException(str(error)) from error
             raise
 
@@ -52,6 +53,11 @@ class CommandGroup(click.Group):
 @click.version_option(package_name="video-scene-graph")
 def main() -> None:
     """Turns videos into scene graphs, and makes the models that do it."""
+
+
+def _is_known(error: type) -> bool:
+    package, *_, module = error.__module__.split(".")
+    return package in _PACKAGES and module == "errors"
 
 
 def summary_of(point: EntryPoint) -> str:

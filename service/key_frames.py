@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 
 from models.graph.scene_graph import Video
-from service.errors import CaptionsMissing
 from service.prompt import KeyFrame
+from service.prompt.errors import CaptionsMissing
 from service.video import DecodeLimits, Sampling, VideoReader
 
 LONGEST_SIDE = 768

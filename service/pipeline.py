@@ -19,14 +19,16 @@ from models.engines import Tensors
 from models.graph.bundle import sha256_of
 from models.graph.predictions import PREDICTION_NAMES, PairPredictions
 from models.graph.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
-from service.errors import JobCancelled, UnknownModel, VideoUnreadable
+from service.errors import UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
 from service.scheduling import Engine, EngineJob, TimedClip
+from service.scheduling.errors import JobCancelled
 from service.settings import Settings, decode_limits
 from service.tracing import add_part
 from service.video import FrameChunk, Sampling, VideoInfo, VideoReader
+from service.video.errors import VideoUnreadable
 
 _CANCEL_INTERVAL = 0.1  # seconds
 

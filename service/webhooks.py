@@ -17,8 +17,10 @@ from docket import Docket, Worker
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
-from service.errors import ServiceError, UrlNotAllowed, WebhookFailed, WebhookNotAllowed
+from service.errors import ServiceError
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
+from service.fetching.errors import UrlNotAllowed
+from service.jobs.errors import WebhookFailed, WebhookNotAllowed
 from service.settings import MEMORY_QUEUE, Settings
 from service.tasks import end_task
 

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.errors import BenchError
 from benchmarks.service.measures import EngineRate, Offline, Rate, TorchRate
 from benchmarks.service.server import Load
 from benchmarks.stolen_time import say_stolen
-from service.errors import BenchError
 
 
 @dataclass(frozen=True)

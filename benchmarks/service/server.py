@@ -19,8 +19,8 @@ from urllib.request import Request, urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.errors import BenchError
 from benchmarks.service.processes import PeakMemory, cpu_seconds
-from service.errors import BenchError
 from service.settings import ENV_PREFIX
 
 _START_SECONDS = 300.0

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
-from service.errors import BodyTooLarge, UrlNotAllowed, UrlStalled, UrlUnreachable
+from service.fetching.errors import BodyTooLarge, UrlNotAllowed, UrlStalled, UrlUnreachable
 from service.fetching.policy import FetchPolicy, public_authorities
 
 USER_AGENT = "video-scene-graph"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.errors import UrlNotAllowed
 from service.fetching.addresses import Network, Resolver, may_be_reached, resolve_name
+from service.fetching.errors import UrlNotAllowed
 from service.fetching.hosts import HostPattern
 
 if TYPE_CHECKING:

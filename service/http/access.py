@@ -8,7 +8,8 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import ANONYMOUS, Keys
-from service.errors import KeyMissing, KeyWrong, ServiceError
+from service.errors import ServiceError
+from service.http.errors import KeyMissing, KeyWrong
 from service.http.page import PAGE_PATHS
 from service.http.problems import problem_response
 

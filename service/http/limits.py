@@ -13,8 +13,9 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from service.access import ANONYMOUS
-from service.errors import RateLimited, SettingsError, Unavailable
+from service.errors import SettingsError, Unavailable
 from service.http.access import owner_of
+from service.http.errors import RateLimited
 from service.http.state import service_of
 from service.settings import ENV_PREFIX, MEMORY_QUEUE
 

@@ -9,9 +9,11 @@ from fastapi import Request
 from pydantic import ConfigDict, Field, ValidationError
 from python_multipart.multipart import parse_options_header
 
-from service.errors import InvalidOption, MalformedUpload, MissingVideo, UrlNotAllowed
+from service.errors import InvalidOption
 from service.fetching import fetch, url_policy
+from service.fetching.errors import UrlNotAllowed
 from service.http.connection import ClientLeftError, while_connected
+from service.http.errors import MalformedUpload, MissingVideo
 from service.http.upload import ACCEPTED, Upload, read_body, stored
 from service.options import VideoOptions
 from service.settings import Settings

@@ -10,19 +10,13 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.errors import (
-    CaptionBusy,
-    InvalidOption,
-    MethodNotAllowed,
-    NotFound,
-    RateLimited,
-    RequestError,
-    ServiceError,
-    Unavailable,
-)
+from service.errors import InvalidOption, RequestError, ServiceError, Unavailable
+from service.http.errors import MethodNotAllowed, RateLimited
 from service.http.headers import SECURITY_HEADERS
 from service.http.state import service_of
+from service.jobs.errors import NotFound
 from service.problem import MEDIA_TYPE, problem_bytes
+from service.prompt.errors import CaptionBusy
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _RETRY_SECONDS = {429: "5", 503: "10"}

@@ -8,7 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import HeadTooLarge, NotHttp, RequestError
+from service.errors import RequestError
+from service.http.errors import HeadTooLarge, NotHttp
 from service.http.headers import SECURITY_HEADERS
 from service.problem import MEDIA_TYPE, problem_bytes
 

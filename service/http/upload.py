@@ -16,18 +16,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.errors import (
-    BodyTooLarge,
-    EmptyUpload,
-    InvalidOption,
-    MalformedUpload,
-    MissingVideo,
-    UnsupportedContentType,
-    UploadStalled,
-)
+from service.errors import InvalidOption
+from service.fetching.errors import BodyTooLarge
+from service.http.errors import MalformedUpload, MissingVideo, UnsupportedContentType, UploadStalled
 from service.settings import Settings
 from service.storage import Storage, UploadWriter
 from service.video import sniff_container
+from service.video.errors import EmptyUpload
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

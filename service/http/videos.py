@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.graph.scene_graph import Frame
-from service.errors import CaptionsOff, InvalidOption, NotFound, NotReady
+from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.http import documentation
@@ -23,12 +23,14 @@ from service.http.accept import accepted_format
 from service.http.access import owner_of
 from service.http.captions import caption_response
 from service.http.connection import ClientLeftError, while_connected
+from service.http.errors import CaptionsOff, NotReady
 from service.http.limits import limit_rate
 from service.http.link import download, has_link, receive_link
 from service.http.prefer import read_preference
 from service.http.state import Service, service_of
 from service.http.upload import receive_upload
 from service.jobs import JobRecord, JobState
+from service.jobs.errors import NotFound
 from service.options import WEBHOOK, VideoOptions, parse_options
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt

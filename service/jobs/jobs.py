@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from docket import ExecutionState
 from redis.exceptions import RedisError
 
-from service.errors import IdempotencyMismatch, NotFound, QueueFull, Unavailable
+from service.errors import Unavailable
 from service.jobs.catalog import Catalog
+from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
 from service.jobs.queue import JobQueue, answer_in_time, in_time
 from service.jobs.records import JobRecord
 from service.jobs.state import OVER, VIDEO_ID, JobState, not_found

@@ -9,7 +9,7 @@ from typing import Any
 from docket import ExecutionState
 
 from models.graph.scene_graph import Status
-from service.errors import NotFound
+from service.jobs.errors import NotFound
 from service.pipeline import Progress
 from service.storage import StoredResult
 

@@ -19,8 +19,9 @@ from aiorwlock import RWLock
 from docket import Execution, ExecutionState, Worker
 from redis.exceptions import RedisError
 
-from service.errors import EngineDied, JobCancelled, ServiceError, Unavailable, WorkerCrashed
+from service.errors import ServiceError, Unavailable
 from service.jobs.catalog import Catalog
+from service.jobs.errors import WorkerCrashed
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
 from service.jobs.supervising import Duties
@@ -29,6 +30,7 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline, Progress, Summary, model_reference
 from service.problem import problem
 from service.scheduling import load_engines
+from service.scheduling.errors import EngineDied, JobCancelled
 from service.settings import Settings, bundle_folders
 from service.storage import Storage
 from service.tasks import end_task

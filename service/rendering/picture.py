@@ -7,13 +7,13 @@ from pathlib import Path
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph
-from service.errors import RangeOutsideVideo, VideoUnreadable
 from service.rendering.diagram import draw_diagram
 from service.rendering.drawing import draw_moment
 from service.rendering.labels import Style
 from service.rendering.source import check_belongs, sampling
 from service.rendering.timeline import Timeline
 from service.video import DecodeLimits, VideoReader
+from service.video.errors import RangeOutsideVideo, VideoUnreadable
 
 _DEFAULT_LIMITS = DecodeLimits()
 _LEAST_HEIGHT = 240

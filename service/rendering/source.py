@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.graph.scene_graph import SceneGraph
-from service.errors import RenderError
+from service.rendering.errors import RenderError
 from service.video import Sampling, VideoInfo
 
 

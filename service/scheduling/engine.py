@@ -14,9 +14,9 @@ from models.engines import StageEngine, Tensors
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
 from models.graph.predictions import PREDICTION_NAMES
-from service.errors import ClipFailed, EngineDied
 from service.scheduling.batcher import Batcher
 from service.scheduling.clip import Clip, Share
+from service.scheduling.errors import ClipFailed, EngineDied
 from service.scheduling.job import EngineJob
 from service.scheduling.statistics import Batch, EngineStatistics
 

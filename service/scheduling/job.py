@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import FRAMES, TIMESTAMPS
-from service.errors import JobCancelled
 from service.scheduling.clip import Clip
+from service.scheduling.errors import JobCancelled
 from service.tracing import JobTrace
 
 if TYPE_CHECKING:

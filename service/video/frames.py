@@ -21,7 +21,7 @@ import decord
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
+from service.video.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
 from service.video.media import DEFAULT_FRAME_RATE, UNREADABLE, Media, decoded, opened
 from service.video.messages import Request
 from service.video.scaling import Scaler

@@ -14,8 +14,8 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from service.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
 from service.video.bitstream import begins_afresh
+from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
 from service.video.messages import Request
 from service.video.sampling import VideoInfo
 from service.video.sniffing import Container

@@ -14,11 +14,11 @@ import struct
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.errors import (
+from service.errors import ServiceError
+from service.video.errors import (
     DecodeMemory,
     NoVideoStream,
     RangeOutsideVideo,
-    ServiceError,
     UnsupportedMedia,
     VideoTooLarge,
     VideoUnreadable,

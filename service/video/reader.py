@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from service.errors import DecoderUnavailable, DecodeTimeout, ServiceError, UnsupportedMedia, VideoUnreadable
+from service.errors import ServiceError
+from service.video.errors import DecoderUnavailable, DecodeTimeout, UnsupportedMedia, VideoUnreadable
 from service.video.messages import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
 from service.video.sampling import DecodeLimits, FrameChunk, Sampling, VideoInfo
 from service.video.sniffing import SNIFF_BYTES, sniff_container

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from service.errors import EmptyUpload, UnsupportedMedia
+from service.video.errors import EmptyUpload, UnsupportedMedia
 
 SNIFF_BYTES = 4096
 """How much of the beginning of a file `sniff_container` wants to see."""

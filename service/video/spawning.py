@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 
 import service
-from service.errors import DecoderUnavailable
+from service.video.errors import DecoderUnavailable
 from service.video.messages import EXIT_STATUS
 
 _ROOT = Path(service.__file__).resolve().parent.parent

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.service.processes import PeakMemory, cpu_seconds
 from click.testing import CliRunner
 
+from benchmarks.errors import BenchError
+from benchmarks.service.processes import PeakMemory, cpu_seconds
 from benchmarks.stolen_time import StolenTime
 from service.command_line import main
-from service.errors import BenchError
 from tests.support.paths import ROOT
 
 

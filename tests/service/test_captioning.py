@@ -11,16 +11,16 @@ import pytest
 from pydantic import SecretStr
 
 from service.captioning import RETRIES, CaptionEndpoint, Captioner, endpoint_of
-from service.errors import (
+from service.errors import SettingsError
+from service.prompt import build_messages
+from service.prompt.errors import (
     CaptionBusy,
     CaptionFailed,
     CaptionRefused,
     CaptionsMissing,
     CaptionTimeout,
     CaptionTooLong,
-    SettingsError,
 )
-from service.prompt import build_messages
 from service.settings import load_settings
 from tests.support.chat import (
     CAPTION,

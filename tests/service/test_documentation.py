@@ -10,17 +10,22 @@ import click
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import errors
 from service.command_line import main
-from service.errors import RequestError, ServiceError, SetupError, VideoError
+from service.errors import RequestError, ServiceError, SetupError
 from service.metrics import Metrics
 from service.options import OPTION_NAMES
 from service.prompt import DEFAULT_FORM, FORMS
 from service.settings import ENV_PREFIX, Settings
+from service.video.errors import VideoError
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "api.md").read_text()
+
+
+def errors_below(root: type[ServiceError]) -> set[type[ServiceError]]:
+    """The class and all that derive from it, of whatever package of the service."""
+    return {root}.union(*map(errors_below, root.__subclasses__()))
 
 
 def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
@@ -29,9 +34,8 @@ def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
     unseen = (RequestError, VideoError)
     raised = {
         (str(error.status), error.code)
-        for error in vars(errors).values()
-        if isinstance(error, type) and issubclass(error, ServiceError) and error not in unseen
-        if not issubclass(error, SetupError)
+        for error in errors_below(ServiceError)
+        if error not in unseen and not issubclass(error, SetupError)
     }
     assert listed == raised
 

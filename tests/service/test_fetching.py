@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import trustme
 
-from service.errors import BodyTooLarge, UrlNotAllowed, UrlStalled, UrlUnreachable
 from service.fetching import FetchPolicy, HostPattern, fetch
 from service.fetching.addresses import may_be_reached
+from service.fetching.errors import BodyTooLarge, UrlNotAllowed, UrlStalled, UrlUnreachable
 from tests.support.web import Web, reply, serve_web
 
 HERE = (IPv4Network("127.0.0.1/32"),)

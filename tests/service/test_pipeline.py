@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from models.graph.scene_graph import SceneGraph
-from service.errors import JobCancelled, UnknownModel, VideoUnreadable
+from service.errors import UnknownModel
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
 from service.scheduling import load_engines
+from service.scheduling.errors import JobCancelled
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
+from service.video.errors import VideoUnreadable
 from tests.support.videos import make_video
 
 

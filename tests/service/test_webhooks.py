@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.errors import WebhookFailed, WebhookNotAllowed
+from service.jobs.errors import WebhookFailed, WebhookNotAllowed
 from service.settings import Settings, load_settings
 from service.webhooks import Event, WebhookQueue, Webhooks
 from tests.support.web import Answer, Web, reply, serve_web

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from service.access import new_key
-from service.errors import RateLimited, SettingsError, Unavailable
+from service.errors import SettingsError, Unavailable
 from service.http import create_app
+from service.http.errors import RateLimited
 from service.http.limits import RateLimit
 from service.settings import load_settings
 from tests.conftest import Server

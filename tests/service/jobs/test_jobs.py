@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import IdempotencyMismatch, NotFound, QueueFull
 from service.jobs import JobRecord
+from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
 from service.jobs.sweeping import sweep
 from service.options import VideoOptions
 from service.settings import load_settings

@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from models.graph.scene_graph import Box, SceneGraph
-from service.errors import RangeOutsideVideo, RenderError
 from service.rendering import render_frame, render_video
+from service.rendering.errors import RenderError
 from service.rendering.labels import color_of
 from service.video import EVERY_FRAME, Sampling, VideoInfo, VideoReader
+from service.video.errors import RangeOutsideVideo
 from tests.support.graphs import frame, scene_graph
 from tests.support.paths import ROOT
 from tests.support.videos import add_sound, make_video, rotate

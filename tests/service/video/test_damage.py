@@ -10,18 +10,18 @@ import av
 import numpy as np
 import pytest
 
-from service.errors import (
+from service.errors import ServiceError
+from service.video import DecodeLimits
+from service.video.errors import (
     DecodeMemory,
     DecodeTimeout,
     EmptyUpload,
     NoVideoStream,
-    ServiceError,
     UnsupportedMedia,
     VideoError,
     VideoTooLarge,
     VideoUnreadable,
 )
-from service.video import DecodeLimits
 
 # Processor time, not the clock: other work may have the processor.
 FEW_SECONDS = DecodeLimits(seconds=200.0, cpu_seconds=5)

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from service.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
 from service.video import DecodeLimits, Sampling, VideoReader, reader, spawning
+from service.video.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
 
 # Frames large and chunks small enough that the pipe is full long before the video ends: the child waits for us.
 SAMPLING = Sampling(fps=30.0, max_frames=1000, height=480, width=640)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.errors import RangeOutsideVideo
 from service.video import DecodeLimits, Sampling, VideoReader
+from service.video.errors import RangeOutsideVideo
 
 OPEN_GOPS = {"preset": "veryfast", "bf": "3", "x264-params": "open-gop=1:keyint=30:min-keyint=30:scenecut=0"}
 CONTAINERS: dict[str, dict[str, Any]] = {

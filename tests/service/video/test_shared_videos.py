@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import EmptyUpload
+from service.video.errors import EmptyUpload
 from tests.support.paths import SHARED
 
 VIDEOS = SHARED / "videos"

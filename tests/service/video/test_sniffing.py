@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from service.errors import EmptyUpload, UnsupportedMedia
 from service.video import Container, sniff_container
+from service.video.errors import EmptyUpload, UnsupportedMedia
 
 MP3_FRAME = b"\xff\xfb\x90\x64" + bytes(400)
 

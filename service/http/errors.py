@@ -1,0 +1,104 @@
+"""Errors of requests."""
+
+# ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
+
+from __future__ import annotations
+
+from service.errors import RequestError
+
+
+class NotHttp(RequestError):
+    """What was sent is not a request of HTTP."""
+
+    code = "not_http"
+    title = "The request is not HTTP"
+
+
+class MissingVideo(RequestError):
+    """The form has no field `video`, or the JSON no `url`."""
+
+    code = "missing_video"
+    title = "The request has no video"
+
+
+class MalformedUpload(RequestError):
+    """The body is cut short or is not the multipart form or the JSON that its Content-Type claims."""
+
+    code = "malformed_upload"
+    title = "The upload is malformed"
+
+
+class KeyMissing(RequestError):
+    """The service wants a key and the request has none."""
+
+    status = 401
+    code = "key_missing"
+    title = "A key is needed"
+
+
+class KeyWrong(RequestError):
+    """The key of the request is not known, or not any more."""
+
+    status = 401
+    code = "key_wrong"
+    title = "The key is not known"
+
+
+class CaptionsOff(RequestError):
+    """The operator has set no endpoint of captions."""
+
+    status = 404
+    code = "captions_off"
+    title = "This service writes no captions"
+
+
+class MethodNotAllowed(RequestError):
+    """The page exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class UploadStalled(RequestError):
+    """No byte of the body has arrived for longer than the operator waits."""
+
+    status = 408
+    code = "upload_stalled"
+    title = "The upload has stalled"
+
+
+class NotReady(RequestError):
+    """A part of a graph was asked for that is not made yet."""
+
+    status = 409
+    code = "not_ready"
+    title = "The graph is not ready"
+
+
+class UnsupportedContentType(RequestError):
+    """The Content-Type is neither a multipart form, nor a video type, nor plain bytes."""
+
+    status = 415
+    code = "unsupported_content_type"
+    title = "The content type is not supported"
+
+
+class RateLimited(RequestError):
+    """The caller sends too many requests; the same one can succeed after `retry_after` seconds."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class HeadTooLarge(RequestError):
+    """The URL and headers have more bytes than any client needs."""
+
+    status = 431
+    code = "head_too_large"
+    title = "The head of the request is too large"

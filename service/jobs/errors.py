@@ -1,0 +1,61 @@
+"""Errors of jobs, their queue and their webhooks."""
+
+# ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
+
+from __future__ import annotations
+
+from service.errors import RequestError, ServiceError
+
+
+class NotFound(RequestError):
+    """No such video, or no such page."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class IdempotencyMismatch(RequestError):
+    """An `Idempotency-Key` that came before, with another video or other options."""
+
+    status = 422
+    code = "idempotency_mismatch"
+    title = "The request differs from the first one of its key"
+
+
+class QueueFull(RequestError):
+    """Too many jobs wait already; the same request can succeed later."""
+
+    status = 429
+    code = "queue_full"
+    title = "The queue is full"
+
+
+class WorkerCrashed(ServiceError):
+    """The process that made the graph ended without a word, again and again."""
+
+    code = "worker_crashed"
+    title = "The video has ended its workers"
+
+
+class WebhookNotAllowed(RequestError):
+    """The operator does not allow that webhook, or none at all."""
+
+    status = 403
+    code = "webhook_not_allowed"
+    title = "The webhook is not allowed"
+
+
+class WebhookFailed(ServiceError):
+    """A webhook could not be delivered; `is_final` says that the receiver wants no more of them.
+
+    No caller is answered with this: it is tried again, and logged.
+    """
+
+    status = 502
+    code = "webhook_failed"
+    title = "The webhook could not be delivered"
+
+    def __init__(self, detail: str, *, is_final: bool = False) -> None:
+        super().__init__(detail)
+        self.is_final = is_final

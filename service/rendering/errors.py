@@ -1,0 +1,9 @@
+"""Errors of drawing."""
+
+from __future__ import annotations
+
+from service.errors import SetupError
+
+
+class RenderError(SetupError):
+    """A graph cannot be drawn on a video: it is none, or that of another video."""

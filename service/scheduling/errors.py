@@ -1,0 +1,30 @@
+"""Errors of running clips on an engine."""
+
+# ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
+
+from __future__ import annotations
+
+from service.errors import ServiceError
+
+
+class JobCancelled(ServiceError):
+    """The job was cancelled before it ended."""
+
+    status = 410
+    code = "cancelled"
+    title = "The job was cancelled"
+
+
+class ClipFailed(ServiceError):
+    """A stage of the model failed on a clip, alone in its batch as well."""
+
+    code = "model_failed"
+    title = "The model failed on the video"
+
+
+class EngineDied(ServiceError):
+    """A thread of the engine is gone. No job is answered with this: it goes back to the queue."""
+
+    status = 503
+    code = "engine_died"
+    title = "The engine has died"
