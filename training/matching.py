@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
 from models.networks.boxes import paired_generalised_iou, to_corners
 from training.targets import Targets
 
@@ -31,7 +31,7 @@ def match_pairs(
     object_probabilities: Tensor,
     subject_boxes: Tensor,
     object_boxes: Tensor,
-    predicate_probabilities: dict[PredicateGroup, Tensor] | None = None,
+    predicate_probabilities: dict[GroupName, Tensor] | None = None,
 ) -> Tensor:
     """The query that answers for each annotated object.
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU
-from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, SPATIAL
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -69,15 +69,6 @@ class Stage(_Part):
     span: Span = "clip"
 
 
-class Vocabulary(_Part):
-    """Class names in the order of the output columns."""
-
-    objects: tuple[str, ...] = OBJECT_CLASSES
-    attention: tuple[str, ...] = ATTENTION
-    spatial: tuple[str, ...] = SPATIAL
-    contacting: tuple[str, ...] = CONTACTING
-
-
 class FrameSize(_Part):
     """Frames are stretched to this size by the decoder, so boxes as fractions need no correction."""
 
@@ -99,6 +90,17 @@ class Thresholds(_Part):
     predicate_score: Score = 0.2
     relation_score: Score = 0.0
     duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
+
+
+class Scoring(_Part):
+    """How scores join: score = subject x object x sharpened predicate x relation^relation_exponent.
+
+    predicate_temperature: power that the odds p / (1 - p) of each predicate score are raised to; over 1 sharpens.
+    relation_exponent: how much the relation score counts; 0 leaves it out of the ranking.
+    """
+
+    predicate_temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    relation_exponent: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
 class Training(_Part):
@@ -132,11 +134,12 @@ class Manifest(_Part):
     version: str
     family: Literal["one_stage", "two_stage"]
     description: str
-    vocabulary: Vocabulary = Vocabulary()
+    vocabulary: Vocabulary = ACTION_GENOME
     frame_size: FrameSize
     clip_length: Positive = Field(description="most frames a stage takes along `time`, unless its span is `video`")
     stages: list[Stage] = Field(min_length=1)
     thresholds: Thresholds
+    scoring: Scoring = Scoring()
     relation_scoring: bool = False
     precision: Precision = "fp32"
     precision_cost: PrecisionCost | None = None
@@ -184,12 +187,6 @@ class Manifest(_Part):
                 f"relation_scoring is {str(self.relation_scoring).lower()}, but "
                 f"{'a' if scores else 'no'} stage has an output {RELATION_SCORES!r}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _vocabulary_is_action_genomes(self) -> Manifest:
-        if self.vocabulary != Vocabulary():
-            raise ValueError("vocabulary differs from Action Genome's, which is the only one this service reads")
         return self
 
 

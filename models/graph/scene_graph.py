@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.graph.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, PredicateGroup
+from models.graph.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, GroupName
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Uncertain = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -51,7 +51,7 @@ class Triplet(_Part):
     subject: int
     predicate: str
     object: int
-    group: PredicateGroup
+    group: GroupName
     predicate_score: Score
     relation_score: Score | None = Field(
         description="how much the pair matters; null where the model has no relation scorer"

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from models.graph.scene_graph import Relation
-from models.graph.vocabulary import GROUP_OF_PREDICATE, PredicateGroup, runs_from_object
+from models.graph.vocabulary import GROUP_OF_PREDICATE, GroupName, runs_from_object
 from service.prompt.appearances import Entity
 
 MOST_EVENTS = 1000
 """No more are looked at, so that an hour of video costs little more than a minute."""
 SAYS_LITTLE = frozenset({"not_looking_at", "unsure", "not_contacting"})
 # What the person does tells more than what they look at, and that more than what stands where.
-_WEIGHT: dict[PredicateGroup, float] = {"contacting": 1.0, "attention": 0.6, "spatial": 0.4}
+_WEIGHT: dict[GroupName, float] = {"contacting": 1.0, "attention": 0.6, "spatial": 0.4}
 _BRIDGED_SECONDS = 1.0  # a person who lets go for so long, or whose hand is hidden, has not stopped
 _COVERED = 0.5  # share of an event's time in which another holds, from which on it goes without saying
 _BELIEVED = 0.5  # share of the best score of all events that one needs to be told
@@ -35,7 +35,7 @@ class Event:
     relation_score: float | None
 
     @property
-    def group(self) -> PredicateGroup:
+    def group(self) -> GroupName:
         """The group of the predicate."""
         return GROUP_OF_PREDICATE[self.predicate]
 

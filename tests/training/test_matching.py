@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
 from training.matching import MatchingCosts, match_pairs
 from training.targets import Targets
 
@@ -91,7 +91,7 @@ def test_predicates_decide_between_otherwise_equal_queries() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0, [0, 4, 20]] = 0.9  # query 0 says what holds for object 1
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[PredicateGroup, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
     matched = match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group)
     assert matched.tolist() == [[1, 0]]
 
@@ -103,7 +103,7 @@ def test_predicates_that_do_not_hold_count_as_much_as_those_that_do() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0] = 0.9
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[PredicateGroup, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
     assert match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group).tolist() == [[1]]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
 from models.networks.boxes import to_centres
 from models.networks.frequencies import class_weights
 from models.networks.relations.pairs import Relations
@@ -125,7 +125,7 @@ def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place(
 def some_relations(seed: int = 0) -> Relations:
     widths = {group: GROUP_SLICE[group].stop - GROUP_SLICE[group].start for group in GROUPS}
     logits = {group: torch.randn(B, T, P, width, generator=seeded(seed)) * 2 for group, width in widths.items()}
-    probabilities: dict[PredicateGroup, Tensor] = {
+    probabilities: dict[GroupName, Tensor] = {
         group: each.softmax(-1) if group == "attention" else each.sigmoid() for group, each in logits.items()
     }
     return Relations(probabilities, torch.zeros(B, T, P, 1), torch.zeros(B, T, P, 1))

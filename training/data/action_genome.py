@@ -30,7 +30,7 @@ from models.graph.vocabulary import (
     PREDICATES_OF_GROUP,
     RAW_OBJECT_CLASSES,
     RAW_PREDICATES,
-    PredicateGroup,
+    GroupName,
 )
 from training.data.pickles import load_pickle
 from training.errors import DataError, unknown_name
@@ -260,7 +260,7 @@ class Annotations:
 
     def _object(
         self, record: Any, place: str
-    ) -> tuple[npt.NDArray[np.float64], int, dict[PredicateGroup, list[bool]]] | None:
+    ) -> tuple[npt.NDArray[np.float64], int, dict[GroupName, list[bool]]] | None:
         """Box (4,) x1 y1 x2 y2, label and predicates of a visible object."""
         if not _field(record, "visible", place):
             return None
@@ -315,7 +315,7 @@ def _numbers(value: Any, place: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _multi_hot(record: Any, group: PredicateGroup, place: str) -> list[bool]:
+def _multi_hot(record: Any, group: GroupName, place: str) -> list[bool]:
     """Which of the group's predicates the record lists, in their order."""
     names = _field(record, f"{group}_relationship", place)
     predicates = PREDICATES_OF_GROUP[group]

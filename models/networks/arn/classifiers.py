@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, OBJECT_CLASSES, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, OBJECT_CLASSES, PREDICATES_OF_GROUP, GroupName
 
 THINGS = OBJECT_CLASSES[1:]
 """The 35 classes an object query can have: a person is never the object of a pair in Action Genome."""
@@ -79,7 +79,7 @@ class ObjectClassifier(nn.Module):
 class PredicateClassifier(nn.Module):
     """Logits of one predicate group: of triplets against text, or of the predicates themselves."""
 
-    def __init__(self, group: PredicateGroup, width: int, text_width: int, *, triplets: bool) -> None:
+    def __init__(self, group: GroupName, width: int, text_width: int, *, triplets: bool) -> None:
         super().__init__()
         self.group = group
         self.predicates = len(PREDICATES_OF_GROUP[group])

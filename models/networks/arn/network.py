@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUPS, GroupName
 from models.networks.arn.classifiers import ObjectClassifier, PredicateClassifier, TextEmbeddings
 from models.networks.arn.config import ArnConfig
 from models.networks.arn.entity_decoder import EntityDecoder
@@ -41,7 +41,7 @@ class ArnOutput:
     """
 
     entity_layers: list[EntityOutput]
-    predicate_layers: list[dict[PredicateGroup, Tensor]]
+    predicate_layers: list[dict[GroupName, Tensor]]
     subject_scores: Tensor
     dense: DenseDetections | None
     image_features: Tensor | None

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import GROUPS, PredicateGroup
+from models.graph.vocabulary import GROUPS, GroupName
 from models.networks.arn.config import ArnConfig, WeightMapping
 from models.networks.layers import Attention, DecoderLayer, FeedForward, attend, split_heads
 
@@ -165,7 +165,7 @@ class PredicateDecoder(nn.Module):
 
     def forward(
         self, memory: Tensor, place: Tensor, entities: Tensor, object_position: Tensor, pair_features: Tensor | None
-    ) -> list[dict[PredicateGroup, Tensor]]:
+    ) -> list[dict[GroupName, Tensor]]:
         """Predicate features by group, after each layer.
 
         memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D);
@@ -183,7 +183,7 @@ class PredicateDecoder(nn.Module):
         position = anchored.flatten(1, 2)
         branches = {group: cast(Branch, self.branches[group]) for group in GROUPS}
         features = {group: branches[group].start(anchored, pair_features) for group in GROUPS}
-        layers: list[dict[PredicateGroup, Tensor]] = []
+        layers: list[dict[GroupName, Tensor]] = []
         for index in range(self.plain_layers):
             features = {
                 group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS
@@ -191,7 +191,7 @@ class PredicateDecoder(nn.Module):
             layers.append(features)
         if self.association is not None:
             flat = {group: tokens.flatten(1, 2) for group, tokens in features.items()}  # (B, T * N, D)
-            associated: dict[PredicateGroup, Tensor] = {}
+            associated: dict[GroupName, Tensor] = {}
             for group in GROUPS:
                 first, second = (flat[other] for other in GROUPS if other != group)
                 tokens = self.association[group](

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES, PREDICATES_OF_GROUP, GroupName
 from models.networks.frequencies import class_weights, predicate_shares
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork
@@ -95,7 +95,7 @@ class Fremure(RelationNetwork):
         decoded = torch.cat(
             [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)], -1
         )
-        predictions: dict[PredicateGroup, Prediction] = {
+        predictions: dict[GroupName, Prediction] = {
             group: self.heads[group](features) for group, features in self._by_group(decoded).items()
         }
         return Relations(
@@ -120,13 +120,13 @@ class Fremure(RelationNetwork):
         mean = (shortfall * pairs.mask).sum() / pairs.mask.sum().clamp(min=1)
         return {"variance": self.config.regulariser * mean}
 
-    def _by_group(self, decoded: Tensor) -> dict[PredicateGroup, Tensor]:
+    def _by_group(self, decoded: Tensor) -> dict[GroupName, Tensor]:
         """What each group's head reads, (B, T, P, d) each."""
         parts = decoded.chunk(len(GROUPS), -1) if self.config.relation_specific else [decoded] * len(GROUPS)
         return dict(zip(GROUPS, parts, strict=True))
 
 
-def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
+def make_head(group: GroupName, config: FremureConfig) -> PredicateHead:
     """The configured head of one group."""
     match config.head:
         case "linear":
@@ -201,6 +201,6 @@ class Fusion(nn.Module):
         return fused
 
 
-def _all_or_none(tensors: dict[PredicateGroup, Tensor | None]) -> dict[PredicateGroup, Tensor] | None:
+def _all_or_none(tensors: dict[GroupName, Tensor | None]) -> dict[GroupName, Tensor] | None:
     known = {group: tensor for group, tensor in tensors.items() if tensor is not None}
     return known or None

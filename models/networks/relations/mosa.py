@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, GroupName
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.motion import MotionConcatenation, MotionFeatures, MotionInteraction
@@ -127,7 +127,7 @@ class Mosa(RelationNetwork):
         probabilities = {group: activate(self._logits(group, decoded, pairs.labels), group) for group in GROUPS}
         return Relations(probabilities, representation=represented, decoded=decoded)
 
-    def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
+    def _logits(self, group: GroupName, decoded: Tensor, labels: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
         sentences = (labels, self.text[:, GROUP_SLICE[group]]) if self.config.semantic_matching else ()
         logits: Tensor = self.heads[group](decoded, *sentences)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import PREDICATES, PredicateGroup
+from models.graph.vocabulary import PREDICATES, GroupName
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import PairRepresentation
@@ -48,7 +48,7 @@ class RelationNetwork(nn.Module, ABC):
         return {}
 
 
-def activate(logits: Tensor, group: PredicateGroup) -> Tensor:
+def activate(logits: Tensor, group: GroupName) -> Tensor:
     """Probabilities of a group, in float32: a softmax for attention, where one predicate holds, sigmoids elsewhere."""
     logits = logits.float()
     return logits.softmax(-1) if group == "attention" else logits.sigmoid()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import PredicateGroup
+from models.graph.vocabulary import GroupName
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Relations:
     epistemic, aleatoric  by predicate group, shaped as the probabilities; None where a head knows no uncertainty
     """
 
-    probabilities: dict[PredicateGroup, Tensor]
+    probabilities: dict[GroupName, Tensor]
     representation: Tensor
     decoded: Tensor
-    epistemic: dict[PredicateGroup, Tensor] | None = None
-    aleatoric: dict[PredicateGroup, Tensor] | None = None
+    epistemic: dict[GroupName, Tensor] | None = None
+    aleatoric: dict[GroupName, Tensor] | None = None

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, GroupName
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
@@ -43,7 +43,7 @@ class Sttran(RelationNetwork):
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`; `decoded` is as wide as the representation."""
         decoded = self.glocal_transformer(represented, pairs.mask)
-        logits: dict[PredicateGroup, Tensor] = {
+        logits: dict[GroupName, Tensor] = {
             "attention": self.a_rel_compress(decoded),
             "spatial": self.s_rel_compress(decoded),
             "contacting": self.c_rel_compress(decoded),

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, GroupName
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
@@ -97,7 +97,7 @@ class Tr2(RelationNetwork):
         logits = {group: self._logits(group, decoded, pairs.labels) for group in GROUPS}
         return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
 
-    def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
+    def _logits(self, group: GroupName, decoded: Tensor, labels: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
         features: Tensor = self.heads[group](decoded)
         if not self.config.text_classifiers:
@@ -115,7 +115,7 @@ class Tr2(RelationNetwork):
         return {f"guidance_{group}": self._guidance(group, trajectories, decoded, labels, labelled) for group in GROUPS}
 
     def _guidance(
-        self, group: PredicateGroup, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
+        self, group: GroupName, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
     ) -> Tensor:
         """Mean squared error between what changed in the pair and in its sentences since its last occurrence (eq 2).
 

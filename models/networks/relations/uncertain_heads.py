@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import PREDICATES_OF_GROUP, GroupName
 from models.networks.relations.network import activate
 
 VARIANCE_BOUNDS = (1e-3, 10.0)
@@ -49,7 +49,7 @@ class Prediction:
 class PredicateHead(nn.Module, ABC):
     """Features of pairs to the probabilities of one predicate group."""
 
-    def __init__(self, group: PredicateGroup) -> None:
+    def __init__(self, group: GroupName) -> None:
         super().__init__()
         self.group = group
         self.predicates = len(PREDICATES_OF_GROUP[group])
@@ -62,7 +62,7 @@ class PredicateHead(nn.Module, ABC):
 class LinearHead(PredicateHead):
     """One linear layer."""
 
-    def __init__(self, group: PredicateGroup, width: int) -> None:
+    def __init__(self, group: GroupName, width: int) -> None:
         super().__init__(group)
         self.logits = nn.Linear(width, self.predicates)
 
@@ -81,7 +81,7 @@ class BayesianHead(PredicateHead):
     points: Tensor
     weights: Tensor
 
-    def __init__(self, group: PredicateGroup, width: int, samples: int) -> None:
+    def __init__(self, group: GroupName, width: int, samples: int) -> None:
         super().__init__(group)
         self.samples = samples
         self.mean = nn.Linear(width, self.predicates)
@@ -116,7 +116,7 @@ class MixtureHead(PredicateHead):
     It classifies as TEMPURA's head does: the mean over the components of their probabilities, not a density.
     """
 
-    def __init__(self, group: PredicateGroup, width: int, mixtures: int) -> None:
+    def __init__(self, group: GroupName, width: int, mixtures: int) -> None:
         super().__init__(group)
         self.mixtures = mixtures
         self.means = nn.Linear(width, mixtures * self.predicates)

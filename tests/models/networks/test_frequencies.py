@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATE_INDEX, PREDICATES, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATE_INDEX, PREDICATES, GroupName
 from models.networks.frequencies import ACTION_GENOME_COUNTS, class_weights, predicate_shares
 
 COUNTS = torch.tensor(ACTION_GENOME_COUNTS)
-GROUP_TOTALS: dict[PredicateGroup, int] = {"attention": 376_483, "spatial": 446_394, "contacting": 410_634}
+GROUP_TOTALS: dict[GroupName, int] = {"attention": 376_483, "spatial": 446_394, "contacting": 410_634}
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_counts_of_a_group_add_up_to_the_published_total(group: PredicateGroup) -> None:
+def test_counts_of_a_group_add_up_to_the_published_total(group: GroupName) -> None:
     assert sum(ACTION_GENOME_COUNTS[GROUP_SLICE[group]]) == GROUP_TOTALS[group]
 
 

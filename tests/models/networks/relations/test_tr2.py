@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES_OF_GROUP, GroupName
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.pairs import Pairs
 from models.networks.relations.temporal import timing_frequencies, timing_signal
@@ -142,7 +142,7 @@ def random_predicates(pairs: Pairs) -> Tensor:
     return torch.cat((attention, others), -1).float() * matched[..., None]
 
 
-def guidance_by_hand(network: Tr2, pairs: Pairs, decoded: Tensor, predicates: Tensor, group: PredicateGroup) -> float:
+def guidance_by_hand(network: Tr2, pairs: Pairs, decoded: Tensor, predicates: Tensor, group: GroupName) -> float:
     """Mean over all steps of trajectories of which both ends are annotated."""
     config = network.config
     assert network.guides is not None

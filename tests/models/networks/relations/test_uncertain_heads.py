@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, PredicateGroup
+from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, GroupName
 from models.networks.relations.uncertain_heads import (
     SMALLEST_WANTED_VARIANCE,
     VARIANCE_BOUNDS,
@@ -32,7 +32,7 @@ def features(*shape: int) -> Tensor:
     return torch.randn(*shape, WIDTH) * 2
 
 
-def make(kind: str, group: PredicateGroup) -> PredicateHead:
+def make(kind: str, group: GroupName) -> PredicateHead:
     heads = {
         "linear": LinearHead(group, WIDTH),
         "bayesian": BayesianHead(group, WIDTH, 5),
@@ -44,7 +44,7 @@ def make(kind: str, group: PredicateGroup) -> PredicateHead:
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("kind", ["linear", "bayesian", "gmm"])
 @pytest.mark.parametrize("training", [False, True])
-def test_probabilities_have_the_groups_shape_and_range(kind: str, group: PredicateGroup, training: bool) -> None:
+def test_probabilities_have_the_groups_shape_and_range(kind: str, group: GroupName, training: bool) -> None:
     prediction = make(kind, group).train(training)(features(2, 3, 4) * 100)
     shape = (2, 3, 4, len(PREDICATES_OF_GROUP[group]))
     assert prediction.probabilities.shape == shape
@@ -65,7 +65,7 @@ def test_probabilities_have_the_groups_shape_and_range(kind: str, group: Predica
 
 @pytest.mark.parametrize("kind", ["bayesian", "gmm"])
 @pytest.mark.parametrize("group", GROUPS)
-def test_training_draws_noise_and_evaluation_does_not(kind: str, group: PredicateGroup) -> None:
+def test_training_draws_noise_and_evaluation_does_not(kind: str, group: GroupName) -> None:
     head, pairs = make(kind, group), features(5)
     assert not torch.equal(head.train()(pairs).probabilities, head(pairs).probabilities)
     assert torch.equal(head.eval()(pairs).probabilities, head(pairs).probabilities)
@@ -98,7 +98,7 @@ def test_variances_stay_within_their_bounds(kind: str, bias: float, bound: int) 
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_mixture_of_one_is_a_linear_head(group: PredicateGroup) -> None:
+def test_a_mixture_of_one_is_a_linear_head(group: GroupName) -> None:
     head, pairs = MixtureHead(group, WIDTH, 1).eval(), features(4)
     prediction = head(pairs)
     logits = head.means(pairs)
@@ -110,7 +110,7 @@ def test_a_mixture_of_one_is_a_linear_head(group: PredicateGroup) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_mixture_by_hand(group: PredicateGroup) -> None:
+def test_a_mixture_by_hand(group: GroupName) -> None:
     head, pair = MixtureHead(group, WIDTH, 3).eval(), features(1)
     predicates = len(PREDICATES_OF_GROUP[group])
     prediction = head(pair)
@@ -161,7 +161,7 @@ def test_the_bayesian_mean_lies_between_the_means_answer_and_one_half() -> None:
 
 
 @pytest.mark.parametrize("group", ["attention", "spatial"])
-def test_the_bayesian_answer_is_the_mean_of_many_draws(group: PredicateGroup) -> None:
+def test_the_bayesian_answer_is_the_mean_of_many_draws(group: GroupName) -> None:
     head, pairs = BayesianHead(group, WIDTH, 5).eval(), features(4)
     prediction = head(pairs)
     deviation = head.log_variance(pairs).exp().sqrt()
