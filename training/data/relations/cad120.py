@@ -43,7 +43,8 @@ def _records(video: dict[str, object]) -> Iterator[Record]:
     last = -STRIDE
     for segment in video["segments"]:  # type: ignore[attr-defined]
         holds = _AFFORDANCES.get(segment["object_affordance"])
-        for offset, (person, thing) in enumerate(zip(segment["person_px_est"], segment["object_px"], strict=True)):
+        boxes = segment["person_px_est"], segment["object_px"]  # the thing's track may end before the segment does
+        for offset, (person, thing) in enumerate(zip(*boxes, strict=False)):
             frame = segment["start"] + offset
             if frame < last + STRIDE or not person or not thing or not (has_area(person) and has_area(thing)):
                 continue
@@ -55,8 +56,8 @@ def _records(video: dict[str, object]) -> Iterator[Record]:
                 asked=() if holds is None else _ASKED,
                 related=None if holds is None else holds != ("not_contacting",),
             )
-            boxes: tuple[Box, Box] = (tuple(map(float, person)), tuple(map(float, thing)))  # type: ignore[assignment]
+            corners: tuple[Box, Box] = (tuple(map(float, person)), tuple(map(float, thing)))  # type: ignore[assignment]
             yield Record(
                 source="cad120", video=name, time=frame / float(video["fps"]),  # type: ignore[arg-type]
-                width=video["w"], height=video["h"], boxes=boxes, labels=("person", thing_name), pairs=(pair,),  # type: ignore[arg-type]
+                width=video["w"], height=video["h"], boxes=corners, labels=("person", thing_name), pairs=(pair,),  # type: ignore[arg-type]
             )  # fmt: skip

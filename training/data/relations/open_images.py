@@ -1,8 +1,8 @@
 """Open Images' relationships of 2019: photographs with rows of two boxes and a word.
 
-Boxes are fractions of a picture whose size the set does not say. They are scaled to 4:3, as most of the pictures are, so
-that they have one unit along both axes. Needs the table of classes (`challenge-2019-classes-vrd.csv`) beside the annotations. Which pairs of classes a word was
-asked of is read from the annotations themselves.
+Boxes are fractions of a picture whose size the set does not say. They are scaled to 4:3, as most of the pictures are,
+so that they have one unit along both axes. The table of classes (`challenge-2019-classes-vrd.csv`) is needed beside the
+annotations. Which classes a word was asked of is read from the annotations themselves.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def read_open_images(files: Sequence[Path]) -> Iterator[Record]:
         if not all(map(has_area, boxes)):
             continue
         scene = scenes.setdefault(row["ImageID"], Scene())
-        subject, thing = scene.find(boxes[0], object_name(first)), scene.find(boxes[1], object_name(second))
+        subject, other = scene.find(boxes[0], object_name(first)), scene.find(boxes[1], object_name(second))
         if scene.labels[subject] != "person":
             if row["RelationshipLabel"] == "under":
-                scene.add(thing, subject, ("beneath",), SPATIAL, related=True)
+                scene.add(other, subject, ("beneath",), SPATIAL, related=True)
             continue
         holds = predicates_of(row["RelationshipLabel"], second)
-        scene.add(subject, thing, holds, tuple(asked_of[second]), related=True)
+        scene.add(subject, other, holds, tuple(asked_of[second]), related=True)
     for image, scene in scenes.items():
         yield scene.record(source="open_images", image=image)
 

@@ -114,7 +114,8 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
     temporary = path.with_name(path.name + ".partial")
     count = 0
     with temporary.open("w", encoding="utf-8") as lines:
-        for count, record in enumerate(records, start=1):
+        for record in records:
+            count += 1
             lines.write(json.dumps(record.model_dump(), ensure_ascii=False, separators=(",", ":")) + "\n")
     temporary.replace(path)
     return count

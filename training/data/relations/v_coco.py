@@ -15,8 +15,10 @@ from training.data.relations.record import Record
 from training.data.relations.words import object_name, plain, ridden, without_doubt
 from training.errors import DataError
 
+_FIELDS = {"annotations", "classes", "objects", "action_to_object"}
 _VERBS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("hold obj", "talk_on_phone instr", "cut instr", "eat instr", "hit instr", "throw obj"), ("holding",)),
+    **dict.fromkeys(("hold obj", "talk_on_phone instr", "cut instr", "eat instr"), ("holding",)),
+    **dict.fromkeys(("hit instr", "throw obj"), ("holding",)),
     **dict.fromkeys(("skateboard instr", "surf instr", "ski instr", "snowboard instr"), ("standing_on",)),
     "sit instr": ("sitting_on",),
     "look obj": ("looking_at",),
