@@ -34,7 +34,7 @@ def sharpen(probabilities: Floats, temperature: float) -> Floats:
     """sigmoid(temperature x logit(p)): raises the odds of probabilities to a power. 0 and 1 stay what they are."""
     if temperature == 1:
         return probabilities
-    kept = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    kept = np.clip(np.asarray(probabilities, np.float64), _LEAST, 1 - _LEAST)
     # The odds' logarithm, not the odds: a high power of them would overflow.
     sharpened: Floats = 1 / (1 + np.exp(np.clip(temperature * (np.log1p(-kept) - np.log(kept)), -700, 700)))
     return np.where(probabilities <= 0, 0.0, np.where(probabilities >= 1, 1.0, sharpened)).astype(probabilities.dtype)
