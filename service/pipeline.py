@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import sha256_of
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
+from models.graph.vocabulary import Vocabulary
 from service.errors import UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
@@ -171,7 +172,7 @@ class Pipeline:
             for times, outputs in _run_stages(engine, job, reader, stopwatch, expected, progress):
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
-                    builder.add(_predictions(outputs, uncertain=applied.uncertainty), times)
+                    builder.add(_predictions(outputs, engine.manifest.vocabulary, uncertain=applied.uncertainty), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()
         if applied.uncertainty and not knows_uncertainty:
@@ -297,10 +298,9 @@ def _run_stages(
     stopwatch.seconds["engine"] = job.waited
 
 
-def _predictions(outputs: Tensors, *, uncertain: bool) -> PairPredictions:
+def _predictions(outputs: Tensors, vocabulary: Vocabulary, *, uncertain: bool) -> PairPredictions:
     left_out = frozenset[str]() if uncertain else {"epistemic", "aleatoric"}
-    known = {name: outputs[name] for name in (PREDICTION_NAMES & outputs.keys()) - left_out}
-    return PairPredictions(**known)  # type: ignore[arg-type]
+    return PairPredictions.from_tensors({name: outputs[name] for name in outputs.keys() - left_out}, vocabulary)
 
 
 def _noted(frames: Iterable[Frame], appearances: Appearances) -> Iterator[Frame]:

@@ -107,6 +107,16 @@ class Vocabulary:
         return tuple(self.object_index[name] for name in self.subjects)
 
     @cached_property
+    def things(self) -> tuple[str, ...]:
+        """The objects that are no subjects, in order: what the object of a pair may be."""
+        return tuple(name for name in self.objects if name not in self.subjects)
+
+    @cached_property
+    def thing_indices(self) -> tuple[int, ...]:
+        """The columns of `things` among the objects."""
+        return tuple(self.object_index[name] for name in self.things)
+
+    @cached_property
     def group_slices(self) -> dict[str, slice]:
         """Group name to its columns among the predicates."""
         slices, start = {}, 0

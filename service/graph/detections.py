@@ -125,9 +125,7 @@ def _visible(predictions: PairPredictions, width: int, height: int, thresholds: 
         object_boxes=clip(predictions.object_boxes),
         subject_scores=clip(predictions.subject_scores),
         object_scores=clip(predictions.object_scores),
-        attention=clip(predictions.attention),
-        spatial=clip(predictions.spatial),
-        contacting=clip(predictions.contacting),
+        predicate_scores=clip(predictions.predicate_scores),
         relation_scores=None if predictions.relation_scores is None else clip(predictions.relation_scores),
     )
     # NaN survives clipping and fails every comparison, so that a slot that is not finite is masked here, too.
@@ -203,7 +201,6 @@ def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Inte
     first = np.ones(len(frames), dtype=np.bool_)
     first[1:] = (people[1:] != people[:-1]) | (things[1:] != things[:-1])
     frames, slots = frames[first], slots[first]
-    groups = (predictions.attention, predictions.spatial, predictions.contacting)
     relation, epistemic, aleatoric = predictions.relation_scores, predictions.epistemic, predictions.aleatoric
     uncertainties = None
     if epistemic is not None and aleatoric is not None:
@@ -211,7 +208,7 @@ def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Inte
     return Pairs(
         people=people[first],
         things=things[first],
-        predicates=np.concatenate([group[frames, slots] for group in groups], axis=1),
+        predicates=predictions.predicate_scores[frames, slots],
         relation_scores=None if relation is None else relation[frames, slots],
         uncertainties=uncertainties,
     )

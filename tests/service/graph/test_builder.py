@@ -287,9 +287,7 @@ def random_predictions(T: int, P: int) -> st.SearchStrategy[PairPredictions]:
         array(T, P),
         array(T, P, 4, elements=coordinate).map(with_area),
         array(T, P, 36).map(lambda scores: scores * (np.arange(36) > 0)),
-        array(T, P, 3),
-        array(T, P, 6),
-        array(T, P, 17),
+        array(T, P, 26),
         st.none() | array(T, P),
     )
 
