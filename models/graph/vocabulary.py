@@ -189,6 +189,15 @@ class Vocabulary:
     def _group_of(self) -> dict[str, PredicateGroup]:
         return {predicate: group for group in self.groups for predicate in group.predicates}
 
+    def same_columns(self, other: Vocabulary) -> bool:
+        """Whether every index and column means the same in both, however sentences say it."""
+
+        def columns(vocabulary: Vocabulary) -> Any:
+            groups = [(group.name, group.predicates, group.direction, group.exclusive) for group in vocabulary.groups]
+            return vocabulary.objects, vocabulary.subjects, groups
+
+        return self is other or columns(self) == columns(other)
+
     def group_of(self, predicate: str) -> PredicateGroup:
         """The group of a predicate. Raises KeyError where it is not in this vocabulary."""
         return self._group_of[predicate]
