@@ -35,7 +35,7 @@ def match_pairs(
 ) -> Tensor:
     """The query that answers for each annotated object.
 
-    targets by frame (N, …); object_probabilities (N, Q, H) of H things; boxes (N, Q, 4), centre; predicate_probabilities
+    targets by frame (N, …); object_probabilities (N, Q, H) of things; boxes (N, Q, 4), centre; predicate_probabilities
     by group (N, Q, p), left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's
     mask is false are 0.
     """

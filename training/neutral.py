@@ -156,12 +156,7 @@ def load_predictions(path: Path, vocabulary: Vocabulary = ACTION_GENOME) -> dict
                 labels=_labels(frame.objects, vocabulary, place),
                 scores=np.array([item.score for item in frame.objects]),
                 pairs=np.array([(pair.subject, pair.object) for pair in frame.pairs]),
-                predicate_scores=np.array(
-                    [
-                        [score for group in vocabulary.group_names for score in getattr(pair, group)]
-                        for pair in frame.pairs
-                    ]
-                ),
+                predicate_scores=np.array([_predicate_scores(pair, vocabulary) for pair in frame.pairs]),
                 relation_scores=np.array([pair.relation_score for pair in frame.pairs]),
                 vocabulary=vocabulary,
             )
@@ -171,6 +166,7 @@ def load_predictions(path: Path, vocabulary: Vocabulary = ACTION_GENOME) -> dict
 
 
 def _predicate_scores(pair: _Pair, vocabulary: Vocabulary) -> list[float]:
+    """In the order of the vocabulary's predicates."""
     return [score for group in vocabulary.group_names for score in getattr(pair, group)]
 
 
