@@ -160,9 +160,11 @@ class Pipeline:
             job = stack.enter_context(engine.open(expected))
             stops.append(job.cancel)
             builder = GraphBuilder(
+                vocabulary=engine.manifest.vocabulary,
                 width=info.width,
                 height=info.height,
                 thresholds=engine.manifest.thresholds,
+                scoring=engine.manifest.scoring,
                 min_score=applied.min_score,
                 top_k=applied.top_k,
                 constraint=applied.constraint,
@@ -200,9 +202,10 @@ class Pipeline:
             ),
             model=model_reference(engine),
             options=applied,
+            vocabulary=graph.vocabulary,
             frames=_noted(graph.frames(), appearances),
             relations=graph.relations,
-            prompt=lambda: build_prompt(appearances, graph.relations, duration=info.duration),
+            prompt=lambda: build_prompt(appearances, graph.relations, graph.vocabulary, duration=info.duration),
             timings=finish_timings,
             warnings=[*warnings, *reader.warnings],
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from itertools import cycle, islice
+from typing import Final, Literal
 
 import numpy as np
 
@@ -13,8 +15,7 @@ from models.graph.predictions import prediction_depths
 from models.graph.vocabulary import Vocabulary
 
 _PAIRS = 4
-_DTYPES = {"pair_mask": np.dtype(np.bool_), "subject_classes": np.dtype(np.int64)}
-_FLOAT = np.dtype(np.float32)
+_DTYPES: Final[Mapping[str, Literal["bool", "int64"]]] = {"pair_mask": "bool", "subject_classes": "int64"}
 _NOT_MADE = ("relation_scores", "epistemic", "aleatoric")
 
 
@@ -23,7 +24,7 @@ def stub_manifest(manifest: Manifest) -> Manifest:
     size = manifest.frame_size
     frames = Tensor(name=FRAMES, dtype="uint8", shape=("batch", "time", size.height, size.width, 3))
     outputs = [
-        Tensor(name=name, dtype=_DTYPES.get(name, _FLOAT).name, shape=("batch", "time", _PAIRS, *depth))
+        Tensor(name=name, dtype=_DTYPES.get(name, "float32"), shape=("batch", "time", _PAIRS, *depth))
         for name, depth in _depths(manifest.vocabulary).items()
     ]
     stage = Stage(name="stub", file=manifest.stages[0].file, inputs=[frames], outputs=outputs)
@@ -53,12 +54,12 @@ def _depths(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
 def _made_up(vocabulary: Vocabulary) -> Tensors:
     random = np.random.default_rng(0)
     outputs: Tensors = {
-        name: random.uniform(0, 0.3, (_PAIRS, *depth)).astype(_FLOAT) for name, depth in _depths(vocabulary).items()
+        name: random.uniform(0, 0.3, (_PAIRS, *depth)).astype(np.float32) for name, depth in _depths(vocabulary).items()
     }
     for group in vocabulary.group_names:
         outputs[group][:, 0] = 0.8
     subjects = vocabulary.subject_indices
-    things = [index for index in range(len(vocabulary.objects)) if index not in subjects] or subjects
+    things = vocabulary.thing_indices or subjects
     corner = np.linspace(0.1, 0.6, _PAIRS, dtype=np.float32)
     return outputs | {
         "pair_mask": np.ones(_PAIRS, np.bool_),

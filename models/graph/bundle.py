@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU
+from models.graph.predictions import FIELD_NAMES, prediction_depths
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 MANIFEST_FILE = "manifest.json"
@@ -188,6 +189,27 @@ class Manifest(_Part):
                 f"{'a' if scores else 'no'} stage has an output {RELATION_SCORES!r}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _stages_make_what_the_vocabulary_says(self) -> Manifest:
+        if taken := sorted({*FIELD_NAMES, FRAMES, TIMESTAMPS} & set(self.vocabulary.group_names)):
+            raise ValueError(f"a group of predicates is named {taken[0]!r}, as another tensor is; give it another name")
+        outputs = {tensor.name: tensor for stage in self.stages for tensor in stage.outputs}
+        for name, depth in prediction_depths(self.vocabulary).items():
+            if name in outputs and not _fits(outputs[name].shape, depth):
+                raise ValueError(
+                    f"a stage makes {name} of shape {list(outputs[name].shape)}, but by the vocabulary its last axes "
+                    f"after batch, time and pairs are {list(depth)}"
+                )
+        return self
+
+
+def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
+    """Whether axes after batch, time and pairs are these; a symbolic axis may be any."""
+    axes = shape[3:]
+    return len(shape) == 3 + len(depth) and all(
+        isinstance(axis, str) or axis == count for axis, count in zip(axes, depth, strict=True)
+    )
 
 
 class Bundle:

@@ -97,12 +97,14 @@ class PairPredictions:
         return int(self.pair_mask.shape[0])
 
 
+FIELD_NAMES = frozenset(field.name for field in fields(PairPredictions))
+
+
 def prediction_names(vocabulary: Vocabulary) -> frozenset[str]:
     """The tensors that a bundle's stages make together: the fields of `PairPredictions`, and instead of
     `predicate_scores` one tensor (B, T, P, predicates of the group) per group, which has the group's name.
     """
-    names = {field.name for field in fields(PairPredictions)} - {PREDICATE_SCORES}
-    return frozenset(names) | frozenset(vocabulary.group_names)
+    return FIELD_NAMES - {PREDICATE_SCORES} | set(vocabulary.group_names)
 
 
 def prediction_depths(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:

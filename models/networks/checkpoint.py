@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "config": asdict(model.config),
-        "vocabulary": asdict(model.vocabulary),
+        "vocabulary": TypeAdapter(Vocabulary).dump_python(model.vocabulary, mode="json"),
         "state": model.state_dict(),
         "training": training,
     }

@@ -65,7 +65,7 @@ class SceneGraphNetwork(Protocol):
         ...
 
     def stages(self) -> list[NetworkStage]:
-        """The stages in order; together their outputs hold the tensors of `models.graph.predictions.prediction_names`."""
+        """The stages in order; together they give the tensors of `models.graph.predictions.prediction_names`."""
         ...
 
 

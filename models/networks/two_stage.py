@@ -157,7 +157,7 @@ class TwoStage(nn.Module):
     @property
     def _detected(self) -> tuple[str, ...]:
         """Names of what the detector stage gives."""
-        names = _DETECTED
+        names: tuple[str, ...] = _DETECTED
         if self.crops is not None:
             names = (*names, "crop_features")
         if len(self.vocabulary.subjects) > 1:

@@ -21,8 +21,10 @@ def annotation_key(videos: Iterable[AnnotatedVideo]) -> str:
     digest = hashlib.sha256()
     for video in videos:
         for frame in video.frames:
-            digest.update(f"{video.name}/{frame.number}/{frame.size}/{len(frame.labels)}\n".encode())
-            for array in (frame.person_box, frame.boxes, frame.labels, *_predicates(frame)):
+            digest.update(
+                f"{video.name}/{frame.number}/{frame.size}/{frame.person_label}/{frame.predicates.shape}\n".encode()
+            )
+            for array in (frame.person_box, frame.boxes, frame.labels, frame.predicates):
                 digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -60,8 +62,3 @@ def written_once(path: Path) -> Iterator[Path]:
                 raise
     finally:
         rmtree(own, ignore_errors=True)
-
-
-def _predicates(frame: object) -> Iterator[np.ndarray]:
-    for name in ("attention", "spatial", "contacting"):
-        yield getattr(frame, name)

@@ -203,8 +203,8 @@ class Arn(nn.Module):
         return ArnOutput(entity_layers, predicate_layers, scores, classes, dense, image_features, representation)
 
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
-        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.prediction_names`, each with a leading batch
-        axis, and the pairs' `representation`.
+        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.prediction_names`, each (B, T, Q, …), and
+        the pairs' `representation`.
         """
         return self.describe(self(frames))
 

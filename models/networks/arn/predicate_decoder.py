@@ -1,4 +1,4 @@
-"""ARN's predicate decoder: a branch for each group, Predicate Association Parsing and Hierarchical Attention (eq 3-13)."""
+"""ARN's predicate decoder: a branch per group, Predicate Association Parsing and Hierarchical Attention (eq 3-13)."""
 
 from __future__ import annotations
 

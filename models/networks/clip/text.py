@@ -30,11 +30,10 @@ def triplet_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_G
     sentence that the vocabulary's phrases make.
     """
     group = vocabulary.group_of(predicate)
-    if vocabulary != ACTION_GENOME:
-        subject, object_ = spoken(vocabulary.subjects[0]), spoken(thing)
-        if group.direction == "object_to_subject":
-            subject, object_ = object_, subject
-        return f"The {subject} {group.phrase(predicate)} the {object_}"
+    if not vocabulary.same_columns(ACTION_GENOME):
+        said, noun = group.phrase(predicate), f"the {vocabulary.noun(thing).singular}"
+        said = said.replace("{}", noun) if "{}" in said else f"{said} {noun}"
+        return f"The {vocabulary.noun(vocabulary.subjects[0]).singular} {said}"
     words = predicate.replace("_", " ")
     match group.name:
         case "attention":
@@ -65,7 +64,7 @@ def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GE
     """
     if path is None:
         return _from_open_clip(vocabulary)
-    if vocabulary != ACTION_GENOME:
+    if not vocabulary.same_columns(ACTION_GENOME):
         raise WeightsError(f"{path}: files of text embeddings hold Action Genome's words; leave `text_embeddings` out")
     try:
         table = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))

@@ -60,7 +60,7 @@ class DetectorConfig:
             )
         if self.persons > min(self.proposals, self.pairs):
             raise ConfigurationError(
-                f"persons is {self.persons}: give at most as many as proposals ({self.proposals}) and pairs ({self.pairs})"
+                f"persons is {self.persons}: give no more than proposals ({self.proposals}) or pairs ({self.pairs})"
             )
         anchors = self.map_size[0] * self.map_size[1] * len(self.anchor_sizes) * len(self.anchor_ratios)
         if self.proposals > min(self.proposals_before_suppression, anchors):

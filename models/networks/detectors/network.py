@@ -275,7 +275,7 @@ class Detector(nn.Module):
         return self._boxes_of(chosen, columns), scores, columns, chosen.features
 
     def _subject_likeness(self, regions: Regions) -> tuple[Tensor, Tensor]:
-        """How probable the likeliest kind of subject is in each region, and its place among the subjects: (N, R) x 2."""
+        """How probable the likeliest subject of each region is, and its place among the subjects: (N, R) x 2."""
         likeness, kind = regions.probabilities[..., 1 + self.subject_columns].max(-1)
         return likeness, kind
 

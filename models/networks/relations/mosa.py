@@ -65,7 +65,7 @@ class MosaConfig(RelationConfig):
 class Mosa(RelationNetwork):
     """Pairs to predicates through an encoder of each frame, motion, a decoder over trajectories, and sentences.
 
-    With semantic matching, `text` (36, 26, E) holds the sentence of every object class and predicate; `initialise_text`
+    With semantic matching, `text` (objects, predicates, E) holds the sentence of each; `initialise_text`
     fills it before training, and checkpoints keep it.
     """
 

@@ -87,7 +87,7 @@ class Tr2(RelationNetwork):
             raise ConfigurationError(
                 f"text_width is {self.config.text_width}, but the text embeddings have width {width}; make them agree"
             )
-        self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets
+        self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets.float()
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`; `decoded` is twice as wide as the representation where there is a message token."""

@@ -52,7 +52,8 @@ def same_person(pairs: Pairs) -> Tensor:
     squared = torch.where(real[:, None], squared, math.inf)  # from each slot to each other that is real
     by_frame = squared.unflatten(-1, pairs.mask.shape[1:])  # (B, N, T, P)
     nearest = (by_frame <= by_frame.amin(-1, keepdim=True) + _ROUNDING).flatten(2)
-    return nearest & nearest.transpose(1, 2)
+    mutual: Tensor = nearest & nearest.transpose(1, 2)
+    return mutual
 
 
 def gather_slots(values: Tensor, slots: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.bundle import Thresholds
+from models.graph.bundle import Scoring, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Relation
 from models.graph.vocabulary import ACTION_GENOME as VOCABULARY
@@ -104,8 +104,17 @@ def build(
     """The graph of a video whose predictions came in clips that were cut before these frames."""
     times = options.pop("timestamps", np.arange(len(predictions)) * interval)
     thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
-    defaults = {"width": 640, "height": 360, "thresholds": thresholds, "min_score": 0, "top_k": 100}
-    builder = GraphBuilder(**defaults | {"constraint": "with"} | options)
+    defaults = {
+        "vocabulary": VOCABULARY,
+        "width": 640,
+        "height": 360,
+        "thresholds": thresholds,
+        "scoring": Scoring(),
+        "min_score": 0,
+        "top_k": 100,
+        "constraint": "with",
+    }
+    builder = GraphBuilder(**defaults | options)
     for start, stop in pairwise([0, *sorted(cuts), len(predictions)]):
         builder.add(clip_of(predictions, start, stop), times[start:stop])
     graph = builder.finish()

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import base64
 
+from models.graph.vocabulary import ACTION_GENOME
 from service.prompt import KeyFrame, build_messages
 
 
 def test_messages_are_a_system_and_a_user_message() -> None:
-    system, user = build_messages("The person holds the bag.")
+    system, user = build_messages("The person holds the bag.", ACTION_GENOME)
     assert system["role"] == "system"
     assert "cannot see" in system["content"]
     assert user == {"role": "user", "content": "The person holds the bag."}
 
 
 def test_key_frames_follow_the_prompt_each_after_its_time() -> None:
-    system, user = build_messages("The person holds the bag.", [KeyFrame(1.0, b"one"), KeyFrame(12.5, b"two")])
+    system, user = build_messages(
+        "The person holds the bag.", ACTION_GENOME, [KeyFrame(1.0, b"one"), KeyFrame(12.5, b"two")]
+    )
     assert "cannot see" not in system["content"]
     text, first_time, first, second_time, second = user["content"]
     assert text == {"type": "text", "text": "The person holds the bag."}

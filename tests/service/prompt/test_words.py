@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import ACTION_GENOME
 from service.prompt.appearances import Entity
-from service.prompt.words import amount_of, length_of, names_of, phrase_of, time_of
+from service.prompt.words import amount_of, clause_of, length_of, names_of, time_of
 
 PHRASES = {
     "looking_at": "looks at the cup or bottle",
@@ -39,16 +39,20 @@ PHRASES = {
 
 
 def name_of(label: str, number: int = 1, count: int = 1) -> str:
-    return names_of(Entity(label, one) for one in range(1, count + 1))[Entity(label, number)].text
+    return names_of((Entity(label, one) for one in range(1, count + 1)), ACTION_GENOME)[Entity(label, number)].text
 
 
 def phrase(label: str, *predicates: str, is_known: bool = False) -> str:
     entity = Entity(label, 1)
-    return phrase_of(names_of([entity])[entity], predicates, is_known=is_known)
+    return clause_of(names_of([entity], ACTION_GENOME)[entity], predicates, ACTION_GENOME, is_known=is_known)
+
+
+def amount(label: str, count: int) -> str:
+    return amount_of(label, count, ACTION_GENOME)
 
 
 def test_every_predicate_has_its_phrase() -> None:
-    assert {predicate: phrase("cup/glass/bottle", predicate) for predicate in PREDICATES} == PHRASES
+    assert {predicate: phrase("cup/glass/bottle", predicate) for predicate in ACTION_GENOME.predicates} == PHRASES
 
 
 @pytest.mark.parametrize(
@@ -74,9 +78,9 @@ def test_what_was_just_named_is_it_or_them() -> None:
     )
 
 
-@pytest.mark.parametrize("label", OBJECT_CLASSES)
+@pytest.mark.parametrize("label", ACTION_GENOME.objects)
 def test_no_name_keeps_its_slash(label: str) -> None:
-    assert "/" not in name_of(label) + name_of(label, 2, 2) + amount_of(label, 1) + amount_of(label, 2)
+    assert "/" not in name_of(label) + name_of(label, 2, 2) + amount(label, 1) + amount(label, 2)
 
 
 def test_one_of_several_is_numbered_and_all_are_counted() -> None:
@@ -86,7 +90,7 @@ def test_one_of_several_is_numbered_and_all_are_counted() -> None:
         "the second item of food",
     ]
     assert name_of("shoe", 13, 13) == "shoe number 13"
-    assert [amount_of("chair", 1), amount_of("food", 1), amount_of("person", 2), amount_of("shoe", 13)] == [
+    assert [amount("chair", 1), amount("food", 1), amount("person", 2), amount("shoe", 13)] == [
         "a chair",
         "some food",
         "two people",

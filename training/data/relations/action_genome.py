@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from models.graph.vocabulary import GROUPS, OBJECT_CLASSES, PREDICATES
-from training.data.action_genome import AnnotatedFrame, Annotations
+from models.graph.vocabulary import Vocabulary
+from training.data.action_genome import AnnotatedFrame, Annotations, read_vocabulary
 from training.data.facts import FRAME_RATE
 from training.data.relations.boxes import has_area
 from training.data.relations.record import Box, Pair, Record
@@ -20,37 +18,32 @@ def read_action_genome(files: Sequence[Path]) -> Iterator[Record]:
     Every predicate was asked of every annotated pair. Raises DataError where an annotation is missing or malformed.
     """
     for root in files:
-        annotations = Annotations(root, small_objects="keep")
+        vocabulary = read_vocabulary(root)
+        annotations = Annotations(root, vocabulary, small_objects="keep")
         videos: dict[str, list[AnnotatedFrame]] = {}
         for key in annotations:
             if annotations.split_of(key) == "train" and isinstance(frame := annotations.frame(key), AnnotatedFrame):
                 videos.setdefault(frame.path.parent.name, []).append(frame)
         for name, frames in videos.items():
             for frame in sorted(frames, key=lambda frame: frame.number):
-                yield _record(name, frame)
+                yield _record(name, frame, vocabulary)
 
 
-def _record(video: str, frame: AnnotatedFrame) -> Record:
-    held = np.concatenate([getattr(frame, group) for group in GROUPS], axis=1)  # (N, 26)
+def _record(video: str, frame: AnnotatedFrame, vocabulary: Vocabulary) -> Record:
     kept = [index for index, box in enumerate(frame.boxes) if has_area(box)]
     boxes: list[Box] = [tuple(map(float, box)) for box in (frame.person_box, *frame.boxes[kept])]  # type: ignore[misc]
     pairs = tuple(
         Pair(
             subject=0,
             object=1 + place,
-            predicates=tuple(name for name, holds in zip(PREDICATES, held[index], strict=True) if holds),
-            asked=PREDICATES,
+            predicates=tuple(name for name, column in vocabulary.predicate_index.items() if held[column]),
+            asked=vocabulary.predicates,
             related=True,
         )
-        for place, index in enumerate(kept)
+        for place, held in enumerate(frame.predicates[kept])
     )
+    labels = [vocabulary.objects[index] for index in (frame.person_label, *frame.labels[kept])]
     return Record(
-        source="action_genome",
-        video=video,
-        time=frame.number / FRAME_RATE,
-        width=frame.size[0],
-        height=frame.size[1],
-        boxes=tuple(boxes),
-        labels=("person", *(OBJECT_CLASSES[frame.labels[index]] for index in kept)),
-        pairs=pairs,
-    )
+        source="action_genome", video=video, time=frame.number / FRAME_RATE, width=frame.size[0], height=frame.size[1],
+        boxes=tuple(boxes), labels=tuple(labels), pairs=pairs,
+    )  # fmt: skip

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from models.graph.vocabulary import ACTION_GENOME
+from tests.support.annotated import write_two_videos
 from tests.support.paths import SHARED
+from training.data.relations.action_genome import read_action_genome
 from training.data.relations.cad120 import read_cad120
 from training.data.relations.formats import FORMATS, FormatName
 from training.data.relations.hico_det import read_hico_det
@@ -211,3 +214,13 @@ def test_real_annotations_are_read_whole(form: FormatName, files: list[str]) -> 
     assert len(pairs) > 500
     assert all(pair.asked for pair in pairs if pair.predicates)
     assert sum(len(pair.predicates) for pair in pairs) > 400
+
+
+def test_action_genome_asks_every_predicate_of_every_annotated_pair(tmp_path: Path) -> None:
+    first, *rest = read_action_genome([write_two_videos(tmp_path)])
+    assert len(rest) == 2, "the test part is not read"
+    (pair,) = first.pairs
+    assert (first.labels, first.video, first.width) == (("person", "table"), "AAAAA.mp4", 480)
+    assert set(pair.predicates) == {"looking_at", "in_front_of", "beneath", "touching"}
+    assert pair.asked == ACTION_GENOME.predicates
+    assert [record.time for record in (first, *rest)] == pytest.approx([10 / 24, 20 / 24, 30 / 24])
