@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from models.engines import Tensors, open_stages
+from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
 
 CLIPS = 64
@@ -26,16 +26,15 @@ def tensors_of_stages(bundle: Bundle, data: Path) -> dict[str, list[Tensors]]:
     Stages of span `video` get no entry, as do those behind them. Raises ExportError where the folder holds no frames.
     """
     manifest = bundle.manifest
-    opened = list(zip(manifest.stages, open_stages(bundle, "onnxruntime-cpu"), strict=True))
-    within_clips = [(stage, engine) for stage, engine in opened if stage.span != "video"]
-    taken: dict[str, list[Tensors]] = {stage.name: [] for stage, _ in within_clips}
+    engines = [engine for engine in open_stages(bundle, "onnxruntime-cpu") if engine.span != "video"]
+    names = [stage.name for stage in manifest.stages if stage.span != "video"]
+    taken: dict[str, list[Tensors]] = {name: [] for name in names}
     length = min(manifest.clip_length, LONGEST_CLIP)
     for frames in read_clips(data, manifest.frame_size.height, manifest.frame_size.width, length):
         moments = np.arange(len(frames), dtype=np.float32) / 2  # the service samples two frames a second
-        tensors: Tensors = {FRAMES: frames[None], TIMESTAMPS: moments[None]}
-        for stage, engine in within_clips:
-            taken[stage.name].append({tensor.name: tensors[tensor.name] for tensor in stage.inputs})
-            tensors.update(engine.run(tensors))
+        known = run_stages(engines, {FRAMES: frames[None], TIMESTAMPS: moments[None]})
+        for name, engine in zip(names, engines, strict=True):
+            taken[name].append({each: known[each] for each in engine.inputs})
     return taken
 
 

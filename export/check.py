@@ -7,17 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
-from models.engines import Tensors, open_stages
+from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import PairPredictions
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
-from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -65,7 +64,7 @@ def check_network(
     All stages run one after the other on sample frames, for the times that a clip allows. Then each stage that reads
     pairs runs by itself, for the times that its span allows, on frames without a pair, with one and with all.
     """
-    pairs_of = list(zip(network.stages(), open_stages(bundle, "onnxruntime-cpu"), strict=True))
+    stages, engines = network.stages(), open_stages(bundle, "onnxruntime-cpu")
     random = np.random.default_rng(seed)
     asked = {field.name for field in fields(PairPredictions)}
     written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
@@ -75,21 +74,18 @@ def check_network(
         whole: Tensors = {}
         for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            expected: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
-            found = dict(expected)
-            for stage, engine in pairs_of:
-                expected.update(_run_network(stage, expected))
-                found.update(engine.run(found))
+            given: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
+            expected, found = run_stages(stages, given), run_stages(engines, given)
             _check_shapes(comparisons, expected, found)
             if network.slots_are_ranked:
                 found = _in_order_of(expected, found)
             _add(comparisons, expected, found, batch, time)
             whole = expected
-        for stage, engine in pairs_of:
+        for stage, engine in zip(stages, engines, strict=True):
             for time in times if PAIR_MASK in stage.inputs else ():
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
-                    _add(comparisons, inputs | _run_network(stage, inputs), engine.run(inputs), batch, time)
+                    _add(comparisons, inputs | stage.run(inputs), engine.run(inputs), batch, time)
     # A network may fill all slots of every frame, and learned ones know no person's score.
     constant = {PAIR_MASK} if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
     for name, comparison in comparisons.items():
@@ -104,12 +100,6 @@ def check_network(
                 f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
             )
     return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
-
-
-def _run_network(stage: NetworkStage, tensors: Outputs) -> Tensors:
-    with torch.inference_mode():
-        outputs = run_stage(stage, {name: torch.from_numpy(tensors[name]) for name in stage.inputs})
-    return {name: tensor.numpy() for name, tensor in outputs}
 
 
 def _moments(batch: int, time: int) -> NDArray[np.float32]:

@@ -8,16 +8,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
+from models.engines import run_stages
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
 from models.graph.predictions import PairPredictions
-from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -62,10 +64,9 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     # Neither axis may be 1 here: the exporter would take it for a constant.
     time = min(3, network.clip_length)
     height, width = network.frame_size
-    tensors: dict[str, Tensor] = {
-        FRAMES: torch.randint(0, 256, (2, time, height, width, 3), dtype=torch.uint8),
-        TIMESTAMPS: torch.arange(time, dtype=torch.float32).expand(2, -1).contiguous(),
-    }
+    frames = np.random.default_rng(0).integers(0, 256, (2, time, height, width, 3), np.uint8)
+    known = run_stages(stages, {FRAMES: frames, TIMESTAMPS: np.tile(np.arange(time, dtype=np.float32), (2, 1))})
+    tensors = {name: torch.from_numpy(array) for name, array in known.items()}
     written: list[Stage] = []
     for place, stage in enumerate(stages):
         later = {name for each in stages[place + 1 :] for name in each.inputs}
@@ -74,8 +75,6 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
         path = folder / f"{stage.name}.onnx"
         _write(_Needed(stage, outputs).eval(), stage, tensors, outputs, most, path)
         written.append(describe_stage(stage, path))
-        with torch.inference_mode():
-            tensors.update(run_stage(stage, tensors))
     return written
 
 

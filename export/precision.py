@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +12,10 @@ from export.errors import ExportError
 from export.fp16 import to_half
 from export.int8 import quantise
 from models.engines import EngineName
+from models.errors import ModelError
 from models.graph.bundle import Bundle, Precision, PrecisionCost, sha256_of
+from training.errors import TrainingError
+from training.prediction import evaluate_model
 
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
 """What measures a precision where nothing else is asked for."""
@@ -54,14 +54,15 @@ def change_precision(
 
 
 def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
-    """SGDet R@20 without constraint, as `vsg evaluate` gives it; raises ExportError with the reason where it fails."""
-    command = [sys.executable, "-m", "service.command_line", "evaluate", "--task", "sgdet", "--json"]
-    arguments = ["--data", str(data), "--model", str(bundle.folder), "--engine", engine]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.strip().rpartition("Error: ")[2]
-        raise ExportError(f"{bundle.manifest.precision} cannot be measured here: {reason}")
-    return float(json.loads(done.stdout)["no"]["R@20"])
+    """Returns SGDet R@20 without constraint on the test split of a data folder.
+
+    Raises ExportError with the reason where the data cannot be read or the engine does not run here.
+    """
+    try:
+        figures = evaluate_model(data, bundle.folder, engine=engine)
+    except (ModelError, TrainingError) as error:
+        raise ExportError(f"{bundle.manifest.precision} cannot be measured here: {error}") from error
+    return figures["no"]["R@20"]
 
 
 def convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:

@@ -18,11 +18,10 @@ from benchmarks.speed.report import Missing, Report, Row
 from benchmarks.speed.source import Source
 from benchmarks.stolen_time import StolenTime
 from export.errors import ExportError
-from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages
+from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages, run_stages
 from models.engines.opening import PRECISIONS
 from models.errors import ModelError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Precision
-from models.networks.stages import run_stage
 
 ROUNDS = 5
 _GPU_ENGINES: frozenset[EngineName] = frozenset({"onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda"})
@@ -85,9 +84,7 @@ class _Contender:
 
     def run(self, tensors: Tensors) -> None:
         """One batch of clips through all stages; the results lie in the memory of the CPU when it returns."""
-        known = dict(tensors)
-        for stage in self.stages:
-            known.update(stage.run(known))
+        run_stages(self.stages, tensors)
 
 
 def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
@@ -202,8 +199,7 @@ class _Field:
         )
         try:
             bundle = source.bundle(way.engine, precision, options)
-            opened = zip(bundle.manifest.stages, open_stages(bundle, way.engine, options), strict=True)
-            stages = [engine for stage, engine in opened if stage.span != "video"]
+            stages = [stage for stage in open_stages(bundle, way.engine, options) if stage.span != "video"]
         except (ExportError, ModelError) as error:
             self.missing.append(Missing(way.name, precision, None, str(error)))
             return False
@@ -230,11 +226,9 @@ def count_flops(source: Source) -> float | None:
     if (network := source.network) is None:
         return None
     network.requires_grad_(False)  # the counter would hook itself into gradients
-    tensors = {name: torch.from_numpy(array) for name, array in _random_clips(source, 1).items()}
+    stages = [stage for stage in network.stages() if stage.span != "video"]
     with FlopCounterMode(display=False) as counter:
-        for stage in network.stages():
-            if stage.span != "video":
-                tensors.update(run_stage(stage, tensors))
+        run_stages(stages, _random_clips(source, 1))
     return float(counter.get_total_flops()) / source.manifest.clip_length
 
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
-from models.engines import EngineName, EngineOptions
+from models.engines import EngineName, EngineOptions, Tensors, run_stages
 from models.graph.bundle import (
     FRAMES,
     TIMESTAMPS,
@@ -30,7 +30,7 @@ from models.networks.arn.config import arn_r50
 from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
 from models.networks.detectors import Detector
 from models.networks.scored import Scored
-from models.networks.stages import SceneGraphNetwork, run_stage
+from models.networks.stages import SceneGraphNetwork
 from models.networks.two_stage import TwoStage
 
 ARN_R50 = "arn-r50"
@@ -171,24 +171,22 @@ def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path 
     return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
 
 
-@torch.inference_mode()
 def _outline(network: Arn | TwoStage | Scored) -> Manifest:
     """The manifest that export would write, of files that do not exist."""
     height, width = network.frame_size
-    tensors = {
-        FRAMES: torch.zeros(1, 1, height, width, 3, dtype=torch.uint8),
-        TIMESTAMPS: torch.zeros(1, 1),
+    frame: Tensors = {
+        FRAMES: np.zeros((1, 1, height, width, 3), np.uint8),
+        TIMESTAMPS: np.zeros((1, 1), np.float32),
     }
-    for stage in network.stages():
-        tensors.update(run_stage(stage, tensors))
+    arrays = run_stages(network.stages(), frame)
 
     def describe(names: tuple[str, ...]) -> list[Tensor]:
         return [
             Tensor.model_validate(
                 {
                     "name": name,
-                    "dtype": str(tensors[name].dtype).removeprefix("torch."),
-                    "shape": ("batch", "time", *tensors[name].shape[2:]),
+                    "dtype": str(arrays[name].dtype),
+                    "shape": ("batch", "time", *arrays[name].shape[2:]),
                 }
             )
             for name in names

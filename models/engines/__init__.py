@@ -7,8 +7,19 @@ import os
 
 from models.engines.engine import ENGINES, EngineName, EngineOptions, StageEngine, Tensors
 from models.engines.opening import open_stages
+from models.engines.running import FunctionStage, RunnableStage, run_stages
 
-__all__ = ["ENGINES", "EngineName", "EngineOptions", "StageEngine", "Tensors", "open_stages"]
+__all__ = [
+    "ENGINES",
+    "EngineName",
+    "EngineOptions",
+    "FunctionStage",
+    "RunnableStage",
+    "StageEngine",
+    "Tensors",
+    "open_stages",
+    "run_stages",
+]
 
 # From 1.29 on, the official Linux wheels of ONNX Runtime report sessions to their maker and leave a file in the
 # temporary folder. That is decided while the library loads, so this must come before.

@@ -114,10 +114,11 @@ class GpuStage(ABC):
 
     def __init__(self, stage: Stage, buckets: tuple[int, ...], gpu: Gpu) -> None:
         self.gpu = gpu
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._buckets = buckets_of(stage, buckets)
         self._inputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.inputs}
         self._outputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.outputs}
-        self._gives_memory_back = stage.span == "video"
 
     @abstractmethod
     def compute(self, inputs: Mapping[str, Binding], outputs: Mapping[str, Binding]) -> None:
@@ -126,9 +127,9 @@ class GpuStage(ABC):
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
         self.gpu.activate()
-        batch, time = next(tensors[name] for name in self._inputs).shape[:2]
+        batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets)]
-        if self._gives_memory_back:
+        if self.span == "video":
             for buffer in (*self._inputs.values(), *self._outputs.values()):
                 buffer.free()
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}

@@ -66,14 +66,15 @@ class OnnxRuntimeCpu:
 
     def __init__(self, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
         self._session = open_session(bundle.path_of(stage), options.threads)
-        self._inputs = [tensor.name for tensor in stage.inputs]
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._outputs = [tensor.name for tensor in stage.outputs]
         self._run_options = _giving_memory_back() if stage.span == "video" else None
         self.name = name_of(self._session)
 
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
-        values = self._session.run(self._outputs, {name: tensors[name] for name in self._inputs}, self._run_options)
+        values = self._session.run(self._outputs, {name: tensors[name] for name in self.inputs}, self._run_options)
         return dict(zip(self._outputs, values, strict=True))
 
 

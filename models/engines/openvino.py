@@ -47,7 +47,8 @@ class OpenVino:
     """
 
     def __init__(self, core: openvino.Core, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
-        self._inputs = [tensor.name for tensor in stage.inputs]
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._outputs = [tensor.name for tensor in stage.outputs]
         self._buckets = options.buckets
         self._usual = (self._buckets[-1], 1) if stage.span == "frame" else (1, bundle.manifest.clip_length)
@@ -83,13 +84,13 @@ class OpenVino:
 
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
-        batch = {name: tensors[name] for name in self._inputs}
-        cut = exact_pieces(len(batch[self._inputs[0]]), self._buckets)
+        batch = {name: tensors[name] for name in self.inputs}
+        cut = exact_pieces(len(batch[self.inputs[0]]), self._buckets)
         parts = [self._infer({name: batch[name][each.start : each.stop] for name in batch}) for each in cut]
         if len(parts) == 1:
             return {name: parts[0][name] for name in self._outputs}
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def _infer(self, piece: Arrays) -> Any:
-        is_usual = piece[self._inputs[0]].shape[:2] == self._usual
+        is_usual = piece[self.inputs[0]].shape[:2] == self._usual
         return (self._usual_request if is_usual else self._request).infer(piece)

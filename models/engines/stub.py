@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from models.engines.engine import Arrays, Tensors
-from models.graph.bundle import FRAMES, Manifest, Stage, Tensor
+from models.graph.bundle import FRAMES, Manifest, Span, Stage, Tensor
 from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, SPATIAL
 
 _PAIRS = 4
@@ -40,6 +40,8 @@ class StubStage:
     """Sleeps for `seconds` whatever the batch, then says that a person does the same with four things as always."""
 
     name = "stub"
+    inputs = (FRAMES,)
+    span: Span = "clip"
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from models.engines.batches import Piece, buckets_of, pieces
 from models.engines.engine import Arrays, EngineOptions, Tensors
+from models.engines.running import run_stages
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
 from models.networks.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
 from models.networks.detectors import Detector
-from models.networks.stages import NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import NetworkStage, SceneGraphNetwork
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -77,19 +78,17 @@ def _network(bundle: Bundle, options: EngineOptions) -> Network:
         return make_network(config)
 
 
-@torch.inference_mode()
 def _blanks(network: SceneGraphNetwork, device: torch.device) -> dict[str, Tensor]:
-    """Zeros of the shape that each tensor has for one frame.
+    """Returns zeros of the shape that each tensor has for one frame.
 
-    Export drops inputs of a stage that nothing depends on; its module takes them nevertheless.
+    Export drops inputs of a stage that no output depends on, but the stage's module still takes them.
     """
-    known = {
-        FRAMES: torch.zeros(1, 1, *network.frame_size, 3, dtype=torch.uint8, device=device),
-        TIMESTAMPS: torch.zeros(1, 1, device=device),
+    frame: Tensors = {
+        FRAMES: np.zeros((1, 1, *network.frame_size, 3), np.uint8),
+        TIMESTAMPS: np.zeros((1, 1), np.float32),
     }
-    for stage in network.stages():
-        known.update(run_stage(stage, known))
-    return {name: torch.zeros_like(tensor) for name, tensor in known.items()}
+    known = run_stages(network.stages(), frame)
+    return {name: torch.zeros_like(torch.from_numpy(array), device=device) for name, array in known.items()}
 
 
 class Torch:
@@ -107,7 +106,8 @@ class Torch:
         self.name = engine
         self._source = source
         self._wanted = [tensor.name for tensor in stage.outputs]
-        self._read = {tensor.name for tensor in stage.inputs}
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._blanks = blanks
         self._device = blanks[FRAMES].device
         self._buckets = buckets_of(stage, options.buckets) if engine == "torch-cuda" else None
@@ -139,13 +139,13 @@ class Torch:
     @torch.inference_mode()
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
-        batch, time = next(tensors[name] for name in self._read).shape[:2]
+        batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets or (batch,))]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._wanted}
 
     def _run(self, tensors: Arrays, piece: Piece, time: int) -> Tensors:
         inputs = [
-            self._padded(tensors[name], piece) if name in self._read else self._blank(name, piece.size, time)
+            self._padded(tensors[name], piece) if name in self.inputs else self._blank(name, piece.size, time)
             for name in self._source.inputs
         ]
         outputs = dict(zip(self._source.outputs, self._compute(*inputs), strict=True))

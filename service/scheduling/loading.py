@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.engines import EngineOptions, StageEngine, Tensors, open_stages
+from models.engines import EngineOptions, StageEngine, Tensors, open_stages, run_stages
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Stage
+from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
 from service.errors import NoModels
 from service.scheduling.batcher import largest_batch
 from service.scheduling.engine import Engine, check_stages
@@ -92,16 +91,4 @@ def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]
             FRAMES: np.zeros((size, manifest.clip_length, height, width, 3), np.uint8),
             TIMESTAMPS: np.tile(np.arange(manifest.clip_length, dtype=np.float32), (size, 1)),
         }
-        for stage, engine in zip(manifest.stages, stages, strict=True):
-            tensors |= _one_by_one(stage, engine, tensors) if stage.span == "frame" else engine.run(tensors)
-
-
-def _one_by_one(stage: Stage, engine: StageEngine, tensors: Tensors) -> Tensors:
-    """Runs a stage of single frames as it is run later: (B, T, …) as a batch (B * T, 1, …)."""
-    batch, length = tensors[stage.inputs[0].name].shape[:2]
-    outputs = engine.run({tensor.name: _reshaped(tensors[tensor.name], batch * length, 1) for tensor in stage.inputs})
-    return {name: _reshaped(tensor, batch, length) for name, tensor in outputs.items()}
-
-
-def _reshaped(tensor: NDArray[np.generic], batch: int, length: int) -> NDArray[np.generic]:
-    return tensor.reshape(batch, length, *tensor.shape[2:])
+        run_stages(stages, tensors, clip_length=manifest.clip_length)

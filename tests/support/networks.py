@@ -7,14 +7,16 @@ A detector as it is initialised finds nothing at all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from export.check import sample_frames
+from models.engines import run_stages
 from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
 from models.networks.detectors import Detector, DetectorConfig
@@ -25,6 +27,7 @@ from models.networks.relations.sttran import SttranConfig
 from models.networks.relations.tr2 import Tr2Config
 from models.networks.rs_net import RsNetConfig
 from models.networks.scored import HostConfig, Scored, ScoredConfig
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives
 
 RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -119,6 +122,18 @@ def make_lively(config: NetworkConfig, seed: int = 0) -> Network:
         if isinstance(network, Scored):
             _shake(network.scorer)
     return network
+
+
+def run_network(network: SceneGraphNetwork, frames: Tensor, timestamps: Tensor) -> dict[str, Tensor]:
+    """Runs all stages on B videos of one clip each: (B, T, H, W, 3) uint8 and (B, T) to all outputs by name."""
+    known = run_stages(network.stages(), {FRAMES: frames.numpy(), TIMESTAMPS: timestamps.numpy()})
+    return {name: torch.from_numpy(array) for name, array in known.items() if name not in (FRAMES, TIMESTAMPS)}
+
+
+def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Runs one stage; returns its outputs by name."""
+    outputs = stage.run({name: tensors[name].numpy() for name in stage.inputs})
+    return {name: torch.from_numpy(array) for name, array in outputs.items()}
 
 
 @torch.no_grad()

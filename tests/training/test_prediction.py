@@ -1,4 +1,4 @@
-"""Models over annotated videos: who says the truth scores 1, and every step sees what it asks for."""
+"""Models over annotated videos: who says the truth scores 1, and every stage sees what it asks for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.engines import FunctionStage
 from models.graph.bundle import Bundle
 from models.graph.predictions import PairPredictions
 from models.networks.checkpoint import save_checkpoint
@@ -18,7 +19,6 @@ from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
     Predictor,
-    Step,
     bundle_predictor,
     evaluate_model,
     evaluate_videos,
@@ -70,7 +70,7 @@ class Truth:
                 for name in said[0]}  # fmt: skip
 
     def predictor(self) -> Predictor:
-        return Predictor([Step(("frames",), "clip", self)], (64, 64), 3)
+        return Predictor([FunctionStage(("frames",), "clip", self)], (64, 64), 3)
 
 
 def test_who_says_the_truth_finds_every_relation(videos: list[AnnotatedVideo]) -> None:
@@ -84,7 +84,7 @@ def test_boxes_in_the_wrong_place_find_nothing(videos: list[AnnotatedVideo]) -> 
         return {"object_boxes": 1 - tensors["object_boxes"][..., [2, 3, 0, 1]] * 0.1}  # type: ignore[operator, index]
 
     told = Truth(videos).predictor()
-    lost = replace(told, steps=[*told.steps, Step(("object_boxes",), "clip", aside)])
+    lost = replace(told, stages=[*told.stages, FunctionStage(("object_boxes",), "clip", aside)])
     assert evaluate_videos(videos, lost)["no"]["R@50"] == 0.0
 
 
@@ -98,7 +98,7 @@ def test_a_video_is_cut_into_clips_and_a_shorter_rest_in_order(videos: list[Anno
         np.testing.assert_array_equal(predictions.object_scores[index, :count].argmax(-1), frame.labels)
 
 
-def test_a_step_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(videos: list[AnnotatedVideo]) -> None:
+def test_a_stage_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(videos: list[AnnotatedVideo]) -> None:
     seen: dict[str, list[tuple[int, ...]]] = {"clip": [], "video": []}
 
     def count(tensors: Outputs) -> Outputs:
@@ -113,8 +113,12 @@ def test_a_step_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(
         return {"relation_scores": np.repeat(share[..., None], PAIRS, 2).astype(np.float32)}
 
     told = Truth(videos[:1]).predictor()
-    steps = [*told.steps, Step(("timestamps",), "clip", count), Step(("numbers", "pair_mask"), "video", score)]
-    predictions = predict_video(videos[0], replace(told, steps=steps))
+    stages = [
+        *told.stages,
+        FunctionStage(("timestamps",), "clip", count),
+        FunctionStage(("numbers", "pair_mask"), "video", score),
+    ]
+    predictions = predict_video(videos[0], replace(told, stages=stages))
     assert seen == {"clip": [(1, 3), (1, 1)], "video": [(1, 4)]}
     assert predictions.relation_scores is not None
     moments = np.array([frame.number for frame in videos[0].frames])
@@ -129,10 +133,12 @@ def test_duplicates_go_where_a_model_finds_the_boxes_itself_and_stay_where_they_
 
     told = Truth(videos[:1]).predictor()
     names = tuple(truth_of(videos[0].frames[0]))
-    doubled = replace(told, steps=[*told.steps, Step(names, "clip", twice)])
+    doubled = replace(told, stages=[*told.stages, FunctionStage(names, "clip", twice)])
     count = sum(len(frame.labels) for frame in videos[0].frames)
     assert predict_video(videos[0], doubled).pair_mask.sum() == count
-    given = replace(doubled, steps=[Step(("frames",), "clip", Truth(videos[:1])), doubled.steps[1]], task="predcls")
+    given = replace(
+        doubled, stages=[FunctionStage(("frames",), "clip", Truth(videos[:1])), doubled.stages[1]], task="predcls"
+    )
     assert predict_video(videos[0], given).pair_mask.sum() == 2 * count
 
 
@@ -144,7 +150,7 @@ def test_what_is_annotated_is_given_for_predcls_the_person_first(videos: list[An
         seen.update(tensors)
         return truth(tensors)
 
-    predictor = Predictor([Step(("frames", "boxes", "labels", "mask"), "clip", look)], (64, 64), 40, "predcls")
+    predictor = Predictor([FunctionStage(("frames", "boxes", "labels", "mask"), "clip", look)], (64, 64), 40, "predcls")
     predict_video(videos[0], predictor)
     most = 1 + max(len(frame.labels) for frame in videos[0].frames)
     assert seen["boxes"].shape == (1, 4, most, 4)
@@ -179,7 +185,7 @@ def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: lis
     predictor = network_predictor(network)
     assert predictor.clip_length == 3
     whole = predict_video(videos[0], predictor)
-    cut = replace(predictor, steps=[replace(step, span="clip") for step in predictor.steps])
+    cut = replace(predictor, stages=[replace(stage, span="clip") for stage in predictor.stages])
     pieces = predict_video(videos[0], cut)
     np.testing.assert_array_equal(whole.contacting, pieces.contacting)
     assert whole.relation_scores is not None
@@ -195,7 +201,7 @@ def test_small_objects_count_on_puppets_only(puppets: Path, tmp_path: Path) -> N
 def test_a_bundle_is_evaluated_on_the_engine_that_is_asked_for(puppets: Path, video_bundle: Path) -> None:
     video = load_action_genome(puppets, split="test", small_objects="keep")[0]
     predictor = bundle_predictor(Bundle.load(video_bundle), "openvino")
-    assert "openvino" in type(predictor.steps[0].run.__self__).__module__  # type: ignore[attr-defined]
+    assert "openvino" in type(predictor.stages[0]).__module__
     found, wanted = predict_video(video, predictor), predict_video(video, bundle_predictor(Bundle.load(video_bundle)))
     assert found.relation_scores is not None
     assert wanted.relation_scores is not None

@@ -10,12 +10,11 @@ import torch
 from cuda.bindings import runtime as cuda
 
 from export.check import sample_frames
-from models.engines import EngineName, EngineOptions, Tensors, open_stages
+from models.engines import EngineName, EngineOptions, Tensors, open_stages, run_stages
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Manifest, Stage, Tensor, Thresholds, Training
 from models.networks.checkpoint import save_checkpoint
 from models.networks.scored import Scored
-from models.networks.stages import run_stage
 from tests.support.networks import make_lively, tiny_scored, tiny_two_stage
 from tests.support.paths import ROOT
 
@@ -99,16 +98,16 @@ def checkpoint(network: Scored, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def described(network: Scored) -> Bundle:
     """The bundle of `network` without its graphs, and, as export has it, without inputs that nothing depends on."""
     height, width = network.frame_size
-    known = {FRAMES: torch.zeros(1, 1, height, width, 3, dtype=torch.uint8), TIMESTAMPS: torch.zeros(1, 1)}
+    frame: Tensors = {FRAMES: np.zeros((1, 1, height, width, 3), np.uint8), TIMESTAMPS: np.zeros((1, 1), np.float32)}
+    known = run_stages(network.stages(), frame)
 
     def describe(name: str) -> Tensor:
-        dtype = str(known[name].dtype).removeprefix("torch.")
-        return Tensor(name=name, dtype=dtype, shape=("batch", "time", *known[name].shape[2:]))  # type: ignore[arg-type]
+        array = known[name]
+        return Tensor(name=name, dtype=str(array.dtype), shape=("batch", "time", *array.shape[2:]))  # type: ignore[arg-type]
 
     stages = []
     for stage in network.stages():
         read = [name for name in stage.inputs if name not in (TIMESTAMPS, "subject_scores")]
-        known.update(run_stage(stage, known))
         inputs, outputs = [describe(name) for name in read], [describe(name) for name in stage.outputs]
         stages.append(Stage(name=stage.name, file="none", inputs=inputs, outputs=outputs, span=stage.span))
     scorer = stages[2]
@@ -128,9 +127,7 @@ def test_torch_runs_the_stages_of_a_checkpoint(network: Scored, checkpoint: Path
     for batch, time in SHAPES:
         known = video(described, batch, time)
         for written, stage, engine in zip(described.manifest.stages, network.stages(), opened, strict=True):
-            with torch.inference_mode():
-                outputs = run_stage(stage, {name: torch.from_numpy(known[name]) for name in stage.inputs})
-            wanted = {name: tensor.numpy() for name, tensor in outputs}
+            wanted = stage.run(known)
             read = {tensor.name for tensor in written.inputs}
             assert_alike(engine.run({name: array for name, array in known.items() if name in read}), wanted, 1e-6)
             known |= wanted

@@ -15,9 +15,8 @@ from models.graph.predictions import PairPredictions
 from models.networks.arn import Arn
 from models.networks.relations.pairs import Pairs
 from models.networks.scored import Host, HostConfig, Scored, ScoredConfig
-from models.networks.stages import run_stages
 from models.networks.two_stage import TwoStage
-from tests.support.networks import make_lively, tiny, tiny_scored, tiny_scorer, tiny_two_stage
+from tests.support.networks import make_lively, run_network, tiny, tiny_scored, tiny_scorer, tiny_two_stage
 
 HOSTS: dict[str, HostConfig] = {
     "arn": tiny(),
@@ -46,7 +45,7 @@ def seen_by(host: Host, frames: Tensor, timestamps: Tensor) -> Tensor | Pairs:
 def test_the_scorer_adds_scores_and_changes_no_bit_of_what_the_host_says(scored: Scored, batch: int, time: int) -> None:
     frames, timestamps = video(batch, time)
     with torch.inference_mode():
-        alone, both = run_stages(scored.host, frames, timestamps), run_stages(scored, frames, timestamps)
+        alone, both = run_network(scored.host, frames, timestamps), run_network(scored, frames, timestamps)
     scores, mask = both.pop("relation_scores"), both["pair_mask"]
     assert all(torch.equal(both[name], alone[name]) for name in alone)
     assert (scores[~mask] == 0).all()
@@ -62,7 +61,7 @@ def test_forward_gives_the_hosts_output_and_the_logits_behind_the_scores(scored:
     with torch.inference_mode():
         seen = seen_by(scored.host, frames, timestamps)
         output, logits = scored(seen)
-        scores = run_stages(scored, frames, timestamps)["relation_scores"]
+        scores = run_network(scored, frames, timestamps)["relation_scores"]
         assert torch.equal(output.representation, scored.host(seen).representation)
     torch.testing.assert_close(scored.scorer.scores(logits), scores)
 

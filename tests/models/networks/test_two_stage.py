@@ -14,9 +14,16 @@ from models.errors import ConfigurationError
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import GROUPS
 from models.networks.relations.representation import union_boxes
-from models.networks.stages import run_stage, run_stages
 from models.networks.two_stage import TwoStage, TwoStageConfig, with_labels
-from tests.support.networks import RELATION_CONFIGS, make_lively, tiny_detector, tiny_relations, tiny_two_stage
+from tests.support.networks import (
+    RELATION_CONFIGS,
+    make_lively,
+    run_network,
+    run_stage,
+    tiny_detector,
+    tiny_relations,
+    tiny_two_stage,
+)
 
 UNCERTAIN = {"fremure-bayesian", "fremure-gmm"}
 
@@ -44,7 +51,7 @@ def video(batch: int, time: int, seed: int = 5) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 8)])
 def test_the_stages_outputs_are_predictions(network: TwoStage, batch: int, time: int) -> None:
     with torch.inference_mode():
-        outputs = run_stages(network, *video(batch, time))
+        outputs = run_network(network, *video(batch, time))
     for index in range(batch):
         said = PairPredictions.from_outputs({name: each.numpy() for name, each in outputs.items()}, index)
         assert said.pair_mask.shape == (time, 4)
@@ -65,7 +72,7 @@ UNCERTAIN_CONFIGS = [tiny_relations(name) for name in UNCERTAIN]
 def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
     frames, timestamps = video(2, 8)
     with torch.inference_mode():
-        outputs = run_stages(network, frames, timestamps)
+        outputs = run_network(network, frames, timestamps)
         pairs = network.detector.pairs(frames, timestamps)
         relations = network(pairs)
     assert pairs.mask.any()
@@ -86,13 +93,13 @@ def test_frames_without_one_or_with_all_pairs_give_numbers(network: TwoStage) ->
     detector, relations = network.stages()
     frames, timestamps = video(1, 6)
     with torch.inference_mode():
-        tensors = {"frames": frames, "timestamps": timestamps, **dict(run_stage(detector, {"frames": frames}))}
+        tensors = {"frames": frames, "timestamps": timestamps, **run_stage(detector, {"frames": frames})}
         for filled in ([0] * 6, [1] * 6, [4] * 6, [0, 1, 4, 0, 0, 2]):
             mask = torch.arange(4) < torch.tensor(filled)[:, None]
-            outputs = dict(run_stage(relations, tensors | {"pair_mask": mask[None]}))
+            outputs = run_stage(relations, tensors | {"pair_mask": mask[None]})
             assert all(each.isfinite().all() for each in outputs.values()), filled
         alone = {name: each[:, :1] for name, each in tensors.items()}
-        outputs = dict(run_stage(relations, alone | {"pair_mask": torch.zeros(1, 1, 4, dtype=torch.bool)}))
+        outputs = run_stage(relations, alone | {"pair_mask": torch.zeros(1, 1, 4, dtype=torch.bool)})
         assert all(each.isfinite().all() for each in outputs.values()), "a clip of one frame without pairs"
 
 
@@ -163,7 +170,7 @@ def test_given_tensors_are_named_as_the_detector_stage_names_them(
         tensors = sttran.given_tensors(
             {"frames": frames, "timestamps": timestamps, "boxes": boxes, "labels": labels, "mask": mask}
         )
-        said = dict(run_stage(relations, tensors | {"timestamps": timestamps}))
+        said = run_stage(relations, tensors | {"timestamps": timestamps})
         wanted = sttran(sttran.given_pairs(frames, timestamps, boxes, labels, mask))
     assert tuple(tensors) == detector.outputs
     assert all(torch.equal(said[group], wanted.probabilities[group]) for group in GROUPS)
@@ -218,7 +225,7 @@ def test_clips_features_are_those_of_the_regions_around_the_pairs(monkeypatch: p
     network = make_lively(tiny_two_stage("tr2", clip_features=True, clip_width=8))
     frames, timestamps = video(1, 8)
     with torch.inference_mode():
-        outputs = run_stages(network, frames, timestamps)
+        outputs = run_network(network, frames, timestamps)
         pairs = network.detector.pairs(frames, timestamps)
         wanted = network(network.with_crops(pairs, frames))
     around = union_boxes(pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes)
