@@ -13,8 +13,7 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP
-from models.networks.relations.reference import load_sttran_checkpoint
-from models.networks.relations.sttran import SpatioTemporalTransformer, Sttran, SttranConfig
+from models.networks.relations.sttran import SpatioTemporalTransformer, Sttran, SttranConfig, load_sttran_checkpoint
 from tests.conftest import SHARED
 from tests.models.networks.relations.samples import (
     SMALL,
