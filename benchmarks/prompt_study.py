@@ -1,10 +1,10 @@
-"""Which form of the prompt tells most of what is true: fills the table of docs/prompt.md.
+"""Measures which form of the prompt states most of what is true; fills the table of docs/prompt.md.
 
     .venv/bin/python -m benchmarks.prompt_study [--videos 10] [--seed 7001] [--write]
 
-Renders Puppet Genome videos whose story is known, half of them in each world, from seeds that training never used.
-Makes their graphs with the bundled models, puts these into words in every form and budget, and counts which true events
-the prompts state and what they state that is false.
+The program renders Puppet Genome videos, half of them in each world, from seeds that training never used, so that the
+story of each video is known. It makes their graphs with the bundled models, words them in every form and budget, and
+counts the true events and the false ones that the prompts state.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = (SCORED, f"{SCORED}, its relation scores taken away", f"{UNSCORED}, whic
 BUDGETS = (100, 200, 400)
 SECONDS = 30.0
 STEP = 0.25  # seconds between two looks at the truth
-LEAST_SECONDS = 1.0  # of a true event; what is shorter, two frames a second cannot show
+LEAST_SECONDS = 1.0  # of a true event: two frames a second cannot show shorter ones
 BRIDGED_SECONDS = 1.0
 SHARE = 0.5
 IS_NO_EVENT = {"not_looking_at", "unsure", "not_contacting", *SPATIAL}
@@ -44,7 +44,7 @@ IS_NO_EVENT = {"not_looking_at", "unsure", "not_contacting", *SPATIAL}
 
 @dataclass(frozen=True)
 class Fact:
-    """What happens: the person, and a thing of that label, over an interval of seconds."""
+    """An event: a predicate between the person and a thing of that label, from `start` to `end` in seconds."""
 
     predicate: str
     label: str
@@ -54,7 +54,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Case:
-    """A video: what is true of it, and its graphs by kind."""
+    """A video: the truth, moment by moment, and its graphs by kind."""
 
     truth: Sequence[Truth]
     graphs: Mapping[str, SceneGraph]
@@ -62,7 +62,7 @@ class Case:
 
 @dataclass
 class Count:
-    """True events that prompts state, and false ones that they state."""
+    """Numbers of true and of false events that prompts state."""
 
     stated: int = 0
     false: int = 0
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Renders videos of both worlds in turn, and makes their graphs."""
+    """Renders videos of both worlds in turn and makes their graphs."""
     settings = load_settings()
     bundles = [ROOT / "bundles" / name for name in (SCORED, UNSCORED)]
     with closing(Pipeline(load_engines(bundles, settings), settings)) as pipeline:
@@ -93,13 +93,15 @@ def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
             story = make_story(world, story_seed(seed, "test", index), seconds=SECONDS)
             path = folder / f"{index}.mp4"
             write_video(path, story, SECONDS)
-            scored, unscored = (pipeline.run(path, VideoOptions(model=name)) for name in (SCORED, UNSCORED))
+            scored, unscored = (
+                pipeline.run(path, VideoOptions.model_validate({"model": name})) for name in (SCORED, UNSCORED)
+            )
             truth = ground_truth(story, [step * STEP for step in range(round(SECONDS / STEP))])
             yield Case(truth, dict(zip(KINDS, (scored, without_scores(scored), unscored), strict=True)))
 
 
 def without_scores(graph: SceneGraph) -> SceneGraph:
-    """The same graph as a model without relation scorer would give it."""
+    """Returns the graph as a model without a relation scorer would give it."""
     return graph.model_copy(update={"relations": [_without_score(relation) for relation in graph.relations]})
 
 
@@ -110,7 +112,7 @@ def _without_score(relation: Relation) -> Relation:
 
 
 def table_of(cases: Sequence[Case]) -> Iterator[str]:
-    """The lines of the table."""
+    """Yields the lines of the table."""
     true = sum(len(true_events(case.truth)) for case in cases)
     yield f"{len(cases)} videos with {true} true events. Each cell: true events stated / false ones stated."
     yield ""
@@ -135,7 +137,7 @@ def table_of(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def true_events(truth: Sequence[Truth]) -> list[Fact]:
-    """What the person does, with things that can be seen: contacts and looks, not where things stand."""
+    """Returns what the person does with visible things: contacts and looks, not where things stand."""
     moments: dict[tuple[str, str], list[float]] = {}
     for now in truth:
         for predicate, label in sorted(holding(now)):
@@ -150,7 +152,7 @@ def true_events(truth: Sequence[Truth]) -> list[Fact]:
 
 
 def holding(now: Truth) -> set[tuple[str, str]]:
-    """Every predicate that holds at one moment, with the label of its thing."""
+    """Returns every predicate that holds at one moment, with the label of its thing."""
     return {
         (predicate, thing.name)
         for thing in now.things
@@ -160,7 +162,7 @@ def holding(now: Truth) -> set[tuple[str, str]]:
 
 
 def intervals(times: Iterable[float]) -> list[tuple[float, float]]:
-    """The intervals that sampled times make up, over short gaps."""
+    """Joins sampled times into intervals and bridges short gaps."""
     found: list[tuple[float, float]] = []
     for time in times:
         if found and time - found[-1][1] <= BRIDGED_SECONDS:
@@ -171,7 +173,7 @@ def intervals(times: Iterable[float]) -> list[tuple[float, float]]:
 
 
 def claims_of(telling: Telling) -> list[tuple[Fact, int]]:
-    """What a prompt states, each with the number of the person; there is only one in every puppet video."""
+    """Returns the events that a prompt states, each with the number of its person; puppet videos have one person."""
     return [
         (Fact(event.predicate, event.thing.label, event.start, event.end), event.person.number)
         for event in telling.events
@@ -179,19 +181,19 @@ def claims_of(telling: Telling) -> list[tuple[Fact, int]]:
 
 
 def is_true(claim: Fact, truth: Sequence[Truth]) -> bool:
-    """Whether it holds for at least half of the time that is claimed."""
+    """Returns whether a claim holds for at least half of its time."""
     looks = [now for now in truth if claim.start <= now.time < max(claim.end, claim.start + STEP)]
     right = sum((claim.predicate, claim.label) in holding(now) for now in looks)
     return bool(looks) and right >= SHARE * len(looks)
 
 
 def false_claims(telling: Telling, truth: Sequence[Truth]) -> list[Fact]:
-    """What a prompt states that is not so."""
+    """Returns the false events that a prompt states."""
     return [claim for claim, person in claims_of(telling) if person > 1 or not is_true(claim, truth)]
 
 
 def stated_events(telling: Telling, truth: Sequence[Truth]) -> int:
-    """How many true events a prompt states, each for at least half of its time."""
+    """Counts the true events that a prompt states for at least half of their time."""
     claims = [claim for claim, person in claims_of(telling) if person == 1 and is_true(claim, truth)]
     return sum(_covered(event, claims) >= SHARE * (event.end - event.start) for event in true_events(truth))
 

@@ -17,27 +17,34 @@ GROUP = "vsg.commands"
 # An error is a known one when its class stands in a module `errors` of one of these; any other is a bug and shows its
 # trace.
 _PACKAGES = ("models", "training", "export", "service", "benchmarks")
-_EXTRA_OF_PACKAGE = {"training": "training", "export": "training", "service": "cpu", "benchmarks": "training"}
+_EXTRAS = {
+    "training": "training",
+    "export": "training",
+    "service": "cpu",
+    "benchmarks.speed": "training",
+    "benchmarks.service": "cpu",
+}
+"""The extra of pyproject.toml that the commands of a package need."""
 
 
 class CommandGroup(click.Group):
     """A group that knows the names of its commands, and loads one only to run it."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """The names in pyproject.toml."""
-        return sorted(point.name for point in entry_points(group=GROUP))
+        """Lists the commands in pyproject.toml whose packages are installed; images leave some out."""
+        return [point.name for point in _installed()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Loads one command. Raises ClickException with the pip command when an extra is missing."""
-        for point in entry_points(group=GROUP, name=name):
-            return _load(point)
+        for point in _installed():
+            if point.name == name:
+                return _load(point)
         return None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the overview without loading any command."""
-        points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
         with formatter.section("Commands"):
-            formatter.write_dl([(point.name, summary_of(point)) for point in points])
+            formatter.write_dl([(point.name, summary_of(point)) for point in _installed()])
 
     def invoke(self, context: click.Context) -> object:
         """Runs the command; a known error becomes one line and exit code 1."""
@@ -53,6 +60,12 @@ class CommandGroup(click.Group):
 @click.version_option(package_name="video-scene-graph")
 def main() -> None:
     """Turns videos into scene graphs, and makes the models that do it."""
+
+
+def _installed() -> list[EntryPoint]:
+    """The commands that are here, sorted by name."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return [point for point in points if _source_of(point.module) is not None]
 
 
 def _is_known(error: type) -> bool:
@@ -85,14 +98,13 @@ def _source_of(module: str) -> Path | None:
 
 
 def _load(point: EntryPoint) -> click.Command:
-    package = point.module.partition(".")[0]
     try:
         command = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in _EXTRA_OF_PACKAGE or missing == "models":
+        if missing in _PACKAGES:
             raise  # one of our own modules: a bug, not a missing extra
-        extra = _EXTRA_OF_PACKAGE[package]
+        extra = next(extra for package, extra in _EXTRAS.items() if point.module.startswith(package))
         raise click.ClickException(
             f"`vsg {point.name}` needs {missing}, which is not installed; "
             f"install it with: pip install 'video-scene-graph[{extra}]'"

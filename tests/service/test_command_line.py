@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from models.graph.scene_graph import SceneGraph
-from service.command_line import main, summary_of
+from service.command_line import GROUP, main, summary_of
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -55,15 +55,28 @@ def test_an_unknown_command_is_refused() -> None:
     assert vsg("dance").returncode == 2
 
 
-def test_a_missing_extra_is_said_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("train", "torch", "training"), ("speed", "numpy", "training"), ("bench", "onnxruntime", "cpu")],
+)
+def test_a_missing_extra_is_said_with_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch, command: str, module: str, extra: str
+) -> None:
     def load(self: EntryPoint) -> object:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(EntryPoint, "load", load)
     with pytest.raises(
-        click.ClickException, match=r"`vsg train` needs torch.*pip install 'video-scene-graph\[training\]'"
+        click.ClickException, match=rf"`vsg {command}` needs {module}.*pip install 'video-scene-graph\[{extra}\]'"
     ):
-        main(["train"], standalone_mode=False)
+        main([command], standalone_mode=False)
+
+
+def test_commands_of_packages_that_an_image_leaves_out_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("speed", "nowhere.command:speed", GROUP), EntryPoint("key", "service.commands.key:key", GROUP)]
+    monkeypatch.setattr("service.command_line.entry_points", lambda group: points)
+    assert main.list_commands(click.Context(main)) == ["key"]
+    assert main.get_command(click.Context(main), "speed") is None
 
 
 def test_a_bug_in_our_own_imports_is_not_mistaken_for_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

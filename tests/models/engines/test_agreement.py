@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from cuda.bindings import runtime as cuda
+from torch import nn
 
 from export.check import sample_frames
 from models.engines import EngineName, EngineOptions, Tensors, open_stages, run_stages
+from models.engines.torch_engine import Torch
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Manifest, Stage, Tensor, Thresholds, Training
 from models.networks.checkpoint import save_checkpoint
+from models.networks.layers import Attention
 from models.networks.scored import Scored
+from models.networks.stages import NetworkStage
 from tests.support.networks import make_lively, tiny_scored, tiny_two_stage
 from tests.support.paths import ROOT
 
@@ -141,6 +146,35 @@ def test_torch_in_bf16_is_near_and_not_the_same(network: Scored, checkpoint: Pat
     wanted, found = (stage.run(video(described, 1, 3))["object_scores"] for stage in (exact, rough))
     assert found.dtype == np.float32
     assert 0 < np.abs(found - wanted).mean() < 0.1  # type: ignore[operator]
+
+
+class SelfAttention(nn.Module):
+    """Attention in the shape that ARN gives it: (B, T, groups, tokens, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Attention(8, 2)
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.attention(tokens, tokens, tokens),)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_torch_compiles_attention_over_five_axes_in_bf16(described: Bundle) -> None:
+    """Inductor's pattern for attention in half precision would permute four axes here and fail."""
+    values = Tensor(name="tokens", dtype="float32", shape=("batch", "time", 2, 3, 8))
+    stage = Stage(name="attention", file="none", inputs=[values], outputs=[values.model_copy(update={"name": "mixed"})])
+    source = NetworkStage("attention", SelfAttention().eval(), ("tokens",), ("mixed",))
+    bundle = Bundle(described.folder, described.manifest.model_copy(update={"precision": "bf16"}))
+    blanks = {FRAMES: torch.zeros(1)}
+    compiled, eager = (
+        Torch("torch-cpu", bundle, stage, source, blanks, EngineOptions(graphs=graphs)) for graphs in GRAPHS
+    )
+    tokens = {"tokens": np.random.default_rng(0).standard_normal((1, 2, 2, 3, 8), np.float32)}
+    assert_alike(compiled.run(tokens), eager.run(tokens), 0.03)
+
+
+GRAPHS: tuple[Literal["compile", "none"], ...] = ("compile", "none")
 
 
 @pytest.mark.parametrize("name", ["arn-compact", "sttran-rs-net-compact"])
