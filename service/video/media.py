@@ -6,7 +6,7 @@ import errno
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
@@ -122,41 +122,112 @@ def examine(request: Request) -> Media:
     Raises VideoUnreadable, NoVideoStream and VideoTooLarge. Raises UnsupportedMedia for a GIF that does not move.
     """
     with opened(request) as (container, stream):
-        packets = _Packets(container, stream)
-        first = packets.first_frame
+        packets = _read_packets(container, stream)
+        unit = float(stream.time_base) if stream.time_base else math.nan
+        began = float(container.start_time or 0) / av.time_base
         declared = container.duration / av.time_base if container.duration and container.duration > 0 else None
-        streams = len(container.streams.video)
-        rate = packets.frame_rate(_sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate))
+        declared_rate = _sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate)
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
-        index = stream.index
+        index, streams = stream.index, len(container.streams.video)
+    first = packets.first_frame
     if first is None:
         raise VideoUnreadable(UNREADABLE)
-    width, height = first.width, first.height
-    if first.rotation % 180:
-        width, height = height, width
-    if request.container is Container.GIF and len(packets.times) == 1:
+    if request.container is Container.GIF and len(packets.stamps) == 1:
         raise UnsupportedMedia("the upload is a GIF image that does not move: send a video")
+    width, height = (first.height, first.width) if first.rotation % 180 else (first.width, first.height)
+    decoding_order = np.array(packets.stamps, dtype=np.int64)
+    stamps = np.sort(decoding_order)
+    origin = float(stamps[0]) if len(stamps) else 0.0
+    times = np.asarray((stamps - origin) * unit, np.float64)
+    are_distinct = bool(np.all(np.diff(stamps) > 0))
+    rate = _frame_rate(times, declared_rate) if are_distinct and len(times) > 1 else declared_rate
     interval = 1.0 / (rate or DEFAULT_FRAME_RATE)
-    end = packets.video_end(interval)
-    # The declared duration is that of the longest stream, sound included, so it is compared with all packets.
-    cut_short = packets.broken or (declared is not None and packets.end < declared - max(0.5, 2 * interval))
+    last = packets.last_duration * unit
+    end = round(float(times[-1]) + (last if last > 0 else interval), 6) if len(times) else 0.0
+    # The declared duration is that of the longest stream, sound included, and counts from the start of the file, which
+    # in captures is not zero.
+    is_short = declared is not None and packets.end - began < declared - max(0.5, 2 * interval)
+    # Frames that are shown before a key frame but stored after it (open GOPs) cannot be decoded from it, so that
+    # readers that jump to it miscount.
+    precede = np.minimum.accumulate(decoding_order[::-1])[::-1] < decoding_order
+    follow = np.maximum.accumulate(decoding_order) > decoding_order
+    is_closed = len(packets.keys) > 0 and not np.any(precede[packets.keys])
     # An interlaced frame may be stored as two packets, one for each field.
-    listed = packets.listed and not first.interlaced_frame
+    is_whole = packets.are_whole and not packets.broken and not first.interlaced_frame
+    listed = is_whole and are_distinct and len(stamps) > 0 and math.isfinite(unit)
     return Media(
         info=VideoInfo(width=width, height=height, duration=end or declared, frame_rate=rate, codec=codec),
-        times=packets.times,
-        stamps=packets.stamps,
-        beginnings=packets.beginnings,
-        origin=packets.origin,
+        times=times,
+        stamps=stamps,
+        beginnings=decoding_order[[key for key in packets.fresh if not precede[key] and not follow[key]]],
+        origin=origin * unit,
         end=end,
         listed=listed,
-        regular=listed and packets.closed and is_default,
-        cut_short=cut_short,
+        regular=listed and is_closed and is_default,
+        cut_short=packets.broken or is_short,
         declared_duration=declared,
         stream=index,
         streams=streams,
     )
+
+
+@dataclass
+class _Packets:
+    """Holds what one pass over the packets of a file tells. The lists are in decoding order.
+
+    first_frame: PyAV frame, None where nothing can be decoded.
+    stamps: presentation time of each video packet, in units of the stream.
+    keys: indices of the packets that the container marks as key frames.
+    fresh: those of them with which decoding may begin.
+    last_duration: duration of the last video packet, in units of the stream.
+    end: when the last packet of any stream ends, in seconds.
+    broken: the file ends within a packet.
+    are_whole: every video packet is intact, has a presentation time and is displayed.
+    """
+
+    first_frame: Any = None
+    stamps: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)
+    last_duration: int = 0
+    end: float = 0.0
+    broken: bool = False
+    are_whole: bool = True
+
+
+def _read_packets(container: Any, stream: Any) -> _Packets:
+    found = _Packets()
+    codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    try:
+        for packet in container.demux():
+            if packet.stream == stream and found.first_frame is None:
+                found.first_frame = _first_frame(stream, packet)
+            if packet.dts is None and packet.pts is None and packet.size == 0:
+                continue  # the packet that flushes the decoder at the end
+            moment = packet.pts if packet.pts is not None else packet.dts
+            if moment is not None:
+                found.end = max(found.end, float((moment + (packet.duration or 0)) * packet.time_base))
+            if packet.stream != stream:
+                continue
+            # A file that was cut off ends with part of a packet. Any other damaged packet was lost on the way.
+            found.broken = packet.is_corrupt
+            # Packets that an edit list discards are still counted by some readers.
+            found.are_whole &= packet.pts is not None and not packet.is_corrupt and not packet.is_discard
+            if packet.pts is None or packet.is_discard:
+                continue
+            if packet.is_keyframe:
+                found.keys.append(len(found.stamps))
+                if begins_afresh(codec, extradata, bytes(packet)):
+                    found.fresh.append(len(found.stamps))
+            found.stamps.append(packet.pts)
+            found.last_duration = packet.duration or 0
+    except av.FFmpegError as error:
+        raise_if_out_of_memory(error)
+        found.broken = True
+        if found.first_frame is None:
+            found.first_frame = _first_frame(stream, None)
+    return found
 
 
 def _first_frame(stream: Any, packet: Any) -> Any:
@@ -172,87 +243,10 @@ def _sane_rate(rate: Any) -> float | None:
     return float(rate) if rate is not None and 0 < rate <= MAXIMUM_FRAME_RATE else None
 
 
-class _Packets:
-    """Reads all packets of a file: their times, and how far these can be trusted.
-
-    first_frame: PyAV frame, None where nothing can be decoded.
-    broken: the file ends within a packet.
-    end: end of the last packet of any stream, in seconds after the start that the container declares.
-    stamps, times, origin, beginnings, listed: as in Media.
-    closed: no frame is stored after a key frame and shown before it.
-    """
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        presented: list[int] = []
-        keys: list[int] = []
-        fresh: list[int] = []
-        durations = [0]
-        codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
-        self.first_frame: Any = None
-        self.broken = False
-        self.end = 0.0
-        listed = True
-        try:
-            for packet in container.demux():
-                if packet.stream == stream and self.first_frame is None:
-                    self.first_frame = _first_frame(stream, packet)
-                if packet.dts is None and packet.pts is None and packet.size == 0:
-                    continue  # the packet that flushes the decoder at the end
-                moment = packet.pts if packet.pts is not None else packet.dts
-                if moment is not None:
-                    self.end = max(self.end, float((moment + (packet.duration or 0)) * packet.time_base))
-                if packet.stream != stream:
-                    continue
-                # A file that was cut off ends with part of a packet. Any other damaged packet was lost on the way.
-                self.broken = packet.is_corrupt
-                listed &= not packet.is_corrupt
-                if packet.pts is None:
-                    listed = False
-                elif packet.is_discard:
-                    listed = False  # an edit list removes it, but some readers still count it
-                else:
-                    if packet.is_keyframe:
-                        keys.append(len(presented))
-                        if begins_afresh(codec, extradata, bytes(packet)):
-                            fresh.append(len(presented))
-                    presented.append(packet.pts)
-                    durations.append(packet.duration or 0)
-        except av.FFmpegError as error:
-            raise_if_out_of_memory(error)
-            self.broken = True
-            if self.first_frame is None:
-                self.first_frame = _first_frame(stream, None)
-        decoding_order = np.array(presented, dtype=np.int64)
-        unit = float(stream.time_base) if stream.time_base else math.nan
-        self.stamps: NDArray[np.int64] = np.sort(decoding_order)
-        first = float(self.stamps[0]) if len(self.stamps) else 0.0
-        self.times = np.asarray((self.stamps - first) * unit, np.float64)
-        self.origin = first * unit
-        self._last_duration = durations[-1] * unit
-        # The declared duration counts from the start of the file, which in captures is not zero.
-        self.end -= float(container.start_time or 0) / av.time_base
-        # Frames that are shown before a key frame but stored after it (open GOPs) cannot be decoded from it, so that
-        # readers that jump to it miscount.
-        earliest_from = np.minimum.accumulate(decoding_order[::-1])[::-1]
-        latest_to = np.maximum.accumulate(decoding_order)
-        parts = (earliest_from == decoding_order) & (latest_to == decoding_order)
-        self.closed = len(keys) > 0 and bool(np.all(earliest_from[keys] == decoding_order[keys]))
-        self.beginnings: NDArray[np.int64] = decoding_order[[index for index in fresh if parts[index]]]
-        self._distinct = bool(np.all(np.diff(self.stamps) > 0))
-        self.listed = listed and self._distinct and len(presented) > 0 and not self.broken and math.isfinite(unit)
-
-    def frame_rate(self, declared: float | None) -> float | None:
-        """Returns frames per second: the declared rate if it fits the packets, since it is exact, else their mean."""
-        if len(self.times) < 2 or not self._distinct:
-            return declared
-        mean = _sane_rate((len(self.times) - 1) / self.times[-1])
-        return declared if declared and mean and abs(declared - mean) < 0.02 * mean else mean
-
-    def video_end(self, interval: float) -> float:
-        """Returns when the last frame goes off display, in seconds after the first; 0 where no packet has a time."""
-        if not len(self.times):
-            return 0.0
-        return round(float(self.times[-1]) + (self._last_duration if self._last_duration > 0 else interval), 6)
+def _frame_rate(times: NDArray[np.float64], declared: float | None) -> float | None:
+    """Returns frames per second: the declared rate if it fits the times, since it is exact, else their mean."""
+    mean = _sane_rate((len(times) - 1) / times[-1])
+    return declared if declared and mean and abs(declared - mean) < 0.02 * mean else mean
 
 
 def begins_afresh(codec: str, extradata: bytes, packet: bytes) -> bool:

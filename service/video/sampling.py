@@ -21,7 +21,7 @@ class VideoInfo:
     width, height: pixels of the displayed (rotated) video.
         They are the stored pixels: an anamorphic video is not widened.
     duration: seconds, None where the file does not say.
-    frame_rate: frames per second, None where there is only one frame.
+    frame_rate: frames per second, None where neither the file nor its packets tell.
     codec: name as FFmpeg has it.
     """
 
