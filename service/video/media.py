@@ -33,7 +33,7 @@ _REFUSE_WITHOUT_REFERENCE = {"vp8", "vp9", "av1"}
 
 @dataclass(frozen=True)
 class Media:
-    """Describes a video file after one pass over its packets, of which only the first frame is decoded.
+    """Describes a video file after one pass over its packets. Only the first frame is decoded.
 
     info: what callers are told.
     times: (n,) float64, presentation times of the packets in seconds, sorted, the first one 0.

@@ -36,7 +36,7 @@ class Names:
 
 
 def policy_for(*hosts: str, **changes: Any) -> FetchPolicy:
-    """Allows these hosts, of which `videos.test` is loopback."""
+    """Allows these hosts. The name `videos.test` means loopback."""
     names = Names(videos_test=[["127.0.0.1"]])
     return FetchPolicy(tuple(map(HostPattern.parse, hosts)), **{"networks": HERE, "resolve": names, **changes})
 

@@ -1,4 +1,4 @@
-"""The decoder process is limited, watched, and gone when nobody needs it."""
+"""The decoder process is limited and watched, and ends when nobody needs it."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_colours_are_right_in_every_pixel_format(clips: Any, name: str, options:
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv420p10le"])
 def test_every_way_of_decoding_gives_the_same_pixels(clips: Any, pixels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One container is decoded in part, the other, with the same packets, as a whole; decord is the third way."""
-    monkeypatch.setitem(sys.modules, "nvidia", None)  # of which decord would load every library
+    monkeypatch.setitem(sys.modules, "nvidia", None)  # decord would load all its libraries
     import decord
 
     source = clips.make(f"same_{pixels}.mp4", pixels=pixels)
