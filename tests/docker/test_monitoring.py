@@ -70,7 +70,7 @@ def test_every_metric_and_label_of_dashboard_and_alerts_exists(text: str, export
         assert selector.name in exported
         assert {matcher.name for matcher in selector.matchers.matchers} <= exported[selector.name]
     for labels in re.findall(r"\bby \(([^)]*)\)", text):
-        assert all(set(labels.split(", ")) <= exported[selector.name] for selector in read)
+        assert all(set(labels.split(", ")) <= exported[str(selector.name)] for selector in read)
 
 
 def test_panels_use_the_data_source_that_is_provisioned() -> None:

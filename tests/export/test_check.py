@@ -208,7 +208,8 @@ def test_frames_are_thinned_to_none_one_and_all_of_their_pairs() -> None:
 
 def test_sample_frames_differ_from_each_other() -> None:
     frames = sample_frames(np.random.default_rng(0), 2, 3, 32, 48)
-    assert (frames.shape, frames.dtype) == ((2, 3, 32, 48, 3), np.uint8)
+    assert frames.shape == (2, 3, 32, 48, 3)
+    assert frames.dtype == np.uint8
     flat = frames.reshape(6, -1).astype(float)
     assert np.abs(flat[:, None] - flat[None]).mean(-1)[~np.eye(6, dtype=bool)].min() > 5
 

@@ -75,7 +75,7 @@ def test_int8_says_roughly_what_fp32_says(small: Exported, int8: Bundle, engine:
     given = frames(int8)
     wanted, found = run(small.bundle, engine, given), run(int8, engine, given)
     for name in ("object_boxes", "object_scores", "contacting"):
-        assert 0.9 < np.corrcoef(wanted[name].ravel(), found[name].ravel())[0, 1] < 1, name
+        assert 0.9 < np.corrcoef(wanted[name].ravel().astype(float), found[name].ravel().astype(float))[0, 1] < 1, name
 
 
 def test_every_stage_that_sees_clips_is_calibrated_on_what_the_stages_before_it_give(

@@ -258,7 +258,7 @@ def _odd_headers(random: Random, clip: bytes) -> Malformed:
 
 
 def _json(random: Random, clip: bytes) -> Malformed:
-    value = random.choice([None, True, -1, 1e308, "x", [], {}, "x" * 5000, ["url"]])
+    value: object = random.choice([None, True, -1, 1e308, "x", [], {}, "x" * 5000, ["url"]])
     body = random.choice(
         [
             b"",

@@ -163,7 +163,7 @@ def _shake(module: nn.Module) -> None:
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
         else:
-            parameter += torch.randn_like(parameter) * 0.3
+            parameter.add_(torch.randn_like(parameter) * 0.3)
     for name, buffer in module.named_buffers():
         if name == "predicate_counts":
             buffer.copy_(torch.randint(1, 1000, buffer.shape))
@@ -177,8 +177,8 @@ def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed
     frames = torch.from_numpy(sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width))
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator, union-attr]
-        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator, union-attr]
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator]
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator]
 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]

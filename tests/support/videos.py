@@ -30,6 +30,7 @@ def make_video(
     width, height = size
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for index in range(round(seconds * rate)):
             grey = round(255 * brightness(index / rate))
@@ -46,6 +47,7 @@ def make_audio(path: Path, *, codec: str = "libmp3lame", seconds: float = 1.0) -
     rate = 44_100
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, int(rate * seconds)), np.float32), format="fltp", layout="mono")
         frame.rate = rate
         for packet in (*stream.encode(frame), *stream.encode()):
@@ -83,6 +85,7 @@ def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "a
     with av.open(source) as reader, av.open(path, "w") as writer:
         stream = writer.add_stream_from_template(reader.streams.video[0])
         sound = writer.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(sound, av.AudioStream)
         for packet in reader.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream

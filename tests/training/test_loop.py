@@ -202,7 +202,7 @@ def test_with_mimicry_on_the_frames_clip_embeddings_are_imitated(
     settings = configure(steps=2, batch_size=2)
     mimicking = replace(settings, model=replace(settings.model, mimicry=True, text_width=512, triplet_prediction=False))
     seen: list[dict[str, Tensor]] = []
-    compute = arn_objective.arn_loss
+    compute = arn_objective.arn_loss  # type: ignore[attr-defined]
     monkeypatch.setattr(arn_objective, "arn_loss", lambda *arguments: seen.append(compute(*arguments)) or seen[-1])
     train(mimicking)
     assert [float(terms["mimicry"].detach()) > 0 for terms in seen] == [True, True]

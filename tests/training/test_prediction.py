@@ -14,6 +14,7 @@ from models.graph.predictions import PairPredictions
 from models.networks.checkpoint import save_checkpoint
 from tests.support.networks import make_lively, tiny, tiny_scored
 from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from training.data.facts import small_objects_of
 from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
@@ -25,7 +26,6 @@ from training.prediction import (
     frames_of,
     network_predictor,
     predict_video,
-    small_objects_of,
 )
 
 PAIRS = 8

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -193,7 +194,8 @@ def test_what_is_there_is_kept_and_finished_videos_are_not_opened(root: Path) ->
 
 
 def test_an_interrupted_dump_leaves_no_half_video_and_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_frame, written = frame_dump._write, []
+    write_frame = frame_dump._write
+    written: list[Any] = []
 
     def interrupted(path: Path, frame: object) -> None:
         if len(written) == 4:

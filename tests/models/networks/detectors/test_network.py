@@ -62,7 +62,7 @@ def test_pairs_are_those_of_torchvisions_modules_image_by_image(
         if wanted is None:
             continue
 
-        def close(name: str, given: Tensor, wanted: Tensor = wanted, where: Any = (clip, time)) -> None:
+        def close(name: str, given: Tensor, wanted: dict[str, Tensor] = wanted, where: Any = (clip, time)) -> None:
             torch.testing.assert_close(given, wanted[name], atol=1e-5, rtol=1e-5, msg=f"{name} of {where}")
 
         close("subject_box", found.subject_boxes[clip, time])

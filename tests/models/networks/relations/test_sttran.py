@@ -101,7 +101,7 @@ def published_shapes(config: SttranConfig) -> dict[str, tuple[int, ...]]:
     linear("subj_fc", feature, visual)
     linear("obj_fc", feature, visual)
     linear("vr_fc", region * size * size, visual)
-    layers = {"local_attention.layers.0": ("self_attn", "norm1", "norm2")}
+    layers: dict[str, tuple[str, ...]] = {"local_attention.layers.0": ("self_attn", "norm1", "norm2")}
     layers |= {f"global_attention.layers.{number}": ("multihead2", "norm3") for number in range(3)}
     for layer, (attention, *norms) in layers.items():
         prefix = f"glocal_transformer.{layer}"

@@ -47,7 +47,7 @@ def trajectories_by_hand(pairs: Pairs, clip: int) -> list[list[tuple[int, int]]]
 def decoded_by_hand(network: Tr2, pairs: Pairs, clip: int) -> dict[tuple[int, int], Tensor]:
     """What a clip's pairs are before the classifiers, one trajectory at a time, without padding."""
     represented = network.representation(pairs)[clip]
-    encoded = {}
+    encoded: dict[tuple[int, int], Tensor] = {}
     for frame in range(represented.shape[0]):
         slots = pairs.mask[clip, frame].nonzero().flatten().tolist()
         if slots:
