@@ -1,7 +1,13 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
+# Unit tests that need no server, no export and no long training.
+QUICK = tests/test_house.py tests/models tests/service/graph tests/service/prompt tests/service/formats tests/service/scheduling
 
-.PHONY: demo serve test check bench pictures clean
+.PHONY: help demo serve quick test coverage check types page-types format bench pictures clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: .venv/serving ## serve the bundled model, post the sample video, print its scene graph and prompt
 	.venv/bin/python -m service.demo docs/puppets.mp4 --output demo.json
@@ -9,23 +15,36 @@ demo: .venv/serving ## serve the bundled model, post the sample video, print its
 serve: .venv/serving ## the API on http://127.0.0.1:8000
 	.venv/bin/vsg serve
 
-test: .venv/development check ## everything, about a quarter of an hour on two cores
-	tests/install-system-packages
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not bench" --numprocesses 2 --no-loadscope-reorder
+quick: .venv/development ## unit tests, under two minutes on two cores
+	$(PYTEST) $(QUICK)
 
-check: .venv/development ## style and types
+test: .venv/development check ## every test, style and type check, about a quarter of an hour on two cores
+	tests/install-system-packages
+	$(PYTEST) -m "not bench"
+
+check: .venv/development page-types ## style, types and layout
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python -m pytest --quiet tests/test_house.py
+
+page-types: # the types of the page's JavaScript, where npm is installed
+	@if command -v npm >/dev/null; \
+	then npm install --silent --no-package-lock --no-audit --no-fund && npx tsc; \
+	else echo "npm is not installed: the types of the page are not checked"; fi
+
+format: .venv/development ## rewrite imports and layout as the style check wants them
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
 bench: .venv/development ## what trains or measures for long
 	.venv/bin/python -m pytest -m bench --timeout 7200
 
-pictures: .venv/development ## the pictures of the page in docs/images, made anew
+pictures: .venv/development ## take the pictures of the page in docs/images again
 	.venv/bin/python -m tests.service.page.pictures docs/images
 
-clean:
-	rm -rf .venv build demo.json
+clean: ## remove the virtual environment and what was built
+	rm -rf .venv node_modules build demo.json
 
 .venv/serving: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
