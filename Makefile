@@ -22,6 +22,11 @@ test: .venv/development check ## every test, style and type check, about a quart
 	tests/install-system-packages
 	$(PYTEST) -m "not bench"
 
+# Not part of `make test`: tracing takes half as long again on Python 3.11.
+coverage: .venv/development ## every test, and which lines of the packages none of them ran
+	tests/install-system-packages
+	$(PYTEST) -m "not bench" --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
 check: .venv/development page-types ## style, types and layout
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
