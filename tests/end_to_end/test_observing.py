@@ -75,7 +75,7 @@ def metric(process: httpx.Client, name: str) -> float:
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def test_nobody_is_ready_while_redis_hangs_or_is_gone_and_all_say_so_soon(
+def test_no_process_is_ready_while_redis_hangs_or_is_gone(
     client: httpx.Client,  # noqa: F811
     worker: Callable[..., httpx.Client],
     redis_server: psutil.Process,
@@ -238,7 +238,7 @@ def test_one_trace_goes_from_the_request_to_the_engine(
 
 
 @pytest.mark.parametrize(("endpoint", "loaded"), [("", False), ("http://127.0.0.1:9", True)])
-def test_only_an_endpoint_loads_what_sends_traces(endpoint: str, loaded: bool) -> None:
+def test_opentelemetrys_exporter_is_loaded_only_when_an_endpoint_is_set(endpoint: str, loaded: bool) -> None:
     program = """if True:
         import sys
         import service.commands.serve

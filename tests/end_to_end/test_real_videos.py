@@ -89,5 +89,5 @@ def test_a_video_that_was_cut_short_gives_a_warning(service: Server, shared_vide
     assert graph["warnings"]
 
 
-def test_nothing_is_left_behind_after_all_that(service: Server) -> None:
+def test_no_process_or_file_is_left_behind(service: Server) -> None:
     until(lambda: not service.uploads() and not decoders())

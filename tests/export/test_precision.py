@@ -71,7 +71,7 @@ def test_what_int8_costs_is_in_the_manifest(int8: Bundle, puppets: Path) -> None
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
-def test_int8_says_roughly_what_fp32_says(small: Exported, int8: Bundle, engine: EngineName) -> None:
+def test_int8_outputs_correlate_with_fp32_outputs(small: Exported, int8: Bundle, engine: EngineName) -> None:
     given = frames(int8)
     wanted, found = run(small.bundle, engine, given), run(int8, engine, given)
     for name in ("object_boxes", "object_scores", "contacting"):

@@ -69,7 +69,7 @@ def test_proposals_are_the_planted_peaks_best_first_and_the_person(head: DenseHe
     assert proposals.person_score.item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
 
 
-def test_a_person_is_no_object_peak(head: DenseHead) -> None:
+def test_peaks_of_the_person_class_are_no_objects(head: DenseHead) -> None:
     detections = planted(head, {(0, 7): -2.0}, person=(3, 3))
     proposals = head.propose(random(1, WIDTH, ROWS, COLUMNS), detections, 1)
     torch.testing.assert_close(proposals.object_boxes[0, 0], detections.object_boxes[0, 7])

@@ -47,7 +47,7 @@ def published_transformer(published: dict[str, np.ndarray]) -> tuple[SpatioTempo
 
 
 @pytest.mark.parametrize("prefix", ["", "glocal_transformer."])
-def test_the_published_transformers_numbers_come_out(published: dict[str, np.ndarray], prefix: str) -> None:
+def test_the_published_transformers_outputs_are_reproduced(published: dict[str, np.ndarray], prefix: str) -> None:
     transformer, state = published_transformer(published)
     transformer.load_reference_state({prefix + name: value for name, value in state.items()})
     features, frames = torch.from_numpy(published["features"]), torch.from_numpy(published["frame_index"])

@@ -194,7 +194,7 @@ def test_the_offset_bug_changes_spatial_and_contacting_only() -> None:
     assert changed == {"guidance_attention": False, "guidance_spatial": True, "guidance_contacting": True}
 
 
-def test_a_group_that_one_end_lacks_is_not_compared() -> None:
+def test_a_group_not_annotated_in_both_frames_is_not_compared() -> None:
     network = make()
     pairs = replace(
         random_pairs(network.config, 1, 2, slots=1, filled=1.0), object_scores=torch.eye(36)[3].expand(1, 2, 1, 36)
