@@ -234,7 +234,7 @@ def test_vsg_ablate_trains_scores_and_reports(
                 for frame in video.frames for group in ("contacting",)]  # fmt: skip
         assert [run.training_labels[name] for name in CONTACTING] == np.concatenate(held).sum(0).tolist()
     text = plan.report.read_text()
-    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` makes this file" in text
+    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` writes this file" in text
     assert f"| A | {100 * runs[0].whole.figures['with']['R@10']:.2f} |" in text  # type: ignore[union-attr]
 
 
