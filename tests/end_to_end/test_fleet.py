@@ -1,4 +1,4 @@
-"""API and workers as processes of their own, that meet in a real Redis and in a folder."""
+"""API and workers as separate processes that share a real Redis and a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(redis_url: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts `vsg` commands that share a queue and a folder; ends those that still run."""
+    """Starts `vsg` commands that share a queue and a folder; stops them at the end."""
     environment = os.environ | {
         "VSG_QUEUE_URL": redis_url,
         "VSG_DATA": str(tmp_path / "data"),

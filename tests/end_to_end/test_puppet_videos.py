@@ -1,4 +1,4 @@
-"""The bundled model on puppet videos, as a viewer would check it: boxes, ids, prompt, rotation."""
+"""The bundled model on puppet videos: boxes, ids, prompt and rotation are right."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEEDS = range(9_000_000, 9_000_012)
 
 @dataclass(frozen=True)
 class Case:
-    """A puppet video's graph beside the truth at its frames' times."""
+    """A puppet video's graph, and the truth at the times of its frames."""
 
     graph: SceneGraph
     truth: list[Truth]

@@ -1,4 +1,4 @@
-"""Real clips over HTTP, with a stand-in model: what decoding, sampling and the API make of them."""
+"""Decoding, sampling and the API on real clips, with a stand-in model."""
 
 from __future__ import annotations
 
