@@ -1,10 +1,11 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
-# Unit tests that need no server, no export and no long training.
-QUICK = tests/test_house.py tests/models tests/service/graph tests/service/prompt tests/service/formats tests/service/scheduling
+# Unit tests: they start no server, and decode no videos but for the data of training.
+QUICK = tests/test_house.py tests/models tests/training \
+	$(addprefix tests/service/, formats graph prompt scheduling)
 
-.PHONY: help demo serve quick test coverage check types page-types format bench pictures clean
+.PHONY: help demo serve quick test coverage check page-types format bench pictures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,7 +19,7 @@ serve: .venv/serving ## the API on http://127.0.0.1:8000
 quick: .venv/development ## unit tests, under two minutes on two cores
 	$(PYTEST) $(QUICK)
 
-test: .venv/development check ## every test, style and type check, about a quarter of an hour on two cores
+test: .venv/development check ## every test and check, about a quarter of an hour on two cores
 	tests/install-system-packages
 	$(PYTEST) -m "not bench"
 
@@ -27,10 +28,11 @@ coverage: .venv/development ## every test, and which lines of the packages none 
 	tests/install-system-packages
 	$(PYTEST) -m "not bench" --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
 
-check: .venv/development page-types ## style, types and layout
+check: .venv/development page-types ## style, types, imports and length of files
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/python -m pytest --quiet tests/test_house.py
 
 page-types: # the types of the page's JavaScript, where npm is installed
