@@ -184,7 +184,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         name = key.removeprefix(ENV_PREFIX).lower()
         if key.startswith(ENV_PREFIX) and name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else "; docs/api.md lists the settings"
+            hint = f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else "; docs/settings.md lists them all"
             raise SettingsError(f"{key} is not a setting{hint}")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:

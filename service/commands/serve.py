@@ -45,7 +45,7 @@ def serve(
     """Serve the API, with a worker in the same process unless --redis names a queue that other processes work on.
 
     Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
-    given as VSG_* environment variables; docs/api.md lists them.
+    given as VSG_* environment variables; docs/settings.md lists them.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = load_settings(

@@ -50,7 +50,7 @@ def run(*command: str | Path | int, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("longest_wait", [600, 0.01])
-def test_who_does_what_whether_or_not_the_graph_is_there_within_the_wait(
+def test_who_does_what_prints_relations_within_and_after_the_wait(
     start_server: Callable[..., Server], clip: Path, longest_wait: float
 ) -> None:
     lines, prompt = run("who_does_what.py", clip, start_server(max_wait=longest_wait).url).split("\n\n")
@@ -60,7 +60,7 @@ def test_who_does_what_whether_or_not_the_graph_is_there_within_the_wait(
     assert "holds" in prompt
 
 
-def test_who_does_what_says_what_is_wrong_with_a_video(server: Server, tmp_path: Path) -> None:
+def test_who_does_what_prints_the_problem_of_a_bad_video(server: Server, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with start("who_does_what.py", tmp_path / "text.mp4", server.url) as process:
         _, err = process.communicate(timeout=240)
@@ -70,7 +70,7 @@ def test_who_does_what_says_what_is_wrong_with_a_video(server: Server, tmp_path:
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_progress_is_told_until_the_prompt_is_there(server: Server, long_clip: Path) -> None:
+def test_follow_progress_prints_frames_then_the_prompt(server: Server, long_clip: Path) -> None:
     progress, _, prompt = run("follow_progress.py", long_clip, server.url).partition("end: succeeded\n")
     frames = [int(line.split()[2]) for line in progress.splitlines() if " of " in line]
     assert len(frames) > 2
@@ -78,7 +78,7 @@ def test_progress_is_told_until_the_prompt_is_there(server: Server, long_clip: P
     assert prompt.startswith("The following was read")
 
 
-def test_a_stream_that_breaks_off_is_taken_up_where_it_was(clip: Path) -> None:
+def test_follow_progress_resumes_a_broken_stream(clip: Path) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
 
     def answer(request: bytes, connection: socket.socket) -> None:
@@ -99,7 +99,7 @@ def test_a_stream_that_breaks_off_is_taken_up_where_it_was(clip: Path) -> None:
     assert printed.splitlines() == ["progress: running 4 of 24 frames", "end: succeeded", "A person."]
 
 
-def test_many_videos_are_posted_as_fast_as_the_service_takes_them_and_their_graphs_kept(
+def test_many_videos_obeys_rate_limits_and_keeps_the_graphs(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:
     port = unused_port()
@@ -120,7 +120,7 @@ def test_many_videos_are_posted_as_fast_as_the_service_takes_them_and_their_grap
     assert not list(tmp_path.glob("[ct]*.json"))
 
 
-def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Server], clip: Path) -> None:
+def test_many_videos_refuses_webhooks_with_a_wrong_signature(start_server: Callable[..., Server], clip: Path) -> None:
     port = unused_port()
     service = start_server(webhook_hosts=f"127.0.0.1:{port}", url_networks="127.0.0.1/32", webhook_secret=OTHER)
     with start("many_videos.py", service.url, port, clip, VSG_WEBHOOK_SECRET=SECRET) as process:
@@ -131,7 +131,7 @@ def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Ser
         assert (process.stdout.read(), '"POST / HTTP/1.1" 401' in said) == ("", True), said
 
 
-def test_without_http_what_hardly_matters_is_left_out(
+def test_without_http_leaves_out_relations_with_low_relation_scores(
     video_bundle: Path, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     said = run("without_http.py", clip, video_bundle, tmp_path / "kept.graphml")
@@ -146,7 +146,7 @@ def test_without_http_what_hardly_matters_is_left_out(
     assert "chair" in said
 
 
-def test_a_folder_is_captioned_and_its_graphs_are_kept(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_caption_folder_writes_captions_and_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{name}.mp4", seconds=1) for name in ("first video", "second")]
     with serve_web(STREAM) as web:
         endpoint = {"VSG_CAPTION_BASE_URL": f"http://127.0.0.1:{web.port}/v1", "VSG_CAPTION_MODEL": "small"}

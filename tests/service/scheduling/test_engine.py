@@ -83,7 +83,7 @@ def make_engine() -> Iterator[Callable[..., Engine]]:
         def make(*stages: Brightness, spans: tuple[Span, ...] = ("clip",), streams: int = 1, **settings: Any) -> Engine:
             described = manifest(*((each.takes, each.gives, span) for each, span in zip(stages, spans, strict=True)))
             arguments = {"max_batch": 16, "job_share": 1, "max_wait": 0.0} | settings
-            engine = Engine(described, [stages] * streams, **arguments)
+            engine = Engine(described, [list(stages)] * streams, **arguments)
             stack.callback(engine.close)
             stack.callback(lambda: [each.may_run.set() for each in stages])
             return engine
