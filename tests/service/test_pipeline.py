@@ -11,9 +11,9 @@ import pytest
 
 from models.graph.scene_graph import SceneGraph
 from service.errors import UnknownModel
+from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
-from service.scheduling import load_engines
 from service.scheduling.errors import JobCancelled
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
@@ -23,7 +23,7 @@ from tests.support.videos import make_video
 
 def make_pipeline(bundle: Path) -> Iterator[Pipeline]:
     settings = load_settings({"max_frames": 100, "streams": 1, "threads": 1})
-    with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
+    with closing(open_pipeline(settings, bundles=[bundle])) as pipeline:
         yield pipeline
 
 

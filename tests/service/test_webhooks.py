@@ -16,8 +16,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
+from service.jobs.webhooks import Event, WebhookQueue, Webhooks
 from service.settings import Settings, load_settings
-from service.webhooks import Event, WebhookQueue, Webhooks
 from tests.support.web import Answer, Web, reply, serve_web
 
 OLD, NEW, OTHER = (f"whsec_{b64encode(bytes([number] * 32)).decode()}" for number in range(3))
@@ -124,9 +124,8 @@ def in_turn(*statuses: str) -> Answer:
 async def test_what_failed_is_tried_again_as_the_same_message() -> None:
     with serve_web(in_turn("500 Internal Server Error", "503 Service Unavailable", "200 OK")) as web:
         settings = settings_for(web)
-        async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
-            outcomes: list[str] = []
-            queue.on_attempt = outcomes.append
+        outcomes: list[str] = []
+        async with WebhookQueue(Webhooks(settings), settings, on_attempt=outcomes.append, delays=SOON) as queue:
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(outcomes) == 3)
             assert queue.is_alive
@@ -142,9 +141,8 @@ async def test_what_failed_is_tried_again_as_the_same_message() -> None:
 async def test_a_receiver_that_wants_no_more_or_fails_for_long_is_given_up(status: str, attempts: int) -> None:
     with serve_web(in_turn(status)) as web:
         settings = settings_for(web)
-        async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
-            outcomes: list[str] = []
-            queue.on_attempt = outcomes.append
+        outcomes: list[str] = []
+        async with WebhookQueue(Webhooks(settings), settings, on_attempt=outcomes.append, delays=SOON) as queue:
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(web.requests) == attempts)
             await asyncio.sleep(1)

@@ -12,7 +12,7 @@ import pytest
 
 from service.jobs import JobRecord
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
-from service.jobs.sweeping import sweep
+from service.jobs.job_worker import sweep
 from service.options import VideoOptions
 from service.settings import load_settings
 from tests.service.jobs.process import ME, Process, process

@@ -47,7 +47,7 @@ async def test_a_process_that_stops_waits_only_for_jobs_that_would_be_lost(
         video_id = await running.submit(long_clip)
         waits = asyncio.create_task(running.jobs.wait(video_id, ME, 100))
         await asyncio.sleep(0.2)
-        running.jobs.stopping.set()
+        running.life.stop()
         if queue_url == "memory://":
             await running.jobs.delete(video_id, ME)
         assert await asyncio.wait_for(waits, 30) == (queue_url == "memory://")

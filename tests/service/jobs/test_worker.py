@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker
         with monkeypatch.context() as patched:
             patched.setattr(OnnxRuntimeCpu, "run", dies)
             video_id = await first.submit(clip)
-            assert not await first.jobs.wait(video_id, ME, 30)
+            await asyncio.wait_for(first.life.engine_lost.wait(), 30)
             with pytest.raises(Unavailable):
                 await first.worker.check()
             assert not first.worker.is_alive

@@ -12,31 +12,33 @@ from models.errors import BundleError, EngineError
 from models.graph.bundle import MANIFEST_FILE, Bundle, Manifest
 from models.graph.predictions import PREDICTION_NAMES
 from service.errors import NoModels
-from service.scheduling import Engine, TimedClip, load_engines, open_engine
+from service.loading import load_models, open_scheduler
+from service.scheduling import Scheduler, VideoRun
 from service.settings import load_settings
+from service.video import FrameChunk
 from tests.support.bundles import SIZE, make_tiny_bundle
 
 
 class Load(Protocol):
-    def __call__(self, *folders: Path, **settings: Any) -> Mapping[str, Engine]: ...
+    def __call__(self, *folders: Path, **settings: Any) -> Mapping[str, Scheduler]: ...
 
 
 @pytest.fixture
 def load() -> Iterator[Load]:
     with ExitStack() as stack:
 
-        def load(*folders: Path, **settings: Any) -> Mapping[str, Engine]:
-            engines = load_engines(folders, load_settings(settings))
-            for engine in engines.values():
-                stack.callback(engine.close)
-            return engines
+        def load(*folders: Path, **settings: Any) -> Mapping[str, Scheduler]:
+            models = load_models(folders, load_settings(settings))
+            for model in models.values():
+                stack.callback(model.close)
+            return models
 
         yield load
 
 
-def clip(*brightness: int, first: float = 0.0) -> TimedClip:
+def clip(*brightness: int, first: float = 0.0) -> FrameChunk:
     frames = np.stack([np.full((SIZE, SIZE, 3), value, np.uint8) for value in brightness])
-    return TimedClip(first + np.arange(len(brightness), dtype=np.float64), frames)
+    return FrameChunk(first + np.arange(len(brightness), dtype=np.float64), frames)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
@@ -45,14 +47,14 @@ def test_a_video_goes_through_all_stages_of_a_real_bundle(
     load: Load, video_bundle: Path, engine: str, max_batch: int
 ) -> None:
     model = load(video_bundle, engine=engine, max_batch=max_batch, streams=2)["tiny-video"]
-    with model.open(7) as job:
-        clips = [outputs for _, outputs in job.run([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
+    with VideoRun(model, 7) as run:
+        clips = [outputs for _, outputs in run.outputs([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
         assert clips[0].keys() == PREDICTION_NAMES - {"relation_scores"} | {"brightness", "timestamps"}
-        whole = job.finish(clips)
+        whole = run.finish(clips)
     assert whole.keys() == PREDICTION_NAMES
     assert whole["relation_scores"][:, 0].tolist() == pytest.approx([n / 200 for n in (10, 20, 30, 40, 50, 200, 100)])
     assert whole["relation_scores"][-1, 1] == pytest.approx(1)
-    assert model.name == engine
+    assert model.engine == engine
 
 
 def test_the_first_bundle_is_the_default(load: Load, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -86,4 +88,4 @@ def test_stages_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
     swapped = manifest.model_copy(update={"stages": manifest.stages[::-1]})
     with pytest.raises(EngineError, match="stage 'pairs' needs 'brightness'"):
-        open_engine(Bundle(folder, swapped), load_settings())
+        open_scheduler(Bundle(folder, swapped), load_settings())
