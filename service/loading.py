@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from models.engines import EngineName, EngineOptions, StageEngine, Tensors, open
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Stage
-from service.errors import NoModels
 from service.pipeline import Pipeline
 from service.scheduling import Batch, Scheduler
 from service.scheduling.batcher import largest_batch
@@ -42,34 +41,14 @@ def open_pipeline(
     """
     import scipy.optimize  # noqa: F401 - the API of a fleet has none; imported later, the first video would wait for it
 
-    folders = bundles or bundle_folders(settings)
-    models = load_models(folders, settings, on_batch=on_batch, on_engine_death=on_engine_death)
+    models: dict[str, Scheduler] = {}
+    for folder in bundles or bundle_folders(settings):
+        bundle = Bundle.load(folder)
+        if (name := bundle.manifest.name) in models:
+            raise EngineError(f"{folder} holds a second model named {name!r}; serve one of the two")
+        models[name] = open_scheduler(bundle, settings, on_batch=on_batch, on_death=on_engine_death)
     SPAWNER.prepare()
     return Pipeline(models, decode_limits(settings), max_fps=settings.max_fps, max_frames=settings.max_frames)
-
-
-def load_models(
-    folders: Sequence[Path],
-    settings: Settings,
-    *,
-    on_batch: Callable[[str, Batch], None] = lambda model, batch: None,
-    on_engine_death: Callable[[], None] = lambda: None,
-) -> Mapping[str, Scheduler]:
-    """Verifies, loads and warms up bundles. Returns their models by name, in order.
-
-    Takes and raises what `open_pipeline` does.
-    """
-    if not folders:
-        raise NoModels("there is no bundle to serve; name one with --bundle PATH")
-    models: dict[str, Scheduler] = {}
-    for folder in folders:
-        bundle = Bundle.load(folder)
-        if bundle.manifest.name in models:
-            raise EngineError(f"{folder} holds a second model named {bundle.manifest.name!r}; serve one of the two")
-        models[bundle.manifest.name] = open_scheduler(
-            bundle, settings, on_batch=on_batch, on_engine_death=on_engine_death
-        )
-    return models
 
 
 def open_scheduler(
@@ -77,11 +56,11 @@ def open_scheduler(
     settings: Settings,
     *,
     on_batch: Callable[[str, Batch], None] = lambda model, batch: None,
-    on_engine_death: Callable[[], None] = lambda: None,
+    on_death: Callable[[], None] = lambda: None,
 ) -> Scheduler:
     """Loads a bundle once for each stream and runs each batch size once, so that the first video does not wait.
 
-    Raises EngineError when the bundle cannot run here.
+    For the callbacks see `Scheduler`. Raises EngineError when the bundle cannot run here.
     """
     engine = settings.engine
     if engine == "stub":
@@ -100,7 +79,7 @@ def open_scheduler(
         job_share=min(max_batch, settings.job_share or job_share),
         max_wait=settings.max_batch_wait,
         on_batch=on_batch,
-        on_death=on_engine_death,
+        on_death=on_death,
     )
 
 

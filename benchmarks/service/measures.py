@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +19,7 @@ from models.graph.bundle import Bundle
 from service.loading import open_scheduler
 from service.options import VideoOptions
 from service.pipeline import Pipeline, clips, sampling_of
-from service.scheduling import Scheduler, VideoRun
+from service.scheduling import Batch, Scheduler, VideoRun
 from service.settings import Settings, decode_limits
 from service.video import FrameChunk, VideoReader
 
@@ -81,7 +82,8 @@ class Bench:
         self._options = options
         self.settings = settings
         self.applied, _ = options.applied(max_fps=settings.max_fps, max_frames=settings.max_frames)
-        self.model = open_scheduler(self._bundle, settings)
+        self._batches: list[Batch] = []
+        self.model = open_scheduler(self._bundle, settings, on_batch=lambda _, batch: self._batches.append(batch))
         self.pipeline = Pipeline(
             {self.model.manifest.name: self.model},
             decode_limits(settings),
@@ -109,7 +111,7 @@ class Bench:
     def run_engine(self, found: Sequence[FrameChunk], *, jobs: int) -> EngineRate:
         """The engine alone, as the service runs it, on `jobs` copies of the video at once."""
         model = self.model
-        model.statistics.reset()
+        self._batches.clear()
 
         def work() -> None:
             with VideoRun(model, sum(len(clip.timestamps) for clip in found)) as run:
@@ -125,9 +127,9 @@ class Bench:
         _, seconds, cpu = _timed(all_jobs)
         frames = jobs * sum(len(clip.timestamps) for clip in found)
         sizes: dict[str, dict[str, int]] = {}
-        for (stage, size), count in sorted(model.statistics.sizes.items()):
+        for (stage, size), count in sorted(Counter((batch.stage, batch.size) for batch in self._batches).items()):
             sizes.setdefault(stage, {})[str(size)] = count
-        busy = sum(model.statistics.busy.values()) / (seconds * model.streams)
+        busy = sum(batch.seconds for batch in self._batches) / (seconds * model.streams)
         return EngineRate(frames, frames / seconds, cpu / frames * 1e3, jobs=jobs, batch_sizes=sizes, busy=min(1, busy))
 
     def http(self, clients: Sequence[int], *, videos_each: int) -> list[Load]:

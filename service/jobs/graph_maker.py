@@ -101,7 +101,7 @@ class GraphMaker:
                 return
             task = asyncio.current_task()
             assert task is not None
-            progress = ProgressReporter(execution.progress, lambda: self._queue.changes.tell(video_id))
+            progress = ProgressReporter(execution, lambda: self._queue.changes.tell(video_id))
             job = _Job(video_id, record, execution, task, progress)
             if await self._end_if_done(job):
                 return

@@ -7,10 +7,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import structlog
-from docket import Docket, ExecutionState
+from docket import Docket, Execution, ExecutionState
 from redis.exceptions import RedisError
 
 from service.jobs.life import end_task
@@ -23,14 +23,6 @@ _BEFORE_A_WORKER = (ExecutionState.SCHEDULED.value, ExecutionState.QUEUED.value)
 log = structlog.get_logger(__name__)
 
 
-class QueueProgress(Protocol):
-    """The progress of a job in the queue, such as docket's `Execution.progress`."""
-
-    async def set_total(self, total: int) -> None: ...
-
-    async def increment(self, amount: int) -> None: ...
-
-
 class ProgressReporter:
     """Publishes the progress of one job: its thread reports, the event loop writes to the queue.
 
@@ -39,15 +31,15 @@ class ProgressReporter:
     moved_at: time of the last report, by `time.monotonic`.
     """
 
-    def __init__(self, progress: QueueProgress, on_publish: Callable[[], None]) -> None:
+    def __init__(self, execution: Execution, on_publish: Callable[[], None]) -> None:
         """Make it in the event loop.
 
-        progress: where to publish.
+        execution: of the job, in the queue.
         on_publish: is called in the event loop after each report that was published.
         """
         self.moved_at = time.monotonic()
         # Not docket's `Progress` dependency: in 0.27 all jobs that run at once share one, and report as the last.
-        self._progress = progress
+        self._progress = execution.progress
         self._on_publish = on_publish
         self._loop = asyncio.get_running_loop()
         self._latest = self._published = Progress(0, 0)

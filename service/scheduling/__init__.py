@@ -3,8 +3,8 @@
 Frames come as `FrameChunk` of the decoder, wait and travel as `Clip`, and leave as tensors.
 """
 
-from service.scheduling.batcher import Batch, BatchStatistics
+from service.scheduling.batcher import Batch
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.video_run import VideoRun
 
-__all__ = ["Batch", "BatchStatistics", "Scheduler", "VideoRun"]
+__all__ = ["Batch", "Scheduler", "VideoRun"]

@@ -1,10 +1,9 @@
-"""Batches: which clips that wait at a stage run together, and statistics of those that have run."""
+"""Batches: which of the clips that wait at a stage run together."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 
 from models.graph.bundle import Stage
@@ -110,30 +109,3 @@ class Batch:
     frames: int
     waited: float
     seconds: float
-
-
-class BatchStatistics:
-    """Counts of the batches since the last reset. Thread-safe.
-
-    sizes: batches of each stage by size, as (stage, size).
-    frames: frames that went through each stage.
-    busy: seconds that all threads together spent in each stage.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.reset()
-
-    def reset(self) -> None:
-        """Starts again from zero."""
-        with self._lock:
-            self.sizes: Counter[tuple[str, int]] = Counter()
-            self.frames: Counter[str] = Counter()
-            self.busy: dict[str, float] = {}
-
-    def add(self, batch: Batch) -> None:
-        """Counts a batch."""
-        with self._lock:
-            self.sizes[batch.stage, batch.size] += 1
-            self.frames[batch.stage] += batch.frames
-            self.busy[batch.stage] = self.busy.get(batch.stage, 0.0) + batch.seconds

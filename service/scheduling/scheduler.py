@@ -15,7 +15,7 @@ from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
 from models.graph.predictions import PREDICTION_NAMES
 from models.graph.scene_graph import ModelReference
-from service.scheduling.batcher import Batch, Batcher, BatchStatistics
+from service.scheduling.batcher import Batch, Batcher
 from service.scheduling.clips import Clip, Share, Turn
 from service.scheduling.errors import ClipFailed, EngineDied
 
@@ -42,7 +42,6 @@ class Scheduler:
     max_batch: most clips in a batch.
     depth: most clips of one video under way: as many as fit into batches, and as many again that wait for the next.
     first_video_stage: number of the first stage of span `video`, or None.
-    statistics: of all batches.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Scheduler:
         self.depth = max(2 * job_share * self.streams, math.ceil(FRAMES_AHEAD / manifest.clip_length))
         spans = [stage.span for stage in manifest.stages]
         self.first_video_stage = spans.index("video") if "video" in spans else None
-        self.statistics = BatchStatistics()
         self._on_batch = on_batch
         self._on_death = on_death
         self._batchers = [
@@ -161,7 +159,7 @@ class Scheduler:
                 self._run(batch, stages, finished)
         except BaseException as error:  # of any kind: nobody else would notice that this thread is gone
             _deliver(finished)
-            log.critical("a thread that runs %s has died", self.manifest.name, exc_info=error)
+            log.critical("an engine thread of %s has died", self.manifest.name, exc_info=error)
             self._die()
 
     def _next_batch(self, finished: list[tuple[Clip, Tensors]]) -> list[Share]:
@@ -208,14 +206,12 @@ class Scheduler:
             self._changed.notify_all()
 
     def _count(self, batch: list[Share], stage: Stage, began: float) -> None:
-        """Adds a batch that has just run to the statistics, the metrics and the traces of its videos."""
+        """Reports a batch that has just run, and adds it to the traces of its videos."""
         seconds = time.monotonic() - began
         frames = sum(map(len, batch))
         size = frames if stage.span == "frame" else len(batch)
         waited = began - min(share.clip.arrived for share in batch)
-        done = Batch(stage.name, size, frames, waited, seconds)
-        self.statistics.add(done)
-        self._on_batch(self.manifest.name, done)
+        self._on_batch(self.manifest.name, Batch(stage.name, size, frames, waited, seconds))
         for turn in {share.clip.turn for share in batch if share.clip.turn.trace.is_on}:
             shares = [share for share in batch if share.clip.turn is turn]
             turn.trace.add_batch(

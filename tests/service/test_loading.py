@@ -12,7 +12,7 @@ from models.errors import BundleError, EngineError
 from models.graph.bundle import MANIFEST_FILE, Bundle, Manifest
 from models.graph.predictions import PREDICTION_NAMES
 from service.errors import NoModels
-from service.loading import load_models, open_scheduler
+from service.loading import open_pipeline, open_scheduler
 from service.scheduling import Scheduler, VideoRun
 from service.settings import load_settings
 from service.video import FrameChunk
@@ -28,10 +28,9 @@ def load() -> Iterator[Load]:
     with ExitStack() as stack:
 
         def load(*folders: Path, **settings: Any) -> Mapping[str, Scheduler]:
-            models = load_models(folders, load_settings(settings))
-            for model in models.values():
-                stack.callback(model.close)
-            return models
+            pipeline = open_pipeline(load_settings(settings), bundles=folders)
+            stack.callback(pipeline.close)
+            return pipeline.models
 
         yield load
 
@@ -67,7 +66,8 @@ def test_two_models_of_one_name_are_refused(load: Load, tiny_bundle: Path) -> No
         load(tiny_bundle, tiny_bundle)
 
 
-def test_no_bundles_are_refused(load: Load) -> None:
+def test_no_bundles_are_refused(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(NoModels):
         load()
 

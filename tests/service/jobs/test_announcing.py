@@ -9,8 +9,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.service.jobs.process import ME, Process, process
-from tests.service.test_webhooks import NEW as SECRET
-from tests.service.test_webhooks import read, until_true
+from tests.service.jobs.test_webhooks import NEW as SECRET
+from tests.service.jobs.test_webhooks import read, until_true
 from tests.support.videos import make_video
 from tests.support.web import Web, reply, serve_web
 

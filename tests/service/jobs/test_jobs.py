@@ -16,7 +16,7 @@ from service.jobs.job_worker import sweep
 from service.options import VideoOptions
 from service.settings import load_settings
 from tests.service.jobs.process import ME, Process, process
-from tests.service.test_webhooks import until_true
+from tests.service.jobs.test_webhooks import until_true
 
 NOBODY = "0" * 32
 

@@ -16,7 +16,7 @@ import structlog
 from models.engines import Tensors
 from models.errors import EngineError
 from models.graph.bundle import FrameSize, Manifest, Span, Stage, Tensor, Thresholds, Training
-from service.scheduling import Scheduler, VideoRun
+from service.scheduling import Batch, Scheduler, VideoRun
 from service.scheduling.errors import ClipFailed, EngineDied, JobCancelled
 from service.video import FrameChunk
 from tests.support.waiting import until
@@ -141,15 +141,17 @@ def test_clips_of_one_job_come_back_in_order(make_scheduler: Callable[..., Sched
 
 def test_clips_of_many_jobs_share_a_batch_and_stay_apart(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    scheduler = make_scheduler(stage)
+    batches: list[Batch] = []
+    scheduler = make_scheduler(stage, on_batch=lambda model, batch: batches.append(batch))
     stage.may_run.clear()
     jobs = [Thread(scheduler, [clip(10 * number + index) for index in range(3)]) for number in range(1, 7)]
     until(lambda: sum(len(waiting.under_way) for waiting in scheduler._turns) == 18)
     stage.may_run.set()
     assert [job.ended().found for job in jobs] == [[[10 * n], [10 * n + 1], [10 * n + 2]] for n in range(1, 7)]
     assert (6, 1) in stage.batches
-    assert scheduler.statistics.sizes["frames-attention", 6] >= 1
-    assert scheduler.statistics.frames["frames-attention"] == 18
+    assert 6 in {batch.size for batch in batches}
+    assert sum(batch.frames for batch in batches) == 18
+    assert {batch.stage for batch in batches} == {"frames-attention"}
 
 
 def test_a_batch_is_never_larger_than_allowed_nor_mixes_lengths(make_scheduler: Callable[..., Scheduler]) -> None:

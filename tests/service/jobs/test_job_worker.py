@@ -13,7 +13,7 @@ import pytest
 from models.engines.onnxruntime import OnnxRuntimeCpu
 from service.errors import Unavailable
 from tests.service.jobs.process import ME, process
-from tests.service.test_webhooks import until_true
+from tests.service.jobs.test_webhooks import until_true
 
 
 async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker_does_it(
