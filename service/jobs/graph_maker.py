@@ -115,6 +115,8 @@ class GraphMaker:
                 log.warning("job begun again: its worker has ended", id=video_id, crashes=attempts.crashes)
             # A job that has ended two workers runs alone, so that no other job is blamed for the third.
             async with self._room.writer if attempts.crashes == _MOST_CRASHES - 1 else self._room.reader:
+                if self._hands_back:  # the worker has begun to stop while the job waited for the room
+                    raise asyncio.CancelledError
                 await records.begin(video_id)
                 with self._under_way(job):
                     await self._do(job)
@@ -256,8 +258,7 @@ async def _until_cancelled() -> NoReturn:
 
 
 async def _until_done(running: asyncio.Future[Any]) -> None:
-    """Waits for a thread, however often the waiting task is cancelled: who deletes the job and who stops the worker
-    may both do so."""
+    """Waits for a thread, even if both a caller that deletes the job and the worker that stops cancel the waiting."""
     while not running.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([running])

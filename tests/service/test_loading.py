@@ -72,7 +72,7 @@ def test_no_bundles_are_refused(load: Load, tmp_path: Path, monkeypatch: pytest.
         load()
 
 
-def test_a_folder_that_is_no_bundle_is_refused(load: Load, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(load: Load, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
         load(tmp_path)
 
@@ -83,7 +83,7 @@ def test_an_engine_that_cannot_run_here_is_refused_with_the_reason(load: Load, t
         load(tiny_bundle, engine="onnxruntime-cuda")
 
 
-def test_stages_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     folder = make_tiny_bundle(tmp_path / "bundle")
     manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
     swapped = manifest.model_copy(update={"stages": manifest.stages[::-1]})

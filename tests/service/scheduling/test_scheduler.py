@@ -1,4 +1,4 @@
-"""Batches of many jobs, with stages whose behaviour the tests decide; what real runtimes do is tested elsewhere."""
+"""Batches of many videos, with stages whose behaviour the tests decide; real runtimes are tested elsewhere."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from service.video import FrameChunk
 from tests.support.waiting import until
 
 POISON, FATAL = 213, 166
-"""Brightness of a frame that a stage fails on, and of one that ends its thread."""
+"""The brightness of a frame that makes a stage fail, and of one that ends its thread."""
 
 
 class Brightness:
-    """A stage engine: `attention` is the brightness of each frame times `factor`. It notes the batches it was given."""
+    """A stage engine whose output is the brightness of each frame times `factor`. It records its batches."""
 
     name = "test"
 
@@ -108,7 +108,7 @@ def run_all(run: VideoRun, clips: list[FrameChunk]) -> list[list[float]]:
 
 
 class Thread(threading.Thread):
-    """A job in a thread of its own, with what came out of it."""
+    """Runs a video in a thread of its own and keeps the outputs."""
 
     def __init__(self, scheduler: Scheduler, clips: list[FrameChunk], expected: int | None = None) -> None:
         super().__init__(daemon=True)
@@ -132,14 +132,14 @@ class Thread(threading.Thread):
         return self
 
 
-def test_clips_of_one_job_come_back_in_order(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_clips_of_one_video_come_back_in_order(make_scheduler: Callable[..., Scheduler]) -> None:
     scheduler = make_scheduler(Brightness(), streams=3)
     with VideoRun(scheduler, 40) as run:
         found = run_all(run, [clip(index, index + 100) for index in range(20)])
     assert found == [[index, index + 100] for index in range(20)]
 
 
-def test_clips_of_many_jobs_share_a_batch_and_stay_apart(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_clips_of_many_videos_share_a_batch_and_get_their_own_outputs(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
     batches: list[Batch] = []
     scheduler = make_scheduler(stage, on_batch=lambda model, batch: batches.append(batch))
@@ -154,7 +154,7 @@ def test_clips_of_many_jobs_share_a_batch_and_stay_apart(make_scheduler: Callabl
     assert {batch.stage for batch in batches} == {"frames-attention"}
 
 
-def test_a_batch_is_never_larger_than_allowed_nor_mixes_lengths(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_batch_respects_the_limit_and_holds_clips_of_one_length(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
     scheduler = make_scheduler(stage, max_batch=3)
     jobs = [Thread(scheduler, [clip(*range(1, 5)), clip(*range(number % 3 + 1))]) for number in range(8)]
@@ -164,7 +164,9 @@ def test_a_batch_is_never_larger_than_allowed_nor_mixes_lengths(make_scheduler: 
     assert sum(size * time for size, time in stage.batches) == sum(4 + number % 3 + 1 for number in range(8))
 
 
-def test_frames_of_many_clips_share_a_batch_where_each_stands_alone(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_frames_of_many_clips_share_a_batch_at_a_stage_of_single_frames(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     detector, relations = Brightness(gives="boxes"), Brightness(takes="boxes", factor=2)
     scheduler = make_scheduler(detector, relations, spans=("frame", "clip"), max_batch=1, streams=2)
     detector.may_run.clear()
@@ -192,7 +194,7 @@ def test_a_stage_of_the_whole_video_sees_all_clips_at_once(make_scheduler: Calla
     assert done == [{}, {}, {}], "what was joined would lie in memory twice"
 
 
-def test_the_decoder_is_held_back_while_the_engine_is_busy(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_the_decoder_is_held_back_while_the_model_is_busy(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
     scheduler = make_scheduler(stage)
     stage.may_run.clear()
@@ -211,7 +213,9 @@ def test_the_decoder_is_held_back_while_the_engine_is_busy(make_scheduler: Calla
     assert len(thread.ended().found) == 100
 
 
-def test_a_short_video_is_served_before_long_ones_and_these_go_on(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_short_video_is_served_before_long_ones_and_the_long_ones_go_on(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     stage = Brightness()
     stage.seconds = 0.002
     scheduler = make_scheduler(stage, max_batch=1)
@@ -228,7 +232,7 @@ def test_a_short_video_is_served_before_long_ones_and_these_go_on(make_scheduler
     assert set(stage.order[:30]) == set(range(1, 11))
 
 
-def test_waiting_for_company_fills_batches(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_batch_waits_for_clips_of_other_videos(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
     scheduler = make_scheduler(stage, max_batch=2, max_wait=30.0)
     with VideoRun(scheduler, 1) as late:
@@ -241,7 +245,7 @@ def test_waiting_for_company_fills_batches(make_scheduler: Callable[..., Schedul
     assert stage.batches == [(2, 1)]
 
 
-def test_a_single_job_never_waits_for_company(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_single_video_does_not_wait_for_others(make_scheduler: Callable[..., Scheduler]) -> None:
     scheduler = make_scheduler(Brightness(), max_wait=60.0)
     with VideoRun(scheduler, 2) as run:
         assert run_all(run, [clip(1), clip(2)]) == [[1], [2]]
@@ -266,7 +270,7 @@ def test_one_bad_clip_does_not_spoil_the_others_of_its_batch(
     assert scheduler.is_alive
 
 
-def test_what_a_thread_of_the_engine_logs_of_a_job_carries_its_id(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_log_lines_about_a_video_carry_its_id(make_scheduler: Callable[..., Scheduler]) -> None:
     ids: dict[str, object] = {}
 
     class Listener(logging.Handler):
@@ -289,7 +293,7 @@ def test_what_a_thread_of_the_engine_logs_of_a_job_carries_its_id(make_scheduler
     assert threading.current_thread().name not in ids
 
 
-def test_a_job_that_is_cancelled_leaves_queue_and_batch(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_cancelled_run_leaves_queue_and_batch(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
     scheduler = make_scheduler(stage)
     stage.may_run.clear()
@@ -307,7 +311,7 @@ def test_a_job_that_is_cancelled_leaves_queue_and_batch(make_scheduler: Callable
     assert cancelled.found == []
 
 
-def test_a_thread_that_dies_takes_every_job_along_and_says_so_once(
+def test_a_thread_that_dies_ends_all_runs_and_reports_the_death_once(
     make_scheduler: Callable[..., Scheduler], caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Brightness()
@@ -324,14 +328,14 @@ def test_a_thread_that_dies_takes_every_job_along_and_says_so_once(
         scheduler.open(1)
 
 
-def test_an_engine_that_fails_on_everything_is_given_up(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_a_model_that_fails_on_every_clip_is_given_up(make_scheduler: Callable[..., Scheduler]) -> None:
     scheduler = make_scheduler(Brightness())
     errors = [Thread(scheduler, [clip(POISON)]).ended().error for _ in range(8)]
     assert all(isinstance(error, ClipFailed) for error in errors)
     until(lambda: not scheduler.is_alive)
 
 
-def test_bad_videos_between_good_ones_do_not_end_the_engine(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_bad_videos_between_good_ones_do_not_end_the_model(make_scheduler: Callable[..., Scheduler]) -> None:
     scheduler = make_scheduler(Brightness())
     for _ in range(6):
         for _ in range(2):
@@ -340,7 +344,9 @@ def test_bad_videos_between_good_ones_do_not_end_the_engine(make_scheduler: Call
     assert scheduler.is_alive
 
 
-def test_it_is_known_since_when_nothing_comes_out(make_scheduler: Callable[..., Scheduler]) -> None:
+def test_idle_seconds_count_from_the_last_batch_while_clips_are_under_way(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     stage = Brightness()
     scheduler = make_scheduler(stage)
     assert scheduler.idle_seconds() == 0
