@@ -18,7 +18,7 @@ from service.scheduling import Batch, Scheduler
 from service.scheduling.batcher import largest_batch
 from service.scheduling.scheduler import check_stages
 from service.settings import Settings, bundle_folders, decode_limits
-from service.video.spawning import SPAWNER
+from service.video.processes import FORK_SERVER
 
 _MOST_CPU_STREAMS = 4
 _GPU_BATCH = 16
@@ -47,7 +47,7 @@ def open_pipeline(
         if (name := bundle.manifest.name) in models:
             raise EngineError(f"{folder} holds a second model named {name!r}; serve one of the two")
         models[name] = open_scheduler(bundle, settings, on_batch=on_batch, on_death=on_engine_death)
-    SPAWNER.prepare()
+    FORK_SERVER.prepare()
     return Pipeline(models, decode_limits(settings), max_fps=settings.max_fps, max_frames=settings.max_frames)
 
 

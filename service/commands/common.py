@@ -17,13 +17,12 @@ from rich.progress import Progress as ProgressBar
 
 from models.engines import ENGINES
 from models.graph.scene_graph import SceneGraph
-from service.errors import InvalidOption
+from service.errors import EmptyUpload, InvalidOption
 from service.loading import open_pipeline
 from service.options import OPTION_NAMES, VideoOptions, parse_options
 from service.pipeline import Progress
 from service.settings import load_settings
 from service.video import SNIFF_BYTES, sniff_container
-from service.video.errors import EmptyUpload
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
