@@ -194,7 +194,7 @@ async def _check_options(service: Service, texts: dict[str, str]) -> tuple[Video
     options, webhook = parse_options(texts), texts.get(WEBHOOK, "").strip() or None
     await service.jobs.catalog.find(options.model)
     if webhook is not None:
-        service.jobs.check_webhook(webhook)
+        service.queue.webhooks.check(webhook)
     return options, webhook
 
 
