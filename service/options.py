@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.graph.scene_graph import Constraint, Options, Warning
 from service.errors import InvalidOption
-from service.settings import Settings
 
 DEFAULT_FPS = 2.0
 DEFAULT_TOP_K = 20
@@ -40,23 +39,23 @@ class VideoOptions(BaseModel):
     constraint: Constraint = "with"
     uncertainty: bool = False
 
-    def applied(self, settings: Settings) -> tuple[Options, list[Warning]]:
+    def applied(self, *, max_fps: float, max_frames: int) -> tuple[Options, list[Warning]]:
         """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
         warnings = []
-        fps, max_frames = self.fps, settings.max_frames if self.max_frames is None else self.max_frames
-        if fps > settings.max_fps:
-            detail = f"fps {fps:g} is over this service's cap; {settings.max_fps:g} is used"
+        fps, frames = self.fps, max_frames if self.max_frames is None else self.max_frames
+        if fps > max_fps:
+            detail = f"fps {fps:g} is over this service's cap; {max_fps:g} is used"
             warnings.append(Warning(code="fps_lowered", detail=detail))
-            fps = settings.max_fps
-        if max_frames > settings.max_frames:
-            detail = f"max_frames {max_frames} is over this service's cap; {settings.max_frames} is used"
+            fps = max_fps
+        if frames > max_frames:
+            detail = f"max_frames {frames} is over this service's cap; {max_frames} is used"
             warnings.append(Warning(code="max_frames_lowered", detail=detail))
-            max_frames = settings.max_frames
+            frames = max_frames
         options = Options(
             fps=fps,
             start=self.start,
             end=self.end,
-            max_frames=max_frames,
+            max_frames=frames,
             min_score=self.min_score,
             top_k=self.top_k,
             constraint=self.constraint,

@@ -18,10 +18,10 @@ from rich.progress import Progress as ProgressBar
 from models.engines import ENGINES
 from models.graph.scene_graph import SceneGraph
 from service.errors import EmptyUpload, InvalidOption
+from service.loading import open_pipeline
 from service.options import OPTION_NAMES, VideoOptions, parse_options
-from service.pipeline import Pipeline, Progress
-from service.scheduling import load_engines
-from service.settings import bundle_folders, load_settings
+from service.pipeline import Progress
+from service.settings import load_settings
 from service.video import SNIFF_BYTES, sniff_container
 
 SWITCH_SECONDS = 0.0005
@@ -62,10 +62,7 @@ def make_graph(
     settings = load_settings({"bundles": bundles or None, "engine": engine})
     options = options_of(**texts)
     check_video(video)
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
-        frames_bar() as show,
-    ):
+    with closing(open_pipeline(settings)) as pipeline, frames_bar() as show:
         pipeline.write(video, options, out, progress=show)
 
 

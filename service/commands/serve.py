@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
 import click
 import uvicorn
-from fastapi import FastAPI
 
 from models.engines import ENGINES
 from service.commands.common import SWITCH_SECONDS
 from service.http import create_app
 from service.http.protocol import GuardedProtocol
+from service.jobs import ProcessLife
 from service.logs import configure_logging
 from service.settings import load_settings
 from service.tracing import configure_tracing
@@ -63,17 +62,11 @@ def serve(
     )
     configure_logging(settings)
     configure_tracing("vsg-api")
-    died = threading.Event()
-
-    def end() -> None:
-        died.set()
-        server.should_exit = True
-
-    app = create_app(settings, on_engine_death=end)
+    life = ProcessLife()
     server = _Server(
-        app,
+        life,
         uvicorn.Config(
-            app,
+            create_app(settings, life),
             http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
             host=settings.host,
             port=settings.port,
@@ -85,17 +78,23 @@ def serve(
         ),
     )
     server.run()
-    if died.is_set() or not server.started:
+    if life.engine_lost.is_set() or not server.started:
         sys.exit(1)
 
 
 class _Server(uvicorn.Server):
-    """Tells the application first when it stops: it waits for requests to end, and streams do so only then."""
+    """Ends when the process has lost its engine, and tells the process first that it stops.
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+    A web server that stops waits for its requests, and those that stream events end only when the process stops.
+    """
+
+    def __init__(self, life: ProcessLife, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._app = app
+        self._life = life
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._life.engine_lost.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.service.jobs.stopping.set()
+        self._life.stop()
         await super().shutdown(sockets)

@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from models.graph.scene_graph import SceneGraph, Status
 from service.formats import MEDIA_TYPES
 from service.http.link import URL_FIELD, LinkBody
-from service.jobs.state import VIDEO_ID
+from service.jobs import VIDEO_ID
 from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {

@@ -55,7 +55,7 @@ async def _stream(service: Service, owner: str, state: JobState, seen: str | Non
     # Tasks of their own, so that waiting with a limit does not cancel, and thereby end, what is waited for.
     tasks = [
         asyncio.create_task(_follow(service.jobs, owner, state.id, seen, events), name=f"events of {state.id}"),
-        asyncio.create_task(_end(service.jobs.stopping, events)),
+        asyncio.create_task(_end(service.life.stopping, events)),
     ]
     service.metrics.event_streams.inc()
     try:

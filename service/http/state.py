@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from service.jobs import JobQueue, Jobs, JobWorker
+from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner
 from service.settings import Settings
@@ -26,6 +26,7 @@ class Service:
     """
 
     settings: Settings
+    life: ProcessLife
     storage: Storage
     queue: JobQueue
     jobs: Jobs

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.problems import METHODS
-from service.jobs.state import VIDEO_ID
+from service.jobs import VIDEO_ID
 from service.metrics import Metrics
 from service.tracing import request_span
 

@@ -4,7 +4,6 @@ import pytest
 
 from service.errors import InvalidOption
 from service.options import VideoOptions, parse_options
-from service.settings import load_settings
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -64,7 +63,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) ->
 def test_uncertainty_is_asked_for_or_not(text: str, value: bool) -> None:
     options = parse_options({"uncertainty": text})
     assert options.uncertainty is value
-    assert options.applied(load_settings())[0].uncertainty is value
+    assert options.applied(max_fps=60, max_frames=3600)[0].uncertainty is value
 
 
 @pytest.mark.parametrize("end", ["2", "1.5"])
@@ -74,12 +73,11 @@ def test_start_must_come_before_end(end: str) -> None:
 
 
 def test_what_is_over_the_operators_caps_is_lowered_with_a_warning() -> None:
-    settings = load_settings({"max_fps": 10, "max_frames": 50})
-    applied, warnings = parse_options({"fps": "30", "max_frames": "1000"}).applied(settings)
+    applied, warnings = parse_options({"fps": "30", "max_frames": "1000"}).applied(max_fps=10, max_frames=50)
     assert (applied.fps, applied.max_frames) == (10, 50)
     assert [warning.code for warning in warnings] == ["fps_lowered", "max_frames_lowered"]
 
 
 def test_what_is_within_the_caps_is_applied_silently() -> None:
-    applied, warnings = parse_options({"fps": "3", "max_frames": "5"}).applied(load_settings())
+    applied, warnings = parse_options({"fps": "3", "max_frames": "5"}).applied(max_fps=60, max_frames=3600)
     assert (applied.fps, applied.max_frames, warnings) == (3, 5, [])
