@@ -35,10 +35,12 @@ check: .venv/development page-types ## style, types, imports and length of files
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest --quiet tests/test_house.py
 
-page-types: # the types of the page's JavaScript, where npm is installed
-	@if command -v npm >/dev/null; \
-	then npm install --silent --no-package-lock --no-audit --no-fund && npx tsc; \
-	else echo "npm is not installed: the types of the page are not checked"; fi
+page-types: # the types of the page's JavaScript, where npm is there
+	@if ! command -v npm >/dev/null; \
+	then echo "npm is not installed: the types of the page are not checked"; \
+	elif test -x node_modules/.bin/tsc || npm install --silent --no-package-lock --no-audit --no-fund; \
+	then npx tsc; \
+	else echo "npm cannot install TypeScript: the types of the page are not checked"; fi
 
 format: .venv/development ## rewrite imports and layout as the style check wants them
 	.venv/bin/ruff check --fix .

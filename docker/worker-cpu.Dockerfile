@@ -5,7 +5,7 @@ ARG BASE=docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d5
 FROM ${BASE} AS builder
 WORKDIR /build
 RUN python3 -m venv /opt/venv
-# Without the packages first: code that changes does not install all dependencies again.
+# Dependencies first, without our packages: changed code then does not install them again.
 COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
 RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu,s3]' \
     && /opt/venv/bin/pip uninstall --yes video-scene-graph

@@ -1,4 +1,4 @@
-"""What the whole repository keeps to."""
+"""Rules that all files of the repository follow."""
 
 from __future__ import annotations
 

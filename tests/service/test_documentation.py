@@ -42,7 +42,7 @@ def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
 
 
 def test_every_option_and_every_setting_is_listed() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| [^|]*\| [^|]*\|$", TEXT, re.MULTILINE)) >= set(OPTION_NAMES)
+    assert set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)) >= set(OPTION_NAMES)
     assert set(re.findall(rf"^\| `{ENV_PREFIX}(\w+)`", SETTINGS, re.MULTILINE)) == {
         name.upper() for name in Settings.model_fields
     }
