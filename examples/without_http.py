@@ -16,7 +16,7 @@ from pathlib import Path
 import networkx as nx
 
 from service.formats import formatted
-from service.options import parse_options
+from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.scheduling import load_engines
 from service.settings import load_settings
@@ -29,7 +29,7 @@ def main(video: Path, bundle: Path, output: Path) -> None:
     settings = load_settings()  # the VSG_* variables
     document = BytesIO()
     with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
-        pipeline.write(video, parse_options({"fps": "4"}), document)
+        pipeline.write(video, VideoOptions(fps=4), document)
 
     graphml = b"".join(formatted([document.getvalue()], "graphml"))
     graph = nx.read_graphml(BytesIO(graphml), node_type=int, force_multigraph=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,14 @@ class Mistake:
 
 def first_mistake(error: ValidationError) -> Mistake:
     """The first of the mistakes that an error lists."""
-    first = error.errors(include_url=False)[0]
+    return mistake_of(error.errors(include_url=False)[0])
+
+
+def mistake_of(details: Mapping[str, Any]) -> Mistake:
+    """One entry of `ValidationError.errors()`, or of the error that FastAPI makes of them."""
     # What a validator of ours says is a sentence already; pydantic's own messages begin with "Input should".
-    reason = re.sub(r"^\w+ should ", "it must ", first["msg"].removeprefix("Value error, "))
-    return Mistake(first["loc"], first["type"], first["input"], reason)
+    reason = re.sub(r"^\w+ should ", "it must ", details["msg"].removeprefix("Value error, "))
+    return Mistake(tuple(details["loc"]), details["type"], details["input"], reason)
 
 
 def in_words(error: ValidationError, whole: str = "the content") -> str:

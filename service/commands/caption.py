@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from models.engines import ENGINES
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
 from service.captioning import CaptionEndpoint, Captioner, endpoint_of
-from service.commands.common import check_video, frames_bar, options_of, read_graph, video_argument
+from service.commands.common import check_video, frames_bar, read_graph, video_argument
+from service.commands.flags import option_flags, read_options, settings_flags
 from service.errors import InvalidOption, SettingsError
 from service.key_frames import read_key_frames
 from service.options import VideoOptions
@@ -26,9 +26,7 @@ from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 
 @click.command()
 @video_argument
-@click.option("--base-url", help="Chat API that speaks OpenAI's protocol, up to /v1.")
-@click.option("--model", help="Model of that API.")
-@click.option("--timeout", type=float, help="Most seconds that the caption takes (120).")
+@settings_flags("caption_base_url", "caption_model", "caption_seconds")
 @click.option("--stream/--no-stream", "streamed", default=True, help="Print words as they come, or all at the end.")
 @click.option("--key-frames", type=click.IntRange(0, 32), default=4, show_default=True, help="Most images to send.")
 @click.option(
@@ -38,33 +36,30 @@ from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 @click.option(
     "--graph", "graph_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Graph of the video."
 )
-@click.option("--engine", help=f"What runs the model of the graph: {', '.join(ENGINES)}.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Its bundle; default: the first.")
-@click.option("--fps", help="Frames sampled per second (2).")
-@click.option("--start", help="Seconds from the beginning where sampling starts (0).")
-@click.option("--end", help="Seconds from the beginning where it ends.")
+@settings_flags("engine", "bundles")
+@option_flags("fps", "start", "end")
 def caption(
     video: Path,
-    base_url: str | None,
-    model: str | None,
-    timeout: float | None,
+    caption_base_url: str | None,
+    caption_model: str | None,
+    caption_seconds: str | None,
     streamed: bool,
     key_frames: int,
     max_tokens: int,
     dry_run: bool,
     graph_file: Path | None,
     engine: str | None,
-    bundle: Path | None,
+    bundles: tuple[str, ...] | None,
     **texts: str | None,
 ) -> None:
     """Have a language model caption a video from its scene graph."""
     settings = load_settings(
         {
-            "caption_base_url": base_url,
-            "caption_model": model,
-            "caption_seconds": timeout,
+            "caption_base_url": caption_base_url,
+            "caption_model": caption_model,
+            "caption_seconds": caption_seconds,
             "engine": engine,
-            "bundles": (bundle,) if bundle else None,
+            "bundles": bundles,
         }
     )
     endpoint = endpoint_of(settings)
@@ -73,7 +68,7 @@ def caption(
             f"no endpoint to ask: name one with --base-url or {ENV_PREFIX}CAPTION_BASE_URL, and its model with --model"
         )
     captioner = None if dry_run else Captioner(endpoint)  # what is missing is told before the work begins
-    options = options_of(**texts)
+    options = read_options(texts)
     check_video(video)
     graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
     prompt = build_prompt(

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from models.engines import ENGINES
 from models.graph.scene_graph import SceneGraph
+from models.graph.validation import in_words
+from service.commands.flags import option_flags, read_options, settings_flags
 from service.errors import InvalidOption
-from service.options import OPTION_NAMES, VideoOptions, parse_options
+from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress
 from service.scheduling import load_engines
 from service.settings import bundle_folders, load_settings
@@ -35,11 +36,6 @@ def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))(function)
 
 
-def options_of(**texts: str | None) -> VideoOptions:
-    """Options of the command line, read by the same rules as those of a request. Raises InvalidOption."""
-    return parse_options({name: text for name, text in texts.items() if text is not None and name in OPTION_NAMES})
-
-
 def check_video(path: Path) -> None:
     """Looks at the first bytes, as the API does before it takes a job. Raises EmptyUpload or UnsupportedMedia."""
     with path.open("rb") as file:
@@ -50,18 +46,16 @@ def check_video(path: Path) -> None:
 
 
 def graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that makes a graph; it gets them as `engine`, `bundles` and texts for `options_of`."""
-    for option in reversed(_GRAPH_OPTIONS):
-        function = option(function)
-    return function
+    """Flags of a command that makes a graph: `engine`, `bundles`, and all options of a video."""
+    return settings_flags("engine", "bundles")(option_flags(*VideoOptions.model_fields)(function))
 
 
 def make_graph(
-    video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[Path, ...], texts: dict[str, str | None]
+    video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[str, ...] | None, texts: dict[str, str | None]
 ) -> None:
     """Writes the scene graph of a video file as JSON, under a progress bar. Raises what the pipeline raises."""
-    settings = load_settings({"bundles": bundles or None, "engine": engine})
-    options = options_of(**texts)
+    settings = load_settings({"bundles": bundles, "engine": engine})
+    options = read_options(texts)
     check_video(video)
     with (
         closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
@@ -75,10 +69,8 @@ def read_graph(path: Path) -> SceneGraph:
     try:
         return SceneGraph.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InvalidOption("graph", f"{path} is not a scene graph as `vsg graph` writes it: {reason}") from error
+        detail = f"{path} is not a scene graph as `vsg graph` writes it: {in_words(error)}"
+        raise InvalidOption("graph", detail) from error
 
 
 def progress_bar(count: ProgressColumn) -> ProgressBar:
@@ -114,20 +106,3 @@ def open_output(output: Path | None) -> Iterator[BinaryIO]:
         return
     with whole_file(output) as part, part.open("wb") as file:
         yield file
-
-
-_GRAPH_OPTIONS = (
-    click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}."),
-    click.option(
-        "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated."
-    ),
-    click.option("--model", help="Name of the model; default: the first."),
-    click.option("--fps", help="Frames sampled per second (2)."),
-    click.option("--start", help="Seconds from the beginning where sampling starts (0)."),
-    click.option("--end", help="Seconds from the beginning where it ends."),
-    click.option("--max-frames", help="Most frames to sample."),
-    click.option("--min-score", help="Least score of a triplet (0)."),
-    click.option("--top-k", help="Most triplets per frame (20)."),
-    click.option("--constraint", help="with, semi or no (with)."),
-    click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty."),
-)

@@ -21,7 +21,12 @@ _BLOCK = 1 << 18  # bytes
 @click.option("--format", "form", default="json", help=f"{', '.join(get_args(Format))} (json).")
 @graph_options
 def graph(
-    video: Path, output: Path | None, form: str, engine: str | None, bundles: tuple[Path, ...], **texts: str | None
+    video: Path,
+    output: Path | None,
+    form: str,
+    engine: str | None,
+    bundles: tuple[str, ...] | None,
+    **texts: str | None,
 ) -> None:
     """Make the scene graph of a video file, as JSON with one frame on a line."""
     chosen = parse_format(form)

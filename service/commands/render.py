@@ -43,7 +43,7 @@ def render(
     at: float | None,
     scale: int,
     engine: str | None,
-    bundles: tuple[Path, ...],
+    bundles: tuple[str, ...] | None,
     **texts: str | None,
 ) -> None:
     """Draw a scene graph on its video, or one frame beside its graph.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from docket import ExecutionState
 from redis.exceptions import RedisError
 
+from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
@@ -48,10 +49,17 @@ class Jobs:
             raise QueueFull(f"{self._settings.queue_limit} videos wait or run already, the most here; try again later")
 
     async def submit(
-        self, video_id: str, record: JobRecord, *, request_key: str | None = None, reuse: bool = True
+        self,
+        video_id: str,
+        record: JobRecord,
+        model: ModelReference,
+        *,
+        request_key: str | None = None,
+        reuse: bool = True,
     ) -> str:
         """Puts a job for a stored upload into the queue; once it is there, the upload is the job's to delete.
 
+        model        that the record's options name
         request_key  the request's `Idempotency-Key`: a second request with it is answered by the first one's job
         reuse        whether a graph that is kept may answer, where the operator allows it
 
@@ -60,7 +68,7 @@ class Jobs:
         """
         await self.check_room()
         try:
-            return await self._submit(video_id, record, request_key, reuse)
+            return await self._submit(video_id, record, model if reuse else None, request_key)
         except BaseException:
             with contextlib.suppress(RedisError):
                 async with in_time():
@@ -166,7 +174,9 @@ class Jobs:
                 f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
             )
 
-    async def _submit(self, video_id: str, record: JobRecord, request_key: str | None, reuse: bool) -> str:
+    async def _submit(
+        self, video_id: str, record: JobRecord, model: ModelReference | None, request_key: str | None
+    ) -> str:
         records, first = self._queue.records, video_id
         async with in_time():  # storage, which may be far away, has no part in the limits here
             await records.create(video_id, record)
@@ -178,18 +188,17 @@ class Jobs:
         if first != video_id:
             await asyncio.to_thread(self._storage.delete_upload, video_id)
             return first
-        if not (reuse and await self._answer_from_kept(video_id, record)):
+        if model is None or not await self._answer_from_kept(video_id, record, model):
             async with in_time():
                 await self._queue.add(video_id)
         return video_id
 
-    async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
+    async def _answer_from_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
         """Gives the job the graph that a like one has made; says whether there was one."""
         if not self._settings.reuse_results:
             return False
-        model = await self.catalog.find(record.options.model)
         async with in_time():
-            like = await self._queue.records.like(record, model.reference)
+            like = await self._queue.records.like(record, model)
         if like is None or not await asyncio.to_thread(self._storage.copy_result, like, video_id, record.owner):
             return False
         async with in_time():

@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.access import new_key
+from service.keys import new_key
 from tests.end_to_end.test_fleet import Start, client, post, start  # noqa: F401 - fixtures
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 

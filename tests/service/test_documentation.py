@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic.fields import FieldInfo
 
+from models.graph.validation import accepted_values
 from service.command_line import main
 from service.errors import RequestError, ServiceError, SetupError
 from service.metrics import Metrics
-from service.options import OPTION_NAMES
+from service.options import RequestOptions
 from service.prompt import DEFAULT_FORM, FORMS
-from service.settings import ENV_PREFIX, Settings
+from service.settings import ENV_PREFIX, Settings, variable_of
 from service.video.errors import VideoError
 from tests.support.paths import ROOT
 
@@ -26,6 +28,15 @@ TEXT = (DOCS / "api.md").read_text()
 def errors_below(root: type[ServiceError]) -> set[type[ServiceError]]:
     """The class and all that derive from it, of whatever package of the service."""
     return {root}.union(*map(errors_below, root.__subclasses__()))
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of an option or a setting as a table shows it."""
+    if field.default in (None, "", ()):
+        return ""
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default:.15g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 
 def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
@@ -40,11 +51,18 @@ def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
     assert listed == raised
 
 
-def test_every_option_and_every_setting_is_listed() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| [^|]*\| [^|]*\|$", TEXT, re.MULTILINE)) >= set(OPTION_NAMES)
+def test_every_option_is_listed_as_it_is_declared() -> None:
+    for name, field in RequestOptions.model_fields.items():
+        row = f"| `{name}` | {field.description} | {accepted_values(RequestOptions, name)} | {default_of(field)} |"
+        assert row in TEXT.splitlines()
+
+
+def test_every_setting_is_listed_as_it_is_declared() -> None:
     assert set(re.findall(rf"^\| `{ENV_PREFIX}(\w+)`", TEXT, re.MULTILINE)) == {
         name.upper() for name in Settings.model_fields
     }
+    for name, field in Settings.model_fields.items():
+        assert f"| `{variable_of(name)}` | {field.description} | {default_of(field)} |" in TEXT.splitlines()
 
 
 def test_the_default_form_of_the_prompt_is_the_one_that_states_most_within_200_tokens() -> None:

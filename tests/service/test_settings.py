@@ -35,7 +35,7 @@ def test_bundles_are_paths_separated_as_on_the_shell(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("key", "value"), [("VSG_PORT", "ninety"), ("VSG_CONCURRENCY", "0"), ("VSG_RETENTION", "nan")])
 def test_a_wrong_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch, key: str, value: str) -> None:
     monkeypatch.setenv(key, value)
-    with pytest.raises(SettingsError, match=f"{key} has value '{value}'"):
+    with pytest.raises(SettingsError, match=f"{key} is '{value}': give a "):
         load_settings()
 
 
@@ -46,21 +46,21 @@ def test_hosts_and_networks_are_lists_separated_by_commas(monkeypatch: pytest.Mo
     assert settings.url_hosts == (HostPattern("example.org"), HostPattern("*.example.com", 8443))
     assert settings.url_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
     monkeypatch.setenv("VSG_URL_HOSTS", "https://example.org")
-    with pytest.raises(SettingsError, match="VSG_URL_HOSTS has value 'https://example"):
+    with pytest.raises(SettingsError, match="VSG_URL_HOSTS is 'https://example"):
         load_settings()
 
 
 @pytest.mark.parametrize("secret", ["whsec_c2hvcnQ=", "whsec_no base64!", "hunter2"])
 def test_a_secret_that_is_no_secret_is_refused_but_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("VSG_WEBHOOK_SECRET", secret)
-    with pytest.raises(SettingsError, match="VSG_WEBHOOK_SECRET has value that is not shown: ") as refused:
+    with pytest.raises(SettingsError, match="VSG_WEBHOOK_SECRET is wrong: give the base64") as refused:
         load_settings()
     assert secret not in str(refused.value)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSG_MAX_FRAME", "3")
-    with pytest.raises(SettingsError, match="VSG_MAX_FRAME is not a setting; did you mean VSG_MAX_FRAMES"):
+    with pytest.raises(SettingsError, match="VSG_MAX_FRAME is not a setting: did you mean VSG_MAX_FRAMES"):
         load_settings()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access import key_line
+from service.keys import key_line
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 from tests.support.chat import CAPTION, STREAM, body_of, chunk, hanging_after, refusal, stream

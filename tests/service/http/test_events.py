@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from service.http import events as streams
+from service.http import streams
 from service.jobs import Jobs, JobState
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of

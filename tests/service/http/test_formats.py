@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from service.formats import MEDIA_TYPES
-from service.http.accept import accepted_format
+from service.http.request import accepted_format
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 

@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
-from service.video.spawning import SPAWNER
 
 from service.video import DecodeLimits, Sampling, VideoInfo, VideoReader
+from service.video.spawning import SPAWNER
 
 BITS = 8
 LIMITS = DecodeLimits(seconds=200.0, cpu_seconds=20)

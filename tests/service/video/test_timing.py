@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service.video.timing import Clock, Sampler
 
 from service.video import DecodeLimits, Sampling
+from service.video.timing import Clock, Sampler
 
 steps = st.lists(st.integers(2, 3000), min_size=1, max_size=40)
 

@@ -1,15 +1,16 @@
-"""What FastAPI cannot see by itself: bodies, options and answers of routes that stream."""
+"""The parts of the OpenAPI document that FastAPI cannot see: bodies, options, streams, keys."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from fastapi import Path
+from fastapi import FastAPI, Path
 from fastapi.responses import PlainTextResponse
 
 from models.graph.scene_graph import SceneGraph, Status
 from service.formats import MEDIA_TYPES
-from service.http.link import URL_FIELD, LinkBody
+from service.http.authentication import FREE_PATHS
+from service.http.uploads import URL_FIELD, VIDEO_FIELD, VideoUrl
 from service.jobs.state import VIDEO_ID
 from service.problem import MEDIA_TYPE
 
@@ -29,31 +30,15 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 }
 _PROBLEM: dict[str, Any] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "What is wrong with the request", "content": _PROBLEM},
-    "5XX": {"description": "What is wrong with the service", "content": _PROBLEM},
+    "4XX": {"description": "The request cannot be served", "content": _PROBLEM},
+    "5XX": {"description": "The service cannot serve the request", "content": _PROBLEM},
 }
 
-_DESCRIPTIONS = {
-    "model": "name of a model of GET /models; the first is the default",
-    "fps": "frames sampled per second, over 0 and at most 1000",
-    "start": "seconds from the beginning where sampling starts",
-    "end": "seconds from the beginning where it ends",
-    "max_frames": "most frames to sample",
-    "min_score": "least score of a triplet, 0 to 1",
-    "top_k": "most triplets per frame, 1 to 1000",
-    "constraint": "predicates kept of a pair: with (best of each group), semi (also those over 0.9), no (all)",
-    "webhook": "URL that is told when the job has ended",
-    "url": "where the video is; only hosts that the operator has named",
-    "uncertainty": "whether triplets carry the model's uncertainty, where it knows it",
-}
-_PROPERTIES: dict[str, Any] = {
-    name: {**schema, "description": _DESCRIPTIONS[name]}
-    for name, schema in LinkBody.model_json_schema()["properties"].items()
-}
+_PROPERTIES: dict[str, Any] = VideoUrl.model_json_schema()["properties"]
 
 
 def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an option in a form or a query: they have no null, what is not given is left out."""
+    """The schema of an option in a form or a query, where there is no null and every value is a text."""
     if schema.get("type") == "boolean":
         return {"enum": ["true", "false", "1", "0"], "description": schema["description"]}
     if "anyOf" in schema:
@@ -66,11 +51,11 @@ _OPTIONS = {name: _as_text(schema) for name, schema in _PROPERTIES.items() if na
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FORM: dict[str, Any] = {
     "type": "object",
-    "required": ["video"],
-    "properties": {"video": {"type": "string", "format": "binary"}, **_OPTIONS},
+    "required": [VIDEO_FIELD],
+    "properties": {VIDEO_FIELD: {"type": "string", "format": "binary"}, **_OPTIONS},
     "additionalProperties": False,
 }
-_LINK: dict[str, Any] = {
+_URL: dict[str, Any] = {
     "type": "object",
     "required": [URL_FIELD],
     "properties": _PROPERTIES,
@@ -79,7 +64,7 @@ _LINK: dict[str, Any] = {
 
 
 def _status(*statuses: str) -> dict[str, Any]:
-    """The schema of what is said about a job that is one of these."""
+    """The schema of the status of a job that is in one of these states."""
     count = {"type": "integer", "minimum": 0}
     return {
         "type": "object",
@@ -100,7 +85,7 @@ _STATUS = _status("queued", "running")
 
 
 def _event(data: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The schema of one server-sent event that has one of these names."""
+    """The schema of a server-sent event that has one of these names."""
     return {
         "type": "object",
         "required": ["event", "data"],
@@ -114,8 +99,8 @@ _EVENT = _event(
     "end",
 )
 
+# The pattern is documented, not checked: an id that does not fit it is not found, like any other.
 VideoId = Annotated[str, Path(json_schema_extra={"pattern": f"^{VIDEO_ID.pattern}$"})]
-"""The parameter `video_id`. The pattern is only told: an id that does not fit it is not found, like any other."""
 _LINKS = {
     name: {"operationId": name, "parameters": {"video_id": "$response.body#/id"}}
     for name in ("get_video", "get_prompt", "get_caption", "get_events", "delete_video")
@@ -123,7 +108,7 @@ _LINKS = {
 _POSTED: dict[str, Any] = {
     "headers": {
         "Location": {"schema": {"type": "string"}, "description": "where to ask for the video"},
-        "Preference-Applied": {"schema": {"type": "string"}, "description": "what was honoured of `Prefer`"},
+        "Preference-Applied": {"schema": {"type": "string"}, "description": "the part of `Prefer` that was honoured"},
     },
     "links": _LINKS,
 }
@@ -149,10 +134,10 @@ POST_VIDEO: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _FORM, "encoding": {"video": {"contentType": "video/*"}}},
+                "multipart/form-data": {"schema": _FORM, "encoding": {VIDEO_FIELD: {"contentType": "video/*"}}},
                 "video/*": _BYTES,
                 "application/octet-stream": _BYTES,
-                "application/json": {"schema": _LINK},
+                "application/json": {"schema": _URL},
             },
         },
     },
@@ -221,3 +206,13 @@ GET_CAPTION: dict[str, Any] = {
         }
     },
 }
+
+
+def declare_keys(app: FastAPI) -> None:
+    """Says in the document which operations need a key. Call it when all routes are there."""
+    schema: dict[str, Any] = app.openapi()
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in schema["paths"].items():
+        if path not in FREE_PATHS:
+            for operation in operations.values():
+                operation["security"] = [{"key": []}]

@@ -17,14 +17,14 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 
-from service.access import new_key
-from service.http.access import FREE_PATHS
-from service.http.headers import SECURITY_HEADERS
-from service.http.page import PAGE_PATHS
+from service.http.authentication import FREE_PATHS
+from service.http.middleware import SECURITY_HEADERS
+from service.http.pages import PAGE_PATHS
 from service.jobs.catalog import Catalog
+from service.keys import new_key
 from tests.conftest import Server, serve
 from tests.service.http.test_bad_input import problem_of
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from service.access import new_key
 from service.errors import SettingsError, Unavailable
 from service.http import create_app
 from service.http.errors import RateLimited
-from service.http.limits import RateLimit
+from service.http.rate_limit import RateLimit
+from service.keys import new_key
 from service.settings import load_settings
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 
 
 def test_each_key_has_a_limit_of_its_own(start_server: Callable[..., Server], tmp_path: Path, clip: Path) -> None:
@@ -74,7 +74,7 @@ async def test_a_redis_that_is_not_there_makes_the_service_unavailable() -> None
 
 @pytest.mark.parametrize("text", ["sixty", "60", "60/fortnight"])
 def test_a_limit_that_cannot_be_read_stops_the_start(text: str, tiny_bundle: Path) -> None:
-    with pytest.raises(SettingsError, match=f"VSG_RATE_LIMIT is '{text}', but must be like 60/minute"):
+    with pytest.raises(SettingsError, match=f"VSG_RATE_LIMIT is '{text}': give a number and a time, such as 60/minute"):
         create_app(load_settings({"rate_limit": text, "bundles": (tiny_bundle,)}))
 
 

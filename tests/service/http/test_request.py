@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.http.prefer import Preference, read_preference
+from service.http.request import Preference, read_preference
 
 
 @pytest.mark.parametrize(

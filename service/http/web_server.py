@@ -1,25 +1,53 @@
-"""What comes before a request: the web server sets no limit there, and answers in words of its own."""
+"""The web server, uvicorn, with the limits and the words that it lacks."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import RequestError
 from service.http.errors import HeadTooLarge, NotHttp
-from service.http.headers import SECURITY_HEADERS
+from service.http.middleware import SECURITY_HEADERS
 from service.problem import MEDIA_TYPE, problem_bytes
+from service.settings import Settings
 
 HEAD_BYTES = 64 * 1024
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection. What is not HTTP, or too large a head, is answered with a problem and ends the connection.
+class WebServer(uvicorn.Server):
+    """Serves the API. It tells the application when it stops, because streams would not end otherwise."""
 
-    head_seconds  after which a connection is closed whose request has not come to the end of its head
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+            server_header=False,
+            ws="none",  # there are none, and the answer to a WebSocket would name the library
+            log_config=None,  # ours configures its loggers too
+            access_log=False,  # ours knows routes and ids
+        )
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.service.stopping.set()
+        await super().shutdown(sockets)
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. It answers what is not HTTP, or too large a head, with a problem, and closes.
+
+    head_seconds: after which a connection is closed whose request has not come to the end of its head.
     """
 
     def __init__(self, *arguments: Any, head_seconds: float, **more: Any) -> None:
@@ -41,7 +69,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._patience is not None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(HeadTooLarge(f"the URL and headers have more than {HEAD_BYTES} bytes; send less"))
+                self._refuse(HeadTooLarge(f"the URL and headers have more than {HEAD_BYTES} bytes: send less"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -52,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(NotHttp("what was sent is not a request of HTTP/1.1; let an HTTP client write it"))
+        self._refuse(NotHttp("this is not a request of HTTP/1.1: use an HTTP client"))
 
     def _await_head(self) -> None:
         if self._patience is None:

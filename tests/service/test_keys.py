@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from service.access import Keys, hash_key, is_loopback, key_line, new_key
 from service.errors import SettingsError
 from service.http import create_app
+from service.keys import Keys, hash_key, is_loopback, key_line, new_key
 from service.settings import load_settings
 from tests.support.paths import ROOT
 
@@ -71,12 +71,12 @@ def test_a_key_file_may_have_comments_and_several_keys_of_one_owner(tmp_path: Pa
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("alice", "has 1 words instead of a name and a hash"),
-        ("alice a b", "has 3 words"),
+        ("alice", "the line is not a name and a hash"),
+        ("alice a b", "the line is not a name and a hash"),
         ("alice vsg_secret", "the hash of alice is not 64 hexadecimal digits"),
         (f"-alice {'0' * 64}", "the name '-alice'"),
-        (f"anonymous {'0' * 64}", "stands for those without a key"),
-        (f"bob {'1' * 64}", "stands in the file already, under carol"),
+        (f"anonymous {'0' * 64}", "is for callers without a key"),
+        (f"bob {'1' * 64}", "is in the file already, as that of carol"),
     ],
 )
 def test_a_wrong_line_is_named_with_its_remedy_and_without_its_secrets(tmp_path: Path, line: str, problem: str) -> None:

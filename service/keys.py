@@ -1,4 +1,4 @@
-"""Who may use the service: bearer keys, known by their hashes, which lie in a file of the operator's."""
+"""Keys that let callers in. The operator's key file holds their hashes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 import structlog
 
 from service.errors import SettingsError
-from service.settings import ENV_PREFIX, Settings
+from service.settings import Settings, variable_of
 
-ANONYMOUS = "anonymous"
-"""Who owns what is posted while no keys are set."""
-_REMEDY = "`vsg key NAME` prints a line as it must be"
+ANONYMOUS = "anonymous"  # the owner of what is posted while the service has no keys
+_REMEDY = "`vsg key NAME` prints a correct line"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -29,15 +28,15 @@ def new_key() -> str:
 
 
 def hash_key(key: str) -> str:
-    """What is kept of a key: its sha256 in hex.
+    """The sha256 of a key in hex, which is all that is kept of it.
 
-    A fast hash is enough. Slow ones protect passwords, which can be guessed; nobody guesses 256 random bits.
+    A fast hash is enough. Slow ones protect passwords, which can be guessed; 256 random bits cannot.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def key_line(name: str, key: str) -> str:
-    """The line of the key file that lets a key in. Raises SettingsError when the name cannot be used."""
+    """The line of the key file that lets a key in. Raises SettingsError where the name cannot be used."""
     if problem := _wrong_name(name):
         raise SettingsError(problem)
     return f"{name} {hash_key(key)}"
@@ -46,8 +45,8 @@ def key_line(name: str, key: str) -> str:
 class Keys:
     """The keys of a key file, read again whenever the file changes.
 
-    A file that is wrong stops the start. When it goes wrong later, what cannot be read lets nobody in: a key that was
-    taken out is refused from then on, whatever else is the matter with the file.
+    A wrong file stops the start. Where it goes wrong later, a line that cannot be read lets nobody in, and the log says
+    why. A key that is removed is refused at once, whatever else is wrong with the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,14 +57,14 @@ class Keys:
         if problems:
             raise SettingsError(problems[0])
         if not self._names:
-            raise SettingsError(f"{path} holds no key; {_REMEDY}")
+            raise SettingsError(f"{path} holds no key: {_REMEDY}")
 
     def owner(self, key: str) -> str | None:
-        """The name that a key stands for, None for one that the file does not hold."""
+        """The name of a key; None where the file does not hold it."""
         self._refresh()
         digest = hash_key(key)
         owner = None
-        # All are compared, each in constant time, so that the time of an answer tells nothing about the hashes.
+        # Every hash is compared, in constant time, so that the time of an answer says nothing about them.
         for known, name in self._names.items():
             if hmac.compare_digest(known, digest):
                 owner = name
@@ -83,23 +82,23 @@ class Keys:
 
 
 def keys_of(settings: Settings) -> Keys | None:
-    """The keys to ask for, None for a service on localhost that asks for none.
+    """The keys that callers need; None for a service on localhost without a key file.
 
-    Raises SettingsError when the key file is wrong, or when other machines could reach a service without keys.
+    Raises SettingsError where the key file is wrong, or where other machines could reach a service without keys.
     """
     if settings.keys is not None:
         return Keys(settings.keys)
     if not is_loopback(settings.host):
         raise SettingsError(
-            f"host {settings.host!r} can be reached from other machines and there are no keys, so anybody could use "
-            f"the service: make a key with `vsg key NAME`, put the line it prints into a file, and name the file with "
-            f"--keys or {ENV_PREFIX}KEYS; or listen on 127.0.0.1"
+            f"host {settings.host!r} can be reached from other machines and there are no keys: make one with "
+            f"`vsg key NAME`, put the line that it prints into a file, and name the file with --keys or "
+            f"{variable_of('keys')}; or listen on 127.0.0.1"
         )
     return None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there; False for names that could lead anywhere."""
+    """Whether only this machine can reach that address. Names other than `localhost` could lead anywhere."""
     if host == "localhost":
         return True
     try:
@@ -109,7 +108,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content, None when there is no file."""
+    """A value that changes with the file's content; None where there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -118,13 +117,15 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:
-    """The names of a key file by hash, and what is wrong with it."""
+    """The names of a key file by hash, and its problems."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        return {}, [f"the key file {path} cannot be read: {error.strerror}; name one with --keys or {ENV_PREFIX}KEYS"]
+        return {}, [
+            f"the key file {path} cannot be read: {error.strerror}; name one with --keys or {variable_of('keys')}"
+        ]
     except UnicodeDecodeError:
-        return {}, [f"the key file {path} is not text; {_REMEDY}"]
+        return {}, [f"the key file {path} is not text: {_REMEDY}"]
     names: dict[str, str] = {}
     problems = []
     for number, line in enumerate(lines, start=1):
@@ -139,22 +140,22 @@ def _read(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _wrong_line(words: list[str], names: dict[str, str]) -> str | None:
-    # Nothing but the name is repeated: the other word may be a key that was put there by mistake.
+    # Only the name is shown: the other word may be a key that was put there by mistake.
     if len(words) != 2:
-        return f"has {len(words)} words instead of a name and a hash"
+        return "the line is not a name and a hash"
     name, digest = words
     if problem := _wrong_name(name):
         return problem
     if not _HASH.fullmatch(digest):
         return f"the hash of {name} is not 64 hexadecimal digits in lower case"
     if digest in names:
-        return f"the key of {name} stands in the file already, under {names[digest]}"
+        return f"the key of {name} is in the file already, as that of {names[digest]}"
     return None
 
 
 def _wrong_name(name: str) -> str | None:
     if not _NAME.fullmatch(name):
-        return f"the name {name[:80]!r} is not 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        return f"the name {name[:80]!r} is wrong: give 1 to 64 letters, digits, '.', '_', '-', no sign first"
     if name == ANONYMOUS:
-        return f"the name {ANONYMOUS!r} stands for those without a key; take another"
+        return f"the name {ANONYMOUS!r} is for callers without a key: give another"
     return None
