@@ -51,8 +51,7 @@ class VideoOptions(BaseModel):
     top_k: int = Field(default=20, ge=1, le=1000, description="most triplets per frame")
     constraint: Constraint = Field(
         default="with",
-        description="predicates kept of a pair: `with`: the best of each group; `semi`: of groups that are not "
-        "exclusive also those over 0.9; `no`: all",
+        description="predicates kept of a pair: the best of each group (with), those over 0.9 too (semi), all (no)",
     )
     uncertainty: Annotated[bool, BeforeValidator(_check_flag)] = Field(
         default=False, description="triplets carry the model's uncertainty, where it knows it"

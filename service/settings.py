@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="format of the log; auto: text where stderr is a terminal, else JSON"
+        "auto", description="format of the log; auto: console where stderr is a terminal, else json"
     )
     keys: Path | None = Field(
         None,
@@ -100,10 +100,12 @@ class Settings(BaseSettings):
         (),
         description="secret that signs webhooks, whsec_…; two, separated by ',', to replace one; empty: no webhooks",
     )
-    default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
+    default_wait: float = Field(
+        60.0, ge=0, le=3600, description="seconds that POST /videos waits before it answers 202"
+    )
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
     concurrency: Count = Field(16, description="videos that are worked on at once")
-    queue_limit: Count = Field(64, description="most jobs that wait or run; over it POST /videos answers 429")
+    queue_limit: Count = Field(64, description="jobs that may wait or run; above it POST /videos answers 429")
 
     engine: EngineName | Literal["stub"] = Field(
         "onnxruntime-cpu", description="what runs the models; `stub` invents results, to measure the service alone"
@@ -119,7 +121,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="threads of one stream on a CPU; 0: the cores divided by the streams")
     max_batch: int = Field(0, ge=0, le=1024, description="most clips in one batch; 0: 1 on a CPU, 16 on a GPU")
     job_share: int = Field(
-        0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, `max_batch` on a GPU"
+        0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, VSG_MAX_BATCH on a GPU"
     )
     max_batch_wait: float = Field(0.005, ge=0, le=1, description="seconds that a batch waits to be filled")
 
@@ -130,14 +132,12 @@ class Settings(BaseSettings):
 
     decode_seconds: Seconds = Field(900.0, description="most seconds to decode one video")
     decode_memory_bytes: int = Field(
-        3 * 2**30, ge=MINIMUM_MEMORY, description="most address space of a decoder in bytes"
+        3 * 2**30, ge=MINIMUM_MEMORY, description="most bytes of address space of a decoder"
     )
-    max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
+    max_pixels: Count = Field(7680 * 4320, description="most pixels in one frame of a video")
 
-    retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
-    reuse_results: bool = Field(
-        True, description="whether the same video and options, posted again by the same caller, get the stored graph"
-    )
+    retention: Seconds = Field(3600.0, description="seconds that a finished graph is kept")
+    reuse_results: bool = Field(True, description="answer a video that the same caller posts again with its kept graph")
     sweep_seconds: Seconds = Field(60.0, description="seconds between two searches of storage for files to delete")
     lease_seconds: Seconds = Field(
         60.0, description="seconds after which the job of a silent worker goes to another; with Redis only"
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     caption_seconds: Seconds = Field(120.0, description="most seconds for one caption")
 
     metrics_host: str = Field("127.0.0.1", description="address where a worker answers /metrics and /health")
-    metrics_port: int = Field(0, ge=0, le=65535, description="port of these answers; 0: a worker does not listen")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of VSG_METRICS_HOST; 0: a worker does not listen")
     shutdown_seconds: int = Field(
         10,
         ge=0,

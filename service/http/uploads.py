@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from models.graph.validation import first_mistake
 from service.errors import InvalidOption, RequestError
-from service.fetching import fetch, url_policy
+from service.fetching import FetchPolicy, fetch
 from service.fetching.errors import BodyTooLarge, UrlNotAllowed
 from service.http.errors import MalformedUpload, MissingVideo, UnsupportedContentType, UploadStalled
 from service.http.request import ClientLeftError, while_connected
@@ -88,6 +88,17 @@ async def receive_url(request: Request, settings: Settings) -> VideoUrl:
         raise _json_error(error) from error
     url_policy(settings).check(video.url)
     return video
+
+
+def url_policy(settings: Settings) -> FetchPolicy:
+    """The operator's rules for URLs of videos."""
+    return FetchPolicy(
+        settings.url_hosts,
+        settings.url_networks,
+        max_bytes=settings.max_body_bytes,
+        idle_seconds=settings.upload_idle_seconds,
+        total_seconds=settings.url_seconds,
+    )
 
 
 def _json_error(error: ValidationError) -> RequestError:

@@ -71,12 +71,13 @@ async def post_video(request: Request) -> Response:
     options = RequestOptions.from_texts(query_texts(request))
     models = await service.jobs.catalog.models()
 
-    def choose_model(options: RequestOptions) -> ServedModel:
+    def served_model(options: RequestOptions) -> ServedModel:
+        """The model that the options name. Raises UnknownModel, and WebhookNotAllowed for a webhook."""
         if options.webhook is not None:
             service.check_webhook(options.webhook)
         return find_model(models, options.model)
 
-    model = choose_model(options)
+    model = served_model(options)
     await service.jobs.check_room()
 
     new_id = secrets.token_hex(16)
@@ -85,13 +86,13 @@ async def post_video(request: Request) -> Response:
         if has_url(request):
             video = await receive_url(request, service.settings)
             options = options.with_body(video)
-            model = choose_model(options)
+            model = served_model(options)
             upload = await fetch_video(request, video.url, new_id, service.storage, service.settings)
         else:
             upload = await receive_upload(request, new_id, service.storage, service.settings)
             if upload.fields:
                 options = options.with_body(RequestOptions.from_texts(upload.fields))
-                model = choose_model(options)
+                model = served_model(options)
         service.metrics.upload_bytes.inc(upload.size)
 
         video_id = await service.jobs.submit(

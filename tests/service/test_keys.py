@@ -110,7 +110,7 @@ def test_a_key_that_is_taken_out_of_the_file_is_refused_at_once_and_one_put_in_i
     assert (keys.owner(alice), keys.owner(bob)) == (None, "bob")
 
 
-def test_a_file_that_goes_wrong_lets_in_only_those_whose_lines_are_right(tmp_path: Path) -> None:
+def test_in_a_file_that_goes_wrong_only_correct_lines_let_keys_in(tmp_path: Path) -> None:
     alice, bob = new_key(), new_key()
     path = write_keys(tmp_path / "keys", alice=alice, bob=bob)
     keys = Keys(path)

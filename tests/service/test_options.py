@@ -52,7 +52,7 @@ def test_every_option_is_read() -> None:
         ("resolution", "1"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) -> None:
+def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         VideoOptions.from_texts({name: text})
     assert caught.value.option == name
@@ -62,7 +62,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) ->
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
-def test_uncertainty_is_asked_for_or_not(text: str, value: bool) -> None:
+def test_uncertainty_is_true_or_false(text: str, value: bool) -> None:
     options = VideoOptions.from_texts({"uncertainty": text})
     assert options.uncertainty is value
     assert options.applied(load_settings())[0].uncertainty is value
@@ -99,13 +99,13 @@ def test_query_and_body_may_share_the_options_but_not_one_option() -> None:
         query.with_body(RequestOptions(end=1))
 
 
-def test_what_is_over_the_operators_caps_is_lowered_with_a_warning() -> None:
+def test_values_over_the_operators_caps_are_lowered_with_a_warning() -> None:
     settings = load_settings({"max_fps": 10, "max_frames": 50})
     applied, warnings = VideoOptions.from_texts({"fps": "30", "max_frames": "1000"}).applied(settings)
     assert (applied.fps, applied.max_frames) == (10, 50)
     assert [warning.code for warning in warnings] == ["fps_lowered", "max_frames_lowered"]
 
 
-def test_what_is_within_the_caps_is_applied_silently() -> None:
+def test_values_within_the_caps_are_applied_without_a_warning() -> None:
     applied, warnings = VideoOptions.from_texts({"fps": "3", "max_frames": "5"}).applied(load_settings())
     assert (applied.fps, applied.max_frames, warnings) == (3, 5, [])

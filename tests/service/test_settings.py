@@ -51,7 +51,7 @@ def test_hosts_and_networks_are_lists_separated_by_commas(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("secret", ["whsec_c2hvcnQ=", "whsec_no base64!", "hunter2"])
-def test_a_secret_that_is_no_secret_is_refused_but_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+def test_a_malformed_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("VSG_WEBHOOK_SECRET", secret)
     with pytest.raises(SettingsError, match="VSG_WEBHOOK_SECRET is wrong: give the base64") as refused:
         load_settings()

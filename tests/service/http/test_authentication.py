@@ -61,7 +61,7 @@ def guarded(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield Guarded(server, keys, {"authorization": f"Bearer {alice}"}, {"authorization": f"Bearer {bob}"})
 
 
-def test_every_route_wants_a_key_but_health_and_the_page(guarded: Guarded) -> None:
+def test_every_route_needs_a_key_except_health_and_the_page(guarded: Guarded) -> None:
     routes = guarded.routes()
     assert {"/videos", "/metrics", "/models", "/openapi.json", "/docs", "/health/live"} <= {path for _, path in routes}
     for method, path in [*routes, ("GET", "/nowhere"), ("PUT", "/videos"), ("OPTIONS", "/videos")]:
@@ -84,12 +84,12 @@ def test_every_route_wants_a_key_but_health_and_the_page(guarded: Guarded) -> No
         assert guarded.server.client.request(method, path, headers=guarded.alice).status_code != 401
 
 
-def test_only_health_and_the_page_are_free() -> None:
+def test_only_health_and_the_page_need_no_key() -> None:
     page = {path.name for path in (ROOT / "service" / "page").iterdir()}
     assert {"/", "/health/live", "/health/ready", *(f"/page/{name}" for name in page)} == FREE_PATHS
 
 
-def test_a_path_that_only_looks_free_is_not(guarded: Guarded) -> None:
+def test_a_path_that_resembles_a_free_one_needs_a_key(guarded: Guarded) -> None:
     for path in (
         "//health/live/../../models",
         "/health/live/",
@@ -136,7 +136,7 @@ def test_a_key_that_is_taken_out_is_refused_without_a_restart(
     assert server.client.get("/models", headers={"authorization": f"Bearer {bob}"}).status_code == 200
 
 
-def test_the_schema_says_which_operations_want_a_key(guarded: Guarded, server: Server) -> None:
+def test_the_openapi_document_says_which_operations_need_a_key(guarded: Guarded, server: Server) -> None:
     schema = guarded.server.client.get("/openapi.json", headers=guarded.alice).json()
     OpenAPI.model_validate(schema)
     assert schema["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
@@ -185,7 +185,7 @@ def test_the_documentation_loads_nothing_from_elsewhere(server: Server) -> None:
         assert link == "data:," or server.client.get(f"/{link}").status_code == 200, link
 
 
-def test_a_real_server_names_no_library_nor_path_to_anybody(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_real_server_names_no_library_and_no_path(tiny_bundle: Path, tmp_path: Path) -> None:
     """Also in the answers that are the web server's own: to what is no HTTP, and to who asks for a WebSocket."""
     command = [sys.executable, "-m", "service.command_line", "serve", "--port", "0", "--bundle", str(tiny_bundle)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

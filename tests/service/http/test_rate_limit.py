@@ -44,7 +44,7 @@ def test_without_a_limit_nobody_is_refused(server: Server) -> None:
     assert {server.post(b"text").status_code for _ in range(20)} == {415}
 
 
-async def test_a_caller_may_come_again_after_the_time_that_was_told() -> None:
+async def test_a_caller_may_post_again_after_retry_after() -> None:
     limit = RateLimit("1/2 second", "memory://")
     await limit.take("alice")
     with pytest.raises(RateLimited) as refused:
@@ -78,6 +78,6 @@ def test_a_limit_that_cannot_be_read_stops_the_start(text: str, tiny_bundle: Pat
         create_app(load_settings({"rate_limit": text, "bundles": (tiny_bundle,)}))
 
 
-def test_a_queue_that_cannot_count_stops_the_start() -> None:
+def test_a_queue_that_cannot_count_requests_stops_the_start() -> None:
     with pytest.raises(SettingsError, match="VSG_RATE_LIMIT needs a queue at one Redis server"):
         RateLimit("1/second", "redis+cluster://127.0.0.1:7000")

@@ -1,3 +1,5 @@
+"""What routes read from the headers of a request."""
+
 from __future__ import annotations
 
 import pytest

@@ -70,7 +70,7 @@ def post(server: Server, web: Web, path: str = "/clip.mp4", **fields: Any) -> An
     return server.client.post("/videos", json={"url": f"http://127.0.0.1:{web.port}{path}", **fields})
 
 
-def test_a_url_is_a_video_like_any_other(server: Server, web: Web, clip: Path) -> None:
+def test_a_video_at_a_url_gives_its_graph(server: Server, web: Web, clip: Path) -> None:
     answer = post(server, web, fps=1, end=1.5, max_frames=None, constraint="no", uncertainty=False)
     graph = answer.json()
     assert (answer.status_code, graph["status"]) == (200, "succeeded")
@@ -83,7 +83,7 @@ def test_a_url_is_a_video_like_any_other(server: Server, web: Web, clip: Path) -
     assert server.client.get(answer.headers["location"]).json() == graph
 
 
-def test_options_may_stand_in_the_query(server: Server, web: Web) -> None:
+def test_options_beside_a_url_may_be_in_the_query(server: Server, web: Web) -> None:
     body = {"url": f"http://127.0.0.1:{web.port}/clip.mp4"}
     assert server.client.post("/videos?fps=1", json=body).json()["options"]["fps"] == 1
     twice = server.client.post("/videos?fps=1", json={**body, "fps": 1})
@@ -110,7 +110,9 @@ def test_options_may_stand_in_the_query(server: Server, web: Web) -> None:
         ("url", 7),
     ],
 )
-def test_an_option_of_a_wrong_type_or_value(server: Server, web: Web, option: str, value: object) -> None:
+def test_a_json_option_of_a_wrong_type_or_value_is_refused(
+    server: Server, web: Web, option: str, value: object
+) -> None:
     seen = len(web.requests)
     assert problem_of(post(server, web, **{option: value}), 422, "invalid_option")["option"] == option
     assert len(web.requests) == seen, "nothing is fetched for it"
@@ -119,19 +121,19 @@ def test_an_option_of_a_wrong_type_or_value(server: Server, web: Web, option: st
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"url"', b"null", b"\xff", b"[" * 10_000, b'{"url": "' + b"x" * 20_000 + b'"}']
 )
-def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
+def test_a_body_that_is_no_json_object_is_refused(server: Server, body: bytes) -> None:
     answer = server.client.post("/videos", content=body, headers={"content-type": "application/json"})
     problem_of(answer, 400, "malformed_upload")
 
 
-def test_json_without_a_url(server: Server) -> None:
+def test_json_without_a_url_is_refused(server: Server) -> None:
     problem_of(server.client.post("/videos", json={"fps": 1}), 400, "missing_video")
 
 
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/", "http://[::1]/", "http://127.0.0.2/", "file:///etc/passwd", "clip.mp4", ""]
 )
-def test_a_url_that_is_not_allowed(server: Server, url: str) -> None:
+def test_a_url_that_is_not_allowed_is_refused(server: Server, url: str) -> None:
     problem_of(server.client.post("/videos", json={"url": url}), 403, "url_not_allowed")
 
 
@@ -145,11 +147,11 @@ def test_a_url_that_is_not_allowed(server: Server, url: str) -> None:
         ("/nothing", 400, "empty_body"),
     ],
 )
-def test_what_cannot_be_fetched(server: Server, web: Web, path: str, status: int, code: str) -> None:
+def test_a_url_that_cannot_be_fetched_is_a_problem(server: Server, web: Web, path: str, status: int, code: str) -> None:
     problem_of(post(server, web, path), status, code)
 
 
-def test_a_server_that_stops_sending(start_server: Callable[..., Server], web: Web) -> None:
+def test_a_server_that_stops_sending_is_given_up(start_server: Callable[..., Server], web: Web) -> None:
     impatient = start_server(url_hosts=f"*:{web.port}", url_networks="127.0.0.1/32", url_seconds=0.5)
     problem_of(post(impatient, web, "/endless"), 424, "url_stalled")
     until(lambda: not impatient.uploads())
@@ -164,7 +166,7 @@ def test_nothing_is_fetched_for_a_client_that_has_left(server: Server, web: Web)
     until(lambda: not server.uploads())
 
 
-def test_a_webhook_that_would_never_come_is_refused(server: Server, web: Web, clip: Path) -> None:
+def test_a_webhook_that_the_operator_does_not_allow_is_refused(server: Server, web: Web, clip: Path) -> None:
     there = "https://hooks.test/told"
     for answer in (
         server.post(clip, data={"webhook": "https://other.test/"}),
@@ -181,7 +183,7 @@ def test_without_a_secret_there_are_no_webhooks(start_server: Callable[..., Serv
     problem_of(answer, 403, "webhook_not_allowed")
 
 
-def test_the_description_has_the_json_body(server: Server) -> None:
+def test_the_openapi_document_has_the_json_body(server: Server) -> None:
     posting = server.client.get("/openapi.json").json()["paths"]["/videos"]["post"]
     schema = posting["requestBody"]["content"]["application/json"]["schema"]
     assert schema["required"] == ["url"]

@@ -44,7 +44,7 @@ def exchange(service: ServiceProcess, *pieces: bytes) -> httpx.Response | None:
 @pytest.mark.parametrize(
     "sent", [b"no HTTP\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET / HTTP/9.9\r\n\r\n"]
 )
-def test_what_is_not_http_is_answered_with_a_problem(service: ServiceProcess, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_answered_with_a_problem(service: ServiceProcess, sent: bytes) -> None:
     answer = exchange(service, sent)
     assert answer is not None
     problem = problem_of(answer, 400, "not_http")
@@ -73,7 +73,7 @@ def test_a_request_whose_head_does_not_end_is_given_up(service: ServiceProcess) 
     assert answer.status_code == 200
 
 
-def test_streams_of_events_do_not_hold_up_the_stop(tiny_bundle: Path, long_clip: Path, tmp_path: Path) -> None:
+def test_streams_of_events_do_not_delay_the_stop(tiny_bundle: Path, long_clip: Path, tmp_path: Path) -> None:
     settings = {"bundles": tiny_bundle, "engine": "stub", "stub_seconds": 1, "shutdown_seconds": 100}
     with (
         serve_process(tmp_path, **settings) as service,
