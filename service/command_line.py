@@ -55,8 +55,8 @@ def main() -> None:
 
 
 def _is_known(error: type) -> bool:
-    path = error.__module__.split(".")
-    return path[0] in _PACKAGES and path[-1] == "errors"
+    package, _, module = error.__module__.partition(".")
+    return package in _PACKAGES and module.rpartition(".")[2] == "errors"
 
 
 def summary_of(point: EntryPoint) -> str:

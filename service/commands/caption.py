@@ -12,14 +12,14 @@ import click
 
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
-from service.captioning import CaptionEndpoint, Captioner, endpoint_of
 from service.commands.common import check_video, frames_bar, read_graph, video_argument
 from service.commands.flags import option_flags, read_options, settings_flags
 from service.errors import InvalidOption, SettingsError
-from service.key_frames import read_key_frames
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
+from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
+from service.prompt.key_frames import read_key_frames
 from service.scheduling import load_engines
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits, load_settings
 

@@ -18,13 +18,12 @@ from rich.progress import Progress as ProgressBar
 from models.graph.scene_graph import SceneGraph
 from models.graph.validation import in_words
 from service.commands.flags import option_flags, read_options, settings_flags
-from service.errors import InvalidOption
+from service.errors import EmptyUpload, InvalidOption
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress
 from service.scheduling import load_engines
 from service.settings import bundle_folders, load_settings
 from service.video import SNIFF_BYTES, sniff_container
-from service.video.errors import EmptyUpload
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back

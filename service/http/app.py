@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from service.captioning import Captioner, endpoint_of
 from service.http import operations, pages, streams, videos
 from service.http.authentication import RequireKey
 from service.http.middleware import SecurityHeaders, WatchRequests
@@ -22,6 +21,7 @@ from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.keys import keys_of
 from service.metrics import Metrics
+from service.prompt.captioner import Captioner, endpoint_of
 from service.settings import Settings
 from service.storage import Storage
 from service.tracing import flush_traces

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from service.captioning import Captioner
 from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format
 from service.http.authentication import owner_of
@@ -17,6 +16,7 @@ from service.http.rate_limit import RateLimit
 from service.jobs import Jobs
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
+from service.prompt.captioner import Captioner
 from service.settings import Settings
 from service.storage import Storage
 

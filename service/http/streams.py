@@ -13,7 +13,6 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from redis.exceptions import RedisError
 
-from service.captioning import Captioner
 from service.errors import ServiceError
 from service.http import openapi
 from service.http.authentication import owner_of
@@ -21,6 +20,7 @@ from service.http.request import Service, service_of
 from service.jobs import Jobs, JobState
 from service.problem import problem
 from service.prompt import Message
+from service.prompt.captioner import Captioner
 from service.prompt.errors import CaptionFailed
 
 # After so long without an event a comment is sent: proxies close connections that are silent for longer.

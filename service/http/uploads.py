@@ -18,16 +18,15 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from models.graph.validation import first_mistake
-from service.errors import InvalidOption, RequestError
+from service.errors import BodyTooLarge, EmptyUpload, InvalidOption, RequestError
 from service.fetching import FetchPolicy, fetch
-from service.fetching.errors import BodyTooLarge, UrlNotAllowed
+from service.fetching.errors import UrlNotAllowed
 from service.http.errors import MalformedUpload, MissingVideo, UnsupportedContentType, UploadStalled
 from service.http.request import ClientLeftError, while_connected
 from service.options import RequestOptions
 from service.settings import Settings
 from service.storage import Storage, UploadWriter
 from service.video import sniff_container
-from service.video.errors import EmptyUpload
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
