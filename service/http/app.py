@@ -12,10 +12,10 @@ from fastapi.telemetry import TelemetryConfig
 
 from service.http import operations, pages, streams, videos
 from service.http.authentication import RequireKey
+from service.http.error_handlers import ErrorHandlers
 from service.http.middleware import SecurityHeaders, WatchRequests
 from service.http.openapi import declare_keys
 from service.http.operations import Health
-from service.http.problems import Problems
 from service.http.rate_limit import RateLimit
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
@@ -90,12 +90,12 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
     for router in (videos.router, streams.router, operations.router, operations.health_router, pages.router):
         app.include_router(router)
     pages.install_docs(app)
-    problems = Problems(metrics)
-    problems.install(app)
+    errors = ErrorHandlers(metrics)
+    errors.install(app)
     if keys is not None:
         declare_keys(app)
     # The middleware that is added last comes first.
-    app.add_middleware(RequireKey, keys=keys, problems=problems)
+    app.add_middleware(RequireKey, keys=keys, errors=errors)
     app.add_middleware(WatchRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     return app
@@ -106,5 +106,5 @@ def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> F
     app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
     app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
     app.include_router(operations.health_router)
-    Problems(metrics).install(app)
+    ErrorHandlers(metrics).install(app)
     return app

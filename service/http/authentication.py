@@ -6,9 +6,9 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ServiceError
+from service.http.error_handlers import ErrorHandlers
 from service.http.errors import KeyMissing, KeyWrong
 from service.http.pages import PAGE_PATHS
-from service.http.problems import Problems
 from service.keys import ANONYMOUS, Keys
 
 # Probes have no key. The page is the same for everybody, and asks for the key itself.
@@ -21,10 +21,10 @@ class RequireKey:
     It stands before the routes: none can be forgotten, and without a key nobody learns which routes exist.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, problems: Problems) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, errors: ErrorHandlers) -> None:
         self._app = app
         self._keys = keys
-        self._problems = problems
+        self._errors = errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,7 +34,7 @@ class RequireKey:
         try:
             request.state.owner = self._owner(request)
         except ServiceError as error:
-            await self._problems.answer(request, error)(scope, receive, send)
+            await self._errors.answer(request, error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

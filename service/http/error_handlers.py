@@ -1,4 +1,4 @@
-"""Answers every error, the framework's too, with a problem document."""
+"""Handlers that answer every error, the framework's too, with a problem document."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from service.prompt.errors import CaptionBusy
 _RETRY_SECONDS = {429: "5", 503: "10"}
 
 
-class Problems:
-    """Makes the problem documents of one application, and counts them by code."""
+class ErrorHandlers:
+    """Answers the errors of one application with problem documents, and counts them by code."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
