@@ -18,8 +18,8 @@ _LONGEST_NAME = 80  # characters; of an option that does not exist
 
 
 def _check_flag(value: object, info: ValidationInfo) -> object:
-    """Narrows what pydantic reads as a truth value in a text: `yes`, `on`, `t`, and all in any case."""
-    # A third mode is `string`, which the types do not know.
+    """Refuses the other texts that pydantic takes for a truth value, such as `yes`, `on` and `T`."""
+    # The third mode is `string`, which the types do not know.
     if info.mode not in ("python", "json") and value not in ("true", "false", "1", "0"):
         raise ValueError("give true or false")
     return value
@@ -107,13 +107,13 @@ class VideoOptions(BaseModel):
 
 
 class RequestOptions(VideoOptions):
-    """The options of POST /videos: those of the graph, and what shall happen when it is there."""
+    """The options of POST /videos: those of the graph, and what happens when it is made."""
 
     webhook: str | None = Field(default=None, description="URL that is told when the job has ended; by default none")
 
     @property
     def of_graph(self) -> VideoOptions:
-        """The options without those that make no difference to the graph."""
+        """The options that make a difference to the graph."""
         return VideoOptions(**self.model_dump(include=set(VideoOptions.model_fields)))
 
     def with_body(self, body: RequestOptions) -> RequestOptions:

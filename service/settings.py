@@ -6,7 +6,7 @@ import base64
 import difflib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -155,7 +155,9 @@ class Settings(BaseSettings):
     caption_seconds: Seconds = Field(120.0, description="most seconds for one caption")
 
     metrics_host: str = Field("127.0.0.1", description="address where a worker answers /metrics and /health")
-    metrics_port: int = Field(0, ge=0, le=65535, description="port of VSG_METRICS_HOST; 0: a worker does not listen")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port where a worker answers /metrics and /health; 0: none"
+    )
     shutdown_seconds: int = Field(
         10,
         ge=0,
@@ -184,8 +186,10 @@ def decode_limits(settings: Settings) -> DecodeLimits:
     )
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(overrides: Mapping[str, Any] | None = None, *, spelled: Callable[[str], str] = str) -> Settings:
     """Reads the settings: overrides first, then the environment, then the defaults. None means not given.
+
+    spelled: how an error names an override, such as `--port`.
 
     Raises SettingsError, which names the key, where a value is wrong or a `VSG_` variable is not a setting.
     """
@@ -199,7 +203,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise _settings_error(error, given) from error
+        raise _settings_error(error, {name: spelled(name) for name in given}) from error
     if settings.data is None and not settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(
             f"{variable_of('data')} is not set: with a queue on Redis, give the folder or fsspec URL that API and "
@@ -213,10 +217,10 @@ def variable_of(name: str) -> str:
     return ENV_PREFIX + name.upper()
 
 
-def _settings_error(error: ValidationError, given: Mapping[str, Any]) -> SettingsError:
+def _settings_error(error: ValidationError, overrides: Mapping[str, str]) -> SettingsError:
     mistake = first_mistake(error)
     name = str(mistake.path[0])
-    key = name if name in given else variable_of(name)
+    key = overrides.get(name, variable_of(name))
     if name in _SECRETS:
         return SettingsError(f"{key} is wrong: {mistake.reason}")
     remedy = mistake.reason if mistake.kind == "value_error" else f"give {accepted_values(Settings, name)}"

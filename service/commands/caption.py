@@ -13,7 +13,7 @@ import click
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
 from service.commands.common import check_video, frames_bar, read_graph, video_argument
-from service.commands.flags import option_flags, read_options, settings_flags
+from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import InvalidOption, SettingsError
 from service.options import VideoOptions
 from service.pipeline import Pipeline
@@ -21,7 +21,7 @@ from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, bui
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
 from service.prompt.key_frames import read_key_frames
 from service.scheduling import load_engines
-from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits, load_settings
+from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 
 
 @click.command()
@@ -53,7 +53,7 @@ def caption(
     **texts: str | None,
 ) -> None:
     """Have a language model caption a video from its scene graph."""
-    settings = load_settings(
+    settings = read_settings(
         {
             "caption_base_url": caption_base_url,
             "caption_model": caption_model,

@@ -17,17 +17,17 @@ from rich.progress import Progress as ProgressBar
 
 from models.graph.scene_graph import SceneGraph
 from models.graph.validation import in_words
-from service.commands.flags import option_flags, read_options, settings_flags
+from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import EmptyUpload, InvalidOption
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress
 from service.scheduling import load_engines
-from service.settings import bundle_folders, load_settings
+from service.settings import bundle_folders
 from service.video import SNIFF_BYTES, sniff_container
 
+# How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
+# times for every batch, would wait longer for the jobs' threads than the batch takes.
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
-several times for every batch, waits longer for those of the jobs than the batch takes."""
 
 
 def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +53,7 @@ def make_graph(
     video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[str, ...] | None, texts: dict[str, str | None]
 ) -> None:
     """Writes the scene graph of a video file as JSON, under a progress bar. Raises what the pipeline raises."""
-    settings = load_settings({"bundles": bundles, "engine": engine})
+    settings = read_settings({"bundles": bundles, "engine": engine})
     options = read_options(texts)
     check_video(video)
     with (

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from models.graph.validation import accepted_values
 from service.options import VideoOptions
-from service.settings import Settings, variable_of
+from service.settings import Settings, load_settings, variable_of
 
 # Settings whose flag is not their name.
 _FLAGS = {
@@ -28,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings_flags(*names: str) -> Callable[[Command], Command]:
-    """Gives a command flags for these settings, which it passes on to `load_settings`."""
+    """Gives a command flags for these settings, which it passes on to `read_settings`."""
     return _flags(Settings, names)
 
 
@@ -41,6 +41,11 @@ def read_options(texts: Mapping[str, str | None]) -> VideoOptions:
     """The options of a command line; None means not given. Raises InvalidOption, which names the flag."""
     given = {name: text for name, text in texts.items() if text is not None}
     return VideoOptions.from_texts(given, spelled=_flag)
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """The settings under these flags; None means not given. Raises SettingsError, which names the flag."""
+    return load_settings(flags, spelled=_flag)
 
 
 def _flag(name: str) -> str:

@@ -8,11 +8,10 @@ import threading
 import click
 
 from service.commands.common import SWITCH_SECONDS
-from service.commands.flags import settings_flags
+from service.commands.flags import read_settings, settings_flags
 from service.http import create_app
 from service.http.web_server import WebServer
 from service.logs import configure_logging
-from service.settings import load_settings
 from service.tracing import configure_tracing
 
 
@@ -24,7 +23,7 @@ def serve(**flags: str | None) -> None:
     Every setting can also be given as an environment variable; docs/api.md lists them. A flag wins.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    settings = load_settings(flags)
+    settings = read_settings(flags)
     configure_logging(settings)
     configure_tracing("vsg-api")
     died = threading.Event()

@@ -14,14 +14,14 @@ import uvicorn
 from redis.exceptions import RedisError
 
 from service.commands.common import SWITCH_SECONDS
-from service.commands.flags import settings_flags
+from service.commands.flags import read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
 from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
 from service.jobs.queue import in_time
 from service.logs import configure_logging
 from service.metrics import Metrics
-from service.settings import MEMORY_QUEUE, Settings, load_settings, variable_of
+from service.settings import MEMORY_QUEUE, Settings, variable_of
 from service.storage import Storage
 from service.tracing import configure_tracing
 
@@ -37,7 +37,7 @@ def worker(**flags: str | None) -> None:
     exits with 1 when its engine dies, so that its supervisor starts another.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    settings = load_settings(flags)
+    settings = read_settings(flags)
     if settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {variable_of('queue_url')}")
     configure_logging(settings)

@@ -154,7 +154,10 @@ def test_serve_listens_until_it_is_told_to_stop(tiny_bundle: Path, clip: Path, t
 def test_serve_says_known_errors_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_one_line(vsg("serve", "--bundle", tmp_path / "empty"), "is not a bundle")
-    assert_one_line(vsg("serve", "--bundle", tiny_bundle, "--port", "99999"), "port", "99999")
+    assert_one_line(
+        vsg("serve", "--bundle", tiny_bundle, "--port", "99999"),
+        "--port is '99999': give a whole number from 0 to 65535",
+    )
 
 
 DYING = """
