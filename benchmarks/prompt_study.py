@@ -18,10 +18,9 @@ from pathlib import Path
 
 from models.graph.scene_graph import Relation, SceneGraph
 from models.graph.vocabulary import SPATIAL
+from service.loading import open_pipeline
 from service.options import VideoOptions
-from service.pipeline import Pipeline
 from service.prompt import FORMS, Appearances, Telling, tell
-from service.scheduling import load_engines
 from service.settings import load_settings
 from training.data.puppets.dataset import story_seed
 from training.data.puppets.story import make_story
@@ -87,7 +86,7 @@ def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
     """Renders videos of both worlds in turn, and makes their graphs."""
     settings = load_settings()
     bundles = [ROOT / "bundles" / name for name in (SCORED, UNSCORED)]
-    with closing(Pipeline(load_engines(bundles, settings), settings)) as pipeline:
+    with closing(open_pipeline(settings, bundles=bundles)) as pipeline:
         for index in range(count):
             world = list(WORLDS.values())[index % len(WORLDS)]
             story = make_story(world, story_seed(seed, "test", index), seconds=SECONDS)

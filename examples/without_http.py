@@ -16,9 +16,8 @@ from pathlib import Path
 import networkx as nx
 
 from service.formats import formatted
+from service.loading import open_pipeline
 from service.options import VideoOptions
-from service.pipeline import Pipeline
-from service.scheduling import load_engines
 from service.settings import load_settings
 
 LEAST_RELATION_SCORE = 0.6
@@ -26,9 +25,8 @@ LEAST_RELATION_SCORE = 0.6
 
 def main(video: Path, bundle: Path, output: Path) -> None:
     """Prints what each person has to do with each thing, the longest first."""
-    settings = load_settings()  # the VSG_* variables
     document = BytesIO()
-    with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
+    with closing(open_pipeline(load_settings(), bundles=[bundle])) as pipeline:
         pipeline.write(video, VideoOptions(fps=4), document)
 
     graphml = b"".join(formatted([document.getvalue()], "graphml"))

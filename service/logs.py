@@ -46,6 +46,8 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+    # It logs each webhook that is tried again as an error with a traceback. Webhooks log their attempts themselves.
+    logging.getLogger("docket.dependencies").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 

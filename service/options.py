@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from models.graph.scene_graph import Constraint, Options, Warning
 from models.graph.validation import accepted_values, first_mistake, shortened
 from service.errors import InvalidOption
-from service.settings import Settings
 
 # Thirty years. Arithmetic with times near the largest number would overflow.
 _HIGHEST_SECONDS = 1e9
@@ -92,13 +91,13 @@ class VideoOptions(BaseModel):
         detail = f"{spelled(name)} is {shortened(mistake.value)}: give {accepted_values(cls, name)}"
         return InvalidOption(name, detail)
 
-    def applied(self, settings: Settings) -> tuple[Options, list[Warning]]:
+    def applied(self, *, max_fps: float, max_frames: int) -> tuple[Options, list[Warning]]:
         """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
         values = self.model_dump(exclude={"model"})
         if self.max_frames is None:
-            values["max_frames"] = settings.max_frames
+            values["max_frames"] = max_frames
         warnings = []
-        for name, cap in (("fps", settings.max_fps), ("max_frames", settings.max_frames)):
+        for name, cap in (("fps", max_fps), ("max_frames", max_frames)):
             if values[name] > cap:
                 detail = f"{name} {values[name]:.15g} is over this service's cap; {cap:.15g} is used"
                 warnings.append(Warning(code=f"{name}_lowered", detail=detail))

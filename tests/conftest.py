@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from xdist.scheduler import LoadScopeScheduling
 
 from service.http import create_app
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from service.settings import load_settings
 from tests.support.bundles import make_tiny_bundle, make_video_bundle
 from tests.support.paths import SHARED
@@ -162,13 +162,13 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every batch take a fifth of a second longer, without keeping a core busy."""
-    run = batching._gathered
+    run = scheduler._gathered
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return run(*arguments)
 
-    monkeypatch.setattr(batching, "_gathered", slowly)
+    monkeypatch.setattr(scheduler, "_gathered", slowly)
 
 
 @pytest.fixture(scope="session")

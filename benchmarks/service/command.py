@@ -72,13 +72,13 @@ def bench(
         http = measured.http(counts, videos_each=videos_each) if "http" in parts else []
         torch = measured.torch(checkpoint) if compare == "torch" else None
     report = Report(
-        model=measured.engine.manifest.name,
-        engine=measured.engine.name,
-        precision=measured.engine.manifest.precision,
+        model=measured.model.manifest.name,
+        engine=measured.model.engine,
+        precision=measured.model.manifest.precision,
         video=video.name,
         cores=len(os.sched_getaffinity(0)),
-        streams=measured.engine.streams,
-        max_batch=measured.engine.max_batch,
+        streams=measured.model.streams,
+        max_batch=measured.model.max_batch,
         stolen=stolen.share,
         offline=offline,
         decode=decode,

@@ -15,12 +15,11 @@ from models.graph.scene_graph import SceneGraph
 from service.commands.common import check_video, frames_bar, read_graph, video_argument
 from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import InvalidOption, SettingsError
+from service.loading import open_pipeline
 from service.options import VideoOptions
-from service.pipeline import Pipeline
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
 from service.prompt.key_frames import read_key_frames
-from service.scheduling import load_engines
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 
 
@@ -85,7 +84,7 @@ def caption(
 def make_graph(video: Path, options: VideoOptions, settings: Settings) -> SceneGraph:
     """The graph of a video, with a progress bar."""
     with (
-        closing(Pipeline(load_engines(bundle_folders(settings)[:1], settings), settings)) as pipeline,
+        closing(open_pipeline(settings, bundles=bundle_folders(settings)[:1])) as pipeline,
         frames_bar() as show,
     ):
         return pipeline.run(video, options, progress=show)

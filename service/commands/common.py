@@ -19,10 +19,9 @@ from models.graph.scene_graph import SceneGraph
 from models.graph.validation import in_words
 from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import EmptyUpload, InvalidOption
+from service.loading import open_pipeline
 from service.options import VideoOptions
-from service.pipeline import Pipeline, Progress
-from service.scheduling import load_engines
-from service.settings import bundle_folders
+from service.pipeline import Progress
 from service.video import SNIFF_BYTES, sniff_container
 
 # How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
@@ -56,10 +55,7 @@ def make_graph(
     settings = read_settings({"bundles": bundles, "engine": engine})
     options = read_options(texts)
     check_video(video)
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
-        frames_bar() as show,
-    ):
+    with closing(open_pipeline(settings)) as pipeline, frames_bar() as show:
         pipeline.write(video, options, out, progress=show)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import click
 
@@ -11,6 +10,7 @@ from service.commands.common import SWITCH_SECONDS
 from service.commands.flags import read_settings, settings_flags
 from service.http import create_app
 from service.http.web_server import WebServer
+from service.jobs import ProcessLife
 from service.logs import configure_logging
 from service.tracing import configure_tracing
 
@@ -26,13 +26,8 @@ def serve(**flags: str | None) -> None:
     settings = read_settings(flags)
     configure_logging(settings)
     configure_tracing("vsg-api")
-    died = threading.Event()
-
-    def end() -> None:
-        died.set()
-        server.should_exit = True
-
-    server = WebServer(create_app(settings, on_engine_death=end), settings)
+    life = ProcessLife()
+    server = WebServer(create_app(settings, life), settings, life)
     server.run()
-    if died.is_set() or not server.started:
+    if life.engine_lost.is_set() or not server.started:
         sys.exit(1)

@@ -17,8 +17,9 @@ from service.commands.common import SWITCH_SECONDS
 from service.commands.flags import read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
-from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
+from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise
 from service.jobs.queue import in_time
+from service.loading import open_pipeline
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import MEMORY_QUEUE, Settings, variable_of
@@ -62,23 +63,18 @@ async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
 
 
 async def _work(settings: Settings, duties: Duties) -> bool:
-    """Works until told to stop. Returns False where an engine has died."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    died = asyncio.Event()
+    """Works until the process is told to stop. Returns False when an engine has died."""
+    life = ProcessLife()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, life.stop)
     metrics = Metrics()
-
-    def on_engine_death() -> None:
-        loop.call_soon_threadsafe(died.set)
-
-    pipeline = open_pipeline(settings, metrics, on_engine_death)
+    pipeline = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     assert settings.data is not None, "load_settings refuses a queue on Redis without it"
     with closing(pipeline):
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
-            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died, duties=duties)
+            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, life, duties=duties)
             await stack.enter_async_context(worker)
             if settings.metrics_port:
                 app = create_worker_app(worker, queue, metrics)
@@ -93,11 +89,8 @@ async def _work(settings: Settings, duties: Duties) -> bool:
                 )
                 serving = asyncio.create_task(server.serve())
                 stack.push_async_callback(_close, server, serving)
-            ends = [asyncio.ensure_future(event.wait()) for event in (stop, died)]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                end.cancel()
-    return not died.is_set()
+            await life.until_over()
+    return not life.engine_lost.is_set()
 
 
 class _Server(uvicorn.Server):

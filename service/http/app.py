@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -18,8 +18,9 @@ from service.http.openapi import declare_keys
 from service.http.operations import Health
 from service.http.rate_limit import RateLimit
 from service.http.request import Service
-from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
+from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
 from service.keys import keys_of
+from service.loading import open_pipeline
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner, endpoint_of
 from service.settings import Settings
@@ -33,24 +34,29 @@ _NO_TELEMETRY: TelemetryConfig = {
 }  # the framework's spans carry queries
 
 
-def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     """The API. Queue, storage and worker start and end with its lifespan.
 
     With a memory queue it has a worker, and the models are loaded here. With another queue the workers are processes of
     their own, started with `vsg worker`.
 
-    on_engine_death: called, from another thread, when an engine dies; the process should then end and be restarted.
+    life: of the process. It learns when an engine dies: the process should then end and start again.
 
     Raises SettingsError where other machines could reach it without a key, or a setting cannot be used; CaptionsMissing
     where captions are set but not installed; NoModels, BundleError or EngineError where the models cannot be served.
     """
+    life = life or ProcessLife()
     keys = keys_of(settings)
     rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
     endpoint = endpoint_of(settings)
     captioner = Captioner(endpoint) if endpoint else None
     metrics = Metrics()
     queue = JobQueue(settings, metrics)
-    pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
+    pipeline = (
+        open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
+        if queue.in_memory
+        else None
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,12 +65,13 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             storage = Storage(folder)
             # The web server ends the process by the signal that it was given, so nothing runs later than this.
             stack.push_async_callback(asyncio.to_thread, flush_traces)
+            await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            jobs = Jobs(queue, storage, settings, metrics)
+            jobs = Jobs(queue, storage, settings, metrics, life)
             if pipeline is None:
                 app.state.health = Health(lambda: queue.is_alive, jobs.check, queue.measure, metrics)
             else:
-                worker = JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost)
+                worker = JobWorker(queue, pipeline, storage, settings, metrics, life)
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(worker)
                 app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
@@ -72,9 +79,7 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
                 await stack.enter_async_context(captioner)
-            app.state.service = Service(
-                settings, storage, jobs, metrics, queue.webhooks.check, rate_limit=rate_limit, captioner=captioner
-            )
+            app.state.service = Service(settings, life, storage, jobs, metrics, rate_limit, captioner)
             yield
 
     app = FastAPI(

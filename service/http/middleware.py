@@ -10,7 +10,7 @@ from opentelemetry.trace import INVALID_SPAN
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.jobs.state import VIDEO_ID
+from service.jobs import VIDEO_ID
 from service.metrics import Metrics
 from service.tracing import request_span
 

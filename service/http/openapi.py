@@ -11,7 +11,7 @@ from models.graph.scene_graph import SceneGraph, Status
 from service.formats import MEDIA_TYPES
 from service.http.authentication import FREE_PATHS
 from service.http.uploads import URL_FIELD, VIDEO_FIELD, VideoUrl
-from service.jobs.state import VIDEO_ID
+from service.jobs import VIDEO_ID
 from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format
 from service.http.authentication import owner_of
 from service.http.rate_limit import RateLimit
-from service.jobs import Jobs
+from service.jobs import Jobs, ProcessLife
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner
@@ -30,23 +30,18 @@ T = TypeVar("T")
 class Service:
     """The parts of a running service that its routes use.
 
-    check_webhook: raises WebhookNotAllowed for a URL that the operator does not allow.
+    life: of the process; its event `stopping` ends streams.
     rate_limit: None where the operator has set none.
     captioner: None where the operator has set no endpoint for captions.
     """
 
     settings: Settings
+    life: ProcessLife
     storage: Storage
     jobs: Jobs
     metrics: Metrics
-    check_webhook: Callable[[str], None]
     rate_limit: RateLimit | None
     captioner: Captioner | None
-
-    @property
-    def stopping(self) -> asyncio.Event:
-        """Set when the process has been told to stop: streams and waits end then."""
-        return self.jobs.stopping
 
 
 def service_of(request: Request) -> Service:

@@ -60,7 +60,7 @@ async def _job_events(service: Service, owner: str, state: JobState, seen: str |
     # Tasks of their own: a wait with a time limit would cancel, and so end, what it waits for.
     tasks = [
         asyncio.create_task(_follow(service.jobs, owner, state.id, seen, events), name=f"events of {state.id}"),
-        asyncio.create_task(_end(service.stopping, events)),
+        asyncio.create_task(_end(service.life.stopping, events)),
     ]
     service.metrics.event_streams.inc()
     try:

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.errors import RequestError
 from service.http.errors import HeadTooLarge, NotHttp
 from service.http.middleware import SECURITY_HEADERS
+from service.jobs import ProcessLife
 from service.problem import MEDIA_TYPE, problem_bytes
 from service.settings import Settings
 
@@ -22,9 +23,12 @@ HEAD_BYTES = 64 * 1024
 
 
 class WebServer(uvicorn.Server):
-    """Serves the API. It tells the application when it stops, because streams would not end otherwise."""
+    """Serves the API until the process stops or has lost its engine.
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    It tells the process first that it stops: it waits for its requests, and streams of events end only then.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, life: ProcessLife) -> None:
         config = uvicorn.Config(
             app,
             http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
@@ -37,10 +41,13 @@ class WebServer(uvicorn.Server):
             access_log=False,  # ours knows routes and ids
         )
         super().__init__(config)
-        self._app = app
+        self._life = life
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._life.engine_lost.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.service.stopping.set()
+        self._life.stop()
         await super().shutdown(sockets)
 
 

@@ -1,4 +1,4 @@
-"""The models that the workers serve, as the API knows them: announced in the queue's Redis by every worker at start."""
+"""The models that the workers serve. Each worker announces them in the queue's Redis when it starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
-from service.pipeline import model_reference
-from service.scheduling import Engine
+from service.scheduling import Scheduler
 
 
 class ServedModel(BaseModel):
-    """A model that can be asked for, as GET /models shows it; the rest is of its bundle's manifest."""
+    """A model that callers can choose, as GET /models shows it. Most fields are those of its bundle's manifest."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -34,11 +33,11 @@ class ServedModel(BaseModel):
     training: dict[str, Any]
 
     @classmethod
-    def of(cls, engine: Engine, *, default: bool) -> ServedModel:
-        """What a loaded engine serves."""
-        manifest = engine.manifest
+    def of(cls, model: Scheduler, *, default: bool) -> ServedModel:
+        """Describes a loaded model."""
+        manifest = model.manifest
         return cls(
-            **model_reference(engine).model_dump(),
+            **model.reference.model_dump(),
             default=default,
             family=manifest.family,
             description=manifest.description,
@@ -59,21 +58,21 @@ _MODELS = TypeAdapter(list[ServedModel])
 
 
 class Catalog:
-    """The models of the fleet. All workers of a queue must serve the same; the last to start is believed."""
+    """The models of the fleet. All workers of a queue must serve the same; the one that started last is believed."""
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
         self._announced = b""
         self._models: Sequence[ServedModel] = ()
 
-    async def announce(self, engines: Iterable[Engine]) -> None:
-        """Says what this worker serves, the default first."""
-        models = [ServedModel.of(engine, default=index == 0) for index, engine in enumerate(engines)]
+    async def announce(self, models: Iterable[Scheduler]) -> None:
+        """Announces the models of this worker, the default first."""
+        served = [ServedModel.of(model, default=index == 0) for index, model in enumerate(models)]
         async with self._docket.redis() as redis:
-            await redis.set(self._key, _MODELS.dump_json(models))
+            await redis.set(self._key, _MODELS.dump_json(served))
 
     async def models(self) -> Sequence[ServedModel]:
-        """What is served, the default first. Raises RedisError, and Unavailable before the first worker has started."""
+        """The models, the default first. Raises Unavailable before the first worker has started, and RedisError."""
         async with in_time(), self._docket.redis() as redis:
             announced = await redis.get(self._key)
         if announced is None:

@@ -1,4 +1,4 @@
-"""How processes tell how they are: readiness while Redis or an engine hangs, their logs, their traces."""
+"""What operators see: readiness while Redis or an engine hangs, logs, and traces."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def metric(process: httpx.Client, name: str) -> float:
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def test_nobody_is_ready_while_redis_hangs_or_is_gone_and_all_say_so_soon(
+def test_api_and_worker_report_soon_that_redis_hangs_or_is_gone(
     client: httpx.Client,  # noqa: F811
     worker: Callable[..., httpx.Client],
     redis_server: psutil.Process,

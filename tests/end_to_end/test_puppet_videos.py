@@ -13,10 +13,10 @@ import pytest
 
 from models.graph.duplicates import box_iou
 from models.graph.scene_graph import Frame, SceneGraph
+from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import count_tokens
-from service.scheduling import load_engines
 from service.settings import load_settings
 from tests.support.paths import ROOT
 from training.data.puppets.story import Story, make_story
@@ -40,7 +40,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Iterator[Pipeline]:
-    with closing(Pipeline(load_engines([BUNDLE], load_settings()), load_settings())) as pipeline:
+    with closing(open_pipeline(load_settings(), bundles=[BUNDLE])) as pipeline:
         yield pipeline
 
 

@@ -16,8 +16,10 @@ from export.check import sample_frames
 from models.graph.bundle import Thresholds
 from models.graph.predictions import PREDICTION_NAMES, PairPredictions
 from models.graph.scene_graph import SceneGraph
-from service.scheduling import TimedClip, open_engine
+from service.loading import open_scheduler
+from service.scheduling import VideoRun
 from service.settings import load_settings
+from service.video import FrameChunk
 from tests.conftest import Server, serve
 from tests.export.conftest import Exported, export_beside
 from tests.support.networks import tiny_two_stage
@@ -110,10 +112,10 @@ def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
     exported: Exported = request.getfixturevalue(name)
     frames = sample_frames(np.random.default_rng(1), 1, 50, 64, 64)
     moments = np.arange(50, dtype=np.float32)[None] / 2
-    with closing(open_engine(exported.bundle, load_settings())) as engine, engine.open(50) as job:
+    with closing(open_scheduler(exported.bundle, load_settings())) as model, VideoRun(model, 50) as run:
         parts = slice(0, 40), slice(40, 50)
-        clips = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
-        outputs = job.finish([outputs for _, outputs in job.run(clips)])
+        clips = [FrameChunk(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
+        outputs = run.finish([outputs for _, outputs in run.outputs(clips)])
     served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)

@@ -4,7 +4,6 @@ import pytest
 
 from service.errors import InvalidOption
 from service.options import RequestOptions, VideoOptions
-from service.settings import load_settings
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -65,7 +64,7 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
 def test_uncertainty_is_true_or_false(text: str, value: bool) -> None:
     options = VideoOptions.from_texts({"uncertainty": text})
     assert options.uncertainty is value
-    assert options.applied(load_settings())[0].uncertainty is value
+    assert options.applied(max_fps=60, max_frames=3600)[0].uncertainty is value
 
 
 @pytest.mark.parametrize("end", ["2", "1.5"])
@@ -100,12 +99,11 @@ def test_query_and_body_may_share_the_options_but_not_one_option() -> None:
 
 
 def test_values_over_the_operators_caps_are_lowered_with_a_warning() -> None:
-    settings = load_settings({"max_fps": 10, "max_frames": 50})
-    applied, warnings = VideoOptions.from_texts({"fps": "30", "max_frames": "1000"}).applied(settings)
+    applied, warnings = VideoOptions.from_texts({"fps": "30", "max_frames": "1000"}).applied(max_fps=10, max_frames=50)
     assert (applied.fps, applied.max_frames) == (10, 50)
     assert [warning.code for warning in warnings] == ["fps_lowered", "max_frames_lowered"]
 
 
 def test_values_within_the_caps_are_applied_without_a_warning() -> None:
-    applied, warnings = VideoOptions.from_texts({"fps": "3", "max_frames": "5"}).applied(load_settings())
+    applied, warnings = VideoOptions.from_texts({"fps": "3", "max_frames": "5"}).applied(max_fps=60, max_frames=3600)
     assert (applied.fps, applied.max_frames, warnings) == (3, 5, [])

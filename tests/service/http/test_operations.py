@@ -12,7 +12,7 @@ from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.jobs import JobWorker
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 from tests.support.waiting import until
@@ -48,8 +48,8 @@ def test_a_job_that_does_not_move_makes_the_service_unready(
         time.sleep(1.5)
         return run(*arguments)
 
-    run = batching._gathered
-    monkeypatch.setattr(batching, "_gathered", stuck)
+    run = scheduler._gathered
+    monkeypatch.setattr(scheduler, "_gathered", stuck)
     server = start_server(stall_seconds=0.5)
     place = server.post(clip, headers={"prefer": "respond-async"}).headers["location"]
     until(lambda: server.client.get("/health/ready").status_code == 503)

@@ -14,7 +14,7 @@ from models.graph.scene_graph import Frame, SceneGraph
 from service import pipeline
 from service.jobs import Jobs, JobState
 from service.prompt import count_tokens
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from tests.conftest import Server, serve
 from tests.service.http.test_bad_input import problem_of
 from tests.support.waiting import decoders, until
@@ -179,7 +179,7 @@ def test_a_model_that_fails_on_a_video_is_a_problem_without_its_trace(
 
     server = start_server()
     with monkeypatch.context() as patched:
-        patched.setattr(batching, "_gathered", broken)
+        patched.setattr(scheduler, "_gathered", broken)
         answer = server.post(clip)
     problem_of(answer, 500, "model_failed")
     assert "secret" not in answer.text

@@ -1,7 +1,8 @@
-"""Jobs on a real Redis, where they outlive the process that works on them."""
+"""Jobs on a real Redis outlive the process that works on them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from models.engines.onnxruntime import OnnxRuntimeCpu
 from service.errors import Unavailable
-from tests.service.jobs.process import ME, process
-from tests.service.test_webhooks import until_true
+from service.jobs import JobRecord
+from tests.service.jobs.process import ME, OPTIONS, process
+from tests.service.jobs.test_webhooks import until_true
 
 
-async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker_does_it(
+async def test_another_worker_does_a_job_whose_engine_has_died(
     redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies(self: OnnxRuntimeCpu, tensors: Any) -> Any:
@@ -25,7 +27,7 @@ async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker
         with monkeypatch.context() as patched:
             patched.setattr(OnnxRuntimeCpu, "run", dies)
             video_id = await first.submit(clip)
-            assert not await first.jobs.wait(video_id, ME, 30)
+            await asyncio.wait_for(first.life.engine_lost.wait(), 30)
             with pytest.raises(Unavailable):
                 await first.worker.check()
             assert not first.worker.is_alive
@@ -41,7 +43,7 @@ async def test_a_job_whose_engine_dies_goes_back_to_the_queue_and_another_worker
 
 
 @pytest.mark.usefixtures("slow_engine")
-async def test_a_worker_that_is_stopped_hands_back_what_it_holds(
+async def test_a_worker_that_stops_hands_back_its_jobs(
     redis_url: str, tiny_bundle: Path, long_clip: Path, tmp_path: Path
 ) -> None:
     async with process(tiny_bundle, tmp_path, redis_url) as first:
@@ -55,3 +57,26 @@ async def test_a_worker_that_is_stopped_hands_back_what_it_holds(
     async with process(tiny_bundle, tmp_path, redis_url) as second:
         assert await second.jobs.wait(video_id, ME, 60)
         assert (await second.jobs.state(video_id, ME)).status == "succeeded"
+
+
+@pytest.mark.usefixtures("slow_engine")
+async def test_a_worker_that_stops_does_not_begin_a_job_that_waits_to_run_alone(
+    redis_url: str, tiny_bundle: Path, long_clip: Path, tmp_path: Path
+) -> None:
+    async with process(tiny_bundle, tmp_path, redis_url) as first:
+        await first.submit(long_clip)
+        records, suspicious = first.queue.records, "0" * 32
+        await records.create(suspicious, JobRecord(owner=ME, sha256="0" * 64, options=OPTIONS))
+        for _ in range(2):
+            await records.blame(suspicious)
+        (tmp_path / "uploads" / suspicious).write_bytes(long_clip.read_bytes())
+        await first.queue.add(suspicious)
+        async for state in first.jobs.events(suspicious, ME):
+            if state.status == "running":
+                break
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    async with process(tiny_bundle, tmp_path, redis_url) as second:
+        assert (await second.queue.records.attempts(suspicious)).begun <= 1, "at most this worker has begun it"
+        assert await second.jobs.wait(suspicious, ME, 60)
+        assert (await second.jobs.state(suspicious, ME)).status == "succeeded"

@@ -12,31 +12,32 @@ from models.errors import BundleError, EngineError
 from models.graph.bundle import MANIFEST_FILE, Bundle, Manifest
 from models.graph.predictions import PREDICTION_NAMES
 from service.errors import NoModels
-from service.scheduling import Engine, TimedClip, load_engines, open_engine
+from service.loading import open_pipeline, open_scheduler
+from service.scheduling import Scheduler, VideoRun
 from service.settings import load_settings
+from service.video import FrameChunk
 from tests.support.bundles import SIZE, make_tiny_bundle
 
 
 class Load(Protocol):
-    def __call__(self, *folders: Path, **settings: Any) -> Mapping[str, Engine]: ...
+    def __call__(self, *folders: Path, **settings: Any) -> Mapping[str, Scheduler]: ...
 
 
 @pytest.fixture
 def load() -> Iterator[Load]:
     with ExitStack() as stack:
 
-        def load(*folders: Path, **settings: Any) -> Mapping[str, Engine]:
-            engines = load_engines(folders, load_settings(settings))
-            for engine in engines.values():
-                stack.callback(engine.close)
-            return engines
+        def load(*folders: Path, **settings: Any) -> Mapping[str, Scheduler]:
+            pipeline = open_pipeline(load_settings(settings), bundles=folders)
+            stack.callback(pipeline.close)
+            return pipeline.models
 
         yield load
 
 
-def clip(*brightness: int, first: float = 0.0) -> TimedClip:
+def clip(*brightness: int, first: float = 0.0) -> FrameChunk:
     frames = np.stack([np.full((SIZE, SIZE, 3), value, np.uint8) for value in brightness])
-    return TimedClip(first + np.arange(len(brightness), dtype=np.float64), frames)
+    return FrameChunk(first + np.arange(len(brightness), dtype=np.float64), frames)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
@@ -45,14 +46,14 @@ def test_a_video_goes_through_all_stages_of_a_real_bundle(
     load: Load, video_bundle: Path, engine: str, max_batch: int
 ) -> None:
     model = load(video_bundle, engine=engine, max_batch=max_batch, streams=2)["tiny-video"]
-    with model.open(7) as job:
-        clips = [outputs for _, outputs in job.run([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
+    with VideoRun(model, 7) as run:
+        clips = [outputs for _, outputs in run.outputs([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
         assert clips[0].keys() == PREDICTION_NAMES - {"relation_scores"} | {"brightness", "timestamps"}
-        whole = job.finish(clips)
+        whole = run.finish(clips)
     assert whole.keys() == PREDICTION_NAMES
     assert whole["relation_scores"][:, 0].tolist() == pytest.approx([n / 200 for n in (10, 20, 30, 40, 50, 200, 100)])
     assert whole["relation_scores"][-1, 1] == pytest.approx(1)
-    assert model.name == engine
+    assert model.engine == engine
 
 
 def test_the_first_bundle_is_the_default(load: Load, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -65,12 +66,13 @@ def test_two_models_of_one_name_are_refused(load: Load, tiny_bundle: Path) -> No
         load(tiny_bundle, tiny_bundle)
 
 
-def test_no_bundles_are_refused(load: Load) -> None:
+def test_no_bundles_are_refused(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(NoModels):
         load()
 
 
-def test_a_folder_that_is_no_bundle_is_refused(load: Load, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(load: Load, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
         load(tmp_path)
 
@@ -81,9 +83,9 @@ def test_an_engine_that_cannot_run_here_is_refused_with_the_reason(load: Load, t
         load(tiny_bundle, engine="onnxruntime-cuda")
 
 
-def test_stages_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     folder = make_tiny_bundle(tmp_path / "bundle")
     manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_text())
     swapped = manifest.model_copy(update={"stages": manifest.stages[::-1]})
     with pytest.raises(EngineError, match="stage 'pairs' needs 'brightness'"):
-        open_engine(Bundle(folder, swapped), load_settings())
+        open_scheduler(Bundle(folder, swapped), load_settings())

@@ -1,6 +1,6 @@
-"""Webhooks: tells a URL that a job has ended, signed as Standard Webhooks wants it, until it has understood.
+"""Webhooks: tell a URL that a job has ended, signed as Standard Webhooks asks, and again until the receiver accepts it.
 
-They have a queue of their own, so that a receiver that is slow or gone keeps no video waiting.
+They have a queue of their own, so that no video waits for a receiver that is slow or gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 
 import structlog
-from docket import Docket, Worker
+from docket import Docket, Retry, Worker
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
@@ -21,14 +21,14 @@ from service.errors import ServiceError
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
 from service.fetching.errors import UrlNotAllowed
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
+from service.jobs.life import end_task
 from service.settings import MEMORY_QUEUE, Settings
-from service.tasks import end_task
 
 Ending = Literal["succeeded", "failed", "cancelled"]
 Outcome = Literal["delivered", "failed", "given_up"]
+# Between six attempts, in a little over an hour.
 RETRY_DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 300, 900, 2400))
-"""Between the attempts: six of them in a little over an hour."""
-_SECONDS = 10.0  # for one attempt; a process that stops waits for those under way
+_SECONDS = 10.0  # for one attempt; a process that stops waits for attempts under way
 _SEND = "send_webhook"
 _GONE = 410
 
@@ -36,7 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class EventData(BaseModel):
-    """What has ended how; `problem` is the problem document of a failed job."""
+    """The job that has ended.
+
+    id: of its video.
+    status: how it has ended.
+    problem: the problem document of a failed job.
+    """
 
     id: str
     status: Ending
@@ -52,13 +57,13 @@ class Event(BaseModel):
 
     @classmethod
     def of(cls, video_id: str, status: Ending, problem: dict[str, Any] | None = None) -> Self:
-        """The event that a job has ended, now."""
+        """Makes the event of a job that ends now."""
         data = EventData(id=video_id, status=status, problem=problem)
         return cls(type=f"video.{status}", timestamp=datetime.now(UTC), data=data)
 
     @property
     def id(self) -> str:
-        """The same for all attempts, so that a receiver can tell that it has seen the event."""
+        """The same for all attempts, so that a receiver recognises an event that it has seen."""
         return f"msg_{self.data.id}_{self.data.status}"
 
 
@@ -77,10 +82,10 @@ class Webhooks:
         )
 
     def check(self, url: str) -> None:
-        """Checks a URL as far as it can be before anything is sent. Raises WebhookNotAllowed."""
+        """Checks a URL without connecting to it. Raises WebhookNotAllowed."""
         if not self._signers or not self._policy.hosts:
             raise WebhookNotAllowed(
-                "this service sends no webhooks; its operator would have to set a secret and hosts for them"
+                "this service sends no webhooks; its operator can allow them with a secret and a list of hosts"
             )
         try:
             self._policy.check(url)
@@ -88,14 +93,14 @@ class Webhooks:
             raise WebhookNotAllowed(error.detail) from error
 
     async def deliver(self, url: str, event: Event) -> None:
-        """Sends an event once. Any 2xx is success. Raises WebhookFailed, final when the answer is 410."""
+        """Sends an event once. Any 2xx is success. Raises WebhookFailed, which is final if the answer is 410."""
         content = event.model_dump_json(exclude_none=True)
         now = datetime.now(UTC)
         headers = {
             "Content-Type": "application/json",
             "webhook-id": event.id,
             "webhook-timestamp": str(int(now.timestamp())),
-            # One for each secret: while they change, a receiver has either.
+            # One for each secret, because a receiver may have either while they change.
             "webhook-signature": " ".join(signer.sign(event.id, now, content) for signer in self._signers),
         }
         try:
@@ -113,13 +118,24 @@ class Webhooks:
 class WebhookQueue:
     """Delivers events in the background, and again when that fails. Use it as an async context manager.
 
-    A URL on Redis keeps what waits when the process ends; an event that was being sent then is sent again.
+    On Redis, events that wait outlive the process, and an event that is being sent when it ends is sent again.
     """
 
-    def __init__(self, webhooks: Webhooks, settings: Settings, *, delays: Sequence[timedelta] = RETRY_DELAYS) -> None:
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        settings: Settings,
+        *,
+        on_attempt: Callable[[Outcome], None] = lambda outcome: None,
+        delays: Sequence[timedelta] = RETRY_DELAYS,
+    ) -> None:
+        """
+        on_attempt: is called after each attempt.
+        delays: between the attempts, at most as many as `RETRY_DELAYS`.
+        """
         self._webhooks = webhooks
+        self._on_attempt = on_attempt
         self._delays = delays
-        self.on_attempt: Callable[[Outcome], None] = lambda outcome: None
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = settings.queue_url
         url = f"{url}{secrets.token_hex(8)}" if url.startswith(MEMORY_QUEUE) else url
@@ -132,7 +148,7 @@ class WebhookQueue:
             await stack.enter_async_context(self._docket)
             worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
             self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
-            # docket's worker, cancelled, first waits until what is being sent has ended.
+            # Docket's worker, when cancelled, waits for attempts under way.
             stack.push_async_callback(end_task, self._worker_task)
             self._stack = stack.pop_all()
         return self
@@ -142,26 +158,32 @@ class WebhookQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether events are still being sent; once this has ended it does not begin again."""
+        """Whether it sends events. Once it has ended, it does not begin again."""
         return not self._worker_task.done()
 
     async def announce(self, url: str, event: Event) -> None:
-        """Puts an event into the queue, unless it waits there already."""
-        await self._docket.add(_SEND, key=event.id)(url, event.model_dump(mode="json"), 1)
+        """Puts an event into the queue, unless it is there already."""
+        await self._docket.add(_SEND, key=event.id)(url, event.model_dump(mode="json"))
 
-    async def _send(self, url: str, content: dict[str, Any], attempt: int) -> None:
+    async def _send(
+        self,
+        url: str,
+        content: dict[str, Any],
+        retry: Retry = Retry(attempts=len(RETRY_DELAYS) + 1, delay=RETRY_DELAYS[0]),  # noqa: B008 - how docket passes it
+    ) -> None:
         event = Event.model_validate(content)
-        told = log.bind(id=event.data.id, event_type=event.type, attempt=attempt)
+        told = log.bind(id=event.data.id, event_type=event.type, attempt=retry.attempt)
         try:
             await self._webhooks.deliver(url, event)
-            self.on_attempt("delivered")
-            told.info("webhook delivered")
         except WebhookFailed as error:
-            if error.is_final or attempt > len(self._delays):
-                self.on_attempt("given_up")
+            if error.is_final or retry.attempt > len(self._delays):
+                self._on_attempt("given_up")
                 told.warning("webhook given up", detail=error.detail)
                 return
-            self.on_attempt("failed")
+            self._on_attempt("failed")
             told.info("webhook failed", detail=error.detail)
-            when = datetime.now(UTC) + self._delays[attempt - 1]
-            await self._docket.add(_SEND, when=when, key=f"{event.id}_{attempt + 1}")(url, content, attempt + 1)
+        else:
+            self._on_attempt("delivered")
+            told.info("webhook delivered")
+            return
+        retry.after(self._delays[retry.attempt - 1])

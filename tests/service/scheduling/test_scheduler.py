@@ -1,4 +1,4 @@
-"""Batches of many jobs, with stages whose behaviour the tests decide; what real runtimes do is tested elsewhere."""
+"""Batches of many videos, with stages whose behaviour the tests decide; real runtimes are tested elsewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import structlog
 from models.engines import Tensors
 from models.errors import EngineError
 from models.graph.bundle import FrameSize, Manifest, Span, Stage, Tensor, Thresholds, Training
-from service.scheduling import Engine, EngineJob, TimedClip
+from service.scheduling import Batch, Scheduler, VideoRun
 from service.scheduling.errors import ClipFailed, EngineDied, JobCancelled
+from service.video import FrameChunk
 from tests.support.waiting import until
 
 POISON, FATAL = 213, 166
-"""Brightness of a frame that a stage fails on, and of one that ends its thread."""
+"""The brightness of a frame that makes a stage fail, and of one that ends its thread."""
 
 
 class Brightness:
-    """A stage engine: `attention` is the brightness of each frame times `factor`. It notes the batches it was given."""
+    """A stage engine whose output is the brightness of each frame times `factor`. It records its batches."""
 
     name = "test"
 
@@ -77,39 +78,41 @@ def manifest(*stages: tuple[str, str, Span]) -> Manifest:
 
 
 @pytest.fixture
-def make_engine() -> Iterator[Callable[..., Engine]]:
+def make_scheduler() -> Iterator[Callable[..., Scheduler]]:
     with ExitStack() as stack:
 
-        def make(*stages: Brightness, spans: tuple[Span, ...] = ("clip",), streams: int = 1, **settings: Any) -> Engine:
+        def make(
+            *stages: Brightness, spans: tuple[Span, ...] = ("clip",), streams: int = 1, **settings: Any
+        ) -> Scheduler:
             described = manifest(*((each.takes, each.gives, span) for each, span in zip(stages, spans, strict=True)))
-            arguments = {"max_batch": 16, "job_share": 1, "max_wait": 0.0} | settings
-            engine = Engine(described, [stages] * streams, **arguments)
-            stack.callback(engine.close)
+            arguments: dict[str, Any] = {"max_batch": 16, "job_share": 1, "max_wait": 0.0} | settings
+            scheduler = Scheduler(described, [stages] * streams, **arguments)
+            stack.callback(scheduler.close)
             stack.callback(lambda: [each.may_run.set() for each in stages])
-            return engine
+            return scheduler
 
         yield make
 
 
-def clip(*levels: int) -> TimedClip:
+def clip(*levels: int) -> FrameChunk:
     frames = np.array(levels, np.uint8).reshape(-1, 1, 1, 1).repeat(2, 1).repeat(2, 2).repeat(3, 3)
-    return TimedClip(np.arange(len(levels), dtype=np.float64), frames)
+    return FrameChunk(np.arange(len(levels), dtype=np.float64), frames)
 
 
 def levels_of(outputs: Tensors) -> list[float]:
     return outputs["attention"][:, 0].tolist()
 
 
-def run_all(job: EngineJob, clips: list[TimedClip]) -> list[list[float]]:
-    return [levels_of(outputs) for _, outputs in job.run(clips)]
+def run_all(run: VideoRun, clips: list[FrameChunk]) -> list[list[float]]:
+    return [levels_of(outputs) for _, outputs in run.outputs(clips)]
 
 
 class Thread(threading.Thread):
-    """A job in a thread of its own, with what came out of it."""
+    """Runs a video in a thread of its own and keeps the outputs."""
 
-    def __init__(self, engine: Engine, clips: list[TimedClip], expected: int | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, clips: list[FrameChunk], expected: int | None = None) -> None:
         super().__init__(daemon=True)
-        self.engine, self.clips = engine, clips
+        self.scheduler, self.clips = scheduler, clips
         self.expected = sum(len(each.timestamps) for each in clips) if expected is None else expected
         self.found: list[list[float]] = []
         self.error: Exception | None = None
@@ -117,8 +120,8 @@ class Thread(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self.engine.open(self.expected) as job:
-                for _, outputs in job.run(self.clips):
+            with VideoRun(self.scheduler, self.expected) as run:
+                for _, outputs in run.outputs(self.clips):
                     self.found.append(levels_of(outputs))
         except Exception as error:
             self.error = error
@@ -129,45 +132,49 @@ class Thread(threading.Thread):
         return self
 
 
-def test_clips_of_one_job_come_back_in_order(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(Brightness(), streams=3)
-    with engine.open(40) as job:
-        found = run_all(job, [clip(index, index + 100) for index in range(20)])
+def test_clips_of_one_video_come_back_in_order(make_scheduler: Callable[..., Scheduler]) -> None:
+    scheduler = make_scheduler(Brightness(), streams=3)
+    with VideoRun(scheduler, 40) as run:
+        found = run_all(run, [clip(index, index + 100) for index in range(20)])
     assert found == [[index, index + 100] for index in range(20)]
 
 
-def test_clips_of_many_jobs_share_a_batch_and_stay_apart(make_engine: Callable[..., Engine]) -> None:
+def test_clips_of_many_videos_share_a_batch_and_get_their_own_outputs(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    engine = make_engine(stage)
+    batches: list[Batch] = []
+    scheduler = make_scheduler(stage, on_batch=lambda model, batch: batches.append(batch))
     stage.may_run.clear()
-    jobs = [Thread(engine, [clip(10 * number + index) for index in range(3)]) for number in range(1, 7)]
-    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 18)
+    jobs = [Thread(scheduler, [clip(10 * number + index) for index in range(3)]) for number in range(1, 7)]
+    until(lambda: sum(len(waiting.under_way) for waiting in scheduler._turns) == 18)
     stage.may_run.set()
     assert [job.ended().found for job in jobs] == [[[10 * n], [10 * n + 1], [10 * n + 2]] for n in range(1, 7)]
     assert (6, 1) in stage.batches
-    assert engine.statistics.sizes["frames-attention", 6] >= 1
-    assert engine.statistics.frames["frames-attention"] == 18
+    assert 6 in {batch.size for batch in batches}
+    assert sum(batch.frames for batch in batches) == 18
+    assert {batch.stage for batch in batches} == {"frames-attention"}
 
 
-def test_a_batch_is_never_larger_than_allowed_nor_mixes_lengths(make_engine: Callable[..., Engine]) -> None:
+def test_a_batch_respects_the_limit_and_holds_clips_of_one_length(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    engine = make_engine(stage, max_batch=3)
-    jobs = [Thread(engine, [clip(*range(1, 5)), clip(*range(number % 3 + 1))]) for number in range(8)]
+    scheduler = make_scheduler(stage, max_batch=3)
+    jobs = [Thread(scheduler, [clip(*range(1, 5)), clip(*range(number % 3 + 1))]) for number in range(8)]
     for job in jobs:
         job.ended()
     assert max(size for size, _ in stage.batches) <= 3
     assert sum(size * time for size, time in stage.batches) == sum(4 + number % 3 + 1 for number in range(8))
 
 
-def test_frames_of_many_clips_share_a_batch_where_each_stands_alone(make_engine: Callable[..., Engine]) -> None:
+def test_frames_of_many_clips_share_a_batch_at_a_stage_of_single_frames(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     detector, relations = Brightness(gives="boxes"), Brightness(takes="boxes", factor=2)
-    engine = make_engine(detector, relations, spans=("frame", "clip"), max_batch=1, streams=2)
+    scheduler = make_scheduler(detector, relations, spans=("frame", "clip"), max_batch=1, streams=2)
     detector.may_run.clear()
     for count, level in enumerate((10, 11), 1):  # keeps both streams busy until all clips wait
-        Thread(engine, [clip(level)])
+        Thread(scheduler, [clip(level)])
         until(lambda count=count: len(detector.batches) == count)
-    jobs = [Thread(engine, [clip(*range(first, first + 9)), clip(first)]) for first in (20, 30, 40)]
-    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 8)
+    jobs = [Thread(scheduler, [clip(*range(first, first + 9)), clip(first)]) for first in (20, 30, 40)]
+    until(lambda: sum(len(waiting.under_way) for waiting in scheduler._turns) == 8)
     detector.may_run.set()
     for first, job in zip((20, 30, 40), jobs, strict=True):
         assert job.ended().found == [[2 * level for level in range(first, first + 9)], [2 * first]]
@@ -176,44 +183,46 @@ def test_frames_of_many_clips_share_a_batch_where_each_stands_alone(make_engine:
     assert {length for _, length in relations.batches} == {9, 1}
 
 
-def test_a_stage_of_the_whole_video_sees_all_clips_at_once(make_engine: Callable[..., Engine]) -> None:
+def test_a_stage_of_the_whole_video_sees_all_clips_at_once(make_scheduler: Callable[..., Scheduler]) -> None:
     stages = Brightness(gives="boxes"), Brightness(takes="boxes", factor=0.5)
-    engine = make_engine(*stages, spans=("clip", "video"))
-    with engine.open(5) as job:
-        done = [outputs for _, outputs in job.run([clip(2, 4), clip(6, 8), clip(10)])]
+    scheduler = make_scheduler(*stages, spans=("clip", "video"))
+    with VideoRun(scheduler, 5) as run:
+        done = [outputs for _, outputs in run.outputs([clip(2, 4), clip(6, 8), clip(10)])]
         assert [each.keys() for each in done] == [{"boxes"}] * 3
-        assert levels_of(job.finish(done)) == [1, 2, 3, 4, 5]
+        assert levels_of(run.finish(done)) == [1, 2, 3, 4, 5]
     assert stages[1].batches == [(1, 5)]
     assert done == [{}, {}, {}], "what was joined would lie in memory twice"
 
 
-def test_the_decoder_is_held_back_while_the_engine_is_busy(make_engine: Callable[..., Engine]) -> None:
+def test_the_decoder_is_held_back_while_the_model_is_busy(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    engine = make_engine(stage)
+    scheduler = make_scheduler(stage)
     stage.may_run.clear()
     taken = []
 
-    def decoded() -> Iterator[TimedClip]:
+    def decoded() -> Iterator[FrameChunk]:
         for number in range(100):
             taken.append(number)
             yield clip(number)
 
-    thread = Thread(engine, decoded(), expected=100)  # type: ignore[arg-type]
+    thread = Thread(scheduler, decoded(), expected=100)  # type: ignore[arg-type]
     until(lambda: len(stage.batches) == 1)
     time.sleep(0.1)
-    assert len(taken) == engine.depth
+    assert len(taken) == scheduler.depth
     stage.may_run.set()
     assert len(thread.ended().found) == 100
 
 
-def test_a_short_video_is_served_before_long_ones_and_these_go_on(make_engine: Callable[..., Engine]) -> None:
+def test_a_short_video_is_served_before_long_ones_and_the_long_ones_go_on(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     stage = Brightness()
     stage.seconds = 0.002
-    engine = make_engine(stage, max_batch=1)
-    long = [Thread(engine, [clip(number)] * 60, expected=1200) for number in range(1, 11)]
+    scheduler = make_scheduler(stage, max_batch=1)
+    long = [Thread(scheduler, [clip(number)] * 60, expected=1200) for number in range(1, 11)]
     until(lambda: len(stage.batches) > 40)
     before = len(stage.order)
-    short = Thread(engine, [clip(99)] * 10, expected=10).ended()
+    short = Thread(scheduler, [clip(99)] * 10, expected=10).ended()
     meanwhile = stage.order[before : len(stage.order) - stage.order[::-1].index(99)]
     assert short.found == [[99]] * 10
     assert 10 <= len(meanwhile) < 30, "with equal turns it would be 110"
@@ -223,12 +232,12 @@ def test_a_short_video_is_served_before_long_ones_and_these_go_on(make_engine: C
     assert set(stage.order[:30]) == set(range(1, 11))
 
 
-def test_waiting_for_company_fills_batches(make_engine: Callable[..., Engine]) -> None:
+def test_a_batch_waits_for_clips_of_other_videos(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    engine = make_engine(stage, max_batch=2, max_wait=30.0)
-    with engine.open(1) as late:
-        first = Thread(engine, [clip(1)])
-        until(lambda: sum(len(job.under_way) for job in engine._jobs) == 1)
+    scheduler = make_scheduler(stage, max_batch=2, max_wait=30.0)
+    with VideoRun(scheduler, 1) as late:
+        first = Thread(scheduler, [clip(1)])
+        until(lambda: sum(len(turn.under_way) for turn in scheduler._turns) == 1)
         time.sleep(0.05)
         assert stage.batches == []
         assert run_all(late, [clip(2)]) == [[2]]
@@ -236,20 +245,20 @@ def test_waiting_for_company_fills_batches(make_engine: Callable[..., Engine]) -
     assert stage.batches == [(2, 1)]
 
 
-def test_a_single_job_never_waits_for_company(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(Brightness(), max_wait=60.0)
-    with engine.open(2) as job:
-        assert run_all(job, [clip(1), clip(2)]) == [[1], [2]]
+def test_a_single_video_does_not_wait_for_others(make_scheduler: Callable[..., Scheduler]) -> None:
+    scheduler = make_scheduler(Brightness(), max_wait=60.0)
+    with VideoRun(scheduler, 2) as run:
+        assert run_all(run, [clip(1), clip(2)]) == [[1], [2]]
 
 
 def test_one_bad_clip_does_not_spoil_the_others_of_its_batch(
-    make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+    make_scheduler: Callable[..., Scheduler], caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Brightness()
-    engine = make_engine(stage)
+    scheduler = make_scheduler(stage)
     stage.may_run.clear()
-    jobs = [Thread(engine, [clip(level), clip(level)]) for level in (1, POISON, 3)]
-    until(lambda: sum(len(waiting.under_way) for waiting in engine._jobs) == 6)
+    jobs = [Thread(scheduler, [clip(level), clip(level)]) for level in (1, POISON, 3)]
+    until(lambda: sum(len(waiting.under_way) for waiting in scheduler._turns) == 6)
     with caplog.at_level(logging.WARNING):
         stage.may_run.set()
         good, bad, other = (job.ended() for job in jobs)
@@ -258,42 +267,42 @@ def test_one_bad_clip_does_not_spoil_the_others_of_its_batch(
     assert isinstance(bad.error, ClipFailed)
     assert "cannot run this" in caplog.text
     assert "cannot run" not in bad.error.detail
-    assert engine.is_alive
+    assert scheduler.is_alive
 
 
-def test_what_a_thread_of_the_engine_logs_of_a_job_carries_its_id(make_engine: Callable[..., Engine]) -> None:
+def test_log_lines_about_a_video_carry_its_id(make_scheduler: Callable[..., Scheduler]) -> None:
     ids: dict[str, object] = {}
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             ids[record.threadName or ""] = structlog.contextvars.get_contextvars().get("id")
 
-    engine = make_engine(Brightness())
-    logger, listener = logging.getLogger("service.scheduling.engine"), Listener()
+    scheduler = make_scheduler(Brightness())
+    logger, listener = logging.getLogger("service.scheduling.scheduler"), Listener()
     logger.addHandler(listener)
     try:
         with (
             structlog.contextvars.bound_contextvars(id="mine"),
-            engine.open(1) as job,
+            VideoRun(scheduler, 1) as run,
             pytest.raises(ClipFailed),
         ):
-            run_all(job, [clip(POISON)])
+            run_all(run, [clip(POISON)])
     finally:
         logger.removeHandler(listener)
     assert set(ids.values()) == {"mine"}
     assert threading.current_thread().name not in ids
 
 
-def test_a_job_that_is_cancelled_leaves_queue_and_batch(make_engine: Callable[..., Engine]) -> None:
+def test_a_cancelled_run_leaves_queue_and_batch(make_scheduler: Callable[..., Scheduler]) -> None:
     stage = Brightness()
-    engine = make_engine(stage)
+    scheduler = make_scheduler(stage)
     stage.may_run.clear()
-    cancelled = Thread(engine, [clip(1), clip(2)])
+    cancelled = Thread(scheduler, [clip(1), clip(2)])
     until(lambda: len(stage.batches) == 1)
-    (job,) = engine._jobs
-    other = Thread(engine, [clip(5), clip(6)])
-    until(lambda: sum(len(each.under_way) for each in engine._jobs) == 4)
-    job.cancel()
+    (turn,) = scheduler._turns
+    other = Thread(scheduler, [clip(5), clip(6)])
+    until(lambda: sum(len(each.under_way) for each in scheduler._turns) == 4)
+    scheduler.leave(turn)
     assert isinstance(cancelled.ended().error, JobCancelled)
     stage.may_run.set()
     assert other.ended().found == [[5], [6]]
@@ -302,54 +311,55 @@ def test_a_job_that_is_cancelled_leaves_queue_and_batch(make_engine: Callable[..
     assert cancelled.found == []
 
 
-def test_a_thread_that_dies_takes_every_job_along_and_says_so_once(
-    make_engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+def test_a_thread_that_dies_ends_all_runs_and_reports_the_death_once(
+    make_scheduler: Callable[..., Scheduler], caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Brightness()
-    engine = make_engine(stage, max_batch=1, streams=2)
     deaths: list[str] = []
-    engine.on_death = lambda: deaths.append("died")
+    scheduler = make_scheduler(stage, max_batch=1, streams=2, on_death=lambda: deaths.append("died"))
     stage.seconds = 0.01
-    jobs = [Thread(engine, [clip(level)] * 50) for level in (1, FATAL, 3)]
+    jobs = [Thread(scheduler, [clip(level)] * 50) for level in (1, FATAL, 3)]
     with caplog.at_level(logging.CRITICAL):
         assert all(isinstance(job.ended().error, EngineDied) for job in jobs)
-    assert not engine.is_alive
+    assert not scheduler.is_alive
     assert deaths == ["died"]
     assert "the driver is gone" in caplog.text
     with pytest.raises(EngineDied):
-        engine.open(1)
+        scheduler.open(1)
 
 
-def test_an_engine_that_fails_on_everything_is_given_up(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(Brightness())
-    errors = [Thread(engine, [clip(POISON)]).ended().error for _ in range(8)]
+def test_a_model_that_fails_on_every_clip_is_given_up(make_scheduler: Callable[..., Scheduler]) -> None:
+    scheduler = make_scheduler(Brightness())
+    errors = [Thread(scheduler, [clip(POISON)]).ended().error for _ in range(8)]
     assert all(isinstance(error, ClipFailed) for error in errors)
-    until(lambda: not engine.is_alive)
+    until(lambda: not scheduler.is_alive)
 
 
-def test_bad_videos_between_good_ones_do_not_end_the_engine(make_engine: Callable[..., Engine]) -> None:
-    engine = make_engine(Brightness())
+def test_bad_videos_between_good_ones_do_not_end_the_model(make_scheduler: Callable[..., Scheduler]) -> None:
+    scheduler = make_scheduler(Brightness())
     for _ in range(6):
         for _ in range(2):
-            assert isinstance(Thread(engine, [clip(POISON)]).ended().error, ClipFailed)
-        assert Thread(engine, [clip(7)]).ended().found == [[7]]
-    assert engine.is_alive
+            assert isinstance(Thread(scheduler, [clip(POISON)]).ended().error, ClipFailed)
+        assert Thread(scheduler, [clip(7)]).ended().found == [[7]]
+    assert scheduler.is_alive
 
 
-def test_it_is_known_since_when_nothing_comes_out(make_engine: Callable[..., Engine]) -> None:
+def test_idle_seconds_count_from_the_last_batch_while_clips_are_under_way(
+    make_scheduler: Callable[..., Scheduler],
+) -> None:
     stage = Brightness()
-    engine = make_engine(stage)
-    assert engine.idle_seconds() == 0
+    scheduler = make_scheduler(stage)
+    assert scheduler.idle_seconds() == 0
     stage.may_run.clear()
-    job = Thread(engine, [clip(1)])
+    job = Thread(scheduler, [clip(1)])
     until(lambda: len(stage.batches) == 1)
     time.sleep(0.05)
-    assert engine.idle_seconds() >= 0.05
+    assert scheduler.idle_seconds() >= 0.05
     stage.may_run.set()
     job.ended()
-    assert engine.idle_seconds() == 0
+    assert scheduler.idle_seconds() == 0
 
 
 def test_a_stage_that_needs_an_unknown_tensor_is_named() -> None:
     with pytest.raises(EngineError, match="needs 'boxes', which no stage before it makes"):
-        Engine(manifest(("boxes", "attention", "clip")), [[Brightness()]], max_batch=1, job_share=1, max_wait=0)
+        Scheduler(manifest(("boxes", "attention", "clip")), [[Brightness()]], max_batch=1, job_share=1, max_wait=0)

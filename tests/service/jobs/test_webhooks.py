@@ -1,4 +1,4 @@
-"""Webhooks, received by real servers and verified as a receiver would."""
+"""Webhooks, received by real servers and verified as receivers verify them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
+from service.jobs.webhooks import Event, WebhookQueue, Webhooks
 from service.settings import Settings, load_settings
-from service.webhooks import Event, WebhookQueue, Webhooks
 from tests.support.web import Answer, Web, reply, serve_web
 
 OLD, NEW, OTHER = (f"whsec_{b64encode(bytes([number] * 32)).decode()}" for number in range(3))
@@ -46,7 +46,7 @@ async def until_true(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_receiver_can_verify_who_tells_it_what() -> None:
+async def test_a_receiver_can_verify_the_signature() -> None:
     failed = Event.of("0f" * 16, "failed", {"code": "no_video_stream", "status": 422})
     with serve_web(reply(b"", "204 No Content")) as web:
         await Webhooks(settings_for(web)).deliver(url_of(web), failed)
@@ -67,7 +67,7 @@ async def test_a_receiver_can_verify_who_tells_it_what() -> None:
         Webhook(OTHER).verify(body, headers)
 
 
-async def test_while_secrets_change_a_receiver_may_have_either() -> None:
+async def test_an_event_is_signed_with_each_secret() -> None:
     with serve_web(reply()) as web:
         await Webhooks(settings_for(web, webhook_secret=f"{OLD},{NEW}")).deliver(url_of(web), EVENT)
     headers, body = read(web.requests[0])
@@ -77,7 +77,7 @@ async def test_while_secrets_change_a_receiver_may_have_either() -> None:
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "404 Not Found", "302 Found", "410 Gone"])
-async def test_anything_but_2xx_is_a_failure_and_redirects_are_not_followed(status: str) -> None:
+async def test_any_status_but_2xx_is_a_failure_and_redirects_are_not_followed(status: str) -> None:
     with serve_web(reply(b"", status, "Location: /elsewhere")) as web:
         with pytest.raises(WebhookFailed, match=f"answered {status[:3]}") as failed:
             await Webhooks(settings_for(web)).deliver(url_of(web), EVENT)
@@ -121,12 +121,11 @@ def in_turn(*statuses: str) -> Answer:
     return answer
 
 
-async def test_what_failed_is_tried_again_as_the_same_message() -> None:
+async def test_a_failed_delivery_is_tried_again_with_the_same_id() -> None:
     with serve_web(in_turn("500 Internal Server Error", "503 Service Unavailable", "200 OK")) as web:
         settings = settings_for(web)
-        async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
-            outcomes: list[str] = []
-            queue.on_attempt = outcomes.append
+        outcomes: list[str] = []
+        async with WebhookQueue(Webhooks(settings), settings, on_attempt=outcomes.append, delays=SOON) as queue:
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(outcomes) == 3)
             assert queue.is_alive
@@ -139,12 +138,11 @@ async def test_what_failed_is_tried_again_as_the_same_message() -> None:
 
 
 @pytest.mark.parametrize(("status", "attempts"), [("410 Gone", 1), ("500 Internal Server Error", 4)])
-async def test_a_receiver_that_wants_no_more_or_fails_for_long_is_given_up(status: str, attempts: int) -> None:
+async def test_a_receiver_that_answers_410_or_fails_too_often_is_given_up(status: str, attempts: int) -> None:
     with serve_web(in_turn(status)) as web:
         settings = settings_for(web)
-        async with WebhookQueue(Webhooks(settings), settings, delays=SOON) as queue:
-            outcomes: list[str] = []
-            queue.on_attempt = outcomes.append
+        outcomes: list[str] = []
+        async with WebhookQueue(Webhooks(settings), settings, on_attempt=outcomes.append, delays=SOON) as queue:
             await queue.announce(url_of(web), EVENT)
             await until_true(lambda: len(web.requests) == attempts)
             await asyncio.sleep(1)
