@@ -79,7 +79,9 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
                 await stack.enter_async_context(captioner)
-            app.state.service = Service(settings, life, storage, jobs, metrics, rate_limit, captioner)
+            app.state.service = Service(
+                settings, life, storage, jobs, metrics, queue.webhooks.check, rate_limit, captioner
+            )
             yield
 
     app = FastAPI(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ class Service:
     """The parts of a running service that its routes use.
 
     life: of the process; its event `stopping` ends streams.
+    check_webhook: raises WebhookNotAllowed for a URL that the operator does not allow.
     rate_limit: None where the operator has set none.
     captioner: None where the operator has set no endpoint for captions.
     """
@@ -40,6 +41,7 @@ class Service:
     storage: Storage
     jobs: Jobs
     metrics: Metrics
+    check_webhook: Callable[[str], None]
     rate_limit: RateLimit | None
     captioner: Captioner | None
 

@@ -74,7 +74,7 @@ async def post_video(request: Request) -> Response:
     def served_model(options: RequestOptions) -> ServedModel:
         """The model that the options name. Raises UnknownModel, and WebhookNotAllowed for a webhook."""
         if options.webhook is not None:
-            service.jobs.check_webhook(options.webhook)
+            service.check_webhook(options.webhook)
         return find_model(models, options.model)
 
     model = served_model(options)

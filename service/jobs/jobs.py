@@ -52,10 +52,6 @@ class Jobs:
                 f"{length} videos wait or run, and the limit here is {self._settings.queue_limit}; try again later"
             )
 
-    def check_webhook(self, url: str) -> None:
-        """Raises WebhookNotAllowed when the operator does not allow this webhook."""
-        self._queue.webhooks.check(url)
-
     async def submit(
         self,
         video_id: str,

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from models.graph.bundle import Stage
-from service.scheduling.clips import Clip, Share, Turn
+from service.scheduling.turns import Clip, Share, Turn
 
 # A batch of a stage of span `frame` may always hold so many frames. Even on a CPU, which gains nothing from batches of
 # clips, a detector takes about two thirds of the time per frame for 16 frames of 160x128 that it takes for one.

@@ -16,8 +16,8 @@ from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
 from models.graph.predictions import PREDICTION_NAMES
 from models.graph.scene_graph import ModelReference
 from service.scheduling.batcher import Batch, Batcher
-from service.scheduling.clips import Clip, Share, Turn
 from service.scheduling.errors import ClipFailed, EngineDied
+from service.scheduling.turns import Clip, Share, Turn
 
 log = logging.getLogger(__name__)
 

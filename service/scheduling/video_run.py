@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import FRAMES, TIMESTAMPS
-from service.scheduling.clips import Clip
 from service.scheduling.errors import JobCancelled
 from service.scheduling.scheduler import Scheduler
+from service.scheduling.turns import Clip
 from service.video import FrameChunk
 
 

@@ -1,4 +1,4 @@
-"""Clips on their way through the stages of a model, and the turns of the videos that they belong to."""
+"""The turns of the videos that share a model, and their clips on the way through its stages."""
 
 from __future__ import annotations
 
