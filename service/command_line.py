@@ -16,7 +16,7 @@ import click
 GROUP = "vsg.commands"
 # An error is a known one when its class stands in a module `errors` of one of these; any other is a bug and shows its
 # trace.
-_PACKAGES = ("models", "training", "export", "service", "benchmarks")
+_PACKAGES = ("models", "training", "export", "service", "vsg", "benchmarks")
 _EXTRA_OF_PACKAGE = {"training": "training", "export": "training", "service": "cpu", "benchmarks": "training"}
 
 
@@ -56,8 +56,8 @@ def main() -> None:
 
 
 def _is_known(error: type) -> bool:
-    package, *_, module = error.__module__.split(".")
-    return package in _PACKAGES and module == "errors"
+    names = error.__module__.split(".")
+    return names[0] in _PACKAGES and names[-1] == "errors"
 
 
 def summary_of(point: EntryPoint) -> str:
