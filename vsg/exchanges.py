@@ -29,6 +29,7 @@ BLOCK_BYTES = 1 << 18
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRY_SECONDS = 60.0
 _BROKEN_CONNECTIONS = 3  # in a row; after so many the service is unreachable
+_RECONNECT_SECONDS = 0.5
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two looks at a job
 _PAUSE_SHARE = 0.1  # of the time waited so far
 _MODELS = TypeAdapter(dict[str, list[ModelInfo]])
@@ -177,7 +178,7 @@ class Exchanges:
                 broken += 1
                 if broken == _BROKEN_CONNECTIONS or not can_repeat or time.monotonic() > deadline:
                     raise unreachable(outcome) from outcome
-                pause = 0.25 * broken
+                pause = _RECONNECT_SECONDS
             yield Pause(pause)
             if call.upload is not None and start is not None:
                 call.upload.seek(start)
@@ -206,7 +207,7 @@ class Following:
     def begin(self, response: httpx.Response) -> None:
         """Looks at the head of an answer; one that is no success must have been read. Raises ProblemError."""
         self._event = {}
-        self.pause = 1.0
+        self.pause = _RECONNECT_SECONDS
         if response.status_code == httpx.codes.NO_CONTENT:
             self.is_over = True
         elif not response.is_success:
@@ -217,7 +218,7 @@ class Following:
 
     def break_off(self, error: httpx.TransportError) -> None:
         """Notes that a connection broke. Raises UnreachableError where that happens again and again."""
-        self.pause = 1.0
+        self.pause = _RECONNECT_SECONDS
         if self._give_up():
             raise unreachable(error) from error
 
