@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 from models.engines import EngineName
 from models.errors import ModelError
@@ -32,7 +32,7 @@ from vsg.values import GraphOptions, Progress, VideoFile, option_texts
 
 def open_model(
     bundle: str | os.PathLike[str],
-    engine: EngineName | None = None,
+    engine: EngineName | Literal["stub"] | None = None,
     *,
     threads: int | None = None,
     device: int | None = None,

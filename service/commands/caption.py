@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from models.engines import ENGINES
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
 from service.captioning import CaptionEndpoint, Captioner, endpoint_of
-from service.commands.common import check_video, frames_bar, options_of, read_graph, video_argument
+from service.commands.common import STANDARD_INPUT, frames_bar, options_of, read_graph, video_argument, video_file
 from service.errors import InvalidOption, SettingsError
 from service.key_frames import read_key_frames
 from service.options import VideoOptions
-from service.pipeline import Pipeline
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
-from service.scheduling import load_engines
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits, load_settings
+from vsg import open_model
 
 
 @click.command()
@@ -36,7 +35,10 @@ from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 )
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
 @click.option(
-    "--graph", "graph_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Graph of the video."
+    "--graph",
+    "graph_file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Graph of the video.",
 )
 @click.option("--engine", help=f"What runs the model of the graph: {', '.join(ENGINES)}.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Its bundle; default: the first.")
@@ -57,7 +59,12 @@ def caption(
     bundle: Path | None,
     **texts: str | None,
 ) -> None:
-    """Have a language model caption a video from its scene graph."""
+    """Have a language model caption a video from its scene graph.
+
+    VIDEO or the graph may be -, which reads standard input.
+    """
+    if STANDARD_INPUT == video == graph_file:
+        raise click.UsageError("VIDEO and --graph are both -, but standard input holds only one of them")
     settings = load_settings(
         {
             "caption_base_url": base_url,
@@ -74,12 +81,12 @@ def caption(
         )
     captioner = None if dry_run else Captioner(endpoint)  # what is missing is told before the work begins
     options = options_of(**texts)
-    check_video(video)
-    graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
-    prompt = build_prompt(
-        Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
-    )
-    images = read_key_frames(video, graph.video, key_moments(graph, key_frames), decode_limits(settings))
+    with video_file(video) as path:
+        graph = make_graph(path, options, settings) if graph_file is None else graph_of(graph_file, path, named=video)
+        prompt = build_prompt(
+            Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
+        )
+        images = read_key_frames(path, graph.video, key_moments(graph, key_frames), decode_limits(settings))
     messages = build_messages(prompt, images)
     if captioner is None:
         click.echo(shown_request(endpoint, messages, streamed=streamed))
@@ -88,19 +95,17 @@ def caption(
 
 
 def make_graph(video: Path, options: VideoOptions, settings: Settings) -> SceneGraph:
-    """The graph of a video, with a progress bar."""
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings)[:1], settings), settings)) as pipeline,
-        frames_bar() as show,
-    ):
-        return pipeline.run(video, options, progress=show)
+    """The graph of a video, by the first bundle, under a progress bar."""
+    chosen = options.model_dump(exclude={"model"}, exclude_unset=True)
+    with open_model(bundle_folders(settings)[0], settings.engine) as model, frames_bar() as show:
+        return model(video, progress=show, **chosen)
 
 
-def graph_of(path: Path, video: Path) -> SceneGraph:
+def graph_of(path: Path, video: Path, *, named: Path) -> SceneGraph:
     """A graph that was made before. Raises InvalidOption when it is none, or one of another video."""
     graph = read_graph(path)
     if graph.video.sha256 != sha256_of(video):
-        raise InvalidOption("graph", f"{path} is the graph of another video than {video}")
+        raise InvalidOption("graph", f"{path} is the graph of another video than {named}")
     return graph
 
 
