@@ -203,6 +203,16 @@ def test_a_request_that_there_is_no_room_for_is_sent_again(
     assert (caught.value.code, caught.value.retry_after) == ("rate_limited", 1.0)
 
 
+def test_a_graph_that_is_kept_is_given_at_once(
+    connect: Connect, start_server: Callable[..., Server], clip: Path
+) -> None:
+    client = connect(start_server(reuse_results=True).url)
+    graph = client.graph(clip)
+    job = client.submit(clip)
+    assert job.status == "succeeded"
+    assert client.wait(job.id).frames == graph.frames
+
+
 def test_an_event_of_a_video_that_is_not_there_is_a_problem(connect: Connect, server: Server) -> None:
     with pytest.raises(vsg.NotFoundError):
         list(connect(server.url).events("0" * 32))

@@ -29,6 +29,12 @@ NOTHING = b""
 """The connection closes without an answer."""
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has broken connections taken up at once."""
+    monkeypatch.setattr("vsg.exchanges._RECONNECT_SECONDS", 0.01)
+
+
 def one_after_another(answers: Sequence[bytes]) -> Answer:
     """Gives each request the next answer, and the last one to all that follow."""
     left = list(answers)
@@ -75,6 +81,19 @@ def test_what_cannot_be_read_again_is_posted_once(connect: Connect) -> None:
     with serve_web(busy) as web, pytest.raises(vsg.BusyError):
         connect(url_of(web)).graph(Pipe(b"video"))
     assert len(web.requests) == 1
+
+
+def test_a_file_is_read_in_small_blocks(connect: Connect) -> None:
+    class Recording(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    sizes: list[int | None] = []
+    with serve_web(GRAPH) as web:
+        connect(url_of(web)).graph(Recording(bytes(1_000_000)))
+    assert len(sizes) == 5
+    assert all(size == 1 << 18 for size in sizes)
 
 
 def test_a_service_that_cannot_be_reached_is_said_so(connect: Connect, clip: Path) -> None:
