@@ -48,7 +48,8 @@ def find_bundles(given: Path, known: Iterable[Path] = ()) -> list[Path]:
         return [given]
     names = ", ".join(dict.fromkeys(place.name for place in places)) or "none"
     raise NoModels(
-        f"there is no bundle {str(given)!r}: give the path of one, or the name of an installed one ({names})"
+        f"there is no bundle {str(given)!r}: give the path of one, or the name of an installed one ({names}); "
+        "VSG_BUNDLES names further ones"
     )
 
 

@@ -87,8 +87,11 @@ def make_graph(
     """Writes the scene graph of a video file as JSON, under a progress bar. Raises what the pipeline raises."""
     settings = load_settings({"bundles": bundles or None, "engine": engine})
     options = options_of(**texts)
+    folders = bundle_folders(settings)
+    if options.model is None:
+        del folders[1:]  # the first is the default; opening the others would only take time
     with (
-        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
+        closing(Pipeline(load_engines(folders, settings), settings)) as pipeline,
         frames_bar() as show,
     ):
         pipeline.write(video, options, out, progress=show)
