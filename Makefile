@@ -13,10 +13,11 @@ test: .venv/development check ## everything, about a quarter of an hour on two c
 	tests/install-system-packages
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not bench" --numprocesses 2 --no-loadscope-reorder
 
-check: .venv/development ## style and types
+check: .venv/development ## style, types and imports
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 bench: .venv/development ## what trains or measures for long
 	.venv/bin/python -m pytest -m bench --timeout 7200

@@ -56,8 +56,8 @@ def main() -> None:
 
 
 def _is_known(error: type) -> bool:
-    names = error.__module__.split(".")
-    return names[0] in _PACKAGES and names[-1] == "errors"
+    package, _, module = error.__module__.partition(".")
+    return package in _PACKAGES and module.rpartition(".")[2] == "errors"
 
 
 def summary_of(point: EntryPoint) -> str:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TypeAlias, TypedDict
 from pydantic import BaseModel, ConfigDict
 
 from models.graph.scene_graph import Constraint, Status
+from models.graph.vocabulary import Vocabulary
 
 VideoFile: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 """A path, the bytes of a video file, or a binary file that is read from where it stands."""
@@ -100,6 +101,7 @@ class ModelInfo(_Value):
     family: `one_stage` or `two_stage`.
     frame_size: `height` and `width` in pixels, as the model sees frames.
     relation_scoring: whether its graphs have relation scores.
+    vocabulary: the objects and predicates it knows, where the service says so.
     """
 
     name: str
@@ -112,3 +114,4 @@ class ModelInfo(_Value):
     frame_size: dict[str, int]
     clip_length: int
     relation_scoring: bool
+    vocabulary: Vocabulary | None = None

@@ -13,12 +13,12 @@ import click
 from models.engines import ENGINES
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
-from service.captioning import CaptionEndpoint, Captioner, endpoint_of
 from service.commands.common import STANDARD_INPUT, frames_bar, options_of, read_graph, video_argument, video_file
 from service.errors import InvalidOption, SettingsError
-from service.key_frames import read_key_frames
 from service.options import VideoOptions
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
+from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
+from service.prompt.key_frames import read_key_frames
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits, load_settings
 from vsg import open_model
 

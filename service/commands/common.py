@@ -20,13 +20,12 @@ from rich.progress import Progress as ProgressBar
 import vsg
 from models.engines import ENGINES
 from models.graph.scene_graph import SceneGraph
-from service.errors import InvalidOption
+from service.errors import EmptyUpload, InvalidOption
 from service.options import OPTION_NAMES, VideoOptions, parse_options
 from service.pipeline import Pipeline, Progress
 from service.scheduling import load_engines
 from service.settings import bundle_folders, load_settings
 from service.video import SNIFF_BYTES, sniff_container
-from service.video.errors import EmptyUpload
 
 STANDARD_INPUT = Path("-")
 SWITCH_SECONDS = 0.0005

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from service.access import keys_of
-from service.captioning import Captioner, endpoint_of
 from service.http import events, operations, page, videos
 from service.http.access import RequireKey, declare_keys
 from service.http.docs import install_docs
@@ -21,6 +20,7 @@ from service.http.state import Service
 from service.http.watching import WatchRequests
 from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
 from service.metrics import Metrics
+from service.prompt.captioner import Captioner, endpoint_of
 from service.settings import Settings
 from service.storage import Storage
 from service.tracing import flush_traces

@@ -11,11 +11,11 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from service.captioning import Captioner
 from service.http.headers import STREAM_HEADERS
 from service.http.state import service_of
 from service.problem import problem
 from service.prompt import Message
+from service.prompt.captioner import Captioner
 from service.prompt.errors import CaptionFailed
 
 _EVENT_STREAM = "text/event-stream"

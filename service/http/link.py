@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from python_multipart.multipart import parse_options_header
 
 from service.errors import InvalidOption
-from service.fetching import fetch, url_policy
+from service.fetching import FetchPolicy, fetch
 from service.fetching.errors import UrlNotAllowed
 from service.http.connection import ClientLeftError, while_connected
 from service.http.errors import MalformedUpload, MissingVideo
@@ -64,6 +64,17 @@ async def receive_link(request: Request, settings: Settings) -> Link:
     url_policy(settings).check(link.url)
     values = link.model_dump(exclude={URL_FIELD}, exclude_unset=True, exclude_none=True)
     return Link(link.url, {name: _text(value) for name, value in values.items()})
+
+
+def url_policy(settings: Settings) -> FetchPolicy:
+    """Returns what the operator allows URLs of videos."""
+    return FetchPolicy(
+        settings.url_hosts,
+        settings.url_networks,
+        max_bytes=settings.max_body_bytes,
+        idle_seconds=settings.upload_idle_seconds,
+        total_seconds=settings.url_seconds,
+    )
 
 
 async def download(request: Request, link: Link, video_id: str, storage: Storage, settings: Settings) -> Upload:

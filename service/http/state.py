@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from service.captioning import Captioner
 from service.jobs import JobQueue, Jobs, JobWorker
 from service.metrics import Metrics
+from service.prompt.captioner import Captioner
 from service.settings import Settings
 from service.storage import Storage
 

@@ -16,13 +16,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.errors import InvalidOption
-from service.fetching.errors import BodyTooLarge
+from service.errors import BodyTooLarge, EmptyUpload, InvalidOption
 from service.http.errors import MalformedUpload, MissingVideo, UnsupportedContentType, UploadStalled
 from service.settings import Settings
 from service.storage import Storage, UploadWriter
 from service.video import sniff_container
-from service.video.errors import EmptyUpload
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

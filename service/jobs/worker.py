@@ -35,7 +35,7 @@ from service.settings import Settings, bundle_folders
 from service.storage import Storage
 from service.tasks import end_task
 from service.tracing import note_end
-from service.video.spawning import SPAWNER
+from service.video.processes import FORK_SERVER
 from service.webhooks import Ending
 
 # How often a busy worker looks whether a slot is free; an idle one is woken by new jobs.
@@ -70,7 +70,7 @@ def open_pipeline(settings: Settings, metrics: Metrics, on_engine_death: Callabl
     for engine in engines.values():
         engine.on_death = on_engine_death
         metrics.watch(engine)
-    SPAWNER.prepare()
+    FORK_SERVER.prepare()
     return Pipeline(engines, settings)
 
 

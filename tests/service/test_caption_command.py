@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph, Video
-from service.key_frames import LONGEST_SIDE, read_key_frames
+from service.prompt.key_frames import LONGEST_SIDE, read_key_frames
 from service.video import DecodeLimits
 from tests.service.test_command_line import ROOT, assert_one_line, vsg
 from tests.support.chat import CAPTION, STREAM, body_of, chunk, completion, hanging_after, refusal, stream
@@ -93,7 +93,7 @@ def test_what_goes_wrong_is_said_in_one_line(clip: Path, long_clip: Path, graph_
     assert_one_line(done, "answered 401", "Incorrect API key: …")
     with serve_web(hanging_after(b"")) as web:
         done = caption(clip, web, "--graph", graph_file, "--timeout", "0.5")
-    assert_one_line(done, "not there within 0.5 s")
+    assert_one_line(done, "not complete within 0.5 s")
     assert_one_line(caption(clip, None, "--graph", graph_file), "takes no connection")
     assert_one_line(caption(long_clip, None, "--graph", graph_file), "the graph of another video")
     (tmp_path / "text.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Frames of which only what they need was decoded are those of a full decode, to the bit."""
+"""Wanted frames that are decoded with little else are those of a full decode, to the bit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.video import Container, DecodeLimits, Sampling, skimming
-from service.video.frames import Frames
+from service.video import Container, DecodeLimits, Sampling
+from service.video.decoding import MissingFrameError, Scaler, decode_needed, decode_wanted
 from service.video.media import examine, opened
-from service.video.messages import Request
-from service.video.scaling import Scaler
+from service.video.sampled_frames import SampledFrames
+from service.video.wire import Request
 from tests.service.video.conftest import Clips
 
 COUNT, RATE = 120, 30
@@ -70,10 +70,10 @@ class Moving(Clips):
         return image
 
 
-class OnlySkimmed(Frames):
-    """Frames for which nothing steps in."""
+class OnlyFromPackets(SampledFrames):
+    """Fails where PyAV does not decode the wanted frames alone."""
 
-    def _searched(self) -> Any:
+    def _chosen_by_frames(self) -> Any:
         raise AssertionError("all of the video would be decoded")
 
     def _from_decord(self, wanted: Any) -> Any:
@@ -116,7 +116,7 @@ def test_frames_are_those_of_a_full_decode(moving: Moving, name: str) -> None:
         end = min(sampling.get("end", media.end), media.end)
         expected = moving.on_display(media.times, sampling["fps"], end, sampling.get("start", 0.0))
         expected = expected[: asked.sampling.max_frames]
-        chunks = list(OnlySkimmed(asked, media).chunks())
+        chunks = list(OnlyFromPackets(asked, media).chunks())
         assert np.concatenate([times for times, _ in chunks]).tolist() == media.times[expected].tolist()
         for number, frame in zip(expected, np.concatenate([pixels for _, pixels in chunks]), strict=True):
             assert np.array_equal(frame, every[number])
@@ -139,16 +139,16 @@ def test_decoding_begins_only_where_no_frame_looks_back(moving: Moving, name: st
 
 
 @pytest.mark.parametrize(("name", "most"), [("pyramid.mp4", 20), ("closed_h265.mp4", 40), ("long_groups.mkv", 60)])
-def test_few_other_frames_are_decoded(moving: Moving, name: str, most: int) -> None:
+def test_few_frames_besides_the_wanted_ones_are_decoded(moving: Moving, name: str, most: int) -> None:
     asked = request(make(moving, name), fps=1.0)
     media = examine(asked)
     with opened(asked) as (container, stream):
         wanted = media.stamps[::RATE]
-        assert len(wanted) <= len(list(skimming.decoded(container, stream, wanted, media.beginnings))) <= most
+        assert len(wanted) <= len(list(decode_needed(container, stream, wanted, media.beginnings))) <= most
 
 
-def test_a_frame_that_does_not_come_out_is_missed(moving: Moving) -> None:
+def test_a_wanted_frame_that_does_not_come_out_is_an_error(moving: Moving) -> None:
     asked = request(make(moving, "pyramid.mp4"), fps=1.0)
     media = examine(asked)
-    with opened(asked) as (container, stream), pytest.raises(skimming.SkimmingError, match="missing"):
-        list(skimming.skimmed(container, stream, np.append(media.stamps[:3], media.stamps[3] + 1), media.beginnings))
+    with opened(asked) as (container, stream), pytest.raises(MissingFrameError, match="missing"):
+        list(decode_wanted(container, stream, np.append(media.stamps[:3], media.stamps[3] + 1), media.beginnings))

@@ -1,17 +1,21 @@
-"""What a file is, by its first bytes: the content, never the name, decides which demuxer may read an upload."""
+"""Names the container of a file from its first bytes. The content, never the file name, chooses the demuxer.
+
+The libraries puremagic and filetype do not serve: neither knows MPEG transport streams, DASH manifests or plain text,
+puremagic takes zeros for an embroidery design, and filetype has no names to show.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from service.video.errors import EmptyUpload, UnsupportedMedia
+from service.errors import EmptyUpload
+from service.video.errors import UnsupportedMedia
 
-SNIFF_BYTES = 4096
-"""How much of the beginning of a file `sniff_container` wants to see."""
+SNIFF_BYTES = 4096  # how much of the beginning of a file `sniff_container` needs
 
 
 class Container(StrEnum):
-    """Containers that are decoded; the value is the name of the one demuxer that may read it."""
+    """Containers that are decoded. The value is the name of the only demuxer that may read the file."""
 
     MP4 = "mov"
     MATROSKA = "matroska"
@@ -70,16 +74,19 @@ _SUPPORTED = "MP4, MOV, 3GP, WebM, Matroska, AVI, MPEG-TS, MPEG-PS, FLV, Ogg or 
 
 
 def sniff_container(head: bytes) -> Container:
-    """The container that a file beginning with `head` (its first SNIFF_BYTES, or all of it) is.
+    """Names the container of a file that begins with `head`, its first SNIFF_BYTES bytes or all of it.
 
-    Raises EmptyUpload for no bytes and UnsupportedMedia, naming what the bytes look like, for anything but a video
-    container: images, audio files, playlists (which would make the decoder open other files), archives, text.
+    Raises EmptyUpload where there are no bytes. Raises UnsupportedMedia for everything but a video container: images,
+    audio files, archives, text, and playlists, which would make a decoder open other files. The error says what the
+    file looks like.
     """
     if not head:
-        raise EmptyUpload("The upload has no bytes. Send the bytes of a video.")
+        raise EmptyUpload("the upload has no bytes: send the bytes of a video")
     container = _container_of(head)
     if container is None:
-        raise UnsupportedMedia(f"The upload looks like {_describe(head)}, not a video. Send {_SUPPORTED}.")
+        kind = _kind_of(head)
+        looks = f"the upload looks like {kind}, not a video" if kind else "the upload is not in a known video format"
+        raise UnsupportedMedia(f"{looks}: send {_SUPPORTED}")
     return container
 
 
@@ -99,18 +106,20 @@ def _container_of(head: bytes) -> Container | None:
         return Container.OGG
     if head.startswith(b"\x00\x00\x01\xba"):
         return Container.MPEG_PS
-    # 188-byte packets, or 192 with the time code in front that Blu-ray and AVCHD cameras write.
+    # Packets of 188 bytes, or of 192 where a Blu-ray or an AVCHD camera puts a time code in front.
     if _synchronised(head, offset=0, step=188) or _synchronised(head, offset=4, step=192):
         return Container.MPEG_TS
     return None
 
 
 def _synchronised(head: bytes, offset: int, step: int) -> bool:
+    """Tells whether every packet begins with the synchronisation byte of MPEG-TS."""
     marks = head[offset::step]
     return len(marks) >= 3 and set(marks) == {0x47}
 
 
-def _describe(head: bytes) -> str:
+def _kind_of(head: bytes) -> str | None:
+    """Names the kind of a file that is no video, None where the kind is unknown."""
     if head[4:8] == b"ftyp":
         return _STILL_BRANDS[head[8:12]]
     for magic, name in _OTHER_MAGIC:
@@ -119,16 +128,16 @@ def _describe(head: bytes) -> str:
     if head.startswith(b"RIFF"):
         return {b"WAVE": "a WAV audio file", b"WEBP": "a WebP image"}.get(head[8:12], "an unknown RIFF file")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        # Of the two layer bits of an MPEG audio frame, AAC leaves both zero.
+        # AAC leaves both layer bits of an MPEG audio frame zero.
         return "an MP3" if head[1] & 0x06 else "an AAC audio file"
-    return _describe_text(head) or "no video container that is known"
+    return _kind_of_text(head)
 
 
-def _describe_text(head: bytes) -> str | None:
+def _kind_of_text(head: bytes) -> str | None:
     if b"\x00" in head:
         return None
     try:
-        # The last character may be cut in two.
+        # SNIFF_BYTES may cut the last character in two.
         head[:-4].decode("utf-8")
     except UnicodeDecodeError:
         return None

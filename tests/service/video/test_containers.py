@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 
+from service.errors import EmptyUpload
 from service.video import Container, sniff_container
-from service.video.errors import EmptyUpload, UnsupportedMedia
+from service.video.errors import UnsupportedMedia
 
 MP3_FRAME = b"\xff\xfb\x90\x64" + bytes(400)
 
@@ -35,7 +36,7 @@ def packets(size: int, offset: int) -> bytes:
         (b"OggS\x00\x02", Container.OGG),
     ],
 )
-def test_knows_video_containers(head: bytes, container: Container) -> None:
+def test_video_containers_are_known_by_their_first_bytes(head: bytes, container: Container) -> None:
     assert sniff_container(head) is container
 
 
@@ -61,22 +62,27 @@ def test_knows_video_containers(head: bytes, container: Container) -> None:
         (b"just some words", "text"),
         ("ein Satz über Bücher ".encode() * 300, "text"),
         (b"PK\x03\x04\x14\x00", "a ZIP archive"),
-        (b"\x00" * 64, "no video container that is known"),
         (b"\x47", "text"),
     ],
 )
-def test_says_what_else_it_looks_like(head: bytes, name: str) -> None:
+def test_other_files_are_refused_by_the_name_of_their_kind(head: bytes, name: str) -> None:
     with pytest.raises(UnsupportedMedia, match=f"looks like {name}, not a video"):
         sniff_container(head)
 
 
-def test_refuses_nothing_at_all() -> None:
+@pytest.mark.parametrize("head", [b"\x00" * 64, b"\xfe\x00 anything"])
+def test_bytes_of_an_unknown_kind_are_refused_with_the_formats_that_are_known(head: bytes) -> None:
+    with pytest.raises(UnsupportedMedia, match="not in a known video format: send MP4, MOV"):
+        sniff_container(head)
+
+
+def test_an_upload_without_bytes_is_refused() -> None:
     with pytest.raises(EmptyUpload):
         sniff_container(b"")
 
 
 @pytest.mark.parametrize("length", range(1, 13))
-def test_takes_heads_of_any_length(length: int) -> None:
+def test_heads_of_any_length_give_a_container_or_a_refusal(length: int) -> None:
     for whole in (b"\x00\x00\x00\x20ftypheic", b"RIFF\x00\x10\x00\x00AVI ", b"\xff\xfb\x90\x64" * 3, b"GIF89a" * 2):
         with contextlib.suppress(UnsupportedMedia):
             assert sniff_container(whole[:length]) in Container

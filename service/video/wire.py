@@ -1,10 +1,8 @@
-"""How the decoder process talks to its parent: JSON messages with a length in front; a chunk's arrays follow raw.
+"""Messages between the decoder process and its parent: JSON with a length in front. A chunk's arrays follow it raw.
 
-What is said, in order:
-
-    parent -> child   one message: the Request
-    child -> parent   ready, info, any number of chunks, then end; or at any point error (the video's fault) or
-                      defect (ours, with a trace for the log)
+parent -> child   one line: the Request
+child -> parent   ready, info, any number of chunks, then end; or, at any point, error (the video is at fault) or
+                  defect (the code is at fault; it brings a trace for the log)
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from service.errors import ServiceError
+from service.video.containers import Container
 from service.video.errors import (
     DecodeMemory,
     NoVideoStream,
@@ -24,14 +23,11 @@ from service.video.errors import (
     VideoUnreadable,
 )
 from service.video.sampling import DecodeLimits, Sampling
-from service.video.sniffing import Container
 
 LENGTH = struct.Struct("<I")
-EXIT_STATUS = struct.Struct("<i")
-"""What the spawner says of a process that has ended, as `os.waitpid` has it."""
-VIDEO_FILE = 3
-"""The video among the file descriptors of the child."""
 MAXIMUM_MESSAGE = 64 * 2**10
+EXIT_STATUS = struct.Struct("<i")  # what `os.waitpid` says of a process that has ended
+VIDEO_FILE = 3  # file descriptor of the video in the child
 _ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
     for error in (
@@ -45,13 +41,20 @@ _ERRORS: dict[str, type[ServiceError]] = {
 }
 
 
-class Defect(Exception):  # noqa: N818 - it is reported by an error, and is none itself
-    """The child met an error that it was not written for; the message is its trace."""
+class Defect(Exception):  # noqa: N818 - the message reports an error, and is none itself
+    """The child met an error that its code does not expect. The message is the trace."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is to decode. No name that somebody gave the file could choose a demuxer: `path` has none."""
+    """Says what the child decodes.
+
+    container: chooses the demuxer.
+    sampling: frames to take.
+    limits: what decoding may take.
+    path: the video.
+        It is a file descriptor, so that no file name can choose another demuxer.
+    """
 
     container: Container
     sampling: Sampling
@@ -59,10 +62,12 @@ class Request:
     path: str = f"/proc/self/fd/{VIDEO_FILE}"
 
     def to_json(self) -> str:
+        """Returns the request as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Request:
+        """Reads what `to_json` wrote."""
         values = json.loads(text)
         return cls(
             container=Container(values["container"]),
@@ -73,15 +78,16 @@ class Request:
 
 
 def encode_message(kind: str, **fields: Any) -> bytes:
-    """One message, ready to be written."""
+    """Returns the bytes of one message."""
     body = json.dumps({"kind": kind, **fields}).encode()
     return LENGTH.pack(len(body)) + body
 
 
 def decode_message(body: bytes | bytearray, kinds: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of a message of one of the kinds.
+    """Returns the fields of a message that must be of one of the kinds.
 
-    Raises the ServiceError that the child reports, Defect, and ValueError, TypeError or KeyError for any other message.
+    Raises the ServiceError that the child reports, and Defect. Raises ValueError, TypeError or KeyError for anything
+    else.
     """
     fields: dict[str, Any] = json.loads(body)
     kind = fields.pop("kind")

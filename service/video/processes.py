@@ -1,6 +1,6 @@
-"""The parent's hold on decoder processes: has them forked, ends them, and learns how they ended.
+"""Starts and ends decoder processes, in the parent, and learns how they ended. `child` is the other side.
 
-`multiprocessing` has a fork server too, but one that inherits the environment and imports the main module.
+The fork server of `multiprocessing` does not serve: it inherits the environment and imports the main module.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from pathlib import Path
 
 import service
 from service.video.errors import DecoderUnavailable
-from service.video.messages import EXIT_STATUS
+from service.video.wire import EXIT_STATUS
 
 _ROOT = Path(service.__file__).resolve().parent.parent
-_COMMAND = (sys.executable, "-P", "-s", "-m", "service.video.spawner")
+_COMMAND = (sys.executable, "-P", "-s", "-m", "service.video.child")
 _START_SECONDS = 60.0
 _PIPE_BYTES = 2**20
 
 
 class DecoderProcess:
-    """One decoder process: `requests` is the pipe to its standard input, `messages` the one from its output."""
+    """One decoder process.
+
+    requests: pipe to its standard input.
+    messages: pipe from its standard output.
+    """
 
     def __init__(self, pidfd: int, requests: int, messages: int, status: int) -> None:
         self.requests = requests
@@ -39,22 +43,22 @@ class DecoderProcess:
         self._closing = threading.Lock()
 
     def kill(self) -> None:
-        """Ends it, if it has not ended yet; any thread may do that at any time."""
+        """Ends the process if it still runs. Any thread may call this at any time."""
         with self._closing, contextlib.suppress(ProcessLookupError):
             if not self._closed:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """How it ended: its exit code, or minus the signal's number; None where nobody knows.
+        """Waits for the end and returns the exit code, or minus the number of the signal that ended the process.
 
-        Raises TimeoutError if it has not ended after so many seconds.
+        Returns None where nobody knows. Raises TimeoutError where the process still runs after so many seconds.
         """
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(None if seconds is None else seconds * 1000):
             raise TimeoutError(f"the decoder process has not ended after {seconds} s")
         status = os.read(self._status, EXIT_STATUS.size)
-        # Only the spawner may ask how it ended, and the spawner may have ended too.
+        # Only the fork server may ask the kernel, and the fork server may have ended too.
         return os.waitstatus_to_exitcode(EXIT_STATUS.unpack(status)[0]) if status else None
 
     def close(self) -> None:
@@ -65,8 +69,8 @@ class DecoderProcess:
                 os.close(file)
 
 
-class Spawner:
-    """Starts decoder processes; its own process starts with the first of them, and again if it has died."""
+class ForkServer:
+    """Starts decoder processes by a server process, which starts with the first of them, and again if it has died."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,14 +79,14 @@ class Spawner:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Begins to start the spawner's process, so that the first video does not wait for it."""
+        """Begins to start the server process, so that the first video does not wait for it."""
         with self._lock:
             self._running()
 
     def start(self, video: int) -> DecoderProcess:
-        """A decoder process that has the open file `video` as its file VIDEO_FILE, and no other.
+        """Starts a decoder process whose file descriptor VIDEO_FILE is the open file `video`, and that has no other.
 
-        Raises DecoderUnavailable.
+        Raises DecoderUnavailable where the server process does not answer.
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             files = [os.pipe() for _ in range(3)]
@@ -91,21 +95,21 @@ class Spawner:
                 theirs.callback(os.close, file)
             for file in (requests, messages, status):
                 ours.callback(os.close, file)
-            with contextlib.suppress(PermissionError):  # an operator's limit on pipes costs speed only
+            with contextlib.suppress(PermissionError):  # an operator's limit on pipes costs only speed
                 fcntl.fcntl(messages, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             pidfd = self._fork([video, requests_end, messages_end, status_end])
             ours.pop_all()
             return DecoderProcess(pidfd, requests, messages, status)
 
     def close(self) -> None:
-        """Ends the spawner's process; decoder processes go on."""
+        """Ends the server process. Decoder processes go on."""
         with self._lock:
             self._stop()
 
     def _fork(self, files: list[int]) -> int:
         with self._lock:
             code: int | None = None
-            # Twice, because the spawner may have died since the last video.
+            # Twice, because the server process may have died since the last video.
             for _ in range(2):
                 control = self._running()
                 with contextlib.suppress(OSError):
@@ -114,10 +118,10 @@ class Spawner:
                     if answer:
                         return answer[0]
                 code = self._stop()
-            raise DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
+            raise DecoderUnavailable(f"the video decoder does not start (exit code {code}): the log says why")
 
     def _running(self) -> socket.socket:
-        """The socket to the spawner's process, which is started where it does not run."""
+        """Returns the socket to the server process, which this starts where it does not run."""
         if self._control is not None and self._owner == os.getpid():
             return self._control
         ours, theirs = socket.socketpair()
@@ -127,7 +131,7 @@ class Spawner:
                 stdin=theirs.fileno(),
                 cwd="/",
                 env=_environment(),
-                # Ctrl-C in a terminal is for the parent, which then ends what it has started.
+                # Ctrl-C in a terminal is for the parent, which then ends what it started.
                 start_new_session=True,
             )
         ours.settimeout(_START_SECONDS)
@@ -135,7 +139,7 @@ class Spawner:
         return ours
 
     def _stop(self) -> int | None:
-        """Ends the spawner's process, if there is one, and says with which code it ended by itself."""
+        """Ends the server process, if there is one, and returns its exit code."""
         process, control = self._process, self._control
         self._process = self._control = None
         if process is None or control is None:
@@ -149,7 +153,7 @@ class Spawner:
 
 
 def _environment() -> dict[str, str]:
-    """What decoders need and nothing else: no credentials, and no threads or memory pools for arithmetic."""
+    """Returns only what decoders need: no credentials, and no threads or memory pools for arithmetic."""
     environment = {
         "PATH": os.defpath,  # decord does not import without one
         "PYTHONPATH": str(_ROOT),
@@ -161,6 +165,5 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-SPAWNER = Spawner()
-"""The one of this process."""
-atexit.register(SPAWNER.close)
+FORK_SERVER = ForkServer()  # the one of this process
+atexit.register(FORK_SERVER.close)

@@ -1,4 +1,4 @@
-"""Captions from real servers that speak the chat-completions protocol, or something else."""
+"""Captions from real servers, some of which do not speak the chat-completions protocol."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import pytest
 from pydantic import SecretStr
 
-from service.captioning import RETRIES, CaptionEndpoint, Captioner, endpoint_of
 from service.errors import SettingsError
 from service.prompt import build_messages
+from service.prompt.captioner import RETRIES, CaptionEndpoint, Captioner, endpoint_of
 from service.prompt.errors import (
     CaptionBusy,
     CaptionFailed,
@@ -95,7 +95,7 @@ async def test_control_characters_do_not_reach_the_terminal() -> None:
         ("400 Bad Request", "image_url is not supported", CaptionRefused, "not every model takes images"),
     ],
 )
-async def test_a_refusal_is_told_at_once_with_its_reason(
+async def test_a_refusal_raises_at_once_with_its_reason(
     status: str, message: str, error: type[CaptionFailed], says: str, streamed: bool
 ) -> None:
     failed, web = await fail(refusal(status, message), error, streamed=streamed)
@@ -105,7 +105,7 @@ async def test_a_refusal_is_told_at_once_with_its_reason(
     assert "127.0.0.1" not in failed.detail
 
 
-async def test_a_prompt_that_is_too_long_is_known_by_its_code() -> None:
+async def test_a_prompt_that_is_too_long_is_told_by_the_code_of_the_error() -> None:
     await fail(refusal("400 Bad Request", "No.", code="context_length_exceeded"), CaptionTooLong)
 
 
@@ -138,14 +138,14 @@ async def test_an_endpoint_that_fails_is_asked_again_and_then_given_up() -> None
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_hang_ends_when_the_time_is_up(streamed: bool) -> None:
+async def test_an_endpoint_that_hangs_is_given_up_when_the_time_is_up(streamed: bool) -> None:
     failed, web = await fail(hanging_after(b""), CaptionTimeout, seconds=0.5, streamed=streamed)
     assert len(web.requests) == 1
     assert "within 0.5 s" in failed.detail
 
 
 @pytest.mark.parametrize("answer", [hanging_after(stream(chunk("A person"))), dripping])
-async def test_a_hang_in_the_middle_ends_when_the_time_is_up(answer: Answer) -> None:
+async def test_an_endpoint_that_hangs_within_the_caption_is_given_up_when_the_time_is_up(answer: Answer) -> None:
     await fail(answer, CaptionTimeout, seconds=0.5)
 
 
@@ -173,11 +173,11 @@ GARBAGE: list[tuple[bytes, Sequence[bool]]] = [
 @pytest.mark.parametrize(
     ("answer", "streamed"), [(answer, streamed) for answer, kinds in GARBAGE for streamed in kinds]
 )
-async def test_garbage_is_told_apart_from_a_caption(answer: bytes, streamed: bool) -> None:
+async def test_an_answer_that_is_no_caption_is_an_error(answer: bytes, streamed: bool) -> None:
     await fail(answer, CaptionFailed, streamed=streamed)
 
 
-async def test_an_endpoint_that_is_not_there_is_said_to_be_so() -> None:
+async def test_an_endpoint_that_takes_no_connection_is_an_error() -> None:
     with pytest.raises(CaptionFailed, match="takes no connection"):
         await ask(unused_port())
 
@@ -203,20 +203,20 @@ def test_the_endpoint_comes_from_the_settings_and_the_key_also_from_its_usual_pl
     assert "own" not in repr(endpoint_of(load_settings()))
 
 
-def test_an_endpoint_that_cannot_be_asked_is_refused_with_its_setting() -> None:
+def test_a_wrong_endpoint_is_refused_by_the_name_of_its_setting() -> None:
     with pytest.raises(SettingsError, match="VSG_CAPTION_BASE_URL is 'localhost:8001'"):
         endpoint_of(load_settings({"caption_base_url": "localhost:8001", "caption_model": "m"}))
     with pytest.raises(SettingsError, match="VSG_CAPTION_MODEL is not set"):
         endpoint_of(load_settings({"caption_base_url": "http://localhost:8001/v1"}))
 
 
-def test_a_client_that_is_not_installed_is_said_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_library_is_an_error_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(CaptionsMissing, match=r"pip install 'video-scene-graph\[captions\]'"):
         Captioner(CaptionEndpoint("http://127.0.0.1:1/v1", "m"))
 
 
-def test_serving_without_captions_does_not_load_the_client() -> None:
+def test_serving_without_captions_does_not_load_the_client_library() -> None:
     code = "import sys, service.http, service.commands.caption; print('openai' in sys.modules, 'PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.split() == ["False", "False"]

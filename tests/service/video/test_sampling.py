@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service.video.timing import Clock, Sampler
 
 from service.video import DecodeLimits, Sampling
+from service.video.sampled_frames import Clock, Sampler
 
 steps = st.lists(st.integers(2, 3000), min_size=1, max_size=40)
 
@@ -21,7 +21,7 @@ def sampling(**values: float | int | None) -> Sampling:
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # other work may take the processor
 @given(steps, st.integers(1, 600), st.integers(0, 5000), st.one_of(st.none(), st.integers(1, 5000)))
-def test_takes_the_frame_on_display_at_each_asked_time(
+def test_the_frame_on_display_at_each_sampling_time_is_taken(
     milliseconds: list[int], tenths: int, start: int, length: int | None
 ) -> None:
     """Against exact arithmetic, one asked time after the other."""
@@ -44,7 +44,7 @@ def test_takes_the_frame_on_display_at_each_asked_time(
     assert len(expected) <= int(taken.sum()) <= len(expected) + 2
 
 
-def test_is_past_the_end_only_after_it() -> None:
+def test_a_time_is_past_the_range_only_after_its_end() -> None:
     sampler = Sampler(sampling(end=4.0))
     assert not sampler.is_past(3.9)
     assert sampler.is_past(4.1)
@@ -69,13 +69,13 @@ def test_is_past_the_end_only_after_it() -> None:
         {"width": 100_000},
     ],
 )
-def test_sampling_refuses_nonsense(values: dict[str, float]) -> None:
+def test_a_sampling_that_makes_no_sense_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(reversed(values))):
         sampling(**values)
 
 
 @pytest.mark.parametrize("name", ["seconds", "cpu_seconds", "max_pixels", "chunk_frames", "threads", "memory_bytes"])
-def test_limits_refuse_nonsense(name: str) -> None:
+def test_a_limit_of_zero_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         DecodeLimits(**{name: 0})
 
@@ -84,7 +84,7 @@ def frames(*times: float | None) -> list[SimpleNamespace]:
     return [SimpleNamespace(time=time, duration=None, time_base=None) for time in times]
 
 
-def test_clock_begins_at_zero() -> None:
+def test_the_clock_begins_at_zero() -> None:
     clock = Clock(10.0, np.empty(0))
     assert [clock.time_of(frame) for frame in frames(5.0, 5.5, 7.25)] == [0.0, 0.5, 2.25]
     assert clock.repaired == 0
@@ -100,13 +100,15 @@ def test_clock_begins_at_zero() -> None:
         ((0.0, 3e17, 0.3), [0.0, 0.1, 0.3], 1),
     ],
 )
-def test_clock_repairs_impossible_times(times: tuple[float | None, ...], expected: list[float], repaired: int) -> None:
+def test_the_clock_repairs_impossible_times(
+    times: tuple[float | None, ...], expected: list[float], repaired: int
+) -> None:
     clock = Clock(10.0, np.empty(0))
     assert [clock.time_of(frame) for frame in frames(*times)] == pytest.approx(expected)
     assert clock.repaired == repaired
 
 
-def test_clock_prefers_listed_times() -> None:
+def test_the_clock_prefers_listed_times() -> None:
     clock = Clock(10.0, np.array([0.0, 0.04, 0.08]))
     assert [clock.time_of(frame) for frame in frames(0.04, 0.12, 0.04)] == pytest.approx([0.0, 0.04, 0.08])
     assert clock.repaired == 0

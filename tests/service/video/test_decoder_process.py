@@ -1,4 +1,4 @@
-"""The decoder process: limited, observed, and gone when nobody needs it."""
+"""The decoder process is limited and watched, and ends when nobody needs it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from service.video import DecodeLimits, Sampling, VideoReader, reader, spawning
+from service.video import DecodeLimits, Sampling, VideoReader, processes, reader
 from service.video.errors import DecoderUnavailable, DecodeTimeout, VideoUnreadable
 
-# Frames large and chunks small enough that the pipe is full long before the video ends: the child waits for us.
+# Large frames and small chunks fill the pipe long before the video ends, so that the child waits for the test.
 SAMPLING = Sampling(fps=30.0, max_frames=1000, height=480, width=640)
 LIMITS = DecodeLimits(seconds=200.0, chunk_frames=2)
 
@@ -33,38 +33,38 @@ def video(clips: Any) -> Path:
 
 
 def child() -> psutil.Process:
-    """The decoder process of the one reader that is open."""
+    """Returns the decoder process of the only open reader."""
     (only,) = decoders()
     return only
 
 
 def decoders() -> list[psutil.Process]:
-    return [process for spawner in psutil.Process().children() for process in spawner.children()]
+    return [process for server in psutil.Process().children() for process in server.children()]
 
 
 @pytest.fixture
 def child_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Has decoder processes run a program instead of theirs."""
-    spawner = spawning.Spawner()
+    """Makes decoder processes run another program."""
+    fork_server = processes.ForkServer()
 
     def run(program: str) -> None:
-        source = f"from service.video import child, spawner\ndef main():\n{textwrap.indent(program, ' ')}\n"
-        command = (sys.executable, "-c", f"{source}child.main = main\nspawner.main()")
-        monkeypatch.setattr(spawning, "_COMMAND", command)
-        monkeypatch.setattr(reader, "SPAWNER", spawner)
+        source = f"from service.video import child\ndef decode_video():\n{textwrap.indent(program, ' ')}\n"
+        command = (sys.executable, "-c", f"{source}child.decode_video = decode_video\nchild.serve_forks()")
+        monkeypatch.setattr(processes, "_COMMAND", command)
+        monkeypatch.setattr(reader, "FORK_SERVER", fork_server)
 
     yield run
-    spawner.close()
+    fork_server.close()
 
 
-def test_stopping_half_way(video: Path) -> None:
+def test_leaving_the_reader_half_way_ends_the_process(video: Path) -> None:
     with VideoReader(video, SAMPLING, LIMITS) as frames:
         next(frames)
         decoder = child()
     assert not decoder.is_running()
 
 
-def test_an_exception_of_the_consumer(video: Path) -> None:
+def test_an_exception_in_the_consumer_ends_the_process(video: Path) -> None:
     def consume() -> None:
         with VideoReader(video, SAMPLING, LIMITS) as frames:
             for _ in frames:
@@ -74,7 +74,7 @@ def test_an_exception_of_the_consumer(video: Path) -> None:
         consume()
 
 
-def test_it_reads_once(video: Path) -> None:
+def test_a_reader_that_is_entered_twice_is_refused(video: Path) -> None:
     with VideoReader(video, SAMPLING, LIMITS) as frames, pytest.raises(ValueError, match="reads once"):
         frames.__enter__()
 
@@ -86,7 +86,7 @@ def test_the_process_ends_with_the_last_frame(video: Path) -> None:
         assert list(frames) == []
 
 
-def test_closing_twice_and_reading_after(video: Path) -> None:
+def test_a_reader_can_be_closed_twice_and_not_read_after(video: Path) -> None:
     frames = VideoReader(video, SAMPLING, LIMITS)
     frames.close()
     with frames:
@@ -96,7 +96,7 @@ def test_closing_twice_and_reading_after(video: Path) -> None:
             next(frames)
 
 
-def test_a_slow_consumer_is_waited_for(video: Path) -> None:
+def test_a_slow_consumer_uses_up_no_time(video: Path) -> None:
     """The child stops when the pipe is full, and the wall clock stops with it."""
     with VideoReader(video, SAMPLING, DecodeLimits(seconds=4.0, chunk_frames=2)) as frames:
         next(frames)
@@ -108,7 +108,7 @@ def test_a_slow_consumer_is_waited_for(video: Path) -> None:
 
 
 @pytest.mark.parametrize("crash", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_crash_is_an_error_at_once(video: Path, crash: signal.Signals) -> None:
+def test_a_crash_raises_at_once(video: Path, crash: signal.Signals) -> None:
     with VideoReader(video, SAMPLING, LIMITS) as frames:
         next(frames)
         child().send_signal(crash)
@@ -118,7 +118,7 @@ def test_a_crash_is_an_error_at_once(video: Path, crash: signal.Signals) -> None
         assert time.monotonic() - begin < 10
 
 
-def test_a_hang_meets_the_wall_clock(video: Path) -> None:
+def test_a_hang_ends_at_the_limit_of_seconds(video: Path) -> None:
     def read() -> None:
         with VideoReader(video, SAMPLING, DecodeLimits(seconds=2.0, chunk_frames=2)) as frames:
             next(frames)
@@ -142,7 +142,7 @@ def test_closing_from_another_thread_wakes_the_reader(video: Path) -> None:
         timer.join()
 
 
-def test_the_thread_that_opened_it_may_end(video: Path) -> None:
+def test_a_reader_outlives_the_thread_that_opened_it(video: Path) -> None:
     opened: list[VideoReader] = []
     thread = threading.Thread(target=lambda: opened.append(VideoReader(video, SAMPLING, LIMITS).__enter__()))
     thread.start()
@@ -151,7 +151,7 @@ def test_the_thread_that_opened_it_may_end(video: Path) -> None:
         assert sum(len(chunk.frames) for chunk in frames) == 90
 
 
-def test_it_dies_with_its_parent(video: Path) -> None:
+def test_the_process_dies_with_its_parent(video: Path) -> None:
     program = (
         "import psutil, sys, time\n"
         "from pathlib import Path\n"
@@ -176,7 +176,7 @@ def test_it_dies_with_its_parent(video: Path) -> None:
     assert not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE
 
 
-def test_it_sees_no_secrets_and_starts_no_services(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_sees_no_secrets_and_loads_no_service(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
     with VideoReader(video, SAMPLING, LIMITS) as frames:
         next(frames)
@@ -191,14 +191,16 @@ def test_it_sees_no_secrets_and_starts_no_services(video: Path, monkeypatch: pyt
         assert decoder.rlimit(psutil.RLIMIT_AS)[0] == LIMITS.memory_bytes
 
 
-def test_a_decoder_that_does_not_start_is_not_the_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawning, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
-    monkeypatch.setattr(reader, "SPAWNER", spawning.Spawner())
+def test_a_fork_server_that_does_not_start_is_not_blamed_on_the_video(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(reader, "FORK_SERVER", processes.ForkServer())
     with pytest.raises(DecoderUnavailable, match="exit code 3"), VideoReader(video, SAMPLING, LIMITS):
         pass
 
 
-def test_a_decoder_that_ends_before_it_begins_is_not_the_video(
+def test_a_decoder_that_ends_before_it_begins_is_not_blamed_on_the_video(
     video: Path, child_running: Callable[[str], None]
 ) -> None:
     child_running("raise MemoryError")
@@ -216,7 +218,7 @@ def test_a_decoder_that_ends_before_it_begins_is_not_the_video(
         b'\x36\x00\x00\x00{"kind": "error", "error": "SystemExit", "detail": ""} ',
     ],
 )
-def test_a_child_that_was_taken_over_is_not_believed(
+def test_messages_that_make_no_sense_are_refused(
     video: Path, child_running: Callable[[str], None], said: bytes
 ) -> None:
     child_running(f"import os; os.read(0, 4096); os.write(1, {said!r}); os.read(0, 1)")
@@ -224,10 +226,10 @@ def test_a_child_that_was_taken_over_is_not_believed(
         pass
 
 
-def test_more_frames_than_asked_for_are_not_taken(video: Path, child_running: Callable[[str], None]) -> None:
+def test_more_frames_than_asked_for_are_refused(video: Path, child_running: Callable[[str], None]) -> None:
     child_running(
         "import os; os.read(0, 4096)\n"
-        "from service.video.messages import encode_message as encode\n"
+        "from service.video.wire import encode_message as encode\n"
         "info = encode('info', width=1, height=1, duration=None, frame_rate=None, codec='x')\n"
         "os.write(1, encode('ready') + info + encode('chunk', frames=10**9))\n"
         "os.read(0, 1)\n"
@@ -236,18 +238,18 @@ def test_more_frames_than_asked_for_are_not_taken(video: Path, child_running: Ca
         next(frames)
 
 
-def test_defects_are_logged_with_their_trace_and_shown_without(
+def test_a_defect_is_logged_with_its_trace_and_shown_without(
     video: Path, child_running: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     child_running(
-        "from service.video import protocol\n"
+        "from service.video.wire import encode_message as encode\n"
         "import os, traceback\n"
         "os.read(0, 4096)\n"
-        "os.write(1, protocol.encode_message('ready'))\n"
+        "os.write(1, encode('ready'))\n"
         "try:\n"
         "    raise RuntimeError('a defect')\n"
         "except RuntimeError:\n"
-        "    os.write(1, protocol.encode_message('defect', trace=traceback.format_exc()))\n"
+        "    os.write(1, encode('defect', trace=traceback.format_exc()))\n"
     )
     with caplog.at_level(logging.ERROR), pytest.raises(VideoUnreadable) as caught, VideoReader(video, SAMPLING, LIMITS):
         pass
@@ -255,8 +257,8 @@ def test_defects_are_logged_with_their_trace_and_shown_without(
     assert "defect" not in caught.value.detail
 
 
-def test_start_is_fast(video: Path) -> None:
-    """Measured as processor time, because other work may have the processor. The child must not import the service."""
+def test_a_decoder_starts_fast_without_the_service(video: Path) -> None:
+    """Measures processor time, because other work may have the processor."""
     with VideoReader(video, SAMPLING, LIMITS):
         times = child().cpu_times()
         assert times.user + times.system < 0.3
