@@ -32,13 +32,14 @@ if TYPE_CHECKING:
         VsgError,
     )
     from vsg.model import Model, open_model
-    from vsg.values import GraphOptions, Job, ModelInfo, Progress, RequestOptions
+    from vsg.values import ClientOptions, GraphOptions, Job, ModelInfo, Progress
 
 __all__ = [
     "AccessError",
     "AsyncClient",
     "BusyError",
     "Client",
+    "ClientOptions",
     "GraphOptions",
     "Job",
     "JobCancelledError",
@@ -49,7 +50,6 @@ __all__ = [
     "OptionError",
     "ProblemError",
     "Progress",
-    "RequestOptions",
     "SceneGraph",
     "UnreachableError",
     "UnusableVideoError",
@@ -65,7 +65,7 @@ _MODULES = {
     "Model": "vsg.model",
     "ModelInfo": "vsg.values",
     "Progress": "vsg.values",
-    "RequestOptions": "vsg.values",
+    "ClientOptions": "vsg.values",
     "SceneGraph": "models.graph.scene_graph",
     "open_model": "vsg.model",
 }

@@ -26,7 +26,7 @@ from vsg.exchanges import (
     opened,
     upload_headers,
 )
-from vsg.values import Job, ModelInfo, Progress, RequestOptions, VideoFile
+from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         progress: Callable[[Progress], None] | None = None,
-        **options: Unpack[RequestOptions],
+        **options: Unpack[ClientOptions],
     ) -> SceneGraph:
         """Posts a video and waits for its scene graph; the job is cancelled with the task that waits."""
         found = await self._post(video, options)
@@ -71,7 +71,7 @@ class AsyncClient:
                 await self.delete(found.id)
             raise
 
-    async def submit(self, video: str | VideoFile, **options: Unpack[RequestOptions]) -> Job:
+    async def submit(self, video: str | VideoFile, **options: Unpack[ClientOptions]) -> Job:
         """Posts a video, and does not wait; `wait` gives the graph."""
         found = await self._post(video, options)
         return Job(id=found.id, status=found.status)
@@ -124,7 +124,7 @@ class AsyncClient:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def _post(self, video: str | VideoFile, options: RequestOptions) -> Job | SceneGraph:
+    async def _post(self, video: str | VideoFile, options: ClientOptions) -> Job | SceneGraph:
         with opened(video) as file:
             return await self._run(self._exchanges.post(str(video) if file is None else None, file, options))
 

@@ -26,7 +26,7 @@ from vsg.exchanges import (
     opened,
     upload_headers,
 )
-from vsg.values import Job, ModelInfo, Progress, RequestOptions, VideoFile
+from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Client:
         *,
         timeout: float | None = None,
         progress: Callable[[Progress], None] | None = None,
-        **options: Unpack[RequestOptions],
+        **options: Unpack[ClientOptions],
     ) -> SceneGraph:
         """Posts a video and waits for its scene graph.
 
@@ -92,7 +92,7 @@ class Client:
                 self.delete(found.id)
             raise
 
-    def submit(self, video: str | VideoFile, **options: Unpack[RequestOptions]) -> Job:
+    def submit(self, video: str | VideoFile, **options: Unpack[ClientOptions]) -> Job:
         """Posts a video, and does not wait; takes what `graph` takes. `wait` gives the graph."""
         found = self._post(video, options)
         return Job(id=found.id, status=found.status)
@@ -147,7 +147,7 @@ class Client:
         """Closes the connections."""
         self._http.close()
 
-    def _post(self, video: str | VideoFile, options: RequestOptions) -> Job | SceneGraph:
+    def _post(self, video: str | VideoFile, options: ClientOptions) -> Job | SceneGraph:
         with opened(video) as file:
             return self._run(self._exchanges.post(str(video) if file is None else None, file, options))
 

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.graph.scene_graph import SceneGraph
 from vsg.errors import ProblemError, UnreachableError, problem_error
-from vsg.values import Job, ModelInfo, Progress, RequestOptions, VideoFile, option_texts
+from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile, option_texts
 
 BLOCK_BYTES = 1 << 18
 DEFAULT_TIMEOUT = 60.0
@@ -111,7 +111,7 @@ class Exchanges:
     def __init__(self, retry_seconds: float) -> None:
         self._retry_seconds = retry_seconds
 
-    def post(self, url: str | None, file: BinaryIO | None, options: RequestOptions) -> Exchange[Job | SceneGraph]:
+    def post(self, url: str | None, file: BinaryIO | None, options: ClientOptions) -> Exchange[Job | SceneGraph]:
         """Posts a video without waiting for its graph, which may be there all the same."""
         # The key lets the service recognise a request that is sent again, because its answer got lost.
         headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}

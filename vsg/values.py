@@ -38,7 +38,7 @@ class GraphOptions(TypedDict, total=False):
     uncertainty: bool | None
 
 
-class RequestOptions(GraphOptions, total=False):
+class ClientOptions(GraphOptions, total=False):
     """Options of a request to a service.
 
     model: name of one of its models; the first is the default.

@@ -34,5 +34,5 @@ def test_every_error_every_method_and_every_option_is_listed() -> None:
     assert listed >= {name for name in vsg.__all__ if name.endswith("Error")}
     for client in (vsg.Client, vsg.AsyncClient):
         assert listed >= {name for name in vars(client) if not name.startswith("_") and name != "close"}
-    for name in vsg.RequestOptions.__annotations__:
+    for name in vsg.ClientOptions.__annotations__:
         assert f"`{name}`" in TEXT
