@@ -87,7 +87,7 @@ class AsyncClient:
         following = Following(video_id)
         while not following.is_over:
             try:
-                async with self._http.stream("GET", following.call_path, headers=following.headers) as response:
+                async with self._http.stream("GET", following.path, headers=following.headers) as response:
                     if not response.is_success:
                         await response.aread()
                     following.begin(response)

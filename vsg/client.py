@@ -111,7 +111,7 @@ class Client:
         following = Following(video_id)
         while not following.is_over:
             try:
-                with self._http.stream("GET", following.call_path, headers=following.headers) as response:
+                with self._http.stream("GET", following.path, headers=following.headers) as response:
                     if not response.is_success:
                         response.read()
                     following.begin(response)

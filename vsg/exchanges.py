@@ -169,10 +169,10 @@ class Exchanges:
             if isinstance(outcome, httpx.Response):
                 if outcome.is_success:
                     return outcome
-                error: ProblemError | UnreachableError = problem_of(outcome)
-                pause = error.retry_after if isinstance(error, ProblemError) else None
-                if pause is None or not can_repeat or time.monotonic() + pause > deadline:
-                    raise error
+                problem = problem_of(outcome)
+                if problem.retry_after is None or not can_repeat or time.monotonic() + problem.retry_after > deadline:
+                    raise problem
+                pause, broken = problem.retry_after, 0
             else:
                 assert outcome is not None, "a call has an outcome"
                 broken += 1
@@ -192,7 +192,7 @@ class Following:
     """
 
     def __init__(self, video_id: str) -> None:
-        self.call_path = f"/videos/{video_id}/events"
+        self.path = f"/videos/{video_id}/events"
         self.is_over = False
         self.pause = 0.0
         self._seen = ""
