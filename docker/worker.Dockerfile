@@ -23,6 +23,7 @@ ARG TENSORRT=
 RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-cu13==${TENSORRT}"
 COPY models models
 COPY service service
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 # ONNX Runtime looks for TensorRT's libraries where the linker does, and the folder's name has Python's version in it.

@@ -14,15 +14,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.engines import EngineName
-from models.graph.bundle import MANIFEST_FILE
 from models.graph.validation import accepted_values, first_mistake, shortened
-from service.errors import NoModels, SettingsError
+from service.bundles import find_bundles, installed_bundles
+from service.errors import SettingsError
 from service.fetching import HostPattern, Network
 from service.video.sampling import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
-DEFAULT_BUNDLE_FOLDER = Path("bundles")
 _SECRETS = ("webhook_secret", "caption_key")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -72,7 +71,9 @@ class Settings(BaseSettings):
         description="most videos and captions that one key may ask for, such as 60/minute; empty: no limit",
     )
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="bundle folders, separated by ':'; the first is the default; empty: every bundle in ./bundles"
+        (),
+        description="bundles, or folders of bundles, separated by ':'; the first is the default; empty: every bundle "
+        "in ./bundles, else those beside the packages",
     )
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
     queue_url: str = Field(
@@ -228,16 +229,10 @@ def _settings_error(error: ValidationError, overrides: Mapping[str, str]) -> Set
 
 
 def bundle_folders(settings: Settings) -> list[Path]:
-    """The bundles to serve: those set, else every folder in ./bundles with a manifest, by name.
+    """The bundles to serve: those set, by path or name, else the installed ones.
 
-    Raises NoModels when there are none.
+    Raises NoModels where there are none, or none of a name.
     """
-    if settings.bundles:
-        return list(settings.bundles)
-    found = sorted(path.parent for path in DEFAULT_BUNDLE_FOLDER.glob(f"*/{MANIFEST_FILE}"))
-    if not found:
-        raise NoModels(
-            f"there is no bundle in {DEFAULT_BUNDLE_FOLDER.absolute()}; name one with --bundle PATH, "
-            f"or {ENV_PREFIX}BUNDLES, or write one with `vsg export`"
-        )
-    return found
+    if not settings.bundles:
+        return installed_bundles()
+    return [folder for given in settings.bundles for folder in find_bundles(given)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import click
 
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
-from service.commands.common import check_video, frames_bar, read_graph, video_argument
+from service.commands.common import STANDARD_INPUT, frames_bar, read_graph, video_argument, video_file
 from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import InvalidOption, SettingsError
-from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
 from service.prompt.key_frames import read_key_frames
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
+from vsg import open_model
 
 
 @click.command()
@@ -33,7 +33,10 @@ from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 )
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
 @click.option(
-    "--graph", "graph_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Graph of the video."
+    "--graph",
+    "graph_file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Graph of the video.",
 )
 @settings_flags("engine", "bundles")
 @option_flags("fps", "start", "end")
@@ -51,7 +54,12 @@ def caption(
     bundles: tuple[str, ...] | None,
     **texts: str | None,
 ) -> None:
-    """Have a language model caption a video from its scene graph."""
+    """Have a language model caption a video from its scene graph.
+
+    VIDEO or the graph may be -, which reads standard input.
+    """
+    if STANDARD_INPUT == video == graph_file:
+        raise click.UsageError("VIDEO and --graph are both -, but standard input holds only one of them")
     settings = read_settings(
         {
             "caption_base_url": caption_base_url,
@@ -68,12 +76,12 @@ def caption(
         )
     captioner = None if dry_run else Captioner(endpoint)  # what is missing is told before the work begins
     options = read_options(texts)
-    check_video(video)
-    graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
-    prompt = build_prompt(
-        Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
-    )
-    images = read_key_frames(video, graph.video, key_moments(graph, key_frames), decode_limits(settings))
+    with video_file(video) as path:
+        graph = make_graph(path, options, settings) if graph_file is None else graph_of(graph_file, path, named=video)
+        prompt = build_prompt(
+            Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
+        )
+        images = read_key_frames(path, graph.video, key_moments(graph, key_frames), decode_limits(settings))
     messages = build_messages(prompt, images)
     if captioner is None:
         click.echo(shown_request(endpoint, messages, streamed=streamed))
@@ -82,19 +90,17 @@ def caption(
 
 
 def make_graph(video: Path, options: VideoOptions, settings: Settings) -> SceneGraph:
-    """The graph of a video, with a progress bar."""
-    with (
-        closing(open_pipeline(settings, bundles=bundle_folders(settings)[:1])) as pipeline,
-        frames_bar() as show,
-    ):
-        return pipeline.run(video, options, progress=show)
+    """The graph of a video, by the first bundle, under a progress bar."""
+    chosen = options.model_dump(exclude={"model"}, exclude_unset=True)
+    with open_model(bundle_folders(settings)[0], settings.engine) as model, frames_bar() as show:
+        return model(video, progress=show, **chosen)
 
 
-def graph_of(path: Path, video: Path) -> SceneGraph:
+def graph_of(path: Path, video: Path, *, named: Path) -> SceneGraph:
     """A graph that was made before. Raises InvalidOption when it is none, or one of another video."""
     graph = read_graph(path)
     if graph.video.sha256 != sha256_of(video):
-        raise InvalidOption("graph", f"{path} is the graph of another video than {video}")
+        raise InvalidOption("graph", f"{path} is the graph of another video than {named}")
     return graph
 
 

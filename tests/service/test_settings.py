@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from models.graph.bundle import MANIFEST_FILE
-from service.errors import NoModels, SettingsError
+from service.errors import SettingsError
 from service.fetching import HostPattern
-from service.settings import Settings, bundle_folders, decode_limits, load_settings
+from service.settings import Settings, decode_limits, load_settings
 
 
 def test_defaults_need_no_environment() -> None:
@@ -62,21 +61,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(monkeypatch: pytes
     monkeypatch.setenv("VSG_MAX_FRAME", "3")
     with pytest.raises(SettingsError, match="VSG_MAX_FRAME is not a setting: did you mean VSG_MAX_FRAMES"):
         load_settings()
-
-
-def test_bundles_are_found_in_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("b", "a", "empty"):
-        (tmp_path / "bundles" / name).mkdir(parents=True)
-    for name in ("b", "a"):
-        (tmp_path / "bundles" / name / MANIFEST_FILE).touch()
-    assert [folder.name for folder in bundle_folders(load_settings())] == ["a", "b"]
-
-
-def test_no_bundle_at_all_says_where_it_looked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(NoModels, match=r"bundles; name one with --bundle"):
-        bundle_folders(load_settings())
 
 
 def test_the_decoder_gets_the_operators_limits() -> None:
