@@ -9,11 +9,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from service.keys import new_key
-from tests.service.test_keys import write_keys
 
 import vsg
+from service.keys import new_key
 from tests.conftest import Server
+from tests.service.test_keys import write_keys
 from tests.support.waiting import until
 from tests.support.web import reply, serve_web
 from tests.vsg.conftest import Connect
