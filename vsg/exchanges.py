@@ -1,7 +1,7 @@
-"""What `Client` and `AsyncClient` say to a service, and how they read its answers; neither sends anything here.
+"""The requests that `Client` and `AsyncClient` send to a service, and how they read its answers.
 
-An exchange is a generator. It yields the calls to send and the pauses to make, is sent what came of each, and returns
-its result. The clients differ only in how they send and wait.
+Nothing is sent here. An exchange is a generator: it yields the calls to send and the pauses to make, gets the outcome
+of each, and returns its result. The clients differ only in how they send and wait.
 """
 
 from __future__ import annotations

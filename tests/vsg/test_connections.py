@@ -1,4 +1,4 @@
-"""What the clients do when connections break, and when something else than a service answers."""
+"""Both clients where connections break, and where something else than a service answers."""
 
 from __future__ import annotations
 
