@@ -1,7 +1,7 @@
-"""What `Client` and `AsyncClient` say to a service, and how they read its answers; neither sends anything here.
+"""The requests that `Client` and `AsyncClient` send to a service, and how they read its answers.
 
-An exchange is a generator. It yields the calls to send and the pauses to make, is sent what came of each, and returns
-its result. The clients differ only in how they send and wait.
+Nothing is sent here. An exchange is a generator: it yields the calls to send and the pauses to make, gets the outcome
+of each, and returns its result. The clients differ only in how they send and wait.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -73,6 +74,11 @@ def http_options(url: str, key: str | None, timeout: float) -> dict[str, Any]:
     return {"base_url": url, "headers": headers, "timeout": timeout}
 
 
+def place_of(video_id: str) -> str:
+    """The path of a video, whatever its id holds."""
+    return f"/videos/{quote(video_id, safe='')}"
+
+
 def is_url(video: object) -> bool:
     """Whether a video is to be fetched by the service."""
     return isinstance(video, str) and re.match(r"https?://", video, re.IGNORECASE) is not None
@@ -125,7 +131,7 @@ class Exchanges:
         began = time.monotonic()
         told: Progress | None = None
         while True:
-            found = _job_or_graph((yield from self._answered(Call("GET", f"/videos/{video_id}"))))
+            found = _job_or_graph((yield from self._answered(Call("GET", place_of(video_id)))))
             if isinstance(found, SceneGraph):
                 return found
             if found.status == "cancelled":
@@ -143,12 +149,12 @@ class Exchanges:
     def prompt(self, video_id: str, max_tokens: int | None) -> Exchange[str]:
         """The prompt of a finished graph."""
         params = {} if max_tokens is None else {"max_tokens": str(max_tokens)}
-        response = yield from self._answered(Call("GET", f"/videos/{video_id}/prompt", params))
+        response = yield from self._answered(Call("GET", f"{place_of(video_id)}/prompt", params))
         return response.text
 
     def delete(self, video_id: str) -> Exchange[None]:
         """Cancels a job, deletes a graph."""
-        yield from self._answered(Call("DELETE", f"/videos/{video_id}"))
+        yield from self._answered(Call("DELETE", place_of(video_id)))
 
     def models(self) -> Exchange[list[ModelInfo]]:
         """The models that are offered."""
@@ -162,10 +168,11 @@ class Exchanges:
         """
         start = call.upload.tell() if call.upload is not None and call.upload.seekable() else None
         can_repeat = call.upload is None or start is not None
-        deadline = time.monotonic() + self._retry_seconds
+        deadline = 0.0
         broken = 0
         while True:
             outcome = yield call
+            deadline = deadline or time.monotonic() + self._retry_seconds  # an upload may take longer than that
             if isinstance(outcome, httpx.Response):
                 if outcome.is_success:
                     return outcome
@@ -192,7 +199,7 @@ class Following:
     """
 
     def __init__(self, video_id: str) -> None:
-        self.path = f"/videos/{video_id}/events"
+        self.path = f"{place_of(video_id)}/events"
         self.is_over = False
         self.pause = 0.0
         self._seen = ""
@@ -215,9 +222,13 @@ class Following:
             if error.retry_after is None or self._give_up():
                 raise error
             self.pause = error.retry_after
+        elif not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise _not_understood(response, "no stream of events")
+        else:
+            self._broken = 0  # proxies end streams that are silent for long, again and again
 
     def break_off(self, error: httpx.TransportError) -> None:
-        """Notes that a connection broke. Raises UnreachableError where that happens again and again."""
+        """Notes that there is no connection any more. Raises UnreachableError where there was none several times."""
         self.pause = _RECONNECT_SECONDS
         if self._give_up():
             raise unreachable(error) from error
@@ -231,7 +242,6 @@ class Following:
         event, self._event = self._event, {}
         if "data" not in event:
             return None
-        self._broken = 0
         self._seen = event.get("id", self._seen)
         job = Job.model_validate_json(event["data"])
         self.is_over = job.is_over
@@ -280,13 +290,17 @@ def _read(read: Callable[[], T], response: httpx.Response) -> T:
     try:
         return read()
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        document = {
-            "status": response.status_code,
-            "code": "unknown",
-            "title": "The answer is not understood",
-            "detail": f"{response.url} answered with something else than a service of this version sends: {error}",
-        }
-        raise problem_error(document) from error
+        raise _not_understood(response, error) from error
+
+
+def _not_understood(response: httpx.Response, reason: object) -> ProblemError:
+    document = {
+        "status": response.status_code,
+        "code": "unknown",
+        "title": "The answer is not understood",
+        "detail": f"{response.url} answered with something else than a service of this version sends: {reason}",
+    }
+    return problem_error(document)
 
 
 def _cancelled(video_id: str) -> ProblemError:

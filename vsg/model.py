@@ -133,7 +133,7 @@ def _checked(texts: dict[str, str]) -> dict[str, str]:
     names = GraphOptions.__annotations__
     for name in texts:
         if name not in names:
-            raise InvalidOption(name, f"{name!r} is not an option of a model; the options are {', '.join(names)}")
+            raise InvalidOption(name, f"{name!r} is not an option of a model: use {', '.join(names)}")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""What the clients do when connections break, and when something else than a service answers."""
+"""Both clients where connections break, and where something else than a service answers."""
 
 from __future__ import annotations
 
@@ -143,6 +143,18 @@ def test_events_that_never_come_are_given_up(connect: Connect) -> None:
     with serve_web(BUSY) as web, pytest.raises(vsg.BusyError):
         list(connect(url_of(web)).events("1"))
     assert len(web.requests) == 3
+
+
+def test_events_of_something_else_than_a_service_are_a_problem(connect: Connect) -> None:
+    page = reply(b"<html>Hello</html>", "200 OK", "Content-Type: text/html", CLOSE)
+    with serve_web(page) as web, pytest.raises(vsg.ProblemError, match="no stream of events"):
+        list(connect(url_of(web)).events("1"))
+
+
+def test_an_id_is_no_way_to_another_page(connect: Connect) -> None:
+    with serve_web(reply(b"", "204 No Content", CLOSE)) as web:
+        connect(url_of(web)).delete("../models?a=b")
+    assert web.requests[0].startswith(b"DELETE /videos/..%2Fmodels%3Fa%3Db ")
 
 
 def test_a_job_that_was_cancelled_is_said_so(connect: Connect) -> None:

@@ -14,7 +14,7 @@ CLIP = ROOT / "docs" / "puppets.mp4"
 
 
 def run(code: str, folder: Path) -> str:
-    """What a program prints that is run from a folder outside the checkout; it must print no warning."""
+    """Runs a program in a folder outside the checkout, and gives its output; it must print no warning."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,

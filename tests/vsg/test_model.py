@@ -65,7 +65,7 @@ def test_a_wrong_option_is_named_with_its_value(model: Model, clip: Path) -> Non
         model(clip, fps=0)
     assert (caught.value.option, caught.value.status, caught.value.code) == ("fps", 422, "invalid_option")
     for option in ("fsp", "webhook", "model"):
-        with pytest.raises(vsg.OptionError, match=rf"'{option}' is not an option of a model; the options are fps"):
+        with pytest.raises(vsg.OptionError, match=rf"'{option}' is not an option of a model: use fps"):
             model(clip, **{option: "1"})  # type: ignore[arg-type]
 
 
