@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -73,7 +74,8 @@ class Fleet:
     def start(self, name: str) -> None:
         """Starts one part."""
         kind = name.partition("-")[0]
-        append_only = ("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", self.folder / "redis")
+        folder = str(self.folder / "redis")
+        append_only = ("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", folder)
         commands = {
             "redis": ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1", *append_only],
             "api": [sys.executable, "-m", "service.command_line", "serve", "--port", str(self.api_port)],
@@ -174,7 +176,7 @@ def run(folder: Path, videos: int) -> dict[str, object]:
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(post, range(videos)))
         accepted_after = time.monotonic() - began
-        graphs = {number: _wait_for(lambda number=number: graph_of(fleet, ids[number])) for number in range(videos)}
+        graphs = {number: _wait_for(partial(graph_of, fleet, ids[number])) for number in range(videos)}
         done_after = time.monotonic() - began
         over.set()
         killer.join()

@@ -132,7 +132,7 @@ def describe_stage(stage: NetworkStage, path: Path) -> Stage:
     def describe(value: onnx.ValueInfoProto) -> TensorOfStage:
         kind = value.type.tensor_type
         shape = [dimension.dim_param or dimension.dim_value for dimension in kind.shape.dim]
-        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))  # type: ignore[arg-type]
+        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))
 
     inputs, outputs = map(describe, graph.input), map(describe, graph.output)
     return Stage(name=stage.name, file=path.name, inputs=list(inputs), outputs=list(outputs), span=stage.span)

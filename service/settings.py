@@ -51,7 +51,7 @@ WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
 class Settings(BaseSettings):
     """Settings of the service. Each field is the environment variable `VSG_` and its name in capitals.
 
-    The commands make their flags of these fields (service/commands/flags.py); docs/api.md lists them all.
+    The commands make their flags of these fields (service/commands/flags.py); docs/settings.md lists them all.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -198,7 +198,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None, *, spelled: Callab
         name = key.removeprefix(ENV_PREFIX).lower()
         if key.startswith(ENV_PREFIX) and name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"did you mean {variable_of(close[0])}?" if close else "docs/api.md lists the settings"
+            hint = f"did you mean {variable_of(close[0])}?" if close else "docs/settings.md lists them all"
             raise SettingsError(f"{key} is not a setting: {hint}")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:

@@ -20,7 +20,7 @@ from service.tracing import configure_tracing
 def serve(**flags: str | None) -> None:
     """Serve the API, with a worker in the same process unless --redis names a queue for other processes.
 
-    Every setting can also be given as an environment variable; docs/api.md lists them. A flag wins.
+    Every setting can also be given as an environment variable; docs/settings.md lists them. A flag wins.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = read_settings(flags)

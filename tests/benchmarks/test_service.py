@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,10 +16,10 @@ from service.command_line import main
 from tests.support.paths import ROOT
 
 
-def bench(*arguments: str | Path) -> dict[str, object]:
+def bench(*arguments: str | Path) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["bench", *map(str, arguments), "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    report: dict[str, object] = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 

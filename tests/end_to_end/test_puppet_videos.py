@@ -1,4 +1,4 @@
-"""The bundled model on puppet videos, as a viewer would check it: boxes, ids, prompt, rotation."""
+"""The bundled model on puppet videos: boxes, ids, prompt and rotation are right."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEEDS = range(9_000_000, 9_000_012)
 
 @dataclass(frozen=True)
 class Case:
-    """A puppet video's graph beside the truth at its frames' times."""
+    """A puppet video's graph, and the truth at the times of its frames."""
 
     graph: SceneGraph
     truth: list[Truth]
@@ -75,7 +75,7 @@ def person_is_found(frame: Frame, truth: Truth) -> bool:
     return any(overlap(person.box, truth.person_box) >= 0.5 for person in people)
 
 
-def test_one_thing_keeps_one_id_while_it_is_visible(cases: list[Case]) -> None:
+def test_an_object_keeps_its_id_while_it_is_visible(cases: list[Case]) -> None:
     kept = [len(ids) == 1 for case in cases for ids in ids_by_identity(case)]
     assert len(kept) >= len(SEEDS)
     assert np.mean(kept) >= 0.9

@@ -118,7 +118,7 @@ def test_many_videos_are_posted_as_fast_as_the_service_takes_them_and_their_grap
     assert not list(tmp_path.glob("[ct]*.json"))
 
 
-def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Server], clip: Path) -> None:
+def test_many_videos_refuses_webhooks_with_a_wrong_signature(start_server: Callable[..., Server], clip: Path) -> None:
     port = unused_port()
     service = start_server(webhook_hosts=f"127.0.0.1:{port}", url_networks="127.0.0.1/32", webhook_secret=OTHER)
     with start("many_videos.py", service.url, port, clip, VSG_WEBHOOK_SECRET=SECRET) as process:
@@ -129,7 +129,7 @@ def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Ser
         assert (process.stdout.read(), '"POST / HTTP/1.1" 401' in said) == ("", True), said
 
 
-def test_without_http_what_hardly_matters_is_left_out(
+def test_without_http_leaves_out_relations_with_low_relation_scores(
     video_bundle: Path, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     said = run("without_http.py", clip, video_bundle, tmp_path / "kept.graphml")
@@ -144,7 +144,7 @@ def test_without_http_what_hardly_matters_is_left_out(
     assert "chair" in said
 
 
-def test_a_folder_is_captioned_and_its_graphs_are_kept(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_caption_folder_writes_captions_and_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{name}.mp4", seconds=1) for name in ("first video", "second")]
     with serve_web(STREAM) as web:
         endpoint = {"VSG_CAPTION_BASE_URL": f"http://127.0.0.1:{web.port}/v1", "VSG_CAPTION_MODEL": "small"}

@@ -88,7 +88,7 @@ def test_a_posted_video_becomes_a_graph(service: Server, video: Path, name: str)
     assert "person" in graph.prompt
 
 
-def test_uncertainty_comes_where_it_is_asked_for_and_known(service: Server, video: Path) -> None:
+def test_uncertainty_is_given_where_asked_for_and_known(service: Server, video: Path) -> None:
     silent = graph_of(service, video, "fremure-gmm")
     assert all(triplet.uncertainty is None for frame in silent.frames for triplet in frame.triplets)
     told = graph_of(service, video, "fremure-gmm", uncertainty="true")
@@ -99,14 +99,14 @@ def test_uncertainty_comes_where_it_is_asked_for_and_known(service: Server, vide
     assert "no_uncertainty" in {warning.code for warning in unknown.warnings}
 
 
-def test_what_one_model_knows_the_other_does_not(service: Server) -> None:
+def test_relation_scores_and_uncertainty_depend_on_the_model(service: Server) -> None:
     models = {model["name"]: model for model in service.client.get("/models").json()["models"]}
     assert {name: models[name]["relation_scoring"] for name in NAMES} == {"sttran-rs-net": True, "fremure-gmm": False}
     assert all(models[name]["family"] == "two_stage" for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["sttran", "fremure"])
-def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
+def test_the_engine_gives_the_networks_outputs_for_clips_and_whole_videos(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     exported: Exported = request.getfixturevalue(name)

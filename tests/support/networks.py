@@ -35,13 +35,13 @@ RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     "fremure-bayesian": (FremureConfig, {"decoder_layers": 1, "head": "bayesian"}),
     "fremure-gmm": (FremureConfig, {"decoder_layers": 1, "head": "gmm", "mixtures": 2}),
 }
-"""The relation networks of the two-stage family by a name for tests, each with what makes it tiny."""
+"""The relation networks of the two-stage family by their name in tests, each with changes that make it tiny."""
 
 SMALL_RELATIONS: dict[str, Any] = {"visual_width": 8, "word_width": 4, "heads": 2, "feed_forward": 16, "dropout": 0.0}
 
 
 def tiny(**changes: Any) -> ArnConfig:
-    """A configuration that runs in milliseconds; `changes` win."""
+    """A configuration of ARN that runs in milliseconds, with `changes` applied."""
     small: dict[str, Any] = {
         "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact",
         "width": 32, "heads": 2, "feed_forward": 32, "dropout": 0.0, "queries": 5, "text_width": 16,
@@ -52,7 +52,7 @@ def tiny(**changes: Any) -> ArnConfig:
 
 
 def tiny_detector(**changes: Any) -> DetectorConfig:
-    """The same for a detector; `pairs` are few enough to be all taken in some frames."""
+    """A configuration of a detector that runs in milliseconds. `pairs` are so few that some frames fill them all."""
     small: dict[str, Any] = {
         "frame_height": 64, "frame_width": 64, "clip_length": 40, "backbone": "compact",
         "anchor_sizes": (16, 32), "anchor_ratios": (0.5, 1.0), "proposals": 8, "proposals_before_suppression": 24,
@@ -71,7 +71,7 @@ def tiny_relations(name: str = "sttran", **changes: Any) -> RelationNetworkConfi
 
 
 def tiny_two_stage(name: str = "sttran", task: str = "sgdet", **changes: Any) -> TwoStageConfig:
-    """`tiny_detector` with a relation network; `changes` are the relation network's."""
+    """`tiny_detector` with a relation network; `changes` apply to the relation network."""
     return TwoStageConfig(tiny_detector(), tiny_relations(name, **changes), task)  # type: ignore[arg-type]
 
 
@@ -136,7 +136,7 @@ def _spread(network: Arn) -> None:
 
 @torch.no_grad()
 def _spread_scores(detector: Detector) -> None:
-    """Scores that lie well apart, so that rounding does not change what is found."""
+    """Spreads the scores, so that rounding does not change which objects are found."""
     for module in detector.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -146,7 +146,7 @@ def _spread_scores(detector: Detector) -> None:
 
 @torch.no_grad()
 def _show_people(detector: Detector, seed: int) -> None:
-    """Moves the person's logit so that a quarter of the sample frames holds nobody."""
+    """Shifts the person's logit so that a quarter of the sample frames has nobody."""
     config = detector.config
     frames = sample_frames(np.random.default_rng(seed + 1), 1, 16, config.frame_height, config.frame_width)
     scores = detector.pairs(torch.from_numpy(frames), torch.zeros(1, 16)).subject_scores[0]
@@ -156,14 +156,14 @@ def _show_people(detector: Detector, seed: int) -> None:
 
 @torch.no_grad()
 def _shake(module: nn.Module) -> None:
-    """Weights that let the signal pass, vectors that are neither 0 nor 1, and something in what training fills from the
-    data.
+    """Fills weights so that they pass the signal on, vectors so that they are neither 0 nor 1, and the buffers that
+    training fills from the data.
     """
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
         else:
-            parameter += torch.randn_like(parameter) * 0.3
+            parameter.add_(torch.randn_like(parameter) * 0.3)
     for name, buffer in module.named_buffers():
         if name == "predicate_counts":
             buffer.copy_(torch.randint(1, 1000, buffer.shape))
@@ -173,12 +173,12 @@ def _shake(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed: int) -> None:
-    """Sets the statistics of every batch norm to those of its own input, from the first to the last in one pass."""
+    """Sets the statistics of every batch norm to those of its input, from the first to the last in one pass."""
     frames = torch.from_numpy(sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width))
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator, union-attr]
-        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator, union-attr]
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator]
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator]
 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]

@@ -144,7 +144,7 @@ def test_a_row_comes_after_the_one_it_starts_from(make: Callable[..., Plan]) -> 
         plan.in_order(("D",))
 
 
-def test_a_run_is_its_configuration_with_a_seed_a_folder_and_a_start(make: Callable[..., Plan], tmp_path: Path) -> None:
+def test_a_run_configuration_has_a_seed_a_folder_and_a_start(make: Callable[..., Plan], tmp_path: Path) -> None:
     runs = plan_runs(make(), Path("plan.yaml"), only=("B + x",))
     assert [(run.row, run.config.seed, run.asked_for) for run in runs] == [
         ("A", 1, False), ("B + x", 1, True), ("A", 2, False), ("B + x", 2, True),
@@ -180,9 +180,7 @@ def test_a_finished_run_is_not_repeated_and_a_changed_one_is_refused(
     assert trained[4:] == ["b-x/seed-1"], "A was not asked for"
 
 
-def test_a_key_that_is_new_since_makes_no_difference_at_its_default(
-    make: Callable[..., Plan], trained: list[str]
-) -> None:
+def test_a_new_key_at_its_default_does_not_change_a_finished_run(make: Callable[..., Plan], trained: list[str]) -> None:
     plan = make(seeds=[1])
     finish(plan, "A")
     path = plan.folder("A", 1) / "configuration.json"
@@ -236,7 +234,7 @@ def test_vsg_ablate_trains_scores_and_reports(
                 for frame in video.frames for group in ("contacting",)]  # fmt: skip
         assert [run.training_labels[name] for name in CONTACTING] == np.concatenate(held).sum(0).tolist()
     text = plan.report.read_text()
-    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` makes this file" in text
+    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` writes this file" in text
     assert f"| A | {100 * runs[0].whole.figures['with']['R@10']:.2f} |" in text  # type: ignore[union-attr]
 
 
@@ -292,7 +290,7 @@ def video_of(*frames: dict[str, str]) -> AnnotatedVideo:
     return AnnotatedVideo("v", [frame(each) for each in frames])
 
 
-def test_the_share_of_changed_frames() -> None:
+def test_the_share_of_changed_frames_equals_a_case_by_hand() -> None:
     held, touched = {"cup": "holding", "table": "touching"}, {"cup": "touching", "table": "touching"}
     assert change_share(video_of(held, held, held)) == 0
     assert change_share(video_of(held, touched, touched, held, held)) == 2 / 4

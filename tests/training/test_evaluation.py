@@ -133,7 +133,7 @@ def test_triplets_of_a_frame_rank_by_the_product_of_all_scores() -> None:
     assert first == [1.0, 0.0, 1.0]
 
 
-def test_boxes_cover_their_last_pixel() -> None:
+def test_iou_counts_the_last_pixel_of_boxes() -> None:
     whole, half = np.array([[0.0, 0.0, 9.0, 9.0]]), np.array([[0.0, 0.0, 4.0, 9.0]])
     assert intersection_over_union(whole, half) == exactly(0.5)
     # Without that pixel it would be 36 / 81, and the relation would be missed.
@@ -152,11 +152,11 @@ def test_boxes_cover_their_last_pixel() -> None:
     ],
     ids=["object class", "subject class", "object box", "subject box", "predicate"],
 )
-def test_everything_about_a_triplet_must_agree(changes: dict[str, Any]) -> None:
+def test_a_triplet_matches_only_with_equal_classes_predicate_and_boxes(changes: dict[str, Any]) -> None:
     assert figures((truth((0, "looking_at", 1)), predictions(**changes)))["with"]["R@10"] == 0.0
 
 
-def test_one_triplet_may_match_two_relations_and_two_triplets_one() -> None:
+def test_one_triplet_may_match_two_relations_and_two_triplets_one_relation() -> None:
     relations = (0, "looking_at", 1), (0, "looking_at", 2)
     twice_annotated = truth(*relations, boxes=BOXES[[0, 1, 1]], labels=[PERSON, TABLE, TABLE])
     found = figures((twice_annotated, predictions()))["with"]

@@ -37,7 +37,7 @@ def test_boxes_choose_the_nearest_query() -> None:
     assert matched.tolist() == [[2, 0]]
 
 
-def test_the_whole_assignment_is_the_cheapest_not_each_object_for_itself() -> None:
+def test_the_assignment_is_the_cheapest_over_all_objects() -> None:
     # Only L1 counts. Both objects are nearest to the query at 0.5; taking it for the first would cost the second 0.45.
     costs = MatchingCosts(object=0, predicate=0, box=1, giou=0)
     objects = truth([(0.45, 0.5, 0.1, 0.1), (0.55, 0.5, 0.1, 0.1)], [0, 0])
@@ -45,14 +45,14 @@ def test_the_whole_assignment_is_the_cheapest_not_each_object_for_itself() -> No
     assert matched.tolist() == [[1, 0]]
 
 
-def test_classes_decide_where_boxes_are_alike() -> None:
+def test_classes_decide_between_equal_boxes() -> None:
     probabilities, people, boxes = queries([MIDDLE, MIDDLE])
     probabilities[0, 0, 7], probabilities[0, 1, 4] = 0.9, 0.9
     matched = match_pairs(MatchingCosts(), truth([MIDDLE, MIDDLE], [4, 7]), probabilities, people, boxes)
     assert matched.tolist() == [[1, 0]]
 
 
-def test_the_persons_box_counts_too() -> None:
+def test_the_persons_box_counts_in_matching() -> None:
     probabilities, _, boxes = queries([MIDDLE, MIDDLE])
     people = torch.tensor((((0.1, 0.1, 0.1, 0.1), PERSON),))
     assert match_pairs(MatchingCosts(), truth([MIDDLE], [0]), probabilities, people, boxes).tolist() == [[1]]
@@ -67,7 +67,7 @@ def test_weights_balance_class_against_box(weight: float, chosen: int) -> None:
     assert match_pairs(costs, truth([MIDDLE], [7]), probabilities, people, boxes).tolist() == [[chosen]]
 
 
-def test_padding_takes_no_query_and_matches_0() -> None:
+def test_padding_takes_no_query() -> None:
     # The padding lies exactly on query 1, the only real object a little beside it.
     objects = truth([(0.55, 0.5, 0.1, 0.1), MIDDLE, LEFT], [0, 0, 0], real=1)
     assert match_pairs(MatchingCosts(), objects, *queries([LEFT, MIDDLE])).tolist() == [[1, 0, 0]]
@@ -77,7 +77,7 @@ def test_a_frame_without_objects_matches_nothing() -> None:
     assert match_pairs(MatchingCosts(), truth([LEFT], [0], real=0), *queries([LEFT, RIGHT])).tolist() == [[0]]
 
 
-def test_frames_are_matched_each_for_itself() -> None:
+def test_frames_are_matched_separately() -> None:
     first, second = truth([LEFT], [0]), truth([RIGHT], [0])
     both = Targets(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
     doubled = [tensor.expand(2, *tensor.shape[1:]) for tensor in queries([LEFT, RIGHT])]
@@ -107,7 +107,7 @@ def test_predicates_that_do_not_hold_count_as_much_as_those_that_do() -> None:
     assert match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group).tolist() == [[1]]
 
 
-def test_a_diverged_network_is_matched_somehow_so_that_its_loss_can_tell() -> None:
+def test_nan_costs_are_still_matched() -> None:
     probabilities, people, boxes = queries([LEFT, RIGHT])
     nothing = torch.full_like(boxes, torch.nan)
     assert match_pairs(MatchingCosts(), truth([LEFT], [0]), probabilities, people, nothing).shape == (1, 1)

@@ -47,7 +47,7 @@ def edit(path: Path, change: Any) -> None:
 
 @pytest.mark.skipif(not RECORDS.exists(), reason=f"the reference figures are not there: {RECORDS}")
 @pytest.mark.parametrize("task", ["predcls", "sgdet"])
-def test_figures_are_those_of_the_published_evaluator(task: Any) -> None:
+def test_figures_equal_those_of_the_published_evaluator(task: Any) -> None:
     expected = json.loads((RECORDS / "expected.json").read_text())[task]
     comparison = compare_files(RECORDS / f"{task}_ground_truth.json", RECORDS / f"{task}_predictions.json", task=task)
     assert (comparison.unpredicted, comparison.unannotated, comparison.off_task) == ((), (), ())

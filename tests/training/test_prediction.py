@@ -14,6 +14,7 @@ from models.graph.predictions import PairPredictions
 from models.networks.checkpoint import save_checkpoint
 from tests.support.networks import make_lively, tiny, tiny_scored
 from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from training.data.facts import small_objects_of
 from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
@@ -25,7 +26,6 @@ from training.prediction import (
     frames_of,
     network_predictor,
     predict_video,
-    small_objects_of,
 )
 
 PAIRS = 8
@@ -73,7 +73,7 @@ class Truth:
         return Predictor([Step(("frames",), "clip", self)], (64, 64), 3)
 
 
-def test_who_says_the_truth_finds_every_relation(videos: list[AnnotatedVideo]) -> None:
+def test_perfect_predictions_recall_every_relation(videos: list[AnnotatedVideo]) -> None:
     figures = evaluate_videos(videos, Truth(videos).predictor())
     assert figures["no"]["R@50"] == 1.0
     assert figures["with"]["R@50"] > 0.5, "one predicate a pair and group; the rest is lost by the rules"
@@ -121,7 +121,7 @@ def test_a_step_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(
     np.testing.assert_allclose(predictions.relation_scores[:, 0], moments / moments.max(), rtol=1e-6)
 
 
-def test_duplicates_go_where_a_model_finds_the_boxes_itself_and_stay_where_they_are_given(
+def test_duplicates_are_suppressed_only_where_the_model_finds_the_boxes(
     videos: list[AnnotatedVideo],
 ) -> None:
     def twice(tensors: Outputs) -> Outputs:
@@ -203,7 +203,7 @@ def test_a_bundle_is_evaluated_on_the_engine_that_is_asked_for(puppets: Path, vi
     np.testing.assert_allclose(found.subject_boxes, wanted.subject_boxes, rtol=1e-5)
 
 
-def test_an_engine_is_for_bundles_and_torch_without_weights_for_none(
+def test_evaluation_refuses_an_engine_that_does_not_fit_the_kind_of_model(
     puppets: Path, video_bundle: Path, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "checkpoint.pt", make_lively(tiny()), {})

@@ -92,7 +92,7 @@ def test_slots_are_matched_as_a_loop_would() -> None:
     assert 0 < related < matches
 
 
-def test_of_two_objects_in_one_place_a_slot_is_the_one_of_its_class() -> None:
+def test_a_slot_between_two_overlapping_objects_takes_the_one_of_its_class() -> None:
     box = torch.tensor((0.2, 0.2, 0.6, 0.6))
     targets = Targets(
         person_boxes=to_centres(box)[None, None],
@@ -109,7 +109,7 @@ def test_of_two_objects_in_one_place_a_slot_is_the_one_of_its_class() -> None:
     assert matches.related.tolist() == [[[True, True, False]]], "another class is not the annotated pair"
 
 
-def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place() -> None:
+def test_given_boxes_keep_their_labels_where_objects_overlap() -> None:
     targets = some_targets()
     mask = torch.cat((torch.zeros(B, T, 1, dtype=torch.bool), targets.object_mask), 2)
     matches = given_matches(mask, targets)
@@ -163,7 +163,7 @@ def test_the_margin_is_torchs_multi_label_margin() -> None:
         assert terms[group].item() == pytest.approx(F.multilabel_margin_loss(said, indices).item(), rel=1e-5)
 
 
-def test_the_focal_form_by_a_loop() -> None:
+def test_the_focal_form_equals_a_loop() -> None:
     relations, matches = some_relations(), some_matches()
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="focal"))
     for group in ("spatial", "contacting"):
@@ -194,7 +194,7 @@ def test_class_balance_weighs_each_predicate() -> None:
 
 
 @pytest.mark.parametrize("form", ["bce", "margin", "focal"])
-def test_what_is_said_of_other_slots_costs_nothing(form: str) -> None:
+def test_predictions_of_unmatched_slots_have_no_loss(form: str) -> None:
     config, matches = RelationLossConfig(form=form), some_matches()  # type: ignore[arg-type]
     relations, other = some_relations(0), some_relations(1)
     mixed = {
@@ -207,7 +207,7 @@ def test_what_is_said_of_other_slots_costs_nothing(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["bce", "margin", "focal"])
-def test_a_batch_without_any_match_costs_nothing_and_certainty_nothing_infinite(form: str) -> None:
+def test_unmatched_batches_have_no_loss_and_certain_ones_a_finite_one(form: str) -> None:
     config, matches = RelationLossConfig(form=form), some_matches()  # type: ignore[arg-type]
     empty = Matches(*(torch.zeros_like(each) for each in (matches.matched, matches.related, matches.labels,
                                                             matches.predicates)))  # fmt: skip
@@ -233,7 +233,7 @@ def related_loop(logits: Tensor, related: Tensor, mask: Tensor, negatives: float
 
 
 @pytest.mark.parametrize(("share", "negatives"), [(0.1, 3.0), (0.1, 1.0), (0.7, 3.0)])
-def test_unrelated_pairs_weigh_at_most_so_many_times_the_related_ones(share: float, negatives: float) -> None:
+def test_the_weight_of_unrelated_pairs_is_capped(share: float, negatives: float) -> None:
     logits = torch.randn(B, 8, P, 2, generator=seeded(1))
     related = torch.rand(B, 8, P, generator=seeded(2)) < share
     mask = torch.rand(B, 8, P, generator=seeded(3)) < 0.9
@@ -243,7 +243,7 @@ def test_unrelated_pairs_weigh_at_most_so_many_times_the_related_ones(share: flo
     assert related_term(logits, related, mask, config).item() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_without_a_related_pair_or_any_there_is_nothing_to_learn_from() -> None:
+def test_batches_without_related_pairs_have_no_loss() -> None:
     logits = torch.randn(B, T, P, 2, generator=seeded(1))
     nothing, everything = torch.zeros(B, T, P, dtype=torch.bool), torch.ones(B, T, P, dtype=torch.bool)
     config = RelationLossConfig()

@@ -144,7 +144,7 @@ def test_problems_say_what_is_wrong(connect: Connect, server: Server, clip: Path
     assert problem.document["instance"] == "/videos"
     assert str(problem) == problem.detail
     with pytest.raises(vsg.OptionError):
-        client.graph(clip, fsp=2)
+        client.graph(clip, fsp=2)  # type: ignore[call-arg]
     with pytest.raises(vsg.UnusableVideoError) as no_video:
         client.graph(b"no video")
     assert (no_video.value.status, no_video.value.code) == (415, "unsupported_media")

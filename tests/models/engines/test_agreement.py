@@ -73,7 +73,7 @@ def test_cuda_gives_what_the_cpu_gives_whatever_is_padded(name: str, max_batch: 
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
-def test_a_later_run_leaves_what_an_earlier_one_gave_alone(tiny_bundle: Path, engine: EngineName) -> None:
+def test_a_later_run_does_not_change_earlier_outputs(tiny_bundle: Path, engine: EngineName) -> None:
     bundle = Bundle.load(tiny_bundle)
     first, _ = open_stages(bundle, engine, ONE_THREAD)
     dark, light = (np.full((1, 2, 32, 32, 3), value, np.uint8) for value in (51, 204))
@@ -136,7 +136,7 @@ def test_torch_runs_the_stages_of_a_checkpoint(network: Scored, checkpoint: Path
             known |= wanted
 
 
-def test_torch_in_bf16_is_near_and_not_the_same(network: Scored, checkpoint: Path, described: Bundle) -> None:
+def test_torch_in_bf16_is_near_fp32_but_not_equal(network: Scored, checkpoint: Path, described: Bundle) -> None:
     manifest = described.manifest.model_copy(update={"precision": "bf16"})
     options = EngineOptions(checkpoint=checkpoint)
     exact, _, *_ = open_stages(described, "torch-cpu", options)
@@ -158,7 +158,7 @@ def test_the_demo_bundles_say_how_to_build_their_network_for_measuring_speed(nam
         known |= outputs
 
 
-def test_torch_says_what_it_lacks_to_build_the_network(described: Bundle, checkpoint: Path) -> None:
+def test_torch_names_what_is_missing_to_build_the_network(described: Bundle, checkpoint: Path) -> None:
     with pytest.raises(EngineError, match="does not say which network it holds; name its checkpoint"):
         open_stages(described, "torch-cpu")
     with pytest.raises(EngineError, match="torch-cpu has no CUDA graphs"):

@@ -48,7 +48,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         Bundle.load(tmp_path)
 
 
-def test_one_flipped_bit_is_noticed(bundle: Path) -> None:
+def test_a_file_with_one_flipped_bit_is_refused(bundle: Path) -> None:
     content = bytearray((bundle / "pairs.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / "pairs.onnx").write_bytes(content)
@@ -76,9 +76,7 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         (lambda m: m["vocabulary"]["objects"].reverse(), r"vocabulary differs from Action Genome's"),
     ],
 )
-def test_what_the_manifest_says_wrong_is_named(
-    bundle: Path, edit: Callable[[dict[str, Any]], Any], message: str
-) -> None:
+def test_mistakes_in_the_manifest_are_named(bundle: Path, edit: Callable[[dict[str, Any]], Any], message: str) -> None:
     change(bundle, edit)
     with pytest.raises(BundleError, match=message):
         Bundle.load(bundle)

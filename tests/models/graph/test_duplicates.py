@@ -80,14 +80,14 @@ def test_frames_do_not_suppress_each_other_and_masked_slots_stay_masked() -> Non
     assert suppress_duplicates(said, 0.5).pair_mask.tolist() == [[True, False], [False, True], [False, False]]
 
 
-def test_the_predictions_that_came_in_are_left_alone() -> None:
+def test_suppression_does_not_change_its_input() -> None:
     said = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)] * 2)
     kept = suppress_duplicates(said, 0.5)
     assert said.pair_mask.all()
     assert kept.object_boxes is said.object_boxes
 
 
-def test_a_video_without_frames_or_slots_is_no_special_case() -> None:
+def test_videos_without_frames_or_slots_are_handled() -> None:
     empty = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)])
     for keep in (np.s_[:0], np.s_[:, :0]):
         arrays_ = {name: None if value is None else value[keep] for name, value in vars(empty).items()}

@@ -27,14 +27,14 @@ def test_iou_and_generalised_iou_of_all_pairs_are_torchvisions() -> None:
     torch.testing.assert_close(giou, ops.generalized_box_iou(first, second))
 
 
-def test_generalised_iou_by_hand() -> None:
+def test_generalised_iou_equals_a_case_by_hand() -> None:
     left, right = torch.tensor((0.0, 0.0, 0.2, 0.5)), torch.tensor((0.8, 0.0, 1.0, 0.5))
     iou, giou = paired_generalised_iou(left, right)
     assert iou == 0
     assert giou.item() == pytest.approx(-(0.5 - 0.2) / 0.5)  # the hull has area 0.5, the boxes cover 0.2 of it
 
 
-def test_boxes_without_area_give_numbers() -> None:
+def test_iou_of_boxes_without_area_is_finite() -> None:
     point = torch.tensor((0.5, 0.5, 0.5, 0.5))
     iou, giou = paired_generalised_iou(point, point)
     assert torch.isfinite(torch.stack((iou, giou))).all()

@@ -77,7 +77,7 @@ def loop_over_frames(scorer: RelationScorer, representation: Tensor, mask: Tenso
         tokens = torch.cat((scorer.spatial_token[None], pairs))
         everyone = torch.ones(len(tokens), len(tokens), dtype=torch.bool)
         for layer in scorer.spatial_encoder.layers:
-            attention = layer.self_attn
+            attention: Any = layer.self_attn
             inwards = nn.Linear(config.width, 3 * config.width)
             inwards.weight, inwards.bias = attention.in_proj_weight, attention.in_proj_bias
             mixed = dense_attention(inwards, attention.out_proj, config.heads, tokens, everyone)

@@ -67,7 +67,7 @@ def test_forward_gives_the_hosts_output_and_the_logits_behind_the_scores(scored:
     torch.testing.assert_close(scored.scorer.scores(logits), scores)
 
 
-def test_it_is_as_large_as_its_host(scored: Scored) -> None:
+def test_a_scored_network_takes_its_sizes_from_the_host(scored: Scored) -> None:
     assert scored.frame_size == scored.host.frame_size == (64, 64)
     assert scored.clip_length == scored.host.clip_length
     assert scored.slots_are_ranked == scored.host.slots_are_ranked
@@ -106,7 +106,7 @@ def test_with_a_frozen_host_only_the_scorer_learns(scored: Scored) -> None:
     assert not any(module.training for module in scored.host.modules())
 
 
-def test_else_the_host_learns_too_but_never_its_detector(scored: Scored) -> None:
+def test_with_an_unfrozen_host_all_but_the_detector_learns(scored: Scored) -> None:
     moved = train_a_little(scored)
     assert any(changed for name, changed in moved.items() if name.startswith("host.") and "running_mean" in name)
     assert not any(changed for name, changed in moved.items() if name.startswith("host.detector."))
@@ -114,7 +114,7 @@ def test_else_the_host_learns_too_but_never_its_detector(scored: Scored) -> None
     assert not any(module.training for module in scored.modules())
 
 
-def test_a_host_in_hand_is_used_as_it_is() -> None:
+def test_a_given_host_network_is_used_without_copying() -> None:
     host = Arn(tiny())
     assert Scored(tiny_scored(host.config), host).host is host
 

@@ -62,7 +62,7 @@ def test_the_stages_outputs_are_predictions(network: TwoStage, batch: int, time:
 UNCERTAIN_CONFIGS = [tiny_relations(name) for name in UNCERTAIN]
 
 
-def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
+def test_the_stages_give_the_outputs_of_the_parts(network: TwoStage) -> None:
     frames, timestamps = video(2, 8)
     with torch.inference_mode():
         outputs = run_stages(network, frames, timestamps)
@@ -82,7 +82,7 @@ def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
             assert torch.equal(outputs[name], torch.cat([parts[group] for group in GROUPS], -1))
 
 
-def test_frames_without_one_or_with_all_pairs_give_numbers(network: TwoStage) -> None:
+def test_frames_with_no_one_or_all_pairs_give_finite_numbers(network: TwoStage) -> None:
     detector, relations = network.stages()
     frames, timestamps = video(1, 6)
     with torch.inference_mode():
@@ -133,7 +133,7 @@ def test_predcls_takes_boxes_and_labels_as_they_are(sttran: TwoStage, given: tup
     assert (pairs.object_scores[~pairs.mask] == 0).all()
 
 
-def test_sgcls_ignores_the_labels_and_says_what_its_classifier_says(
+def test_sgcls_ignores_given_labels_and_uses_its_classifier(
     sgcls: TwoStage, given: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     boxes, labels, mask = given

@@ -32,7 +32,7 @@ def test_jitter_does_not_change_ids(stage) -> None:
     ]
     frames = build(stage, script)
     assert ids(frames, "person") == [[1]] * 12
-    where = {thing.id: set() for thing in frames[0].objects}
+    where: dict[int, set[float]] = {thing.id: set() for thing in frames[0].objects}
     for frame in frames:
         for thing in frame.objects:
             where[thing.id].add(round(thing.box[0] / 640, 1))

@@ -63,7 +63,7 @@ def test_ground_truth_has_the_person_first_and_turns_spatial_relations_round(roo
     assert relations == [(0, "looking_at", 1), (1, "beneath", 0), (1, "in_front_of", 0), (0, "touching", 1)]
 
 
-def test_the_split_is_the_first_objects_even_if_it_is_hidden(root: Path) -> None:
+def test_the_first_object_decides_the_split_even_if_hidden(root: Path) -> None:
     def change(objects: Records) -> None:
         for key in objects:
             if key.startswith("AAAAA"):
@@ -131,7 +131,7 @@ def test_predcls_keeps_small_objects_and_the_other_tasks_drop_them(tmp_path: Pat
     assert {small_objects_of(tmp_path, task) for task in tasks} == {"keep"}
 
 
-def test_the_distributed_filter_is_used_where_it_lies_beside(root: Path) -> None:
+def test_the_distributed_filter_file_is_used_where_present(root: Path) -> None:
     persons, objects = records(frames=4)
     filtered = {key: [thing("chair", bbox=(0, 0, 5, 5))] for key in list(objects)[:3]} | {list(objects)[3]: []}
     path = root / "annotations" / "object_bbox_and_relationship_filtersmall.pkl"

@@ -140,7 +140,7 @@ def test_boxes_stay_on_what_they_enclose(batch: ClipBatch, mirror: float) -> Non
     assert torch.equal(turned.targets.predicates, batch.targets.predicates)
 
 
-def test_a_clip_knows_when_its_frames_are_shown(videos: list[AnnotatedVideo]) -> None:
+def test_a_clip_has_the_timestamps_of_its_frames(videos: list[AnnotatedVideo]) -> None:
     dataset = ClipDataset(videos, height=HEIGHT, width=WIDTH, clip_length=3)
     batch = collate([dataset[1], dataset[2]])
     seconds = torch.tensor(((1.0, 2.0, 3.0), (0.0, 1.0, 1.0))) / 24  # the short video repeats its last frame
@@ -171,6 +171,6 @@ def test_colours_change_alike_for_all_frames_of_a_clip_and_never_wrap(batch: Cli
     assert torch.equal(alike[0, 0], alike[0, 1])
 
 
-def test_the_generator_decides(batch: ClipBatch) -> None:
+def test_the_same_generator_gives_the_same_augmentation(batch: ClipBatch) -> None:
     first, second = (Augmentation()(batch, torch.Generator().manual_seed(4)).frames for _ in range(2))
     assert torch.equal(first, second)

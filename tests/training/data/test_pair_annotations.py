@@ -78,7 +78,7 @@ def test_pairs_on_disk_are_those_found_on_the_fly(
         assert torch.equal(getattr(batch.targets, field.name), getattr(direct.targets, field.name))
 
 
-def test_they_are_found_once(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
+def test_cached_pairs_are_computed_once(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
     first, second = Finder(detector), Finder(detector)
     PairDataset(clips, first, tmp_path / "pairs")
     dataset = PairDataset(clips, second, tmp_path / "pairs")
@@ -106,7 +106,7 @@ def test_a_search_that_was_stopped_leaves_nothing_that_looks_whole(
     assert len(PairDataset(clips, whole, tmp_path / "pairs").arrays["mask"]) == 32
 
 
-def test_another_detector_finds_its_own(
+def test_pairs_of_another_detector_are_cached_separately(
     configure_relations: Callable[..., TrainingConfig], puppets: Path, detector: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pt"

@@ -155,7 +155,7 @@ def test_object_records_have_the_field_types_of_action_genome(root: Path) -> Non
     assert set(splits) == {"train", "test"}
 
 
-def test_the_folder_says_what_it_is(root: Path) -> None:
+def test_the_folder_describes_its_data(root: Path) -> None:
     facts = json.loads((root / "annotations" / "puppets.json").read_text())
     assert facts["world"] == "demanding"
     assert facts["seed"] == 5

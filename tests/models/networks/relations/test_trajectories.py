@@ -37,7 +37,7 @@ def test_an_empty_slot_is_alone_its_own_predecessor_and_the_first() -> None:
     assert trajectories.position.tolist() == [[0, 0, 0, 1]]
 
 
-def test_gathered_slots_are_those_asked_for() -> None:
+def test_gather_slots_returns_the_slots_asked_for() -> None:
     values = torch.arange(12.0).reshape(2, 3, 2)
     gathered = gather_slots(values, torch.tensor([[2, 0, 0], [1, 1, 2]]))
     assert gathered.tolist() == [[[4, 5], [0, 1], [0, 1]], [[8, 9], [8, 9], [10, 11]]]
