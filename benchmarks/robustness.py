@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.graph.scene_graph import SceneGraph
-from service.access import key_line, new_key
+from service.keys import key_line, new_key
 from tests.support.bundles import make_tiny_bundle
 from tests.support.malformed import Malformed, malformed_request, slow_requests
 from tests.support.processes import ServiceProcess, serve_process

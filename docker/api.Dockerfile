@@ -11,6 +11,7 @@ RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[s3]
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
 COPY models models
 COPY service service
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 

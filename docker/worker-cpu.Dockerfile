@@ -12,6 +12,7 @@ RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu
 COPY models models
 COPY service service
 COPY benchmarks benchmarks
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 

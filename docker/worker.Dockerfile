@@ -24,6 +24,7 @@ RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-
 COPY models models
 COPY service service
 COPY benchmarks benchmarks
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 # ONNX Runtime finds TensorRT's libraries through the linker; the name of their folder has Python's version in it.

@@ -13,8 +13,8 @@ from rich.console import Console
 from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
-from models.engines import ENGINES
-from service.commands.common import check_video, options_of, video_argument
+from service.commands.common import check_video, video_argument
+from service.commands.flags import option_flags, read_options, settings_flags
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")
@@ -23,9 +23,8 @@ _PARTS = ("offline", "decode", "engine", "http")
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @video_argument
-@click.option("--fps", help="Frames sampled per second (2).")
-@click.option("--max-frames", help="Most frames to sample.")
-@click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}.")
+@option_flags("fps", "max_frames")
+@settings_flags("engine")
 @click.option("--stub", type=float, metavar="MS", help="Instead of an engine, one that takes so long for any batch.")
 @click.option("--clients", default="1,8", show_default=True, metavar="N,…", help="Clients that post at once.")
 @click.option("--videos", "videos_each", default=2, show_default=True, help="Videos that each client posts.")
@@ -65,7 +64,7 @@ def bench(
     check_video(video)
     parts = only or _PARTS
     counts = _numbers(clients)
-    measured = Bench(bundle, video, options_of(fps=fps, max_frames=max_frames), settings)
+    measured = Bench(bundle, video, read_options({"fps": fps, "max_frames": max_frames}), settings)
     with closing(measured), StolenTime() as stolen:
         offline = measured.offline() if "offline" in parts else None
         decode, clips = measured.decode() if {"decode", "engine"} & set(parts) else (None, [])

@@ -82,15 +82,15 @@ class Catalog:
             self._announced = announced
         return self._models
 
-    async def find(self, name: str | None) -> ServedModel:
-        """Finds a model by name; None means the default. Raises UnknownModel, Unavailable and RedisError."""
-        models = await self.models()
-        for model in models:
-            if name is None or model.name == name:
-                return model
-        served = ", ".join(model.name for model in models)
-        raise UnknownModel("model", f"no model named {name!r:.80} is served here; there is {served}")
-
     @property
     def _key(self) -> str:
         return self._docket.key("models")
+
+
+def find_model(models: Sequence[ServedModel], name: str | None) -> ServedModel:
+    """The model of that name, or the first for None. Raises UnknownModel."""
+    for model in models:
+        if name is None or model.name == name:
+            return model
+    served = ", ".join(model.name for model in models)
+    raise UnknownModel("model", f"no model named {name!r:.80} is served here: use {served}")

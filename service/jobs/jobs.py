@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from docket import ExecutionState
 from redis.exceptions import RedisError
 
+from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
@@ -52,10 +53,17 @@ class Jobs:
             )
 
     async def submit(
-        self, video_id: str, record: JobRecord, *, request_key: str | None = None, reuse: bool = True
+        self,
+        video_id: str,
+        record: JobRecord,
+        model: ModelReference,
+        *,
+        request_key: str | None = None,
+        reuse: bool = True,
     ) -> str:
         """Puts a job for a stored upload into the queue. From then on the job deletes the upload.
 
+        model: that the record's options name.
         request_key: the request's `Idempotency-Key`; a second request with it gets the job of the first.
         reuse: whether a graph that is kept may answer, if the operator allows it.
 
@@ -64,7 +72,7 @@ class Jobs:
         """
         await self.check_room()
         try:
-            return await self._submit(video_id, record, request_key, reuse)
+            return await self._submit(video_id, record, model if reuse else None, request_key)
         except BaseException:
             with contextlib.suppress(RedisError):
                 async with in_time():
@@ -171,7 +179,9 @@ class Jobs:
                 f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
             )
 
-    async def _submit(self, video_id: str, record: JobRecord, request_key: str | None, reuse: bool) -> str:
+    async def _submit(
+        self, video_id: str, record: JobRecord, model: ModelReference | None, request_key: str | None
+    ) -> str:
         records, first = self._queue.records, video_id
         async with in_time():  # the limit is for the queue only: storage may be far away
             await records.create(video_id, record)
@@ -183,18 +193,17 @@ class Jobs:
         if first != video_id:
             await asyncio.to_thread(self._storage.delete_upload, video_id)
             return first
-        if not (reuse and await self._answer_from_kept(video_id, record)):
+        if model is None or not await self._answer_from_kept(video_id, record, model):
             async with in_time():
                 await self._queue.add(video_id)
         return video_id
 
-    async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
+    async def _answer_from_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
         """Gives the job a copy of the graph of an equal job. Returns whether there is one."""
         if not self._settings.reuse_results:
             return False
-        model = await self.catalog.find(record.options.model)
         async with in_time():
-            kept = await self._queue.records.find_result(record, model.reference)
+            kept = await self._queue.records.find_result(record, model)
         if kept is None or not await asyncio.to_thread(self._storage.copy_result, kept, video_id, record.owner):
             return False
         async with in_time():

@@ -1,4 +1,4 @@
-"""What operators see: readiness while Redis or an engine hangs, logs, and traces."""
+"""Readiness of processes while Redis or an engine hangs, their logs and their traces."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.access import new_key
+from service.keys import new_key
 from tests.end_to_end.test_fleet import Start, client, post, start  # noqa: F401 - fixtures
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 
@@ -75,7 +75,7 @@ def metric(process: httpx.Client, name: str) -> float:
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def test_api_and_worker_report_soon_that_redis_hangs_or_is_gone(
+def test_no_process_is_ready_while_redis_hangs_or_is_gone(
     client: httpx.Client,  # noqa: F811
     worker: Callable[..., httpx.Client],
     redis_server: psutil.Process,

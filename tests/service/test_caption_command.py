@@ -110,3 +110,11 @@ def test_key_frames_are_those_on_display_in_the_videos_own_proportions(tmp_path:
         image = Image.open(BytesIO(frame.jpeg))
         assert image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
         assert np.asarray(image).mean() == pytest.approx(255 * (0.1 + 0.4 * seconds), abs=5)
+
+
+def test_a_video_is_piped_in(clip: Path, tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "service.command_line", "caption", "-", "--bundle", str(tiny_bundle), "--dry-run"]
+    command += ["--base-url", "http://127.0.0.1:1/v1", "--model", "small", "--key-frames", "1"]
+    done = subprocess.run(command, cwd=ROOT, input=clip.read_bytes(), capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "data:image/jpeg" in done.stdout.decode()

@@ -51,6 +51,15 @@ def test_the_overview_lists_every_command_with_a_summary() -> None:
         assert re.search(rf"^  {name}\b", overview.stdout, re.MULTILINE), overview.stdout
 
 
+def test_flags_are_made_of_options_and_settings() -> None:
+    assert "--top-k" in (shown := " ".join(vsg("graph", "--help").stdout.split()))
+    assert "Most triplets per frame. [a whole number from 1 to 1000; default: 20]" in shown
+    shown = " ".join(vsg("serve", "--help").stdout.split())
+    assert "Port to listen on; 0 takes a free one. [a whole number from 0 to 65535; default: 8000; VSG_PORT]" in shown
+    assert "--redis" in shown
+    assert "--metrics-port" not in shown
+
+
 def test_an_unknown_command_is_refused() -> None:
     assert vsg("dance").returncode == 2
 
@@ -100,7 +109,7 @@ def test_graph_prints_json(tiny_bundle: Path, clip: Path) -> None:
     assert graph.options.constraint == "no"
 
 
-def test_graph_tells_the_uncertainty_where_it_is_asked_for(video_bundle: Path, clip: Path) -> None:
+def test_graph_has_uncertainty_where_it_is_asked_for(video_bundle: Path, clip: Path) -> None:
     done = vsg("graph", clip, "--bundle", video_bundle, "--uncertainty")
     assert done.returncode == 0, done.stderr
     graph = SceneGraph.model_validate_json(done.stdout)
@@ -119,7 +128,7 @@ def test_graph_says_known_errors_in_one_line(tiny_bundle: Path, clip: Path, tmp_
     text.write_text("text")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[:100])
-    assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--fps", "0"), "fps is '0'")
+    assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--fps", "0"), "--fps is '0': give a number")
     assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--model", "huge"), "huge", "tiny")
     assert_one_line(vsg("graph", text, "--bundle", tiny_bundle), "Error: ")
     assert_one_line(vsg("graph", cut, "--bundle", tiny_bundle), "Error: ")
@@ -127,7 +136,7 @@ def test_graph_says_known_errors_in_one_line(tiny_bundle: Path, clip: Path, tmp_
     assert_one_line(vsg("graph", clip, environment={"VSG_PROT": "1"}), "VSG_PROT", "VSG_PORT")
 
 
-def test_graph_wants_a_file_that_exists(tmp_path: Path) -> None:
+def test_graph_needs_a_file_that_exists(tmp_path: Path) -> None:
     assert vsg("graph", tmp_path / "nothing.mp4").returncode == 2
 
 
@@ -158,7 +167,10 @@ def test_serve_listens_until_it_is_told_to_stop(tiny_bundle: Path, clip: Path, t
 def test_serve_says_known_errors_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_one_line(vsg("serve", "--bundle", tmp_path / "empty"), "is not a bundle")
-    assert_one_line(vsg("serve", "--bundle", tiny_bundle, "--port", "99999"), "port", "99999")
+    assert_one_line(
+        vsg("serve", "--bundle", tiny_bundle, "--port", "99999"),
+        "--port is '99999': give a whole number from 0 to 65535",
+    )
 
 
 DYING = """

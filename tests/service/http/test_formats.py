@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from service.formats import MEDIA_TYPES, Format
-from service.http.accept import accepted_format
+from service.http.request import accepted_format
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 
@@ -30,7 +30,7 @@ from tests.service.http.test_bad_input import problem_of
         ("application/jsonl;q=much", "json"),
     ],
 )
-def test_the_format_is_the_one_that_is_liked_best(header: str, form: str) -> None:
+def test_the_accept_header_chooses_the_format_with_the_highest_quality(header: str, form: str) -> None:
     assert accepted_format(header) == form
 
 

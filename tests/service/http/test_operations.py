@@ -141,19 +141,19 @@ def test_every_reference_of_the_openapi_schema_leads_somewhere(server: Server) -
             here = here[part]
 
 
-def test_the_documentation_is_there(server: Server) -> None:
+def test_the_documentation_page_is_served(server: Server) -> None:
     assert "swagger" in server.client.get("/docs").text.lower()
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/videos/a/b", "/videos/"])
-def test_an_unknown_page_is_a_problem(server: Server, path: str) -> None:
+def test_an_unknown_path_is_a_problem(server: Server, path: str) -> None:
     problem_of(server.client.get(path), 404, "not_found")
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/videos"), ("PUT", "/videos"), ("POST", "/models"), ("HEAD", "/videos")]
 )
-def test_a_wrong_method_is_a_problem_that_says_which_are_right(server: Server, method: str, path: str) -> None:
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(server: Server, method: str, path: str) -> None:
     answer = server.client.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
     assert answer.headers["allow"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.access import new_key
+from service.keys import new_key
 from tests.conftest import Server
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.paths import ROOT
 
 CONFIGURATION = """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, ProcessLife
+from service.jobs.catalog import find_model
 from service.loading import open_pipeline
 from service.metrics import Metrics
 from service.options import VideoOptions
@@ -49,7 +50,8 @@ class Process:
         upload.close()
         digest = hashlib.sha256(content).hexdigest()
         record = JobRecord(owner=owner, sha256=digest, options=options, webhook=webhook)
-        self.submitted.append(await self.jobs.submit(video_id, record, **rest))
+        model = find_model(await self.jobs.catalog.models(), options.model)
+        self.submitted.append(await self.jobs.submit(video_id, record, model.reference, **rest))
         return self.submitted[-1]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route
 
-from service.access import new_key
+from service.keys import new_key
 from tests.conftest import Server
 from tests.service.page.browser import OpenPage
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def make_scheduler() -> Iterator[Callable[..., Scheduler]]:
         ) -> Scheduler:
             described = manifest(*((each.takes, each.gives, span) for each, span in zip(stages, spans, strict=True)))
             arguments: dict[str, Any] = {"max_batch": 16, "job_share": 1, "max_wait": 0.0} | settings
-            scheduler = Scheduler(described, [stages] * streams, **arguments)
+            scheduler = Scheduler(described, [list(stages)] * streams, **arguments)
             stack.callback(scheduler.close)
             stack.callback(lambda: [each.may_run.set() for each in stages])
             return scheduler
