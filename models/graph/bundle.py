@@ -27,6 +27,8 @@ TIMESTAMPS = "timestamps"
 """(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
 RELATION_SCORES = "relation_scores"
 """(batch, time, pairs) float32; what a relation scorer gives."""
+SUBJECT_CLASSES = "subject_classes"
+"""(batch, time, pairs) int64; indices into the vocabulary's objects."""
 _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 
 Span = Literal["frame", "clip", "video"]
@@ -195,6 +197,11 @@ class Manifest(_Part):
         if taken := sorted({*FIELD_NAMES, FRAMES, TIMESTAMPS} & set(self.vocabulary.group_names)):
             raise ValueError(f"a group of predicates is named {taken[0]!r}, as another tensor is; give it another name")
         outputs = {tensor.name: tensor for stage in self.stages for tensor in stage.outputs}
+        if len(self.vocabulary.subjects) > 1 and SUBJECT_CLASSES not in outputs:
+            raise ValueError(
+                f"the vocabulary has {len(self.vocabulary.subjects)} subjects, but no stage has an output "
+                f"{SUBJECT_CLASSES!r}, which says the one of each pair"
+            )
         for name, depth in prediction_depths(self.vocabulary).items():
             if name in outputs and not _fits(outputs[name].shape, depth):
                 raise ValueError(

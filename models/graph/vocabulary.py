@@ -302,18 +302,3 @@ ACTION_GENOME: Final = Vocabulary(
     },
 )  # fmt: skip
 """Action Genome's objects and predicates, in the order of its files."""
-
-# Transitional names, to be gone when everything takes a Vocabulary.
-PERSON: Final = "person"
-OBJECT_CLASSES: Final = ACTION_GENOME.objects
-ATTENTION, SPATIAL, CONTACTING = (group.predicates for group in ACTION_GENOME.groups)
-PREDICATES: Final = ACTION_GENOME.predicates
-PREDICATES_OF_GROUP: Final = {group.name: group.predicates for group in ACTION_GENOME.groups}
-GROUPS: Final = ACTION_GENOME.group_names
-OBJECT_INDEX: Final = ACTION_GENOME.object_index
-PREDICATE_INDEX: Final = ACTION_GENOME.predicate_index
-GROUP_OF_PREDICATE: Final = {name: ACTION_GENOME.group_of(name).name for name in PREDICATES}
-GROUP_SLICE: Final = ACTION_GENOME.group_slices
-RAW_OBJECT_CLASSES: Final = tuple(name.replace("/", "") for name in OBJECT_CLASSES)
-RAW_PREDICATES: Final = tuple(name.replace("_", "") for name in PREDICATES)
-runs_from_object = ACTION_GENOME.runs_from_object

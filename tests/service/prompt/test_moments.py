@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from models.graph.scene_graph import Frame, Relation, SceneGraph
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
 from service.prompt.appearances import Appearances, Entity, entities_of
 from service.prompt.moments import Event, events_of
@@ -139,3 +141,28 @@ def test_a_relation_score_moves_the_moment() -> None:
 
 def test_a_graph_without_relations_has_no_telling_moment() -> None:
     assert key_moments(graph(), 4) == []
+
+
+def test_weights_and_silence_of_predicates_are_those_of_the_vocabulary() -> None:
+    def events(**handling: Any) -> list[str]:
+        vocabulary = Vocabulary(
+            objects=("crate", "robot"),
+            subjects=("robot",),
+            groups=(
+                PredicateGroup(name="placing", predicates=("near",), direction="object_to_subject"),
+                PredicateGroup(name="handling", predicates=("lifts", "ignores"), **handling),
+            ),
+        )
+        relations = [
+            Relation(subject=subject, predicate=predicate, object=thing, start=0, end=3, score=0.8, relation_score=None)
+            for subject, predicate, thing in ((2, "near", 1), (1, "lifts", 2), (1, "ignores", 2))
+        ]
+        entities = {1: Entity("robot", 1), 2: Entity("crate", 1)}
+        found = events_of(relations, entities, vocabulary)
+        assert {(event.subject.label, event.thing.label) for event in found} == {("robot", "crate")}
+        return [event.predicate for event in found]
+
+    assert events() == ["near", "lifts", "ignores"]
+    assert events(weight=2) == ["lifts", "ignores", "near"]
+    assert events(weight=2, says_little=("ignores",)) == ["lifts", "near"]
+    assert events(overshadowed_by=("placing",)) == ["near"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.graph.scene_graph import Frame, Relation
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
 from tests.support.relations import frame, holds
 
@@ -204,3 +204,16 @@ def test_tokens_are_counted_by_pieces(text: str, tokens: int) -> None:
 
 def test_tokens_add_up_over_lines() -> None:
     assert count_tokens("one line") + count_tokens("\nanother") == count_tokens("one line\nanother")
+
+
+def test_subjects_are_named_by_their_own_nouns() -> None:
+    group = PredicateGroup(name="g", predicates=("lifts",))
+    vocabulary = Vocabulary(objects=("crate", "person", "robot"), subjects=("robot", "person"), groups=(group,))
+
+    def prompt(*labels: str) -> str:
+        return build_prompt(Appearances.of([frame(*labels)]), [], vocabulary, duration=None)
+
+    assert prompt().startswith("No robots, people or relations were found in this video")
+    assert prompt("crate", "person").endswith(
+        "No relations between robots, people and things were found.\nThere are: a person, a crate."
+    )
