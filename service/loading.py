@@ -64,7 +64,8 @@ def open_scheduler(
     engine = settings.engine
     if engine == "stub":
         manifest, max_batch, job_share = stub_manifest(bundle.manifest), settings.max_batch or _GPU_BATCH, 1
-        opened: list[Sequence[StageEngine]] = [[StubStage(settings.stub_seconds)] for _ in range(settings.streams or 1)]
+        stub = [StubStage(settings.stub_seconds, bundle.manifest.vocabulary)]
+        opened: list[Sequence[StageEngine]] = [stub for _ in range(settings.streams or 1)]
     else:
         check_stages(bundle.manifest.stages)
         on_cpu = is_cpu_engine(engine)

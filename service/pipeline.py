@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import sha256_of
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Options, SceneGraph, Video, Warning
+from models.graph.vocabulary import Vocabulary
 from service.errors import UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
@@ -179,9 +180,11 @@ class Pipeline:
             run = stack.enter_context(VideoRun(model, expected))
             stops.append(run.cancel)
             builder = GraphBuilder(
+                vocabulary=model.manifest.vocabulary,
                 width=info.width,
                 height=info.height,
                 thresholds=model.manifest.thresholds,
+                scoring=model.manifest.scoring,
                 min_score=applied.min_score,
                 top_k=applied.top_k,
                 constraint=applied.constraint,
@@ -191,7 +194,7 @@ class Pipeline:
             for times, outputs in _run_stages(model, run, reader, stopwatch, expected, progress):
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
-                    builder.add(_predictions(outputs, uncertain=applied.uncertainty), times)
+                    builder.add(_predictions(outputs, model.manifest.vocabulary, uncertain=applied.uncertainty), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()
         if applied.uncertainty and not knows_uncertainty:
@@ -219,9 +222,10 @@ class Pipeline:
             ),
             model=model.reference,
             options=applied,
+            vocabulary=graph.vocabulary,
             frames=_noted(graph.frames(), appearances),
             relations=graph.relations,
-            prompt=lambda: build_prompt(appearances, graph.relations, duration=info.duration),
+            prompt=lambda: build_prompt(appearances, graph.relations, graph.vocabulary, duration=info.duration),
             timings=finish_timings,
             warnings=[*warnings, *reader.warnings],
         )
@@ -309,10 +313,9 @@ def _run_stages(
     stopwatch.seconds["engine"] = run.waited
 
 
-def _predictions(outputs: Tensors, *, uncertain: bool) -> PairPredictions:
+def _predictions(outputs: Tensors, vocabulary: Vocabulary, *, uncertain: bool) -> PairPredictions:
     left_out = frozenset[str]() if uncertain else {"epistemic", "aleatoric"}
-    known = {name: outputs[name] for name in (PREDICTION_NAMES & outputs.keys()) - left_out}
-    return PairPredictions(**known)  # type: ignore[arg-type]
+    return PairPredictions.from_tensors({name: outputs[name] for name in outputs.keys() - left_out}, vocabulary)
 
 
 def _noted(frames: Iterable[Frame], appearances: Appearances) -> Iterator[Frame]:

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from models.graph.scene_graph import Frame, GraphHead, Relation, SceneObject
-from models.graph.vocabulary import GROUP_OF_PREDICATE
+from models.graph.vocabulary import Vocabulary
 from service.graph import GraphReader
 
 
@@ -22,9 +22,9 @@ class _Node:
 
 
 def graphml_document(graph: GraphReader) -> Iterator[bytes]:
-    """The graph in GraphML, in one block: no frames, only who appears when and which relation holds from when to when.
+    """The graph in GraphML, in one block: objects and relations with their times in seconds, but no frames.
 
-    Node ids are object ids. What is null in the graph is left out, for GraphML has no such value. Times are seconds.
+    Node ids are object ids. Values that are null in the graph are left out, since GraphML has no null.
     """
     # Imported when it is needed: it takes longer than the rest of a command, and most never write this.
     import networkx as nx
@@ -45,8 +45,13 @@ def graphml_document(graph: GraphReader) -> Iterator[bytes]:
             score=round(node.score_sum / node.frames, 4),
         )
     for number, relation in enumerate(graph.tail().relations, 1):
-        # Readers want the ids of edges to be different in all of the document.
-        document.add_edge(relation.subject, relation.object, key=f"relation{number}", **_stated(_edge(relation)))
+        # Readers want every edge of the document to have an id of its own.
+        document.add_edge(
+            relation.subject,
+            relation.object,
+            key=f"relation{number}",
+            **_stated(_edge(relation, graph.head.vocabulary)),
+        )
     out = BytesIO()
     nx.write_graphml_xml(document, out)
     yield out.getvalue() + b"\n"
@@ -73,10 +78,10 @@ def _about(head: GraphHead) -> dict[str, Any]:
     }
 
 
-def _edge(relation: Relation) -> dict[str, Any]:
+def _edge(relation: Relation, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "predicate": relation.predicate,
-        "group": GROUP_OF_PREDICATE[relation.predicate],
+        "group": vocabulary.group_of(relation.predicate).name,
         "start": relation.start,
         "end": relation.end,
         "score": relation.score,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from models.graph.scene_graph import Frame, GraphHead, GraphTail, ModelReference, Options, Relation, Video, Warning
+from models.graph.vocabulary import Vocabulary
 
 _FRAMES_BEGIN = b',"frames":['
 _FRAMES_END = b"],"
@@ -21,6 +22,7 @@ def write_graph(
     video: Video,
     model: ModelReference,
     options: Options,
+    vocabulary: Vocabulary,
     frames: Iterable[Frame],
     relations: Sequence[Relation],
     prompt: Callable[[], str],
@@ -32,7 +34,7 @@ def write_graph(
     `frames` may be made while they are written. `prompt` and then `timings` are called, and `warnings` is read, when
     all frames are written, so that they may depend on them.
     """
-    head = GraphHead(id=id, video=video, model=model, options=options)
+    head = GraphHead(id=id, video=video, model=model, options=options, vocabulary=vocabulary)
     out.write(head.model_dump_json().encode().removesuffix(b"}") + _FRAMES_BEGIN)
     separator = b"\n"
     for frame in frames:
@@ -44,16 +46,19 @@ def write_graph(
 
 
 class GraphReader:
-    """Reads what `write_graph` has written, in order: `head`, then the frames, then the tail."""
+    """Reads a document of `write_graph` in order: `head`, then the frames, then the tail."""
 
     head: GraphHead
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
-        """`blocks`: the document, cut anywhere. Raises ValueError when it is not one of `write_graph`."""
+        """Raises ValueError when the document is not one of `write_graph`.
+
+        blocks: the document, cut anywhere.
+        """
         self._lines = _lines(blocks)
         line = next(self._lines, b"")
         if not line.endswith(_FRAMES_BEGIN):
-            raise ValueError("the stored graph does not have its frames on lines of their own; make it anew")
+            raise ValueError("the stored graph does not have its frames on lines of their own; make it again")
         self.head = GraphHead.model_validate_json(line.removesuffix(_FRAMES_BEGIN) + b"}")
         self._last = b""
 
@@ -64,10 +69,10 @@ class GraphReader:
                 self._last = line
                 return
             yield line.removesuffix(b",")
-        raise ValueError("the stored graph is cut short; make it anew")
+        raise ValueError("the stored graph is cut short; make it again")
 
     def tail(self) -> GraphTail:
-        """What comes after the frames; those that were not read are skipped. Raises ValueError as `frames` does."""
+        """The part after the frames; those that were not read are skipped. Raises ValueError as `frames` does."""
         if not self._last:
             for _ in self.frames():
                 pass

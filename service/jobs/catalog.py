@@ -9,6 +9,7 @@ from docket import Docket
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from models.graph.scene_graph import ModelReference
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
 from service.scheduling import Scheduler
@@ -29,6 +30,7 @@ class ServedModel(BaseModel):
     frame_size: dict[str, int]
     clip_length: int
     relation_scoring: bool
+    vocabulary: Vocabulary = ACTION_GENOME
     thresholds: dict[str, Any]
     training: dict[str, Any]
 
@@ -44,6 +46,7 @@ class ServedModel(BaseModel):
             frame_size=manifest.frame_size.model_dump(),
             clip_length=manifest.clip_length,
             relation_scoring=manifest.relation_scoring,
+            vocabulary=manifest.vocabulary,
             thresholds=manifest.thresholds.model_dump(),
             training=manifest.training.model_dump(mode="json"),
         )

@@ -1,4 +1,4 @@
-// Relation intervals by pair; each is a button that goes to its beginning.
+// Relation intervals by pair; each is a button that seeks to its beginning.
 
 import { html } from "./elements.js";
 import { words } from "./scene.js";
@@ -40,7 +40,7 @@ export class Timeline {
       );
       return html("section", { class: "pair", "aria-label": name }, html("h4", {}, name), ...lanes);
     });
-    const nothing = html("p", { class: "quiet" }, "No relation is left; lower the least score or show more predicates.");
+    const nothing = html("p", { class: "quiet" }, "No relations to show; lower the least score or show more predicates.");
     this.#place.replaceChildren(...(pairs.length ? [this.#axis(), ...pairs] : [nothing]));
   }
 
@@ -57,7 +57,7 @@ export class Timeline {
    * @param {Relation[]} relations
    */
   #lane(predicate, relations) {
-    const track = html("ul", { class: `track ${this.#scene.group(predicate)}` });
+    const track = html("ul", { class: `track ${this.#scene.kind(predicate)}` });
     for (const relation of relations) {
       const button = html("button", { type: "button", "aria-label": this.#describe(relation) });
       button.title = this.#describe(relation);

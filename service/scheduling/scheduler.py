@@ -13,7 +13,7 @@ import numpy as np
 from models.engines import StageEngine, Tensors
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
-from models.graph.predictions import PREDICTION_NAMES
+from models.graph.predictions import prediction_names
 from models.graph.scene_graph import ModelReference
 from service.scheduling.batcher import Batch, Batcher
 from service.scheduling.errors import ClipFailed, EngineDied
@@ -77,7 +77,7 @@ class Scheduler:
         self._batchers = [
             Batcher(stage, max_batch=max_batch, job_share=job_share, max_wait=max_wait) for stage in manifest.stages
         ]
-        self._needed = _needed_after(manifest.stages)
+        self._needed = _needed_after(manifest.stages, prediction_names(manifest.vocabulary))
         self._turns: set[Turn] = set()
         self._changed = threading.Condition()
         self._stopping = False
@@ -307,9 +307,9 @@ def _parted(stage: Stage, batch: list[Share], outputs: Tensors) -> list[Tensors]
     return [{name: tensor[place].copy() for name, tensor in outputs.items()} for place in range(len(batch))]
 
 
-def _needed_after(stages: Sequence[Stage]) -> list[frozenset[str]]:
+def _needed_after(stages: Sequence[Stage], kept: frozenset[str]) -> list[frozenset[str]]:
     """For each stage, the tensors that a later stage or the caller still needs."""
-    needed = [PREDICTION_NAMES]
+    needed = [kept]
     for stage in reversed(stages[1:]):
         needed.insert(0, needed[0] | {tensor.name for tensor in stage.inputs})
     return needed

@@ -14,7 +14,7 @@ import pytest
 from export.bundle import write_bundle
 from export.check import sample_frames
 from models.graph.bundle import Thresholds
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import SceneGraph
 from service.loading import open_scheduler
 from service.scheduling import VideoRun
@@ -116,13 +116,13 @@ def test_the_engine_gives_the_networks_outputs_for_clips_and_whole_videos(
         parts = slice(0, 40), slice(40, 50)
         clips = [FrameChunk(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
         outputs = run.finish([outputs for _, outputs in run.outputs(clips)])
-    served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
+    served = PairPredictions.from_tensors(outputs, exported.bundle.manifest.vocabulary)
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)
     mask = wanted.pair_mask
     assert mask.any()
     assert not mask.all()
-    for field in ("subject_boxes", "object_scores", "contacting", "relation_scores", "epistemic", "aleatoric"):
+    for field in ("subject_boxes", "object_scores", "predicate_scores", "relation_scores", "epistemic", "aleatoric"):
         ours, theirs = getattr(wanted, field), getattr(served, field)
         assert (ours is None) == (theirs is None), field
         if ours is not None:

@@ -28,9 +28,7 @@ def slots(*frames: list[tuple[int, tuple[float, ...], float, tuple[float, ...]]]
         subject_scores=np.ones((T, P), dtype=np.float32),
         object_boxes=np.array([[slot[1] for slot in frame] for frame in frames], dtype=np.float32),
         object_scores=classes,
-        attention=np.zeros((T, P, 3), dtype=np.float32),
-        spatial=np.zeros((T, P, 6), dtype=np.float32),
-        contacting=np.zeros((T, P, 17), dtype=np.float32),
+        predicate_scores=np.zeros((T, P, 5), dtype=np.float32),
     )
 
 
@@ -44,18 +42,18 @@ def test_the_first_of_two_equal_slots_is_kept() -> None:
     assert suppress_duplicates(said, 0.5).pair_mask.tolist() == [[True, False]]
 
 
-def test_another_class_on_the_same_box_is_no_duplicate() -> None:
+def test_another_class_on_the_same_box_is_kept() -> None:
     said = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.7, PERSON), (CHAIR, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
 
 
-def test_the_same_thing_of_two_people_is_no_duplicate() -> None:
+def test_the_same_thing_of_two_people_is_kept_twice() -> None:
     other = (0.6, 0.1, 0.9, 0.9)
     said = slots([(CUP, (0.45, 0.5, 0.55, 0.6), 0.7, PERSON), (CUP, (0.45, 0.5, 0.55, 0.6), 0.9, other)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
 
 
-def test_an_overlap_of_just_the_threshold_is_no_duplicate() -> None:
+def test_an_overlap_of_just_the_threshold_is_kept() -> None:
     said = slots([(CUP, (0, 0, 0.5, 0.5), 0.9, PERSON), (CUP, (0, 0, 0.5, 0.25), 0.8, PERSON)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
     assert suppress_duplicates(said, 0.49).pair_mask.tolist() == [[True, False]]

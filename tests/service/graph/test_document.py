@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from models.graph.scene_graph import Frame, ModelReference, Options, Relation, SceneGraph, SceneObject, Video, Warning
+from models.graph.vocabulary import ACTION_GENOME
 from service.graph import GraphReader, write_graph
 
 VIDEO = Video(sha256="ab", width=64, height=48, duration=None, frame_rate=25.0, codec="h264")
@@ -41,6 +42,7 @@ def written(frames: Iterator[Frame], out: io.BytesIO) -> SceneGraph:
         video=VIDEO,
         model=MODEL,
         options=OPTIONS,
+        vocabulary=ACTION_GENOME,
         frames=noted(),
         relations=[RELATION],
         prompt=lambda: f'"{len(seen)} frames"],\n',
@@ -82,7 +84,7 @@ def test_head_frames_and_tail_are_read_back_from_any_blocks(count: int, block: i
     assert GraphReader([content]).tail() == tail
 
 
-def test_what_is_no_document_of_ours_or_is_cut_short_is_refused() -> None:
+def test_a_foreign_or_truncated_document_is_refused() -> None:
     out = io.BytesIO()
     graph = written(map(frame, range(3)), out)
     for content in (b"", graph.model_dump_json().encode()):
@@ -115,6 +117,7 @@ def test_frames_are_not_kept_once_they_are_written() -> None:
             video=VIDEO,
             model=MODEL,
             options=OPTIONS,
+            vocabulary=ACTION_GENOME,
             frames=written_frames,
             relations=[],
             prompt=lambda: "",
