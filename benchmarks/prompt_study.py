@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.graph.scene_graph import Relation, SceneGraph
-from models.graph.vocabulary import SPATIAL
+from models.graph.vocabulary import ACTION_GENOME
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import FORMS, Appearances, Telling, tell
@@ -39,7 +39,12 @@ STEP = 0.25  # seconds between two looks at the truth
 LEAST_SECONDS = 1.0  # of a true event: two frames a second cannot show shorter ones
 BRIDGED_SECONDS = 1.0
 SHARE = 0.5
-IS_NO_EVENT = {"not_looking_at", "unsure", "not_contacting", *SPATIAL}
+IS_NO_EVENT = {
+    predicate
+    for group in ACTION_GENOME.groups
+    for predicate in group.predicates
+    if group.overshadowed_by or predicate in group.says_little
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ def table_of(cases: Sequence[Case]) -> Iterator[str]:
                     telling = tell(
                         Appearances.of(graph.frames),
                         graph.relations,
+                        graph.vocabulary,
                         duration=graph.video.duration,
                         max_tokens=budget,
                         form=form,
@@ -175,7 +181,7 @@ def intervals(times: Iterable[float]) -> list[tuple[float, float]]:
 def claims_of(telling: Telling) -> list[tuple[Fact, int]]:
     """Returns the events that a prompt states, each with the number of its person; puppet videos have one person."""
     return [
-        (Fact(event.predicate, event.thing.label, event.start, event.end), event.person.number)
+        (Fact(event.predicate, event.thing.label, event.start, event.end), event.subject.number)
         for event in telling.events
     ]
 

@@ -50,6 +50,7 @@ def export_bundle(
             version=version,
             family="one_stage" if isinstance(host, Arn) else "two_stage",
             description=description,
+            vocabulary=network.vocabulary,
             frame_size=FrameSize(height=network.frame_size[0], width=network.frame_size[1]),
             clip_length=network.clip_length,
             stages=stages,

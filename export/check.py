@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from export.errors import DisagreementError, ExportError
 from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import Bundle
-from models.graph.predictions import PairPredictions
+from models.graph.predictions import prediction_names
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
 from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
@@ -66,7 +66,7 @@ def check_network(
     """
     stages, engines = network.stages(), open_stages(bundle, "onnxruntime-cpu")
     random = np.random.default_rng(seed)
-    asked = {field.name for field in fields(PairPredictions)}
+    asked = prediction_names(network.vocabulary)
     written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
     comparisons = {name: _Comparison() for name in written if name in asked}
     size, longest = bundle.manifest.frame_size, bundle.manifest.clip_length

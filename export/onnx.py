@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from export.errors import ExportError
 from models.engines import run_stages
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
-from models.graph.predictions import PairPredictions
+from models.graph.predictions import prediction_names
 from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 
 BATCH, TIME = "batch", "time"
@@ -52,7 +51,7 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     """Writes one ONNX file for each stage and returns their descriptions for the manifest.
 
     The first graph takes `frames` (batch, time, height, width, 3) uint8 RGB; together they give the tensors of
-    `models.graph.predictions.PairPredictions`, each with a leading batch axis. Raises ExportError where the network
+    `models.graph.predictions.prediction_names`, each with a leading batch axis. Raises ExportError where the network
     takes single frames only, whose time would be no axis.
     """
     if network.clip_length < 2:
@@ -60,7 +59,7 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
             "a network of clip_length 1 cannot be exported; give its model 2 or more, its training clips may be shorter"
         )
     stages = network.stages()
-    asked = {field.name for field in fields(PairPredictions)}
+    asked = prediction_names(network.vocabulary)
     # Neither axis may be 1 here: the exporter would take it for a constant.
     time = min(3, network.clip_length)
     height, width = network.frame_size

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import sha256_of
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
+from models.graph.vocabulary import Vocabulary
 from service.errors import UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
@@ -159,9 +160,11 @@ class Pipeline:
             job = stack.enter_context(engine.open(expected))
             stops.append(job.cancel)
             builder = GraphBuilder(
+                vocabulary=engine.manifest.vocabulary,
                 width=info.width,
                 height=info.height,
                 thresholds=engine.manifest.thresholds,
+                scoring=engine.manifest.scoring,
                 min_score=applied.min_score,
                 top_k=applied.top_k,
                 constraint=applied.constraint,
@@ -171,7 +174,7 @@ class Pipeline:
             for times, outputs in _run_stages(engine, job, reader, stopwatch, expected, progress):
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
-                    builder.add(_predictions(outputs, uncertain=applied.uncertainty), times)
+                    builder.add(_predictions(outputs, engine.manifest.vocabulary, uncertain=applied.uncertainty), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()
         if applied.uncertainty and not knows_uncertainty:
@@ -199,9 +202,10 @@ class Pipeline:
             ),
             model=model_reference(engine),
             options=applied,
+            vocabulary=graph.vocabulary,
             frames=_noted(graph.frames(), appearances),
             relations=graph.relations,
-            prompt=lambda: build_prompt(appearances, graph.relations, duration=info.duration),
+            prompt=lambda: build_prompt(appearances, graph.relations, graph.vocabulary, duration=info.duration),
             timings=finish_timings,
             warnings=[*warnings, *reader.warnings],
         )
@@ -297,10 +301,9 @@ def _run_stages(
     stopwatch.seconds["engine"] = job.waited
 
 
-def _predictions(outputs: Tensors, *, uncertain: bool) -> PairPredictions:
+def _predictions(outputs: Tensors, vocabulary: Vocabulary, *, uncertain: bool) -> PairPredictions:
     left_out = frozenset[str]() if uncertain else {"epistemic", "aleatoric"}
-    known = {name: outputs[name] for name in (PREDICTION_NAMES & outputs.keys()) - left_out}
-    return PairPredictions(**known)  # type: ignore[arg-type]
+    return PairPredictions.from_tensors({name: outputs[name] for name in outputs.keys() - left_out}, vocabulary)
 
 
 def _noted(frames: Iterable[Frame], appearances: Appearances) -> Iterator[Frame]:

@@ -17,11 +17,11 @@ FOUND_IOU = 0.5
 def detection_figures(videos: list[AnnotatedVideo], detector: Detector) -> dict[str, float]:
     """Shares of annotated things that are found, IoU at least 0.5, pooled over all frames of the videos.
 
-    persons  the frame's best person is the annotated one
-    boxes    some pair's object overlaps the annotated one
-    objects  the same, under its class
-    pairs    the same, and the person is found: the ceiling of recall
-    slots    mean number of pairs in a frame
+    persons: some pair's subject is the annotated person.
+    boxes: some pair's object overlaps the annotated one.
+    objects: the same, under its class.
+    pairs: the same, and the pair's subject is the annotated person: the ceiling of recall.
+    slots: mean number of pairs in a frame.
     """
     device = detector.anchors.device
     size = detector.config.frame_height, detector.config.frame_width
@@ -29,16 +29,16 @@ def detection_figures(videos: list[AnnotatedVideo], detector: Detector) -> dict[
     for video in videos:
         frames = np.stack([read_frame(frame.path, *size) for frame in video.frames])
         found = detector.pairs(torch.from_numpy(frames).to(device)[None], torch.zeros(1, len(frames), device=device))
-        masks, subjects = found.mask[0].cpu().numpy(), found.subject_boxes[0].cpu().numpy()
+        masks, subjects = found.mask[0].cpu().numpy(), found.subject_boxes[0].cpu().numpy()  # (T, P), (T, P, 4)
         things, labels = found.object_boxes[0].cpu().numpy(), found.labels[0].cpu().numpy()
         for index, frame in enumerate(video.frames):
             scale = np.array(frame.size * 2, dtype=np.float64)
-            has_person = masks[index].any() and bool(box_iou(subjects[index] * scale, frame.person_box) >= FOUND_IOU)
+            has_person = masks[index] & (box_iou(subjects[index] * scale, frame.person_box) >= FOUND_IOU)  # (P,)
             overlaps = (box_iou(things[index] * scale, frame.boxes[:, None]) >= FOUND_IOU) & masks[index]  # (M, P)
-            known = (overlaps & (labels[index] == frame.labels[:, None])).any(1)
-            found_of["persons"].append(has_person)
+            known = overlaps & (labels[index] == frame.labels[:, None])
+            found_of["persons"].append(has_person.any())
             found_of["boxes"].extend(overlaps.any(1).tolist())
-            found_of["objects"].extend(known.tolist())
-            found_of["pairs"].extend((known & has_person).tolist())
+            found_of["objects"].extend(known.any(1).tolist())
+            found_of["pairs"].extend((known & has_person).any(1).tolist())
             found_of["slots"].append(masks[index].sum())
     return {name: float(np.mean(values)) for name, values in found_of.items()}

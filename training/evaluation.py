@@ -4,19 +4,20 @@ Four constraints say which triplets a pair may give (STTran's three and TR2's `t
 
 | constraint | triplets of one pair |
 |---|---|
-| `with` | the best attention, the best spatial and the best contacting predicate |
-| `semi` | the best attention predicate, and every spatial or contacting one whose probability is strictly above 0.9 |
-| `no`   | all 26; the 100 best of the frame are kept |
-| `top6` | the six most probable of the 26 |
+| `with` | the best predicate of every group: the best attention, the best spatial and the best contacting one |
+| `semi` | the best predicate of an exclusive group (attention), and of others every one strictly above 0.9 |
+| `no`   | all predicates; the 100 best triplets of the frame are kept |
+| `top6` | the six most probable predicates |
 
 Triplets are ranked by the product of subject score, object score and predicate probability, and of the pair's relation
-score where a model gives one. One matches an annotated relation when classes and predicate are equal and both boxes
-overlap it by IoU >= 0.5, computed on pixels that have a width (`x2 - x1 + 1`). Three figures follow for every K:
+score where a model gives one, as `models.graph.scoring` joins them. One matches an annotated relation when classes and
+predicate are equal and both boxes overlap it by IoU >= 0.5, computed on pixels that have a width (`x2 - x1 + 1`). Three
+figures follow for every K:
 
 * **R@K**: the share of the frame's annotated relations that the first K triplets match; mean over frames. A triplet may
   match several relations, a relation counts once. A frame without predictions has recall 0.
 * **mR@K**: TEMPURA's mean recall. The share of each predicate's relations that are matched, pooled over all frames,
-  then the mean over the 26 predicates; one that never occurs adds 0.
+  then the mean over all predicates of the vocabulary; one that never occurs adds 0.
 * **P@K**: the triplets among the first K that match anything, divided by min(K, triplets of the frame); mean over
   frames. A frame without triplets has precision 0.
 
@@ -32,7 +33,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES
+from models.graph.bundle import Scoring
+from models.graph.scoring import join_scores
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.errors import EvaluationError
 
 Constraint = Literal["with", "semi", "no", "top6"]
@@ -85,9 +88,10 @@ class FrameGroundTruth:
     """What is annotated in one frame.
 
     boxes: (N, 4) float64, x1 y1 x2 y2 in pixels; the person and every visible object.
-    labels: (N,) int64, indices into `OBJECT_CLASSES`.
-    relations: (M, 3) int64, rows of (subject, object, predicate): two indices into `boxes` and one into `PREDICATES`.
-        A spatial relation runs from the object to the person. Rows are not de-duplicated.
+    labels: (N,) int64, indices into the vocabulary's objects.
+    relations: (M, 3) int64, rows of (subject, object, predicate): two indices into `boxes` and one into the
+        vocabulary's predicates, in the direction of the predicate's group. Rows are not de-duplicated.
+    vocabulary: what the indices mean.
 
     Raises `EvaluationError` on a wrong shape or an index out of range.
     """
@@ -95,14 +99,15 @@ class FrameGroundTruth:
     boxes: Floats
     labels: Integers
     relations: Integers
+    vocabulary: Vocabulary = ACTION_GENOME
 
     def __post_init__(self) -> None:
         boxes = _array(self, "boxes", np.float64, 4)
         labels = _array(self, "labels", np.int64)
         relations = _array(self, "relations", np.int64, 3)
-        _require_labelled_boxes(self, boxes, labels)
+        _require_labelled_boxes(self, boxes, labels, self.vocabulary)
         _require_range(self, "relations", relations[:, :2], 0, len(boxes) - 1, "indices of boxes")
-        _require_range(self, "relations", relations[:, 2], 0, len(PREDICATES) - 1, "predicates")
+        _require_range(self, "relations", relations[:, 2], 0, len(self.vocabulary.predicates) - 1, "predicates")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +115,12 @@ class FramePredictions:
     """What a model says about one frame; float32 input is widened to float64.
 
     boxes: (N, 4) float64, x1 y1 x2 y2 in pixels of the annotated frame.
-    labels: (N,) int64, indices into `OBJECT_CLASSES`.
+    labels: (N,) int64, indices into the vocabulary's objects.
     scores: (N,) float64, probability of the label; 1 in PredCls.
     pairs: (P, 2) int64, rows of (subject, object), indices into `boxes`; the subject is the person.
-    attention, spatial, contacting: (P, 3), (P, 6), (P, 17) float64 probabilities in the order of the vocabulary.
+    predicate_scores: (P, R) float64 probabilities in the order of the vocabulary's predicates.
     relation_scores: (P,) float64, how much each pair matters (RS-Net); None stands for 1 everywhere.
+    vocabulary: what the indices and columns mean.
 
     Raises `EvaluationError` on a wrong shape, an index out of range or something that is no probability.
     """
@@ -123,18 +129,17 @@ class FramePredictions:
     labels: Integers
     scores: Floats
     pairs: Integers
-    attention: Floats
-    spatial: Floats
-    contacting: Floats
+    predicate_scores: Floats
     relation_scores: Floats | None = None
+    vocabulary: Vocabulary = ACTION_GENOME
 
     def __post_init__(self) -> None:
         boxes = _array(self, "boxes", np.float64, 4)
         labels = _array(self, "labels", np.int64)
-        _require_labelled_boxes(self, boxes, labels)
+        _require_labelled_boxes(self, boxes, labels, self.vocabulary)
         pairs = _array(self, "pairs", np.int64, 2)
         _require_range(self, "pairs", pairs, 0, len(boxes) - 1, "indices of boxes")
-        widths: dict[str, tuple[int, ...]] = {"attention": (3,), "spatial": (6,), "contacting": (17,)}
+        widths: dict[str, tuple[int, ...]] = {"predicate_scores": (len(self.vocabulary.predicates),)}
         if self.relation_scores is not None:
             widths["relation_scores"] = ()
         for field, width in {"scores": (), **widths}.items():
@@ -146,31 +151,39 @@ class FramePredictions:
             _require_range(self, field, probabilities, 0.0, 1.0 + 1e-6, "probabilities")
 
     @classmethod
-    def none(cls) -> "FramePredictions":
+    def none(cls, vocabulary: Vocabulary = ACTION_GENOME) -> "FramePredictions":
         """A frame in which a model finds nothing."""
         numbers, indices = np.zeros(0), np.zeros(0, dtype=np.int64)
-        return cls(numbers, indices, numbers, indices, numbers, numbers, numbers)
+        return cls(numbers, indices, numbers, indices, numbers, vocabulary=vocabulary)
 
 
-def _require_labelled_boxes(owner: object, boxes: Floats, labels: Integers) -> None:
+def _require_labelled_boxes(owner: object, boxes: Floats, labels: Integers, vocabulary: Vocabulary) -> None:
     if len(labels) != len(boxes):
         raise EvaluationError(f"{type(owner).__name__} has {len(boxes)} boxes but {len(labels)} labels")
     if not np.isfinite(boxes).all():
         raise EvaluationError(f"{type(owner).__name__}.boxes holds a value that is not finite")
-    _require_range(owner, "labels", labels, 0, len(OBJECT_CLASSES) - 1, "object classes")
+    _require_range(owner, "labels", labels, 0, len(vocabulary.objects) - 1, "object classes")
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """A frame's predictions as the protocol sees them: three rows per pair, first all attention, then all spatial ones
-    (whose subject and object are swapped), then all contacting ones."""
+    """A frame's predictions as the protocol sees them: a row per pair and group, the pairs of one group after those of
+    the one before. In groups whose triplets run from the object, subject and object are swapped.
 
-    subjects: Integers  # (3P,)
-    objects: Integers  # (3P,)
-    weights: Floats  # (3P,) subject score * object score
-    relation_scores: Floats  # (3P,)
-    probabilities: Floats  # (3P, 26), zero outside the row's own group
-    in_group: Booleans  # (3P, 26), whether the column belongs to the row's group
+    subjects, objects: (G * P,) indices of boxes.
+    weights: (G * P,) subject score x object score.
+    relation_scores: (G * P,); None where the model has no relation scorer.
+    probabilities: (G * P, R), zero outside the row's own group.
+    in_group: (G * P, R), whether the column belongs to the row's group.
+    """
+
+    subjects: Integers
+    objects: Integers
+    weights: Floats
+    relation_scores: Floats | None
+    probabilities: Floats
+    in_group: Booleans
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,61 +195,77 @@ class _Candidates:
 
 
 def _rows(predictions: FramePredictions) -> _Rows:
-    pairs = len(predictions.pairs)
-    subjects, objects = predictions.pairs.T
-    probabilities = np.zeros((3, pairs, len(PREDICATES)))
+    vocabulary = predictions.vocabulary
+    count, pairs = len(vocabulary.groups), len(predictions.pairs)
+    ends: list[tuple[Integers, Integers]] = []
+    probabilities = np.zeros((count, pairs, len(vocabulary.predicates)))
     in_group = np.zeros_like(probabilities, dtype=np.bool_)
-    for block, group in enumerate(GROUPS):
-        columns = GROUP_SLICE[group]
-        probabilities[block, :, columns] = getattr(predictions, group)
+    for block, group in enumerate(vocabulary.groups):
+        columns = vocabulary.group_slices[group.name]
+        probabilities[block, :, columns] = predictions.predicate_scores[:, columns]
         in_group[block, :, columns] = True
-    relation_scores = predictions.relation_scores if predictions.relation_scores is not None else np.ones(pairs)
+        subjects, objects = predictions.pairs.T
+        ends.append((objects, subjects) if group.direction == "object_to_subject" else (subjects, objects))
+    subjects, objects = predictions.pairs.T
+    relation_scores = predictions.relation_scores
     return _Rows(
-        subjects=np.concatenate([subjects, objects, subjects]),
-        objects=np.concatenate([objects, subjects, objects]),
-        weights=np.tile(predictions.scores[subjects] * predictions.scores[objects], 3),
-        relation_scores=np.tile(relation_scores, 3),
-        probabilities=probabilities.reshape(3 * pairs, -1),
-        in_group=in_group.reshape(3 * pairs, -1),
+        subjects=np.concatenate([first for first, _ in ends]),
+        objects=np.concatenate([second for _, second in ends]),
+        weights=np.tile(predictions.scores[subjects] * predictions.scores[objects], count),
+        relation_scores=None if relation_scores is None else np.tile(relation_scores, count),
+        probabilities=probabilities.reshape(count * pairs, -1),
+        in_group=in_group.reshape(count * pairs, -1),
+        vocabulary=vocabulary,
     )
 
 
-def _triplet_scores(rows: _Rows, chosen: Integers, predicates: Integers) -> Floats:
-    return rows.weights[chosen] * rows.probabilities[chosen, predicates] * rows.relation_scores[chosen]
+def _triplet_scores(rows: _Rows, chosen: _Candidates, scoring: Scoring) -> Floats:
+    return join_scores(
+        rows.weights[chosen.rows],
+        rows.probabilities[chosen.rows, chosen.predicates],
+        None if rows.relation_scores is None else rows.relation_scores[chosen.rows],
+        scoring,
+    )
 
 
-def _with_constraint(rows: _Rows) -> _Candidates:
+def _with_constraint(rows: _Rows, scoring: Scoring) -> _Candidates:
     return _Candidates(np.arange(len(rows.subjects)), rows.probabilities.argmax(axis=1))
 
 
-def _semi_constraint(rows: _Rows) -> _Candidates:
-    # The type of a row is read from its first two columns, as the published evaluator does: a row whose first two
-    # probabilities are both exactly zero has no type and gives nothing.
-    probabilities = rows.probabilities
-    attention = probabilities[:, 0] + probabilities[:, 1] > 0
-    multi_label = (probabilities[:, 3] + probabilities[:, 4] > 0) | (probabilities[:, 9] + probabilities[:, 10] > 0)
-    chosen = (probabilities > SEMI_THRESHOLD) & (multi_label & ~attention)[:, None]
-    chosen[attention, probabilities[attention].argmax(axis=1)] = True
-    return _Candidates(*np.nonzero(chosen))
+def _semi_constraint(rows: _Rows, scoring: Scoring) -> _Candidates:
+    groups = rows.vocabulary.groups
+    by_group = rows.probabilities.reshape(len(groups), -1, rows.probabilities.shape[1])  # (G, P, R)
+    chosen = np.zeros_like(by_group, dtype=np.bool_)
+    for block, group in enumerate(groups):
+        own, start = by_group[block], rows.vocabulary.group_slices[group.name].start
+        # The published evaluator reads the group of a row from its first two columns: a row whose first two
+        # probabilities are both exactly zero has no group and gives nothing.
+        known = own[:, start : start + min(2, len(group.predicates))].sum(axis=1) > 0
+        if group.exclusive:
+            chosen[block, known, own[known].argmax(axis=1)] = True
+        else:
+            chosen[block] = (own > SEMI_THRESHOLD) & known[:, None]
+    return _Candidates(*np.nonzero(chosen.reshape(rows.probabilities.shape)))
 
 
-def _no_constraint(rows: _Rows) -> _Candidates:
+def _no_constraint(rows: _Rows, scoring: Scoring) -> _Candidates:
     # Only a row's own predicates: the zeros elsewhere match nothing, and would count as predictions in P@K.
-    candidates, predicates = np.nonzero(rows.in_group)
-    best = np.argsort(-_triplet_scores(rows, candidates, predicates), kind="stable")[:CANDIDATES_WITHOUT_CONSTRAINT]
-    return _Candidates(candidates[best], predicates[best])
+    every = _Candidates(*np.nonzero(rows.in_group))
+    best = np.argsort(-_triplet_scores(rows, every, scoring), kind="stable")[:CANDIDATES_WITHOUT_CONSTRAINT]
+    return _Candidates(every.rows[best], every.predicates[best])
 
 
-def _top_six(rows: _Rows) -> _Candidates:
-    pairs = len(rows.subjects) // 3
-    # The groups do not overlap, so the sum puts the three rows of a pair side by side.
-    merged = rows.probabilities.reshape(3, pairs, -1).sum(axis=0)
+def _top_six(rows: _Rows, scoring: Scoring) -> _Candidates:
+    starts = [columns.start for columns in rows.vocabulary.group_slices.values()]
+    pairs = len(rows.subjects) // len(starts)
+    # The groups do not overlap, so the sum puts the rows of a pair side by side.
+    merged = rows.probabilities.reshape(len(starts), pairs, -1).sum(axis=0)
     predicates = np.argsort(-merged, axis=1, kind="stable")[:, :TOP_PREDICATES]
-    blocks = np.searchsorted([GROUP_SLICE["spatial"].start, GROUP_SLICE["contacting"].start], predicates, side="right")
+    blocks = np.searchsorted(starts[1:], predicates, side="right")
     return _Candidates((blocks * pairs + np.arange(pairs)[:, None]).ravel(), predicates.ravel())
 
 
-_CANDIDATES_OF: Final[dict[Constraint, Callable[[_Rows], _Candidates]]] = {
+_CANDIDATES_OF: Final[dict[Constraint, Callable[[_Rows, Scoring], _Candidates]]] = {
     "with": _with_constraint,
     "semi": _semi_constraint,
     "no": _no_constraint,
@@ -263,11 +292,11 @@ def intersection_over_union(first: Floats, second: Floats) -> Floats:
 class _Tally:
     """Sums over frames of one constraint."""
 
-    def __init__(self, recall_at: Sequence[int]) -> None:
+    def __init__(self, recall_at: Sequence[int], predicates: int) -> None:
         self.recall_at = np.asarray(recall_at, dtype=np.int64)  # (K,)
         self.recall = np.zeros(len(recall_at))
         self.precision = np.zeros(len(recall_at))
-        self.found = np.zeros((len(recall_at), len(PREDICATES)), dtype=np.int64)
+        self.found = np.zeros((len(recall_at), predicates), dtype=np.int64)
 
     def add(self, matches: Booleans, relation_predicates: Integers) -> None:
         """matches: (M, C) bool, whether annotated relation m is matched by the c-th triplet of the ranking, C > 0."""
@@ -275,7 +304,7 @@ class _Tally:
         found = rank < self.recall_at[:, None]  # (K, M)
         self.recall += found.sum(axis=1) / len(rank)
         for position, relations in enumerate(found):
-            self.found[position] += np.bincount(relation_predicates[relations], minlength=len(PREDICATES))
+            self.found[position] += np.bincount(relation_predicates[relations], minlength=self.found.shape[1])
         considered = np.minimum(self.recall_at, matches.shape[1])
         self.precision += np.cumsum(matches.any(axis=0))[considered - 1] / considered
 
@@ -301,34 +330,51 @@ class Evaluator:
             evaluator.add(ground_truth, predictions)
         evaluator.result()["with"]["R@20"]  # a fraction
 
+    Raises EvaluationError where a K is not from 1 to 100.
+
     recall_at: the values of K, at most 100, where the list without constraint ends.
+    vocabulary: of all frames that are added.
+    scoring: how the scores of a triplet join, as a bundle's manifest has it.
     """
 
-    def __init__(self, recall_at: Sequence[int] = RECALL_AT) -> None:
+    def __init__(
+        self,
+        recall_at: Sequence[int] = RECALL_AT,
+        vocabulary: Vocabulary = ACTION_GENOME,
+        scoring: Scoring = Scoring(),  # noqa: B008 - frozen
+    ) -> None:
         if not recall_at or min(recall_at) < 1 or max(recall_at) > CANDIDATES_WITHOUT_CONSTRAINT:
             raise EvaluationError(f"recall_at is {tuple(recall_at)}: give one or more K from 1 to 100")
         self.frames = 0
         self._limit = max(recall_at)
-        self._tallies = {constraint: _Tally(recall_at) for constraint in CONSTRAINTS}
-        self._occurrences = np.zeros(len(PREDICATES), dtype=np.int64)
+        self._vocabulary = vocabulary
+        self._scoring = scoring
+        self._tallies = {constraint: _Tally(recall_at, len(vocabulary.predicates)) for constraint in CONSTRAINTS}
+        self._occurrences = np.zeros(len(vocabulary.predicates), dtype=np.int64)
 
     def add(self, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> None:
-        """Count one frame. A frame in which no relation is annotated is no frame of the protocol and is left out."""
+        """Count one frame. A frame in which no relation is annotated is no frame of the protocol and is left out.
+
+        Raises EvaluationError where either is of another vocabulary.
+        """
+        for frame in (ground_truth, predictions):
+            if not frame.vocabulary.same_columns(self._vocabulary):
+                raise EvaluationError(f"{type(frame).__name__} is of another vocabulary than the evaluator's")
         if not len(ground_truth.relations):
             return
         self.frames += 1
         subjects, objects, predicates = ground_truth.relations.T  # each (M,)
-        self._occurrences += np.bincount(predicates, minlength=len(PREDICATES))
+        self._occurrences += np.bincount(predicates, minlength=len(self._occurrences))
         if not len(predictions.pairs):
             return
         rows = _rows(predictions)
         same = ground_truth.labels[:, None] == predictions.labels[None, :]
         same &= intersection_over_union(ground_truth.boxes, predictions.boxes) >= MATCHING_IOU  # (N, N')
         for constraint, tally in self._tallies.items():
-            candidates = _CANDIDATES_OF[constraint](rows)
+            candidates = _CANDIDATES_OF[constraint](rows, self._scoring)
             if not len(candidates.rows):
                 continue
-            scores = _triplet_scores(rows, candidates.rows, candidates.predicates)
+            scores = _triplet_scores(rows, candidates, self._scoring)
             # No figure looks behind the largest K.
             ranking = np.argsort(scores, kind="stable")[::-1][: self._limit]
             ranked = candidates.rows[ranking]
@@ -352,10 +398,10 @@ class Evaluator:
         """`{"with": {"R@10": {"looking_at": …, …}, …}, …}`: the share of each predicate's relations that are matched,
         pooled over all frames, which mR@K is the mean of. A predicate that never occurs is left out.
         """
-        occurring = self._occurrences.nonzero()[0]
+        occurring, names = self._occurrences.nonzero()[0], self._vocabulary.predicates
         return {
             constraint: {
-                f"R@{k}": {PREDICATES[index]: float(found[index] / self._occurrences[index]) for index in occurring}
+                f"R@{k}": {names[index]: float(found[index] / self._occurrences[index]) for index in occurring}
                 for k, found in zip(tally.recall_at, tally.found, strict=True)
             }
             for constraint, tally in self._tallies.items()

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS
 from models.networks.arn.network import ArnOutput, EntityOutput
 from models.networks.arn.proposals import DenseDetections
 from models.networks.boxes import paired_generalised_iou, to_corners
@@ -54,8 +53,9 @@ def arn_loss(
     pairs = frames.object_mask.sum().clamp(min=1)
     terms: dict[str, Tensor] = {}
     last = len(output.entity_layers) - 1
-    predicates = [{group: logits[group].flatten(0, 1) for group in GROUPS} for logits in output.predicate_layers]
-    final_probabilities = {group: predicates[-1][group].sigmoid().amax(-2) for group in GROUPS}
+    vocabulary, things = targets.vocabulary, len(targets.vocabulary.things)
+    predicates = [{group: logits.flatten(0, 1) for group, logits in layer.items()} for layer in output.predicate_layers]
+    final_probabilities = {group: logits.sigmoid().amax(-2) for group, logits in predicates[-1].items()}
     matched = torch.zeros_like(frames.object_labels)
     for index, layer in enumerate(output.entity_layers):
         if index < last and not config.auxiliary:
@@ -63,7 +63,7 @@ def arn_loss(
         layer = EntityOutput(
             layer.object_logits.flatten(0, 1), layer.subject_boxes.flatten(0, 1), layer.object_boxes.flatten(0, 1)
         )
-        softmax = layer.object_logits.shape[-1] == 36
+        softmax = layer.object_logits.shape[-1] == things + 1
         probabilities = layer.object_logits.softmax(-1)[..., :-1] if softmax else layer.object_logits.sigmoid()
         matched = match_pairs(
             config.matching, frames, probabilities, layer.subject_boxes, layer.object_boxes,
@@ -75,8 +75,8 @@ def arn_loss(
     for index, logits in enumerate(predicates):
         if index < len(predicates) - 1 and not config.auxiliary:
             continue
-        for group in GROUPS:
-            truth = truths[group] if logits[group].shape[-2] == 35 else frames.predicates[..., None, GROUP_SLICE[group]]
+        for group, columns in vocabulary.group_slices.items():
+            truth = truths[group] if logits[group].shape[-2] == things else frames.predicates[..., None, columns]
             term = config.predicate * _predicate_term(logits[group], truth, frames, matched, pairs, config)
             terms[group] = terms.get(group, term.new_zeros(())) + term
     if output.dense is not None:
@@ -107,8 +107,8 @@ def _entity_terms(
     queries = layer.object_logits.shape[1]
     # Scatter the labels of matched queries; the rest is no-object (softmax) or all zero (sigmoid).
     hits = F.one_hot(matched, queries).to(torch.float32) * mask[..., None]  # (N, M, Q)
-    labels = F.one_hot(targets.object_labels, 35).to(torch.float32)
-    truth = hits.transpose(1, 2) @ labels  # (N, Q, 35)
+    labels = F.one_hot(targets.object_labels, len(targets.vocabulary.things)).to(torch.float32)
+    truth = hits.transpose(1, 2) @ labels  # (N, Q, H)
     if softmax:
         nothing = 1 - truth.sum(-1, keepdim=True)
         weights = torch.cat((truth, nothing * config.no_object), -1)
@@ -136,7 +136,7 @@ def _box_term(predicted: Tensor, truth: Tensor, mask: Tensor, config: LossConfig
 def _predicate_term(
     logits: Tensor, truth: Tensor, targets: Targets, matched: Tensor, pairs: Tensor, config: LossConfig
 ) -> Tensor:
-    """Eq 7: logits (N, Q, 35 or 1, p) of the matched queries against (N, M, 35 or 1, p), by pair."""
+    """Eq 7: logits (N, Q, H or 1, p) of the matched queries against (N, M, H or 1, p), by pair."""
 
     def by_element(values: Tensor, wanted: Tensor) -> Tensor:
         if config.predicate_loss == "focal":
@@ -163,7 +163,7 @@ def dense_terms(dense: DenseDetections, targets: Targets, config: LossConfig) ->
     """Focal loss on all cells, box loss on the cells around an object's centre (FCOS with centre sampling)."""
     things, persons = targets.object_boxes, targets.person_boxes[:, None]
     boxes = torch.cat((persons, things), 1)  # (N, 1 + M, 4)
-    labels = torch.cat((torch.zeros_like(targets.object_labels[:, :1]), targets.object_labels + 1), 1)
+    labels = torch.cat((targets.subjects()[:, None], targets.objects()), 1)
     mask = torch.cat((torch.ones_like(targets.object_mask[:, :1]), targets.object_mask), 1)
     cells = dense.cells
     # A cell belongs to an object when it lies in the middle part of its box, or is the nearest of all to its centre.
@@ -184,6 +184,6 @@ def dense_terms(dense: DenseDetections, targets: Targets, config: LossConfig) ->
     owned = inside[..., 1:].any(-1)
     terms["dense_box"] = config.dense * (
         _box_term(dense.object_boxes, _pick(things, smallest), owned, config)
-        + _box_term(dense.person_boxes, persons.expand_as(dense.person_boxes), inside[..., 0], config)
+        + _box_term(dense.subject_boxes, persons.expand_as(dense.subject_boxes), inside[..., 0], config)
     )
     return terms

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
+from models.graph.vocabulary import GroupName
 from models.networks.boxes import paired_generalised_iou, to_corners
 from training.targets import Targets
 
@@ -35,8 +35,8 @@ def match_pairs(
 ) -> Tensor:
     """The query that answers for each annotated object.
 
-    targets by frame (N, …); object_probabilities (N, Q, 35); boxes (N, Q, 4), centre; predicate_probabilities by
-    group (N, Q, p), left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's
+    targets by frame (N, …); object_probabilities (N, Q, H) of things; boxes (N, Q, 4), centre; predicate_probabilities
+    by group (N, Q, p), left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's
     mask is false are 0.
     """
     labels = targets.object_labels[:, None].expand(-1, object_probabilities.shape[1], -1)
@@ -46,9 +46,10 @@ def match_pairs(
         _, giou = paired_generalised_iou(to_corners(first), to_corners(second))
         cost = cost + costs.box * (first - second).abs().sum(-1) - costs.giou * giou
     if predicate_probabilities is not None:
-        for group in GROUPS:
-            cost = cost - costs.predicate / len(GROUPS) * _agreement(
-                predicate_probabilities[group], targets.predicates[..., GROUP_SLICE[group]]
+        slices = targets.vocabulary.group_slices
+        for group, of_group in slices.items():
+            cost = cost - costs.predicate / len(slices) * _agreement(
+                predicate_probabilities[group], targets.predicates[..., of_group]
             )
     # The solver refuses NaN; a network that has diverged is told by its loss.
     table = cost.float().nan_to_num().cpu().numpy()

@@ -1,6 +1,6 @@
 """The neutral JSON format in which ground truth and any system's predictions meet the evaluator.
 
-    ground truth  {"videos": [{"id", "frames": [{"index",
+    ground truth  {"vocabulary": {…}, "videos": [{"id", "frames": [{"index",
                     "objects":   [{"label", "box": [x1, y1, x2, y2]}],
                     "relations": [{"subject", "predicate", "object"}]}]}]}
     predictions   {"videos": [{"id", "frames": [{"index",
@@ -9,18 +9,19 @@
 
 `subject` and `object` index the `objects` of the frame; boxes are pixels. In the ground truth a spatial relation runs
 from the object to the person; in predictions the subject of a pair is the person, and a pair may hold a
-`relation_score`, 1 where it is absent. Labels and predicates are names of `models.graph.vocabulary`.
+`relation_score`, 1 where it is absent. Labels and predicates are names of the ground truth's `vocabulary`, which is as
+in a bundle's manifest, and Action Genome's where it is absent; then pairs have a list for each of its groups.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from models.graph.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.errors import DataError, EvaluationError, unknown_name
 from training.evaluation import (
     RECALL_AT,
@@ -68,19 +69,19 @@ class _PredictedObject(_AnnotatedObject):
 class _Pair(_Record):
     subject: _Index
     object: _Index
-    attention: Annotated[list[float], Field(min_length=3, max_length=3)]
-    spatial: Annotated[list[float], Field(min_length=6, max_length=6)]
-    contacting: Annotated[list[float], Field(min_length=17, max_length=17)]
     relation_score: float = 1.0
 
 
-class _PredictedFrame(_Record):
+_PairOf = TypeVar("_PairOf", bound=_Pair)
+
+
+class _PredictedFrame(_Record, Generic[_PairOf]):
     index: int
     objects: list[_PredictedObject]
-    pairs: list[_Pair]
+    pairs: list[_PairOf]
 
 
-_Frame = TypeVar("_Frame", _AnnotatedFrame, _PredictedFrame)
+_Frame = TypeVar("_Frame", _AnnotatedFrame, _PredictedFrame[Any])
 
 
 class _Video(_Record, Generic[_Frame]):
@@ -89,7 +90,19 @@ class _Video(_Record, Generic[_Frame]):
 
 
 class _File(_Record, Generic[_Frame]):
+    vocabulary: Vocabulary | None = None
     videos: list[_Video[_Frame]]
+
+
+def _pair_with(vocabulary: Vocabulary) -> type[_Pair]:
+    """A pair with the scores of each group under the group's name, one for each of its predicates."""
+    scores: dict[str, Any] = {
+        group.name: (
+            Annotated[list[float], Field(min_length=len(group.predicates), max_length=len(group.predicates))], ...
+        )
+        for group in vocabulary.groups
+    }  # fmt: skip
+    return create_model("_Pair", __base__=_Pair, **scores)
 
 
 @dataclass(frozen=True)
@@ -109,44 +122,52 @@ class Comparison:
 def load_ground_truth(path: Path) -> dict[FrameName, FrameGroundTruth]:
     """Frames of a ground truth file in file order. Raises `DataError` with the file and the place in it."""
     frames: dict[FrameName, FrameGroundTruth] = {}
-    for name, place, frame in _frames(path, _read(path, _File[_AnnotatedFrame], "ground truth")):
+    file = _read(path, _File[_AnnotatedFrame], "ground truth")
+    vocabulary = file.vocabulary or ACTION_GENOME
+    for name, place, frame in _frames(path, file):
         relations = [
             (
                 relation.subject,
                 relation.object,
-                _lookup(PREDICATE_INDEX, "predicate", relation.predicate, f"{place}.relations[{position}]"),
+                _lookup(vocabulary.predicate_index, "predicate", relation.predicate, f"{place}.relations[{position}]"),
             )
             for position, relation in enumerate(frame.relations)
         ]
         try:
             frames[name] = FrameGroundTruth(
                 boxes=np.array([item.box for item in frame.objects]),
-                labels=_labels(frame.objects, place),
+                labels=_labels(frame.objects, vocabulary, place),
                 relations=np.array(relations),
+                vocabulary=vocabulary,
             )
         except EvaluationError as error:
             raise DataError(f"{place}: {error}") from error
     return frames
 
 
-def load_predictions(path: Path) -> dict[FrameName, FramePredictions]:
+def load_predictions(path: Path, vocabulary: Vocabulary = ACTION_GENOME) -> dict[FrameName, FramePredictions]:
     """Frames of a predictions file in file order. Raises `DataError` with the file and the place in it."""
     frames: dict[FrameName, FramePredictions] = {}
-    for name, place, frame in _frames(path, _read(path, _File[_PredictedFrame], "predictions")):
+    kind = cast(type[_File[_PredictedFrame[Any]]], _File[_PredictedFrame[_pair_with(vocabulary)]])  # type: ignore[misc]
+    for name, place, frame in _frames(path, _read(path, kind, "predictions")):
         try:
             frames[name] = FramePredictions(
                 boxes=np.array([item.box for item in frame.objects]),
-                labels=_labels(frame.objects, place),
+                labels=_labels(frame.objects, vocabulary, place),
                 scores=np.array([item.score for item in frame.objects]),
                 pairs=np.array([(pair.subject, pair.object) for pair in frame.pairs]),
-                attention=np.array([pair.attention for pair in frame.pairs]),
-                spatial=np.array([pair.spatial for pair in frame.pairs]),
-                contacting=np.array([pair.contacting for pair in frame.pairs]),
+                predicate_scores=np.array([_predicate_scores(pair, vocabulary) for pair in frame.pairs]),
                 relation_scores=np.array([pair.relation_score for pair in frame.pairs]),
+                vocabulary=vocabulary,
             )
         except EvaluationError as error:
             raise DataError(f"{place}: {error}") from error
     return frames
+
+
+def _predicate_scores(pair: _Pair, vocabulary: Vocabulary) -> list[float]:
+    """In the order of the vocabulary's predicates."""
+    return [score for group in vocabulary.group_names for score in getattr(pair, group)]
 
 
 def compare_files(
@@ -159,14 +180,15 @@ def compare_files(
     Raises `DataError` if a file is missing or malformed or if the two have no frame in common.
     """
     annotated = load_ground_truth(ground_truth)
-    predicted = load_predictions(predictions)
+    vocabulary = next((frame.vocabulary for frame in annotated.values()), ACTION_GENOME)
+    predicted = load_predictions(predictions, vocabulary)
     if annotated and not annotated.keys() & predicted.keys():
         raise DataError(
             f"{predictions} and {ground_truth} have no frame in common (the ground truth begins with video "
             f"{next(iter(annotated))[0]!r}): video ids and frame indices must be the same in both"
         )
-    evaluator = Evaluator(recall_at)
-    nothing = FramePredictions.none()
+    evaluator = Evaluator(recall_at, vocabulary)
+    nothing = FramePredictions.none(vocabulary)
     for name, frame in annotated.items():
         evaluator.add(frame, predicted.get(name, nothing))
     if not evaluator.frames:
@@ -222,10 +244,10 @@ def _frames(path: Path, file: _File[_Frame]) -> Iterator[tuple[FrameName, str, _
             yield name, place, frame
 
 
-def _labels(objects: Sequence[_AnnotatedObject], place: str) -> np.typing.NDArray[np.int64]:
+def _labels(objects: Sequence[_AnnotatedObject], vocabulary: Vocabulary, place: str) -> np.typing.NDArray[np.int64]:
     return np.array(
         [
-            _lookup(OBJECT_INDEX, "object class", item.label, f"{place}.objects[{position}]")
+            _lookup(vocabulary.object_index, "object class", item.label, f"{place}.objects[{position}]")
             for position, item in enumerate(objects)
         ],
         dtype=np.int64,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from models.engines import EngineName, EngineOptions, FunctionStage, RunnableStage, open_stages, run_stages
-from models.graph.bundle import MANIFEST_FILE, Bundle
+from models.graph.bundle import MANIFEST_FILE, Bundle, Scoring
 from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
-from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome
+from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome, read_vocabulary
 from training.data.clips import read_frame
 from training.data.facts import FRAME_RATE, small_objects_of
 from training.errors import EvaluationError
@@ -39,17 +40,22 @@ class Predictor:
     frame_size: height and width that frames are stretched to.
     clip_length: most frames that a stage takes at once, unless its span is `video`.
     task: what the model is given; boxes and labels go to the first stage for all but SGDet.
+    vocabulary: what the model can name.
+    scoring: how its scores join.
     """
 
     stages: Sequence[RunnableStage]
     frame_size: tuple[int, int]
     clip_length: int
     task: Task = "sgdet"
+    vocabulary: Vocabulary = ACTION_GENOME
+    scoring: Scoring = field(default_factory=Scoring)
 
     def __call__(self, video: Outputs) -> PairPredictions:
         """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
         batch = {name: array[None] for name, array in video.items()}
-        return PairPredictions.from_outputs(run_stages(self.stages, batch, clip_length=self.clip_length))
+        known = run_stages(self.stages, batch, clip_length=self.clip_length)
+        return PairPredictions.from_outputs(known, self.vocabulary)
 
 
 def evaluate_model(
@@ -64,10 +70,16 @@ def evaluate_model(
     """Figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
 
     PredCls and SGCls hand the model annotated boxes, which only checkpoints of two-stage networks take. Raises
-    EvaluationError for any other, and where an engine is asked for that does not run such a model; EngineError where it
-    does not run here.
+    EvaluationError for any other, where the folder has another vocabulary than the model, and where an engine is asked
+    for that does not run such a model; EngineError where it does not run here.
     """
     predictor = load_predictor(model, task, engine)
+    annotated_with, known = read_vocabulary(data), predictor.vocabulary
+    if not annotated_with.same_columns(known):
+        raise EvaluationError(
+            f"{data} is annotated with {', '.join(annotated_with.predicates[:3])}, …, but {model} knows "
+            f"{', '.join(known.predicates[:3])}, …: a model is evaluated on data of its own vocabulary"
+        )
     annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
     return evaluate_videos(annotated, predictor, progress=progress)
 
@@ -95,7 +107,7 @@ def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") ->
             made_for = host.config.task if isinstance(host, TwoStage) else "sgdet"
             raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
         stages[0] = FunctionStage((FRAMES, TIMESTAMPS, *_GIVEN), "clip", partial(_given_tensors, host))
-    return Predictor(stages, network.frame_size, network.clip_length, task)
+    return Predictor(stages, network.frame_size, network.clip_length, task, network.vocabulary)
 
 
 _GIVEN = ("boxes", "labels", "mask")
@@ -124,30 +136,42 @@ def bundle_predictor(
         open_stages(bundle, engine, options),
         (manifest.frame_size.height, manifest.frame_size.width),
         manifest.clip_length,
+        vocabulary=manifest.vocabulary,
+        scoring=manifest.scoring,
     )
 
 
 def evaluate_videos(videos: list[AnnotatedVideo], predictor: Predictor, *, progress: bool = False) -> Figures:
     """Figures over videos, each run in its annotated order."""
-    evaluator = Evaluator()
+    vocabulary = predictor.vocabulary
+    evaluator = Evaluator(vocabulary=vocabulary, scoring=predictor.scoring)
     for video in track(videos, "evaluating", disable=not progress):
         predictions = predict_video(video, predictor)
-        for frame, predicted in zip(
-            video.frames, frames_of(predictions, [frame.size for frame in video.frames]), strict=True
-        ):
-            evaluator.add(ground_truth_of(frame), predicted)
+        sizes = [frame.size for frame in video.frames]
+        for frame, predicted in zip(video.frames, frames_of(predictions, sizes, vocabulary), strict=True):
+            evaluator.add(ground_truth_of(frame, vocabulary), predicted)
     return evaluator.result()
 
 
 def predict_video(video: AnnotatedVideo, predictor: Predictor) -> PairPredictions:
-    """All annotated frames of one video; without duplicates, where the model found the boxes itself."""
+    """All annotated frames of one video, without duplicates where the model found the boxes itself.
+
+    Then only pairs of the best subject of each frame count, as one subject is annotated.
+    """
     tensors: dict[str, NDArray[np.generic]] = {
         FRAMES: np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames]),
         TIMESTAMPS: np.array([frame.number / FRAME_RATE for frame in video.frames], np.float32),
     }
     if predictor.task == "sgdet":
-        return suppress_duplicates(predictor(tensors), DUPLICATE_IOU)
+        return suppress_duplicates(of_best_subject(predictor(tensors)), DUPLICATE_IOU)
     return predictor(tensors | _given(video))
+
+
+def of_best_subject(predictions: PairPredictions) -> PairPredictions:
+    """Clears `pair_mask` where a frame has a subject of a higher score: all pairs of one subject have its score."""
+    scores = np.where(predictions.pair_mask, predictions.subject_scores, -1.0)
+    best = scores == scores.max(axis=1, keepdims=True, initial=-1.0)
+    return replace(predictions, pair_mask=predictions.pair_mask & best)
 
 
 def _given(video: AnnotatedVideo) -> dict[str, NDArray[np.generic]]:
@@ -158,13 +182,19 @@ def _given(video: AnnotatedVideo) -> dict[str, NDArray[np.generic]]:
     for index, frame in enumerate(video.frames):
         count = 1 + len(frame.labels)
         boxes[index, :count] = np.concatenate((frame.person_box[None], frame.boxes)) / np.array(frame.size * 2)
+        labels[index, 0] = frame.person_label
         labels[index, 1:count] = frame.labels
         mask[index, :count] = True
     return {"boxes": boxes.clip(0, 1), "labels": labels, "mask": mask}
 
 
-def frames_of(predictions: PairPredictions, sizes: list[tuple[int, int]]) -> Iterator[FramePredictions]:
+def frames_of(
+    predictions: PairPredictions, sizes: list[tuple[int, int]], vocabulary: Vocabulary = ACTION_GENOME
+) -> Iterator[FramePredictions]:
     """What the evaluator takes, frame by frame: pair i joins the person box i and the object box P + i."""
+    subject_classes = predictions.subject_classes
+    if subject_classes is None:
+        subject_classes = np.full(predictions.pair_mask.shape, vocabulary.subject_indices[0])
     for index, size in enumerate(sizes):
         kept = predictions.pair_mask[index]
         pairs = int(kept.sum())
@@ -175,13 +205,12 @@ def frames_of(predictions: PairPredictions, sizes: list[tuple[int, int]]) -> Ite
         )
         yield FramePredictions(
             boxes=boxes.astype(np.float64) * np.array(size * 2, dtype=np.float64),
-            labels=np.concatenate((np.zeros(pairs, np.int64), classes.argmax(-1))),
+            labels=np.concatenate((subject_classes[index, kept], classes.argmax(-1))),
             scores=np.concatenate((predictions.subject_scores[index, kept], classes.max(-1, initial=0))).astype(
                 np.float64
             ),
             pairs=np.stack((np.arange(pairs), pairs + np.arange(pairs)), -1),
-            attention=predictions.attention[index, kept].astype(np.float64),
-            spatial=predictions.spatial[index, kept].astype(np.float64),
-            contacting=predictions.contacting[index, kept].astype(np.float64),
+            predicate_scores=predictions.predicate_scores[index, kept].astype(np.float64),
             relation_scores=relation_scores,
+            vocabulary=vocabulary,
         )

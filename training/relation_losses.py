@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.boxes import paired_generalised_iou, to_corners
 from models.networks.frequencies import class_weights
 from models.networks.relations.pairs import Relations
@@ -24,10 +24,10 @@ _LEAST = 1e-6
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RelationLossConfig:
-    """Form and weights of the loss of a relation network; attention, where one predicate holds, is cross-entropy."""
+    """Form and weights of the loss of a relation network; exclusive groups, as attention is, take cross-entropy."""
 
     form: Literal["margin", "bce", "focal"] = "bce"
-    """Of spatial and contacting predicates: STTran's margin, cross-entropy, or TR²'s focal form."""
+    """Of all other groups: STTran's margin, cross-entropy, or TR²'s focal form."""
     class_balance: NonNegativeFloat = 0.0
     """Beta of MoSA's class weights (eq 11); 0 weighs all predicates alike."""
     related: NonNegativeFloat = 1.0
@@ -42,10 +42,10 @@ class RelationLossConfig:
 class Matches:
     """Which annotated object each slot overlaps.
 
-    matched     (B, T, P) bool, false where it overlaps none
-    related     (B, T, P) bool, true where the slot has that object's class too: it is the annotated pair
-    labels      (B, T, P) int64, index into the 35 object classes
-    predicates  (B, T, P, 26) float32, zero where a slot overlaps none
+    matched: (B, T, P) bool, false where it overlaps none.
+    related: (B, T, P) bool, true where the slot has that object's class too: it is the annotated pair.
+    labels: (B, T, P) int64, indices into the vocabulary's objects.
+    predicates: (B, T, P, R) float32, zero where a slot overlaps none.
     """
 
     matched: Tensor
@@ -58,20 +58,21 @@ class Matches:
 def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, labels: Tensor, targets: Targets) -> Matches:
     """A slot is the annotated object that it overlaps most, if by an IoU over 0.5, and the person is found as well.
 
-    mask (B, T, P) bool; corner boxes (B, T, P, 4) x 2; labels (B, T, P) int64, index into `OBJECT_CLASSES`. Several
-    slots may be one object. Of two objects in one place a slot is the one of its class.
+    mask (B, T, P) bool; corner boxes (B, T, P, 4) x 2; labels (B, T, P) int64, indices into the
+    vocabulary's objects. Several slots may be one object. Of two objects in one place a slot is the one of its class.
     """
     annotated = to_corners(targets.object_boxes)  # (B, T, M, 4)
     overlap, _ = paired_generalised_iou(object_boxes[..., :, None, :], annotated[..., None, :, :])  # (B, T, P, M)
     person, _ = paired_generalised_iou(subject_boxes, to_corners(targets.person_boxes)[..., None, :])  # (B, T, P)
     overlap = torch.where(targets.object_mask[..., None, :], overlap, 0.0)
-    same_class = labels[..., :, None] == targets.object_labels[..., None, :] + 1
+    objects = targets.objects()
+    same_class = labels[..., :, None] == objects[..., None, :]
     chosen = (overlap + 0.1 * same_class * (overlap > MATCHED_IOU)).argmax(-1)  # (B, T, P)
     best = overlap.gather(-1, chosen[..., None])[..., 0]
     matched = mask & (best > MATCHED_IOU) & (person > MATCHED_IOU)
     predicates = targets.predicates.gather(2, chosen[..., None].expand(-1, -1, -1, targets.predicates.shape[-1]))
-    annotated_labels = targets.object_labels.gather(2, chosen)
-    related = matched & (labels == annotated_labels + 1)
+    annotated_labels = objects.gather(2, chosen)
+    related = matched & (labels == annotated_labels)
     return Matches(matched, related, annotated_labels, predicates * matched[..., None])
 
 
@@ -85,21 +86,25 @@ def given_matches(mask: Tensor, targets: Targets) -> Matches:
         return torch.cat((torch.zeros_like(values[:, :, :1]), values), 2)
 
     predicates = after_the_person(targets.predicates) * mask[..., None]
-    return Matches(mask, mask, after_the_person(targets.object_labels), predicates)
+    return Matches(mask, mask, after_the_person(targets.objects()), predicates)
 
 
 def relation_terms(
-    relations: Relations, matches: Matches, counts: Tensor, config: RelationLossConfig
+    relations: Relations,
+    matches: Matches,
+    counts: Tensor,
+    config: RelationLossConfig,
+    vocabulary: Vocabulary = ACTION_GENOME,
 ) -> dict[str, Tensor]:
-    """Loss of each predicate group, the mean over matched slots; `counts` (26,) are the training labels'."""
+    """Loss of each predicate group, the mean over matched slots; `counts` (R,) are the training labels'."""
     pairs = matches.matched.sum().clamp(min=1)
-    weights = class_weights(counts, config.class_balance)
+    weights = class_weights(counts, config.class_balance, vocabulary)
     terms: dict[str, Tensor] = {}
-    for group in GROUPS:
-        columns = GROUP_SLICE[group]
-        probabilities = relations.probabilities[group].float().clamp(_LEAST, 1 - _LEAST)
+    for group in vocabulary.groups:
+        columns = vocabulary.group_slices[group.name]
+        probabilities = relations.probabilities[group.name].float().clamp(_LEAST, 1 - _LEAST)
         truth, weight = matches.predicates[..., columns], weights[columns]
-        if group == "attention":
+        if group.exclusive:
             by_pair = -(truth * probabilities.log() * weight).sum(-1)
         elif config.form == "margin":
             by_pair = _margin(probabilities, truth)
@@ -108,7 +113,7 @@ def relation_terms(
             by_pair = cross_entropy.sum(-1)
             if config.form == "focal":
                 by_pair = by_pair * _focus(by_pair, truth, counts[columns])
-        terms[group] = (by_pair * matches.matched).sum() / pairs
+        terms[group.name] = (by_pair * matches.matched).sum() / pairs
     return terms
 
 

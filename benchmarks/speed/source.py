@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from models.graph.bundle import (
     Thresholds,
     Training,
 )
-from models.graph.predictions import PairPredictions
+from models.graph.predictions import prediction_names
 from models.networks.arn import Arn
 from models.networks.arn.config import arn_r50
 from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
@@ -150,7 +150,7 @@ def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
     """None where it is not said or not understood; the engines of PyTorch, which need it too, give the reason."""
     adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
     try:
-        network = make_network(adapter.validate_python(bundle.manifest.training.network))
+        network = make_network(adapter.validate_python(bundle.manifest.training.network), bundle.manifest.vocabulary)
     except ValidationError:
         return None
     return None if isinstance(network, Detector) else network.eval()
@@ -208,6 +208,7 @@ def _outline(network: Arn | TwoStage | Scored) -> Manifest:
         version="1",
         family="one_stage" if isinstance(host, Arn) else "two_stage",
         description="For measuring speed.",
+        vocabulary=network.vocabulary,
         frame_size=FrameSize(height=height, width=width),
         clip_length=network.clip_length,
         stages=stages,
@@ -222,5 +223,5 @@ def _needed(network: SceneGraphNetwork, place: int) -> tuple[str, ...]:
     """Outputs of a stage that a later one or the service reads; export writes no others."""
     stages = network.stages()
     read = {name for later in stages[place + 1 :] for name in later.inputs}
-    read |= {field.name for field in fields(PairPredictions)}
+    read |= prediction_names(network.vocabulary)
     return tuple(name for name in stages[place].outputs if name in read)

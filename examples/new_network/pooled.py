@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.layers import Perceptron
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
@@ -48,7 +48,11 @@ class Pooled(RelationNetwork):
         if self.config.clip_context:
             read.append(mean_of_pairs(represented, real, (1, 2)))
         decoded = represented + self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
-        return Relations({group: activate(self.heads[group](decoded), group) for group in GROUPS}, represented, decoded)
+        return Relations(
+            {group: activate(self.heads[group](decoded), group) for group in ACTION_GENOME.group_names},
+            represented,
+            decoded,
+        )
 
 
 def mean_of_pairs(tokens: Tensor, real: Tensor, axes: tuple[int, ...]) -> Tensor:

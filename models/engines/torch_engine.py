@@ -75,7 +75,7 @@ def _network(bundle: Bundle, options: EngineOptions) -> Network:
         raise EngineError(f"{bundle.folder}: training.network is of another version: {error}") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return make_network(config)
+        return make_network(config, bundle.manifest.vocabulary)
 
 
 def _blanks(network: SceneGraphNetwork, device: torch.device) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU
+from models.graph.predictions import FIELD_NAMES, prediction_depths
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 MANIFEST_FILE = "manifest.json"
@@ -26,6 +27,8 @@ TIMESTAMPS = "timestamps"
 """(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
 RELATION_SCORES = "relation_scores"
 """(batch, time, pairs) float32; what a relation scorer gives."""
+SUBJECT_CLASSES = "subject_classes"
+"""(batch, time, pairs) int64; indices into the vocabulary's objects."""
 _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 
 Span = Literal["frame", "clip", "video"]
@@ -188,6 +191,32 @@ class Manifest(_Part):
                 f"{'a' if scores else 'no'} stage has an output {RELATION_SCORES!r}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _stages_make_what_the_vocabulary_says(self) -> Manifest:
+        if taken := sorted({*FIELD_NAMES, FRAMES, TIMESTAMPS} & set(self.vocabulary.group_names)):
+            raise ValueError(f"a group of predicates is named {taken[0]!r}, as another tensor is; give it another name")
+        outputs = {tensor.name: tensor for stage in self.stages for tensor in stage.outputs}
+        if len(self.vocabulary.subjects) > 1 and SUBJECT_CLASSES not in outputs:
+            raise ValueError(
+                f"the vocabulary has {len(self.vocabulary.subjects)} subjects, but no stage has an output "
+                f"{SUBJECT_CLASSES!r}, which says the one of each pair"
+            )
+        for name, depth in prediction_depths(self.vocabulary).items():
+            if name in outputs and not _fits(outputs[name].shape, depth):
+                raise ValueError(
+                    f"a stage makes {name} of shape {list(outputs[name].shape)}, but by the vocabulary its last axes "
+                    f"after batch, time and pairs are {list(depth)}"
+                )
+        return self
+
+
+def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
+    """Whether axes after batch, time and pairs are these; a symbolic axis may be any."""
+    axes = shape[3:]
+    return len(shape) == 3 + len(depth) and all(
+        isinstance(axis, str) or axis == count for axis, count in zip(axes, depth, strict=True)
+    )
 
 
 class Bundle:

@@ -1,4 +1,4 @@
-"""Near-duplicate pairs: one-stage models answer the same pair with several slots; only the best should be counted."""
+"""Near-duplicate pairs: one-stage models answer the same pair with several slots, of which only the best counts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.graph.predictions import Array, PairPredictions
 
 # Object boxes of one class that overlap more are one thing, where nobody says otherwise.
 DUPLICATE_IOU = 0.5
-# Two slots speak of the same person from here on; it is also the IoU at which the field counts a box as found.
-SAME_PERSON_IOU = 0.5
+# Two slots speak of the same subject from here on; it is also the IoU at which the field counts a box as found.
+SAME_SUBJECT_IOU = 0.5
 
 Boxes = NDArray[np.floating]
 SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
@@ -22,22 +22,26 @@ SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 def suppress_duplicates(predictions: PairPredictions, iou: float) -> PairPredictions:
     """Clears `pair_mask` of every slot that repeats a better one of the same frame; all else is shared, not copied.
 
-    A slot repeats another when both have the same best object class, their object boxes overlap with an IoU over `iou`
-    and their person boxes with one over `SAME_PERSON_IOU`. "Better" is subject score x object score (x relation score
-    where the model has one). Suppression is greedy, like non-maximum suppression: a suppressed slot suppresses nothing.
+    A slot repeats another when both have the same best object class and the same subject class, their object boxes
+    overlap with an IoU over `iou` and their subject boxes with one over `SAME_SUBJECT_IOU`. "Better" is subject score x
+    object score (x relation score where the model has one). Suppression is greedy, like non-maximum suppression: a
+    suppressed slot suppresses nothing.
 
     Raises ValueError when `iou` is not in (0, 1].
     """
     if not 0 < iou <= 1:
         raise ValueError(f"iou must be in (0, 1], not {iou}")
     classes = predictions.object_scores.argmax(axis=-1)  # (T, P)
-    things, people = predictions.object_boxes, predictions.subject_boxes
+    things, subjects = predictions.object_boxes, predictions.subject_boxes
+    subject_classes = predictions.subject_classes
 
     def same(rows: NDArray[np.intp], leaders: NDArray[np.intp]) -> NDArray[np.bool_]:
         one_class = classes[rows] == classes[rows, leaders, None]
         one_thing = box_iou(things[rows], things[rows, leaders, None]) > iou
-        one_person = box_iou(people[rows], people[rows, leaders, None]) > SAME_PERSON_IOU
-        repeated: NDArray[np.bool_] = one_class & one_thing & one_person
+        one_subject = box_iou(subjects[rows], subjects[rows, leaders, None]) > SAME_SUBJECT_IOU
+        repeated: NDArray[np.bool_] = one_class & one_thing & one_subject
+        if subject_classes is not None:
+            repeated &= subject_classes[rows] == subject_classes[rows, leaders, None]
         return repeated
 
     leaders = find_leaders(predictions.pair_mask, slot_ranks(predictions), same)
@@ -59,10 +63,11 @@ def slot_ranks(predictions: PairPredictions) -> Array:
 def find_leaders(mask: NDArray[np.bool_], scores: Array, same: SameThing) -> NDArray[np.intp]:
     """Groups the slots of every frame greedily, best score first.
 
-    mask     (T, P) bool, slots that take part
-    scores   (T, P) float
-    same     called with R frames and one slot of each, both (R,); says as (R, P) which slots are the same thing as it
-    returns  (T, P) intp, the slot that leads each slot's group (itself for a leader), -1 where `mask` is false
+    Returns (T, P) intp: the slot that leads each slot's group (itself for a leader), -1 where `mask` is false.
+
+    mask: (T, P) bool, slots that take part.
+    scores: (T, P) float.
+    same: called with R frames and one slot of each, both (R,). Returns (R, P) bool: slots that are the same as it.
     """
     order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
     leaders = np.full(mask.shape, -1, dtype=np.intp)

@@ -1,4 +1,4 @@
-"""What the last stage of every bundle says: dense arrays, one slot per candidate pair of a frame."""
+"""Predictions: the dense arrays that the stages of a bundle make together, one slot per candidate pair of a frame."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, PREDICATES, SPATIAL
+from models.graph.vocabulary import Vocabulary
 
 Array = NDArray[np.float32]
+Tensors = Mapping[str, NDArray[np.generic]]
+
+PREDICATE_SCORES = "predicate_scores"
 
 
 @dataclass(frozen=True)
 class PairPredictions:
-    """Predictions for T frames with P pair slots each; fields carry the names of the bundle's output tensors.
+    """Predictions for T frames with P pair slots each, of a vocabulary of C objects and R predicates.
 
-    Every score is a probability in [0, 1] and every box is xyxy as a fraction of the displayed frame's width and
-    height. Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError naming the array whose
-    shape does not fit, or where only one kind of uncertainty is given.
+    Every score is a probability in [0, 1]. Every box is xyxy as a fraction of the displayed frame's width and height.
+    Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError naming the array whose shape
+    does not fit, or where only one kind of uncertainty is given.
 
-    pair_mask        (T, P)      bool
-    subject_boxes    (T, P, 4)   float32, the person
-    subject_scores   (T, P)      float32
-    object_boxes     (T, P, 4)   float32
-    object_scores    (T, P, 36)  float32, per class of `OBJECT_CLASSES`; the person column is 0
-    attention        (T, P, 3)   float32
-    spatial          (T, P, 6)   float32
-    contacting       (T, P, 17)  float32
-    relation_scores  (T, P)      float32, P(this pair is related); None where the model has no relation scorer
-    epistemic        (T, P, 26)  float32 from 0 up, what the model does not know of each of `PREDICATES`; None where it
-                                 knows no uncertainty
-    aleatoric        (T, P, 26)  float32 from 0 up, what the video leaves open of each of `PREDICATES`; None as above
+    pair_mask: (T, P) bool.
+    subject_boxes: (T, P, 4) float32.
+    subject_scores: (T, P) float32.
+    object_boxes: (T, P, 4) float32.
+    object_scores: (T, P, C) float32, in the vocabulary's order of objects.
+    predicate_scores: (T, P, R) float32, in the vocabulary's order of predicates.
+    relation_scores: (T, P) float32, the probability that the pair is related. None without a relation scorer.
+    subject_classes: (T, P) int64, indices into the vocabulary's objects. None where it has only one subject.
+    epistemic: (T, P, R) float32 from 0 up, what the model does not know of each predicate. None where it does not say.
+    aleatoric: (T, P, R) float32 from 0 up, what the video leaves open of each predicate. None where `epistemic` is.
     """
 
     pair_mask: NDArray[np.bool_]
@@ -40,31 +41,47 @@ class PairPredictions:
     subject_scores: Array
     object_boxes: Array
     object_scores: Array
-    attention: Array
-    spatial: Array
-    contacting: Array
+    predicate_scores: Array
     relation_scores: Array | None = None
+    subject_classes: NDArray[np.int64] | None = None
     epistemic: Array | None = None
     aleatoric: Array | None = None
 
     def __post_init__(self) -> None:
         if self.pair_mask.ndim != 2:
             raise ValueError(f"pair_mask must have shape (T, P), not {self.pair_mask.shape}")
-        for name, depth in _DEPTHS.items():
+        objects, predicates = self.object_scores.shape[-1], self.predicate_scores.shape[-1]
+        for name, depth in _depths(objects, predicates).items():
             array = getattr(self, name)
-            if array is None and name in _OPTIONAL:
-                continue
             expected = self.pair_mask.shape + depth
-            if array.shape != expected:
+            if array is not None and array.shape != expected:
                 raise ValueError(f"{name} must have shape {expected}, not {array.shape}")
         if (self.epistemic is None) != (self.aleatoric is None):
             raise ValueError("epistemic and aleatoric go together; give both or neither")
 
     @classmethod
-    def from_outputs(cls, outputs: Mapping[str, NDArray[np.generic]], batch_index: int = 0) -> PairPredictions:
-        """Takes one video or clip out of a bundle's named outputs, each (B, T, P, …); unknown names are ignored."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: array[batch_index] for name, array in outputs.items() if name in known})
+    def from_tensors(cls, tensors: Tensors, vocabulary: Vocabulary) -> PairPredictions:
+        """Joins the named tensors of one video or clip, each (T, P, …); see `prediction_names`.
+
+        Tensors of other names are ignored. Raises ValueError where one is missing or its shape does not fit the
+        vocabulary.
+        """
+        missing = [name for name in _required(vocabulary) if name not in tensors]
+        if missing:
+            raise ValueError(f"the stages make no tensor {missing[0]!r}; they must make all of {_required(vocabulary)}")
+        for name, count in {"object_scores": len(vocabulary.objects), **_group_sizes(vocabulary)}.items():
+            if tensors[name].shape[-1] != count:
+                raise ValueError(f"{name} must have {count} columns as the vocabulary says, not {tensors[name].shape}")
+        groups = [tensors[name] for name in vocabulary.group_names]
+        predicate_scores = groups[0] if len(groups) == 1 else np.concatenate(groups, axis=-1)
+        arrays = {field.name: tensors[field.name] for field in fields(cls) if field.name in tensors}
+        return cls(**{**arrays, PREDICATE_SCORES: predicate_scores})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_outputs(cls, outputs: Tensors, vocabulary: Vocabulary, batch_index: int = 0) -> PairPredictions:
+        """Takes one video or clip out of a bundle's named outputs, each (B, T, P, …); else as `from_tensors`."""
+        names = prediction_names(vocabulary) & outputs.keys()
+        return cls.from_tensors({name: outputs[name][batch_index] for name in names}, vocabulary)
 
     @classmethod
     def concatenate(cls, clips: Sequence[PairPredictions]) -> PairPredictions:
@@ -80,19 +97,43 @@ class PairPredictions:
         return int(self.pair_mask.shape[0])
 
 
-PREDICTION_NAMES = frozenset(field.name for field in fields(PairPredictions))
-"""Of the tensors that the stages of a bundle make together."""
+FIELD_NAMES = frozenset(field.name for field in fields(PairPredictions))
 
-_DEPTHS: dict[str, tuple[int, ...]] = {
-    "subject_boxes": (4,),
-    "subject_scores": (),
-    "object_boxes": (4,),
-    "object_scores": (len(OBJECT_CLASSES),),
-    "attention": (len(ATTENTION),),
-    "spatial": (len(SPATIAL),),
-    "contacting": (len(CONTACTING),),
-    "relation_scores": (),
-    "epistemic": (len(PREDICATES),),
-    "aleatoric": (len(PREDICATES),),
-}
-_OPTIONAL = ("relation_scores", "epistemic", "aleatoric")
+
+def prediction_names(vocabulary: Vocabulary) -> frozenset[str]:
+    """The tensors that a bundle's stages make together: the fields of `PairPredictions`, and instead of
+    `predicate_scores` one tensor (B, T, P, predicates of the group) per group, which has the group's name.
+    """
+    return FIELD_NAMES - {PREDICATE_SCORES} | set(vocabulary.group_names)
+
+
+def prediction_depths(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
+    """The axes after (B, T, P) of each of `prediction_names`."""
+    depths = {"pair_mask": (), **_depths(len(vocabulary.objects), len(vocabulary.predicates))}
+    del depths[PREDICATE_SCORES]
+    return depths | {name: (count,) for name, count in _group_sizes(vocabulary).items()}
+
+
+def _depths(objects: int, predicates: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "subject_boxes": (4,),
+        "subject_scores": (),
+        "object_boxes": (4,),
+        "object_scores": (objects,),
+        PREDICATE_SCORES: (predicates,),
+        "relation_scores": (),
+        "subject_classes": (),
+        "epistemic": (predicates,),
+        "aleatoric": (predicates,),
+    }
+
+
+def _group_sizes(vocabulary: Vocabulary) -> dict[str, int]:
+    return {group.name: len(group.predicates) for group in vocabulary.groups}
+
+
+def _required(vocabulary: Vocabulary) -> list[str]:
+    """In a vocabulary with several subjects a tensor must say which of them a slot has."""
+    boxes_and_scores = ["pair_mask", "subject_boxes", "subject_scores", "object_boxes", "object_scores"]
+    classes = ["subject_classes"] if len(vocabulary.subjects) > 1 else []
+    return [*boxes_and_scores, *classes, *vocabulary.group_names]

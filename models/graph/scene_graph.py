@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.graph.vocabulary import GROUP_OF_PREDICATE, OBJECT_INDEX, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Uncertain = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -27,12 +27,6 @@ class SceneObject(_Part):
     score: Score
     box: Box
 
-    @model_validator(mode="after")
-    def _label_is_known(self) -> SceneObject:
-        if self.label not in OBJECT_INDEX:
-            raise ValueError(f"object label {self.label!r} is not in the vocabulary")
-        return self
-
 
 class Uncertainty(_Part):
     """How unsure the model is of one predicate of one pair; from 0 up, on a scale of the model's own."""
@@ -42,10 +36,10 @@ class Uncertainty(_Part):
 
 
 class Triplet(_Part):
-    """`<subject, predicate, object>` in one frame, by object ids, in Action Genome's direction.
+    """`<subject, predicate, object>` in one frame, by object ids, in the direction of the predicate's group.
 
     `score` is the product of the two object scores, the predicate score and, where the model has one, the relation
-    score.
+    score; a bundle may sharpen the one and weigh the other (`scoring` of its manifest).
     """
 
     subject: int
@@ -62,12 +56,6 @@ class Triplet(_Part):
         exclude_if=lambda value: value is None,
         description="with the option `uncertainty`, where the model knows it; else absent",
     )
-
-    @model_validator(mode="after")
-    def _predicate_belongs_to_group(self) -> Triplet:
-        if GROUP_OF_PREDICATE.get(self.predicate) != self.group:
-            raise ValueError(f"predicate {self.predicate!r} is not a predicate of the group {self.group!r}")
-        return self
 
 
 class Frame(_Part):
@@ -152,6 +140,10 @@ class GraphHead(_Part):
     video: Video
     model: ModelReference
     options: Options
+    vocabulary: Vocabulary = Field(
+        default=ACTION_GENOME,
+        description="what the model can name: objects, those of them that are subjects, and groups of predicates",
+    )
 
 
 class _Frames(_Part):
@@ -171,4 +163,20 @@ class GraphTail(_Part):
 
 # The fields of the last base come first: head, frames, tail, as a graph is written in one pass.
 class SceneGraph(GraphTail, _Frames, GraphHead):
-    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded)."""
+    """The dynamic scene graph of one video (`GET /videos/{id}` when it has succeeded).
+
+    Labels, predicates and their groups are those of its vocabulary.
+    """
+
+    @model_validator(mode="after")
+    def _names_are_in_the_vocabulary(self) -> SceneGraph:
+        labels = {thing.label for frame in self.frames for thing in frame.objects}
+        if unknown := sorted(labels - self.vocabulary.object_index.keys()):
+            raise ValueError(f"object label {unknown[0]!r} is not in the graph's vocabulary")
+        named = {(triplet.predicate, triplet.group) for frame in self.frames for triplet in frame.triplets}
+        known = {(name, group.name) for group in self.vocabulary.groups for name in group.predicates}
+        if wrong := sorted(named - known):
+            raise ValueError(f"{wrong[0][0]!r} is not a predicate of a group {wrong[0][1]!r} of the graph's vocabulary")
+        if missing := sorted({relation.predicate for relation in self.relations} - set(self.vocabulary.predicates)):
+            raise ValueError(f"predicate {missing[0]!r} is not in the graph's vocabulary")
+        return self

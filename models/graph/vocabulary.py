@@ -1,90 +1,145 @@
-"""Vocabularies: the objects and predicates that a model knows, and how its predicates are read.
+"""Vocabularies: the objects and predicates that a model knows, and how a sentence says them.
 
-A bundle's manifest carries its vocabulary, and everything that handles a graph reads it from there. `ACTION_GENOME` is
-the default: 36 objects and 26 predicates in three groups. An index into its objects is the field's class index minus
-one, since no column stands for the background.
+A bundle's manifest carries its vocabulary, and so does every graph that the bundle makes. Whatever handles either reads
+it from there. `ACTION_GENOME` is the default: 36 objects and 26 predicates in three groups. An index into its objects
+is the field's class index minus one, since no column stands for the background.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from models.graph.phrases import noun_of, phrase_of, plural_of
 
 Direction = Literal["subject_to_object", "object_to_subject"]
 GroupName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Label = Annotated[str, Field(min_length=1)]
+
+
+def _printable(label: str) -> str:
+    if label != label.strip() or not label.isprintable():
+        raise ValueError(f"{label!r} has characters that cannot be shown, or spaces around it; give another name")
+    return label
+
+
+def _without_repetition(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := _first_repeated(names):
+        raise ValueError(f"{repeated!r} is named twice")
+    return names
+
+
+Label = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+Labels = Annotated[tuple[Label, ...], Field(min_length=1), AfterValidator(_without_repetition)]
+
+
+def _optional(default: Any) -> Any:
+    """A field that JSON leaves out where it has its default."""
+    factory = type(default)
+    return Field(default_factory=lambda: factory(default), exclude_if=lambda value: value == default)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Noun:
+    """How sentences name a label. What is empty follows from the label by the rules of English.
+
+    singular: "closet".
+    plural: "boxes".
+    counted: one of several, for a noun that cannot be counted itself, such as "set of clothes". A single one is then
+        "some clothes".
+    is_plural: whether its pronoun is "them", as it is of clothes.
+    """
+
+    singular: str = _optional("")
+    plural: str = _optional("")
+    counted: str = _optional("")
+    is_plural: bool = _optional(False)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PredicateGroup:
     """Predicates that one head of a network scores together.
 
+    Raises ValueError where a field names a predicate that is not in the group. All fields from `phrases` on say how
+    prompts tell the predicates, and may be left out.
+
     name: of the group, and of the stage output with its scores.
     predicates: in the order of the output's columns.
     direction: which way a triplet reads. `object_to_subject` gives `<table, in_front_of, person>`.
     exclusive: whether one predicate of the group holds at most. Its scores then come from a softmax, others' from
         sigmoids, and the constraint `semi` keeps only the best.
-    phrases: predicate to the words of a sentence, as in "The person sits on the chair"; see `phrase`.
+    phrases: predicate to what a sentence says of the subject: "sits on". `{}` stands for the thing where it does not
+        come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
+    weight: how much an event of the group tells beside those of other groups, from 0 up.
+    says_little: predicates that are told only where there is nothing else to tell, such as `not_looking_at`.
+    overshadowed_by: groups whose predicates let this group's go without saying while they hold: where a thing stands
+        need not be told while somebody touches it.
+    implied_by: predicate to those beside which it goes without saying: one is `in` what one is `wearing`.
     """
 
     name: GroupName
-    predicates: Annotated[tuple[Label, ...], Field(min_length=1)]
+    predicates: Labels
     direction: Direction = "subject_to_object"
     exclusive: bool = False
-    phrases: dict[str, str] = Field(default_factory=dict)
+    phrases: dict[str, str] = _optional({})
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _optional(1.0)
+    says_little: tuple[str, ...] = _optional(())
+    overshadowed_by: tuple[GroupName, ...] = _optional(())
+    implied_by: dict[str, tuple[str, ...]] = _optional({})
 
     def __post_init__(self) -> None:
-        if unknown := sorted(self.phrases.keys() - set(self.predicates)):
-            raise ValueError(f"phrases of group {self.name!r} name {unknown[0]!r}, which is not one of its predicates")
+        for field, named in (
+            ("phrases", self.phrases), ("says_little", self.says_little), ("implied_by", self.implied_by)
+        ):  # fmt: skip
+            _check_known(f"{field} of the group {self.name!r}", named, self.predicates, "its predicates")
+
+    @property
+    def runs_from_object(self) -> bool:
+        """Whether triplets read `<object, predicate, subject>`."""
+        return self.direction == "object_to_subject"
 
     def phrase(self, predicate: str) -> str:
-        """The words between subject and object, such as `sits on`; made of the predicate's name where none are given.
+        """What a sentence says of the subject; made of the predicate's name where `phrases` has no words for it.
 
         >>> PredicateGroup(name="holding", predicates=("reaching_for",)).phrase("reaching_for")
         'is reaching for'
         """
         words = self.phrases.get(predicate)
-        return words if words is not None else _phrase_of(predicate)
+        return phrase_of(predicate, from_object=self.runs_from_object) if words is None else words
 
 
-def _phrase_of(predicate: str) -> str:
-    words = predicate.replace("_", " ").strip()
-    first = words.partition(" ")[0]
-    if first.endswith("s") and not first.endswith("ss"):  # already a verb: "rides", "has on"
-        return words
-    return f"is {words}"
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Vocabulary:
     """What a model can name.
+
+    Raises ValueError where a name is repeated, or where one part names what another does not have.
 
     objects: in the order of the columns of `object_scores`; any names a detector uses.
     subjects: those of `objects` that may be the subject of a pair.
     groups: of predicates; `predicates` joins theirs in this order.
+    nouns: label to how sentences name it, where the label is not the noun that they use.
     """
 
-    objects: Annotated[tuple[Label, ...], Field(min_length=1)]
+    objects: Labels
+    subjects: Labels = ("person",)
     groups: Annotated[tuple[PredicateGroup, ...], Field(min_length=1)]
-    subjects: Annotated[tuple[Label, ...], Field(min_length=1)] = ("person",)
-
-    @field_validator("objects", "subjects")
-    @classmethod
-    def _no_name_twice(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
-            raise ValueError(f"{repeated[0]!r} stands there twice")
-        return names
+    nouns: dict[str, Noun] = _optional({})
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.subjects if name not in self.objects]:
-            raise ValueError(f"subjects name {unknown[0]!r}, which is not one of the objects")
-        for names, what in (([group.name for group in self.groups], "group"), (self.predicates, "predicate")):
-            if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
-                raise ValueError(f"two groups have the {what} {repeated[0]!r}" if what == "predicate"
-                                 else f"two groups are named {repeated[0]!r}")  # fmt: skip
+        _check_known("subjects", self.subjects, self.objects, "the objects")
+        _check_known("nouns", self.nouns, self.objects, "the objects")
+        for names, kind in ((self.group_names, "group"), (self.predicates, "predicate")):
+            if repeated := _first_repeated(names):
+                raise ValueError(f"groups name the {kind} {repeated!r} twice; give one of them another name")
+        for group in self.groups:
+            field = f"of the group {group.name!r}"
+            _check_known(f"overshadowed_by {field}", group.overshadowed_by, self.group_names, "the groups")
+            for names in group.implied_by.values():
+                _check_known(f"implied_by {field}", names, self.predicates, "the predicates")
 
     @cached_property
     def predicates(self) -> tuple[str, ...]:
@@ -107,6 +162,16 @@ class Vocabulary:
         return tuple(self.object_index[name] for name in self.subjects)
 
     @cached_property
+    def things(self) -> tuple[str, ...]:
+        """The objects that are no subjects, in order: what the object of a pair may be."""
+        return tuple(name for name in self.objects if name not in self.subjects)
+
+    @cached_property
+    def thing_indices(self) -> tuple[int, ...]:
+        """The columns of `things` among the objects."""
+        return tuple(self.object_index[name] for name in self.things)
+
+    @cached_property
     def group_slices(self) -> dict[str, slice]:
         """Group name to its columns among the predicates."""
         slices, start = {}, 0
@@ -124,13 +189,38 @@ class Vocabulary:
     def _group_of(self) -> dict[str, PredicateGroup]:
         return {predicate: group for group in self.groups for predicate in group.predicates}
 
+    def same_columns(self, other: Vocabulary) -> bool:
+        """Whether every index and column means the same in both, however sentences say it."""
+
+        def columns(vocabulary: Vocabulary) -> Any:
+            groups = [(group.name, group.predicates, group.direction, group.exclusive) for group in vocabulary.groups]
+            return vocabulary.objects, vocabulary.subjects, groups
+
+        return self is other or columns(self) == columns(other)
+
     def group_of(self, predicate: str) -> PredicateGroup:
         """The group of a predicate. Raises KeyError where it is not in this vocabulary."""
         return self._group_of[predicate]
 
     def runs_from_object(self, predicate: str) -> bool:
-        """Whether the triplet reads `<object, predicate, subject>`."""
-        return self.group_of(predicate).direction == "object_to_subject"
+        """Whether the triplet reads `<object, predicate, subject>`. Raises KeyError as `group_of`."""
+        return self.group_of(predicate).runs_from_object
+
+    def noun(self, label: str) -> Noun:
+        """How sentences name a label, with all that `nouns` leaves empty; `counted` stays empty."""
+        given = self.nouns.get(label, Noun())
+        singular = given.singular or noun_of(label)
+        plural = given.plural or plural_of(given.counted or singular)
+        return Noun(singular, plural, given.counted, given.is_plural)
+
+
+def _check_known(field: str, names: Iterable[str], known: Collection[str], kind: str) -> None:
+    if unknown := next((name for name in names if name not in known), None):
+        raise ValueError(f"{field} name {unknown!r}, which is not one of {kind}")
+
+
+def _first_repeated(names: Sequence[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 ACTION_GENOME: Final = Vocabulary(
@@ -141,11 +231,34 @@ ACTION_GENOME: Final = Vocabulary(
         "shelf", "shoe", "sofa/couch", "table", "television", "towel", "vacuum", "window",
     ),
     groups=(
-        PredicateGroup(name="attention", predicates=("looking_at", "not_looking_at", "unsure"), exclusive=True),
+        PredicateGroup(
+            name="attention",
+            predicates=("looking_at", "not_looking_at", "unsure"),
+            exclusive=True,
+            phrases={
+                "looking_at": "looks at",
+                "not_looking_at": "does not look at",
+                "unsure": "may be looking at",
+            },
+            weight=0.6,
+            says_little=("not_looking_at", "unsure"),
+        ),
         PredicateGroup(
             name="spatial",
             predicates=("above", "beneath", "in_front_of", "behind", "on_the_side_of", "in"),
             direction="object_to_subject",
+            phrases={
+                "above": "has {} above them",
+                "beneath": "has {} beneath them",
+                "in_front_of": "has {} in front of them",
+                "behind": "has {} behind them",
+                "on_the_side_of": "has {} beside them",
+                # Annotators say it of the object, but mean beds, doorways and clothes that the person is in.
+                "in": "is in",
+            },
+            weight=0.4,
+            overshadowed_by=("contacting",),
+            implied_by={"in": ("wearing",)},
         ),
         PredicateGroup(
             name="contacting",
@@ -154,22 +267,38 @@ ACTION_GENOME: Final = Vocabulary(
                 "lying_on", "not_contacting", "other_relationship", "sitting_on", "standing_on", "touching",
                 "twisting", "wearing", "wiping", "writing_on",
             ),
+            phrases={
+                "carrying": "carries",
+                "covered_by": "is covered by",
+                "drinking_from": "drinks from",
+                "eating": "eats",
+                "have_it_on_the_back": "has {} on their back",
+                "holding": "holds",
+                "leaning_on": "leans on",
+                "lying_on": "lies on",
+                "not_contacting": "does not touch",
+                "other_relationship": "interacts with",
+                "sitting_on": "sits on",
+                "standing_on": "stands on",
+                "touching": "touches",
+                "twisting": "twists",
+                "wearing": "wears",
+                "wiping": "wipes",
+                "writing_on": "writes on",
+            },
+            says_little=("not_contacting",),
         ),
     ),
+    nouns={
+        "closet/cabinet": Noun("closet"),
+        "clothes": Noun(counted="set of clothes", is_plural=True),
+        "cup/glass/bottle": Noun("cup or bottle"),
+        "food": Noun(counted="item of food"),
+        "groceries": Noun(counted="set of groceries", is_plural=True),
+        "medicine": Noun(counted="item of medicine"),
+        "paper/notebook": Noun("notebook"),
+        "phone/camera": Noun("phone"),
+        "sofa/couch": Noun("sofa"),
+    },
 )  # fmt: skip
 """Action Genome's objects and predicates, in the order of its files."""
-
-# Transitional names, to be gone when everything takes a Vocabulary.
-PERSON: Final = "person"
-OBJECT_CLASSES: Final = ACTION_GENOME.objects
-ATTENTION, SPATIAL, CONTACTING = (group.predicates for group in ACTION_GENOME.groups)
-PREDICATES: Final = ACTION_GENOME.predicates
-PREDICATES_OF_GROUP: Final = {group.name: group.predicates for group in ACTION_GENOME.groups}
-GROUPS: Final = ACTION_GENOME.group_names
-OBJECT_INDEX: Final = ACTION_GENOME.object_index
-PREDICATE_INDEX: Final = ACTION_GENOME.predicate_index
-GROUP_OF_PREDICATE: Final = {name: ACTION_GENOME.group_of(name).name for name in PREDICATES}
-GROUP_SLICE: Final = ACTION_GENOME.group_slices
-RAW_OBJECT_CLASSES: Final = tuple(name.replace("/", "") for name in OBJECT_CLASSES)
-RAW_PREDICATES: Final = tuple(name.replace("_", "") for name in PREDICATES)
-runs_from_object = ACTION_GENOME.runs_from_object

@@ -1,4 +1,4 @@
-"""Checkpoints: a network's configuration and weights in one file that loads without running code."""
+"""Checkpoints: a network's configuration, vocabulary and weights in one file that loads without running code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models.errors import ConfigurationError, WeightsError
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.scored import Scored, ScoredConfig
@@ -20,30 +21,38 @@ Network = Arn | Detector | TwoStage | Scored
 NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")]
 
 
-def make_network(config: NetworkConfig) -> Network:
-    """The network that a configuration describes, with fresh weights."""
+def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> Network:
+    """The network that a configuration describes, with fresh weights.
+
+    Raises ConfigurationError where the two do not fit.
+    """
     match config:
         case ArnConfig():
-            return Arn(config)
+            return Arn(config, vocabulary)
         case DetectorConfig():
-            return Detector(config)
+            return Detector(config, vocabulary)
         case TwoStageConfig():
-            return TwoStage(config)
+            return TwoStage(config, vocabulary)
         case ScoredConfig():
-            return Scored(config)
+            return Scored(config, vocabulary)
 
 
 def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> None:
     """Writes the network and what made it (data, seed, command, figures: plain values only)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"config": asdict(model.config), "state": model.state_dict(), "training": training}
+    content = {
+        "config": asdict(model.config),
+        "vocabulary": TypeAdapter(Vocabulary).dump_python(model.vocabulary, mode="json"),
+        "state": model.state_dict(),
+        "training": training,
+    }
     temporary = path.with_suffix(".partial")
     torch.save(content, temporary)
     temporary.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
-    """Reads a network, in evaluation mode, and what made it.
+    """Reads a network, in evaluation mode, and what made it. A checkpoint without a vocabulary has Action Genome's.
 
     Raises WeightsError naming the file where it is no checkpoint of this project.
     """
@@ -52,7 +61,9 @@ def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
     try:
         adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
-        model = make_network(adapter.validate_python(content["config"]))
+        stored = content.get("vocabulary")
+        vocabulary = ACTION_GENOME if stored is None else TypeAdapter(Vocabulary).validate_python(stored)
+        model = make_network(adapter.validate_python(content["config"]), vocabulary)
         model.load_state_dict(content["state"])
         return model.eval(), content["training"]
     except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:

@@ -1,6 +1,6 @@
 """How often each predicate is annotated, and what a loss or a network makes of it.
 
-Counts and everything derived from them run in the order of `models.graph.vocabulary.PREDICATES`.
+Counts and everything derived from them run in the order of a vocabulary's R predicates.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 ACTION_GENOME_COUNTS: Final[tuple[int, ...]] = (
     144_546,  # looking_at
@@ -45,25 +45,25 @@ ACTION_GENOME_COUNTS: Final[tuple[int, ...]] = (
 """
 
 
-def predicate_shares(counts: Tensor) -> Tensor:
-    """Each predicate's share of its own group's labels, f of FReMuRe: (26,) -> (26,) float32, 1 in sum for each group.
+def predicate_shares(counts: Tensor, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
+    """Each predicate's share of its own group's labels, f of FReMuRe: (R,) -> (R,) float32, 1 in sum for each group.
 
     A predicate that was never seen counts as seen once, so that its inverse exists.
     """
     seen = counts.float().clamp(min=1)
-    return torch.cat([seen[GROUP_SLICE[group]] / seen[GROUP_SLICE[group]].sum() for group in GROUPS])
+    return torch.cat([seen[columns] / seen[columns].sum() for columns in vocabulary.group_slices.values()])
 
 
-def class_weights(counts: Tensor, beta: float) -> Tensor:
-    """Weights of a loss that favours rare predicates (MoSA eq 11): (26,) -> (26,) float32, 1 on average in each group.
+def class_weights(counts: Tensor, beta: float, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
+    """Weights of a loss that favours rare predicates (MoSA eq 11): (R,) -> (R,) float32, 1 on average in a group.
 
     w_c = (N / (C n_c))^beta over the C predicates and N labels of the group; `beta` 0 weighs all alike, 1 by the
     inverse of the count.
     """
-    shares = predicate_shares(counts)
+    shares = predicate_shares(counts, vocabulary)
     weights = []
-    for group in GROUPS:
-        share = shares[GROUP_SLICE[group]]
+    for columns in vocabulary.group_slices.values():
+        share = shares[columns]
         weight = (share * len(share)) ** -beta
         weights.append(weight / weight.mean())
     return torch.cat(weights)

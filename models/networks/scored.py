@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.arn.network import ArnOutput
 from models.networks.relations.pairs import Pairs, Relations
@@ -33,15 +34,19 @@ class ScoredConfig:
 class Scored(nn.Module):
     """The host's stages, then the scorer's; the host does not know."""
 
-    def __init__(self, config: ScoredConfig, host: Host | None = None) -> None:
-        """With a `host` in hand it is used as it is, else a fresh one is made. Raises ConfigurationError where the
-        scorer does not fit.
+    def __init__(
+        self, config: ScoredConfig, vocabulary: Vocabulary = ACTION_GENOME, *, host: Host | None = None
+    ) -> None:
+        """With a `host` in hand it is used as it is, with its own vocabulary, else a fresh one is made. Raises
+        ConfigurationError where the scorer does not fit.
         """
         super().__init__()
         self.config = config
         if host is None:
-            host = Arn(config.host) if isinstance(config.host, ArnConfig) else TwoStage(config.host)
+            kind = Arn if isinstance(config.host, ArnConfig) else TwoStage
+            host = kind(config.host, vocabulary)  # type: ignore[arg-type]
         self.host = host
+        self.vocabulary = host.vocabulary
         if config.scorer.input_width != self.host.representation_width:
             raise ConfigurationError(
                 f"scorer.input_width is {config.scorer.input_width}, but the host represents a pair by "
@@ -80,11 +85,11 @@ class Scored(nn.Module):
         """The host's output for what it takes (frames or pairs), and the scorer's logits (B, T, P, 2)."""
         output: ArnOutput | Relations = self.host(seen)
         if isinstance(seen, Pairs):
-            subject_scores, object_scores, mask = seen.subject_scores[..., None], seen.object_scores, seen.mask
+            subject_scores, object_scores, mask = seen.subject_scores, seen.object_scores, seen.mask
         else:
             said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
             subject_scores, object_scores, mask = said["subject_scores"], said["object_scores"], said["pair_mask"]
-        confidence = torch.stack((subject_scores.expand(mask.shape), object_scores.amax(-1)), -1)
+        confidence = torch.stack((subject_scores, object_scores.amax(-1)), -1)
         return output, self.scorer(output.representation, confidence, mask)
 
     def stages(self) -> list[NetworkStage]:

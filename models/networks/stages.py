@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.graph.bundle import FRAMES, RELATION_SCORES, TIMESTAMPS, Span
+from models.graph.vocabulary import Vocabulary
 
 __all__ = [
     "FRAMES",
@@ -52,7 +53,12 @@ class NetworkStage:
 
 
 class SceneGraphNetwork(Protocol):
-    """What prediction and export need to know of a network that turns frames into `PairPredictions`."""
+    """What prediction and export need to know of a network that turns frames into scored pairs."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What it can name; the columns of its outputs follow it."""
+        ...
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -70,5 +76,5 @@ class SceneGraphNetwork(Protocol):
         ...
 
     def stages(self) -> list[NetworkStage]:
-        """The stages in order; together their outputs hold the fields of `models.graph.predictions.PairPredictions`."""
+        """The stages in order; together they give the tensors of `models.graph.predictions.prediction_names`."""
         ...

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUPS, OBJECT_CLASSES
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.clip.crops import ClipCropEncoder
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.relations.fremure import Fremure, FremureConfig
@@ -24,7 +24,7 @@ from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import union_boxes
 from models.networks.relations.sttran import Sttran, SttranConfig
 from models.networks.relations.tr2 import Tr2, Tr2Config
-from models.networks.stages import FRAMES, REPRESENTATION, TIMESTAMPS, NetworkStage
+from models.networks.stages import FRAMES, PAIR_MASK, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 RelationNetworkConfig = Annotated[SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")]
 Task = Literal["predcls", "sgcls", "sgdet"]
@@ -55,28 +55,29 @@ def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def make_relation_network(config: RelationNetworkConfig) -> RelationNetwork:
+def make_relation_network(config: RelationNetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> RelationNetwork:
     """The network that a configuration describes, with fresh weights."""
     match config:
         case SttranConfig():
-            return Sttran(config)
+            return Sttran(config, vocabulary)
         case Tr2Config():
-            return Tr2(config)
+            return Tr2(config, vocabulary)
         case MosaConfig():
-            return Mosa(config)
+            return Mosa(config, vocabulary)
         case FremureConfig():
-            return Fremure(config)
+            return Fremure(config, vocabulary)
 
 
 class TwoStage(nn.Module):
     """Detector and relation network; its `stages` solve SGDet. The detector is never trained here."""
 
-    def __init__(self, config: TwoStageConfig) -> None:
+    def __init__(self, config: TwoStageConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
         self.config = config
-        self.detector = Detector(config.detector).requires_grad_(False)
-        self.relations = make_relation_network(config.relations)
-        self.object_classifier = ObjectClassifier(config.relations) if config.task == "sgcls" else None
+        self.vocabulary = vocabulary
+        self.detector = Detector(config.detector, vocabulary).requires_grad_(False)
+        self.relations = make_relation_network(config.relations, vocabulary)
+        self.object_classifier = ObjectClassifier(config.relations, vocabulary) if config.task == "sgcls" else None
         # Without weights of its own yet: a checkpoint has them, and training loads them once.
         self.crops = ClipCropEncoder(pretrained=False) if config.relations.clip_features else None
 
@@ -110,7 +111,7 @@ class TwoStage(nn.Module):
         """Pairs with CLIP's features of their regions, where the relation network reads them."""
         if self.crops is None:
             return pairs
-        around = union_boxes(pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes)
+        around = union_boxes(pairs.subject_boxes, pairs.object_boxes)
         return replace(pairs, crop_features=self.crops(frames, around, pairs.mask))
 
     def forward(self, pairs: Pairs) -> Relations:
@@ -119,16 +120,16 @@ class TwoStage(nn.Module):
         return relations
 
     def given_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
-        """Pairs of given boxes as the task of this network has them; the person's own slot stays empty.
+        """Pairs of given boxes as the task of this network has them; the subject's own slot stays empty.
 
-        frames (B, T, H, W, 3) uint8; timestamps (B, T); boxes (B, T, N, 4): corner boxes as fractions, the person's
-        first; labels (B, T, N) int64, indices into `OBJECT_CLASSES`; mask (B, T, N) bool. PredCls takes the labels as
-        they are. SGCls ignores them: the person is whom the detector takes for one, objects are what the classifier
-        takes them for.
+        frames (B, T, H, W, 3) uint8; timestamps (B, T); boxes (B, T, N, 4): corner boxes as fractions, the subject's
+        first; labels (B, T, N) int64, indices into the vocabulary's objects; mask (B, T, N) bool. PredCls takes the
+        labels as they are. SGCls ignores them: the detector says which box is the subject's, the classifier what the
+        objects are.
         """
         if self.object_classifier is None:
-            pairs = with_labels(self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True), labels)
-            return self.with_crops(pairs, frames)
+            found = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
+            return self.with_crops(with_labels(found, labels, labels[..., :1]), frames)
         pairs = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=False)
         pairs = self.with_crops(pairs, frames)
         return replace(pairs, object_scores=self.classify(pairs).softmax(-1) * pairs.mask[..., None])
@@ -139,7 +140,7 @@ class TwoStage(nn.Module):
         return dict(zip(self._detected, _as_tuple(pairs), strict=True))
 
     def classify(self, pairs: Pairs) -> Tensor:
-        """Logits (B, T, P, 36) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
+        """Logits (B, T, P, C) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
         if self.object_classifier is None:
             raise ConfigurationError(f"a network for {self.config.task} has no object classifier")
         logits: Tensor = self.object_classifier(pairs.object_features, pairs.object_scores, pairs.object_boxes)
@@ -147,7 +148,7 @@ class TwoStage(nn.Module):
 
     def stages(self) -> list[NetworkStage]:
         """Frames to detected pairs, pairs to predicates."""
-        relations = _Relations(self.relations)
+        relations = _Relations(self.relations, self._detected)
         return [
             NetworkStage("detector", _Detection(self), (FRAMES,), self._detected, "frame"),
             NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
@@ -156,17 +157,29 @@ class TwoStage(nn.Module):
     @property
     def _detected(self) -> tuple[str, ...]:
         """Names of what the detector stage gives."""
-        return _DETECTED if self.crops is None else (*_DETECTED, "crop_features")
+        names: tuple[str, ...] = _DETECTED
+        if self.crops is not None:
+            names = (*names, "crop_features")
+        if len(self.vocabulary.subjects) > 1:
+            names = (*names, "subject_classes")
+        return names
 
 
-def with_labels(pairs: Pairs, labels: Tensor) -> Pairs:
-    """Pairs whose objects have known classes, and whose person is certain: labels (B, T, P) int64."""
-    known = F.one_hot(labels, len(OBJECT_CLASSES)).float() * pairs.mask[..., None]
-    return replace(pairs, object_scores=known, subject_scores=torch.ones_like(pairs.subject_scores))
+def with_labels(pairs: Pairs, labels: Tensor, subjects: Tensor | None = None) -> Pairs:
+    """Pairs whose objects have known classes, and whose subject is certain.
+
+    labels: (B, T, P) int64.
+    subjects: (B, T, 1) or (B, T, P) int64, used where the vocabulary has several.
+    """
+    known = F.one_hot(labels, pairs.object_scores.shape[-1]).float() * pairs.mask[..., None]
+    sure = replace(pairs, object_scores=known, subject_scores=torch.ones_like(pairs.subject_scores))
+    if subjects is None or pairs.subject_classes is None:
+        return sure
+    return replace(sure, subject_classes=subjects.expand_as(pairs.subject_classes))
 
 
 _DETECTED = (
-    "pair_mask",
+    PAIR_MASK,
     "subject_boxes",
     "subject_scores",
     "object_boxes",
@@ -190,41 +203,38 @@ class _Detection(nn.Module):
 
 
 def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
-    """Pairs in the order of `_DETECTED`; the person is repeated for every slot, as `PairPredictions` has it."""
-    slots = pairs.mask.shape[-1]
+    """Pairs in the order of `TwoStage._detected`."""
+    optional = (pairs.crop_features, pairs.subject_classes)
     return (
         pairs.mask,
-        pairs.subject_boxes[:, :, None].expand(-1, -1, slots, -1),
-        pairs.subject_scores[:, :, None].expand(-1, -1, slots),
+        pairs.subject_boxes,
+        pairs.subject_scores,
         pairs.object_boxes,
         pairs.object_scores,
         pairs.subject_features,
         pairs.object_features,
         pairs.union_features,
-        *(() if pairs.crop_features is None else (pairs.crop_features,)),
+        *(tensor for tensor in optional if tensor is not None),
     )
 
 
 class _Relations(nn.Module):
-    """The relation network on the tuple of the stage before."""
+    """The relation network on the timestamps and the tensors of the stage before, in the order of `detected`."""
 
-    def __init__(self, relations: RelationNetwork) -> None:
+    def __init__(self, relations: RelationNetwork, detected: tuple[str, ...]) -> None:
         super().__init__()
         self.relations = relations
-        self.outputs: tuple[str, ...] = (*GROUPS, REPRESENTATION)
+        self.fields = tuple("mask" if name == PAIR_MASK else name for name in detected)
+        self.groups = relations.vocabulary.group_names
+        self.outputs: tuple[str, ...] = (*self.groups, REPRESENTATION)
         if relations.knows_uncertainty:
             self.outputs = (*self.outputs, "epistemic", "aleatoric")
 
     def forward(self, timestamps: Tensor, *detected: Tensor) -> tuple[Tensor, ...]:
-        mask, subject_boxes, subject_scores, object_boxes, object_scores, *features = detected
-        subject_features, object_features, union_features, *crop_features = features
-        pairs = Pairs(
-            mask, subject_boxes[:, :, 0], subject_scores[:, :, 0], object_boxes, object_scores,
-            subject_features, object_features, union_features, timestamps, *crop_features,
-        )  # fmt: skip
+        pairs = Pairs(timestamps=timestamps, **dict(zip(self.fields, detected, strict=True)))
         said: Relations = self.relations(pairs)
-        tensors = [*(said.probabilities[group] for group in GROUPS), said.representation]
+        tensors = [*(said.probabilities[group] for group in self.groups), said.representation]
         for uncertainty in (said.epistemic, said.aleatoric):
             if uncertainty is not None:
-                tensors.append(torch.cat([uncertainty[group] for group in GROUPS], -1))
+                tensors.append(torch.cat([uncertainty[group] for group in self.groups], -1))
         return tuple(tensors)

@@ -77,10 +77,14 @@ def caption(
     check_video(video)
     graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
     prompt = build_prompt(
-        Appearances.of(graph.frames), graph.relations, duration=graph.video.duration, max_tokens=max_tokens
+        Appearances.of(graph.frames),
+        graph.relations,
+        graph.vocabulary,
+        duration=graph.video.duration,
+        max_tokens=max_tokens,
     )
     images = read_key_frames(video, graph.video, key_moments(graph, key_frames), decode_limits(settings))
-    messages = build_messages(prompt, images)
+    messages = build_messages(prompt, graph.vocabulary, images)
     if captioner is None:
         click.echo(shown_request(endpoint, messages, streamed=streamed))
     else:

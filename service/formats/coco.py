@@ -8,14 +8,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from models.graph.scene_graph import Frame, GraphHead, SceneObject, Triplet
-from models.graph.vocabulary import (
-    GROUP_OF_PREDICATE,
-    OBJECT_CLASSES,
-    OBJECT_INDEX,
-    PERSON,
-    PREDICATE_INDEX,
-    PREDICATES,
-)
+from models.graph.vocabulary import Vocabulary
 from service.graph import GraphReader
 
 _IN_MEMORY = 1 << 20  # bytes
@@ -27,28 +20,28 @@ def coco_document(graph: GraphReader) -> Iterator[bytes]:
     """The data set, frame by frame.
 
     `images` are the sampled frames, `annotations` their objects (`track_id` is the object's id in the graph) and
-    `relations` the triplets, whose `subject_id` and `object_id` are ids of annotations. `categories` are the 36 classes
-    with the field's indices, from 1, `predicates` the 26 with the field's, from 0; all other ids count from 1.
+    `relations` the triplets, whose `subject_id` and `object_id` are ids of annotations. `categories` are the objects of
+    the graph's vocabulary, `predicates` its predicates. Ids of predicates count from 0, all others from 1.
     """
-    head = graph.head
+    head, vocabulary = graph.head, graph.head.vocabulary
     # A COCO file has one list after the other, and a frame has entries for all three: two of them wait aside.
     with (
         SpooledTemporaryFile(max_size=_IN_MEMORY) as images,
         SpooledTemporaryFile(max_size=_IN_MEMORY) as relations,
     ):
         yield b'{"info":' + _json(_info(head)) + b',"videos":' + _json([_video(head)])
-        yield b',"categories":' + _json(_categories()) + b',"predicates":' + _json(_predicates())
+        yield b',"categories":' + _json(_categories(vocabulary)) + b',"predicates":' + _json(_predicates(vocabulary))
         yield b',"annotations":['
         annotation_count = relation_count = 0
         for index, line in enumerate(graph.frames()):
             frame = Frame.model_validate_json(line)
             image_id = index + 1
             ids = {thing.id: annotation_count + number for number, thing in enumerate(frame.objects, 1)}
-            entries = [_annotation(ids[thing.id], image_id, thing) for thing in frame.objects]
+            entries = [_annotation(ids[thing.id], image_id, thing, vocabulary) for thing in frame.objects]
             yield _listed(entries, is_first=annotation_count == 0)
             images.write(_listed([_image(image_id, frame, head)], is_first=index == 0))
             triplets = [
-                _relation(relation_count + number, image_id, triplet, ids)
+                _relation(relation_count + number, image_id, triplet, ids, vocabulary)
                 for number, triplet in enumerate(frame.triplets, 1)
             ]
             relations.write(_listed(triplets, is_first=relation_count == 0))
@@ -74,15 +67,18 @@ def _video(head: GraphHead) -> dict[str, Any]:
     return {"id": _VIDEO_ID, "name": head.id, **head.video.model_dump()}
 
 
-def _categories() -> list[dict[str, Any]]:
+def _categories(vocabulary: Vocabulary) -> list[dict[str, Any]]:
     return [
-        {"id": index, "name": name, "supercategory": PERSON if name == PERSON else "thing"}
-        for index, name in enumerate(OBJECT_CLASSES, 1)
+        {"id": index, "name": name, "supercategory": name if name in vocabulary.subjects else "thing"}
+        for index, name in enumerate(vocabulary.objects, 1)
     ]
 
 
-def _predicates() -> list[dict[str, Any]]:
-    return [{"id": index, "name": name, "group": GROUP_OF_PREDICATE[name]} for index, name in enumerate(PREDICATES)]
+def _predicates(vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    return [
+        {"id": index, "name": name, "group": vocabulary.group_of(name).name}
+        for index, name in enumerate(vocabulary.predicates)
+    ]
 
 
 def _image(image_id: int, frame: Frame, head: GraphHead) -> dict[str, Any]:
@@ -97,13 +93,13 @@ def _image(image_id: int, frame: Frame, head: GraphHead) -> dict[str, Any]:
     }
 
 
-def _annotation(annotation_id: int, image_id: int, thing: SceneObject) -> dict[str, Any]:
+def _annotation(annotation_id: int, image_id: int, thing: SceneObject, vocabulary: Vocabulary) -> dict[str, Any]:
     x1, y1, x2, y2 = thing.box
     width, height = round(x2 - x1, 1), round(y2 - y1, 1)
     return {
         "id": annotation_id,
         "image_id": image_id,
-        "category_id": OBJECT_INDEX[thing.label] + 1,
+        "category_id": vocabulary.object_index[thing.label] + 1,
         "track_id": thing.id,
         "bbox": [x1, y1, width, height],
         "area": round(width * height, 2),
@@ -112,12 +108,14 @@ def _annotation(annotation_id: int, image_id: int, thing: SceneObject) -> dict[s
     }
 
 
-def _relation(relation_id: int, image_id: int, triplet: Triplet, ids: dict[int, int]) -> dict[str, Any]:
+def _relation(
+    relation_id: int, image_id: int, triplet: Triplet, ids: dict[int, int], vocabulary: Vocabulary
+) -> dict[str, Any]:
     return {
         "id": relation_id,
         "image_id": image_id,
         "subject_id": ids[triplet.subject],
-        "predicate_id": PREDICATE_INDEX[triplet.predicate],
+        "predicate_id": vocabulary.predicate_index[triplet.predicate],
         "object_id": ids[triplet.object],
         "predicate_score": triplet.predicate_score,
         "relation_score": triplet.relation_score,

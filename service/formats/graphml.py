@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from models.graph.scene_graph import Frame, GraphHead, Relation, SceneObject
-from models.graph.vocabulary import GROUP_OF_PREDICATE
+from models.graph.vocabulary import Vocabulary
 from service.graph import GraphReader
 
 
@@ -45,8 +45,13 @@ def graphml_document(graph: GraphReader) -> Iterator[bytes]:
             score=round(node.score_sum / node.frames, 4),
         )
     for number, relation in enumerate(graph.tail().relations, 1):
-        # Readers want the ids of edges to be different in all of the document.
-        document.add_edge(relation.subject, relation.object, key=f"relation{number}", **_stated(_edge(relation)))
+        # Readers want every edge of the document to have an id of its own.
+        document.add_edge(
+            relation.subject,
+            relation.object,
+            key=f"relation{number}",
+            **_stated(_edge(relation, graph.head.vocabulary)),
+        )
     out = BytesIO()
     nx.write_graphml_xml(document, out)
     yield out.getvalue() + b"\n"
@@ -73,10 +78,10 @@ def _about(head: GraphHead) -> dict[str, Any]:
     }
 
 
-def _edge(relation: Relation) -> dict[str, Any]:
+def _edge(relation: Relation, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "predicate": relation.predicate,
-        "group": GROUP_OF_PREDICATE[relation.predicate],
+        "group": vocabulary.group_of(relation.predicate).name,
         "start": relation.start,
         "end": relation.end,
         "score": relation.score,

@@ -9,16 +9,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.bundle import Thresholds
+from models.graph.bundle import Scoring, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Constraint
+from models.graph.vocabulary import Vocabulary
 from service.graph.detections import Detections, Floats, Integers, find_pairs
-from service.graph.frames import Objects, VideoGraph
-from service.graph.relations import merge_relations
 from service.graph.tracking import Linker, Tracks
-from service.graph.triplets import Candidates, choose_triplets, find_candidates
+from service.graph.triplets import Candidates, Rules, choose_triplets, find_candidates
+from service.graph.video_graph import Objects, VideoGraph, merge_relations
 
-# In a longer video, what shows up in one frame only and is no surer than this is a false alarm.
+# In a longer video, a detection of one frame only that is no surer than this is a false alarm.
 SHORT_VIDEO = 4  # frames
 FALSE_ALARM_SCORE = 0.4
 # One pass over this many frames costs little more than one over the few of a clip.
@@ -37,29 +37,28 @@ class GraphBuilder:
     def __init__(
         self,
         *,
+        vocabulary: Vocabulary,
         width: int,
         height: int,
         thresholds: Thresholds,
+        scoring: Scoring,
         min_score: float,
         top_k: int,
         constraint: Constraint,
         duration: float | None = None,
     ) -> None:
         """
-        width        and `height`: of the displayed video in pixels
-        thresholds   of the bundle's manifest
-        min_score    least triplet score
-        top_k        most triplets per frame
-        constraint   "with": best predicate per group and pair; "semi": best attention, every other predicate over 0.9;
-                     "no": every predicate
-        duration     of the video in seconds, where it is known; no relation lasts beyond it
+        vocabulary: of the bundle's manifest, as are `thresholds` and `scoring`.
+        width: of the displayed video in pixels, as is `height`.
+        min_score: least triplet score.
+        top_k: most triplets per frame.
+        constraint: see `Rules`.
+        duration: of the video in seconds, where it is known. No relation lasts beyond it.
         """
+        self._vocabulary = vocabulary
         self._width, self._height = width, height
-        self._linker = Linker(diagonal=float(np.hypot(width, height)))
-        self._thresholds = thresholds
-        self._min_score = min_score
-        self._top_k = top_k
-        self._constraint = constraint
+        self._linker = Linker(diagonal=float(np.hypot(width, height)), classes=len(vocabulary.objects))
+        self._rules = Rules(vocabulary, thresholds, scoring, min_score, top_k, constraint)
         self._duration = duration
         self._timestamps: list[Floats] = []
         self._waiting: list[PairPredictions] = []  # of the last frames that have a timestamp
@@ -85,8 +84,8 @@ class GraphBuilder:
     def finish(self) -> VideoGraph:
         """The graph of all that was added.
 
-        Objects have ids from 1 that are stable over the video, in order of first appearance, people before things. An
-        object keeps one label, the vote of all its detections; its score in a frame is that frame's. Frames without
+        Objects have ids from 1 that are stable over the video, in order of first appearance, subjects before things.
+        An object keeps one label, the vote of all its detections; its score in a frame is that frame's. Frames without
         detections stay empty. Scores are rounded to 4 decimals and boxes to tenths of a pixel. Triplets carry the
         uncertainty that the predictions give them; where these have none, or none that is a number, they carry none.
 
@@ -100,22 +99,33 @@ class GraphBuilder:
         detections = _joined(self._detections)
         tracks = self._linker.tracks()
         ids = _identify(detections, tracks, frame_count=len(timestamps))
-        triplets = choose_triplets(_joined(self._candidates), detections, ids, top_k=self._top_k)
-        relations = merge_relations(triplets, timestamps, self._duration)
-        return VideoGraph(timestamps, _objects(detections, tracks, ids), triplets, relations)
+        triplets = choose_triplets(_joined(self._candidates), detections, ids, self._rules)
+        relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration)
+        return VideoGraph(self._vocabulary, timestamps, _objects(detections, tracks, ids), triplets, relations)
 
     def _read_waiting(self) -> None:
         predictions = PairPredictions.concatenate(self._waiting)
         timestamps = np.concatenate(self._timestamps[-len(self._waiting) :])
         self._waiting.clear()
-        detections, pairs = find_pairs(predictions, width=self._width, height=self._height, thresholds=self._thresholds)
-        candidates = find_candidates(
-            detections, pairs, thresholds=self._thresholds, min_score=self._min_score, constraint=self._constraint
+        detections, pairs = find_pairs(
+            predictions,
+            self._vocabulary,
+            width=self._width,
+            height=self._height,
+            thresholds=self._rules.thresholds,
         )
+        candidates = find_candidates(detections, pairs, self._rules)
         self._linker.add(detections, timestamps)
-        people, things = candidates.people + self._detection_count, candidates.things + self._detection_count
-        self._detections.append(replace(detections, frames=detections.frames + self._frame_count))
-        self._candidates.append(replace(candidates, people=people, things=things))
+        subjects, things = candidates.subjects + self._detection_count, candidates.things + self._detection_count
+        self._detections.append(
+            replace(
+                detections,
+                frames=detections.frames + self._frame_count,
+                # Only linking needs them, and a detector may know a thousand classes.
+                class_scores=np.zeros((len(detections), 0), dtype=np.float32),
+            )
+        )
+        self._candidates.append(replace(candidates, subjects=subjects, things=things))
         self._frame_count += len(predictions)
         self._detection_count += len(detections)
 
@@ -148,15 +158,15 @@ def _identify(detections: Detections, tracks: Tracks, *, frame_count: int) -> In
     np.maximum.at(best, tracks.of_detection, detections.scores)
     real = np.flatnonzero((lengths > 1) | (best >= FALSE_ALARM_SCORE) | (frame_count <= SHORT_VIDEO))
     first_rows = first_rows[real]
-    order = np.lexsort((real, ~detections.is_person[first_rows], detections.frames[first_rows]))
+    order = np.lexsort((real, ~detections.is_subject[first_rows], detections.frames[first_rows]))
     ids = np.zeros(count, dtype=np.intp)
     ids[real[order]] = np.arange(1, len(real) + 1)
     return ids[tracks.of_detection]
 
 
 def _objects(detections: Detections, tracks: Tracks, ids: Integers) -> Objects:
-    """Everybody and everything that has an id."""
-    rows = np.lexsort((ids, ~detections.is_person, detections.frames))
+    """All detections that have an id."""
+    rows = np.lexsort((ids, ~detections.is_subject, detections.frames))
     rows = rows[ids[rows] > 0]
     return Objects(
         frames=detections.frames[rows],

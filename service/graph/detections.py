@@ -1,4 +1,4 @@
-"""Which people and things every frame shows, and which slot speaks for each pair of them."""
+"""The subjects and things that every frame shows, and the pairs of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.graph.bundle import Thresholds
 from models.graph.duplicates import (
-    SAME_PERSON_IOU,
+    SAME_SUBJECT_IOU,
     box_containment,
     box_iou,
     find_leaders,
@@ -18,13 +18,13 @@ from models.graph.duplicates import (
     suppress_duplicates,
 )
 from models.graph.predictions import Array, PairPredictions
-from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
+from models.graph.vocabulary import Vocabulary
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
-# A box that lies almost wholly inside another person's box is a part of that person, such as the upper body.
-SAME_PERSON_CONTAINMENT = 0.85
+# A box that lies almost wholly inside another subject's box is a part of that subject, such as the upper body.
+SAME_SUBJECT_CONTAINMENT = 0.85
 # Two classes that claim the same box to this degree mean one thing.
 RIVAL_CLASS_IOU = 0.85
 # What is narrower than this after clipping lies outside the picture.
@@ -33,17 +33,17 @@ SMALLEST_SIDE = 1.0  # px
 
 @dataclass(frozen=True)
 class Detections:
-    """N people and things, in order of frame and within a frame people before things, then best first.
+    """N subjects and things, in order of frame and within a frame subjects before things, then best first.
 
-    frames        (N,)     int32, index of the sampled frame
-    is_person     (N,)     bool
-    boxes         (N, 4)   float64, xyxy in pixels, inside the picture and at least a pixel wide and high
-    scores        (N,)     float32
-    class_scores  (N, 36)  float32, per class of `OBJECT_CLASSES`
+    frames: (N,) int32, index of the sampled frame.
+    is_subject: (N,) bool.
+    boxes: (N, 4) float64, xyxy in pixels, inside the picture and at least a pixel wide and high.
+    scores: (N,) float32.
+    class_scores: (N, C) float32, per object of the vocabulary.
     """
 
     frames: NDArray[np.int32]
-    is_person: NDArray[np.bool_]
+    is_subject: NDArray[np.bool_]
     boxes: Floats
     scores: Array
     class_scores: Array
@@ -54,15 +54,16 @@ class Detections:
 
 @dataclass(frozen=True)
 class Pairs:
-    """M pairs of a person and a thing of the same frame, each pair once.
+    """M pairs of a subject and a thing of the same frame, each pair once.
 
-    people, things   (M,)        intp, rows of the `Detections`
-    predicates       (M, 26)     float32, per name of `PREDICATES`
-    relation_scores  (M,)        float32, or None where the model has no relation scorer
-    uncertainties    (M, 26, 2)  float32, epistemic and aleatoric per name of `PREDICATES`, or None where unknown
+    subjects: (M,) intp, rows of the `Detections`.
+    things: (M,) intp, rows of the `Detections`.
+    predicates: (M, R) float32, per predicate of the vocabulary.
+    relation_scores: (M,) float32, or None where the model has no relation scorer.
+    uncertainties: (M, R, 2) float32, epistemic and aleatoric per predicate, or None where unknown.
     """
 
-    people: Integers
+    subjects: Integers
     things: Integers
     predicates: Array
     relation_scores: Array | None
@@ -70,51 +71,65 @@ class Pairs:
 
 
 def find_pairs(
-    predictions: PairPredictions, *, width: int, height: int, thresholds: Thresholds
+    predictions: PairPredictions, vocabulary: Vocabulary, *, width: int, height: int, thresholds: Thresholds
 ) -> tuple[Detections, Pairs]:
-    """Reads people and things, and the pairs of them, out of the predictions of a clip; its frames count from 0.
+    """Reads subjects and things, and the pairs of them, out of the predictions of a clip; its frames count from 0.
 
-    Slots under `thresholds.object_score`, slots outside the picture or not finite, and duplicates are dropped. Person
-    boxes that overlap become one person with their score-weighted mean box; object boxes of one class that overlap by
-    more than `thresholds.duplicate_iou` become one thing with the best of these boxes, whoever relates to it. Of two
-    classes on the same box only the better one is kept. A pair is described by its best slot.
+    Slots under `thresholds.object_score`, slots outside the picture or not finite, and duplicates are dropped. Subject
+    boxes of one class that overlap become one subject with their score-weighted mean box. Object boxes of one class
+    that overlap by more than `thresholds.duplicate_iou` become one thing with the best of these boxes, whoever relates
+    to it. Of two classes on the same box only the better one is kept. A pair is described by its best slot.
     """
-    predictions = suppress_duplicates(_visible(predictions, width, height, thresholds), thresholds.duplicate_iou)
+    visible = _visible(predictions, vocabulary, width, height, thresholds)
+    predictions = suppress_duplicates(visible, thresholds.duplicate_iou)
     scale = np.array([width, height, width, height], dtype=np.float64)
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
 
-    leaders = _person_leaders(predictions)
-    person_frames, _, person_rows = _rows(leaders, detected)
-    person_scores = _best(person_rows, predictions.subject_scores, len(person_frames))
+    leaders = _subject_leaders(predictions)
+    subject_frames, subject_slots, subject_rows = _rows(leaders, detected)
+    subject_scores = _best(subject_rows, predictions.subject_scores, len(subject_frames))
     leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
-    whole = box_iou(predictions.subject_boxes, leading_boxes) > SAME_PERSON_IOU  # a part must not shrink the mean
-    person_boxes = _mean_boxes(
-        np.where(whole, person_rows, -1), predictions.subject_boxes, detected, len(person_frames)
+    whole = box_iou(predictions.subject_boxes, leading_boxes) > SAME_SUBJECT_IOU  # a part must not shrink the mean
+    subject_boxes = _mean_boxes(
+        np.where(whole, subject_rows, -1), predictions.subject_boxes, detected, len(subject_frames)
     )
     thing_frames, slots, thing_rows = _rows(_thing_leaders(predictions, thresholds.duplicate_iou), object_scores)
     thing_scores = _best(thing_rows, object_scores, len(thing_frames))
 
-    count = len(person_frames)
-    frames = np.concatenate([person_frames, thing_frames])
-    is_person = np.arange(len(frames)) < count
-    class_scores = np.zeros((len(frames), len(OBJECT_CLASSES)), dtype=np.float32)
-    class_scores[:count, OBJECT_INDEX[PERSON]] = person_scores
+    count = len(subject_frames)
+    frames = np.concatenate([subject_frames, thing_frames])
+    is_subject = np.arange(len(frames)) < count
+    class_scores = np.zeros((len(frames), len(vocabulary.objects)), dtype=np.float32)
+    class_scores[np.arange(count), _subject_classes(predictions, vocabulary)[subject_frames, subject_slots]] = (
+        subject_scores
+    )
     class_scores[count:] = predictions.object_scores[thing_frames, slots]
-    order = np.lexsort((~is_person, frames))
+    order = np.lexsort((~is_subject, frames))
     detections = Detections(
         frames=frames[order].astype(np.int32),
-        is_person=is_person[order],
-        boxes=np.concatenate([person_boxes, predictions.object_boxes[thing_frames, slots]])[order] * scale,
-        scores=np.concatenate([person_scores, thing_scores])[order],
+        is_subject=is_subject[order],
+        boxes=np.concatenate([subject_boxes, predictions.object_boxes[thing_frames, slots]])[order] * scale,
+        scores=np.concatenate([subject_scores, thing_scores])[order],
         class_scores=class_scores[order],
     )
     row = np.argsort(order)
-    pairs = _pairs(predictions, person_rows, thing_rows)
-    return detections, replace(pairs, people=row[pairs.people], things=row[count + pairs.things])
+    pairs = _pairs(predictions, subject_rows, thing_rows)
+    return detections, replace(pairs, subjects=row[pairs.subjects], things=row[count + pairs.things])
 
 
-def _visible(predictions: PairPredictions, width: int, height: int, thresholds: Thresholds) -> PairPredictions:
-    """Clips scores and boxes to their ranges and masks slots that are unsure, not finite or outside the picture."""
+def _subject_classes(predictions: PairPredictions, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """(T, P), indices into the vocabulary's objects."""
+    if predictions.subject_classes is not None:
+        return predictions.subject_classes
+    return np.full(predictions.pair_mask.shape, vocabulary.subject_indices[0], dtype=np.int64)
+
+
+def _visible(
+    predictions: PairPredictions, vocabulary: Vocabulary, width: int, height: int, thresholds: Thresholds
+) -> PairPredictions:
+    """Clips scores and boxes to their ranges. Masks slots that are unsure, not finite, outside the picture, or whose
+    subject is of a class that may be none.
+    """
 
     def clip(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.clip(values, 0, 1).astype(np.float32)
@@ -125,9 +140,7 @@ def _visible(predictions: PairPredictions, width: int, height: int, thresholds: 
         object_boxes=clip(predictions.object_boxes),
         subject_scores=clip(predictions.subject_scores),
         object_scores=clip(predictions.object_scores),
-        attention=clip(predictions.attention),
-        spatial=clip(predictions.spatial),
-        contacting=clip(predictions.contacting),
+        predicate_scores=clip(predictions.predicate_scores),
         relation_scores=None if predictions.relation_scores is None else clip(predictions.relation_scores),
     )
     # NaN survives clipping and fails every comparison, so that a slot that is not finite is masked here, too.
@@ -135,15 +148,21 @@ def _visible(predictions: PairPredictions, width: int, height: int, thresholds: 
     for boxes in (clipped.subject_boxes, clipped.object_boxes):
         mask = mask & ((boxes[..., 2] - boxes[..., 0]) * width >= SMALLEST_SIDE)
         mask = mask & ((boxes[..., 3] - boxes[..., 1]) * height >= SMALLEST_SIDE)
+    if predictions.subject_classes is not None:
+        mask = mask & np.isin(predictions.subject_classes, vocabulary.subject_indices)
     return replace(clipped, pair_mask=mask)
 
 
-def _person_leaders(predictions: PairPredictions) -> Integers:
-    boxes = predictions.subject_boxes
+def _subject_leaders(predictions: PairPredictions) -> Integers:
+    boxes, classes = predictions.subject_boxes, predictions.subject_classes
 
     def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
         others, leader = boxes[rows], boxes[rows, leaders, None]
-        return (box_iou(others, leader) > SAME_PERSON_IOU) | (box_containment(others, leader) > SAME_PERSON_CONTAINMENT)
+        iou = box_iou(others, leader)
+        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | (box_containment(others, leader) > SAME_SUBJECT_CONTAINMENT)
+        if classes is not None:
+            one &= (classes[rows] == classes[rows, leaders, None]) | (iou > RIVAL_CLASS_IOU)
+        return one
 
     return find_leaders(predictions.pair_mask, pair_scores(predictions), same)
 
@@ -195,23 +214,22 @@ def _mean_boxes(rows: Integers, boxes: NDArray[np.float32], scores: NDArray[np.f
     return np.stack(sums, axis=1) / total[:, None]
 
 
-def _pairs(predictions: PairPredictions, person_rows: Integers, thing_rows: Integers) -> Pairs:
-    frames, slots = np.nonzero((person_rows >= 0) & (thing_rows >= 0))
-    people, things = person_rows[frames, slots], thing_rows[frames, slots]
-    best_first = np.lexsort((-slot_ranks(predictions)[frames, slots], things, people))
-    frames, slots, people, things = (column[best_first] for column in (frames, slots, people, things))
+def _pairs(predictions: PairPredictions, subject_rows: Integers, thing_rows: Integers) -> Pairs:
+    frames, slots = np.nonzero((subject_rows >= 0) & (thing_rows >= 0))
+    subjects, things = subject_rows[frames, slots], thing_rows[frames, slots]
+    best_first = np.lexsort((-slot_ranks(predictions)[frames, slots], things, subjects))
+    frames, slots, subjects, things = (column[best_first] for column in (frames, slots, subjects, things))
     first = np.ones(len(frames), dtype=np.bool_)
-    first[1:] = (people[1:] != people[:-1]) | (things[1:] != things[:-1])
+    first[1:] = (subjects[1:] != subjects[:-1]) | (things[1:] != things[:-1])
     frames, slots = frames[first], slots[first]
-    groups = (predictions.attention, predictions.spatial, predictions.contacting)
     relation, epistemic, aleatoric = predictions.relation_scores, predictions.epistemic, predictions.aleatoric
     uncertainties = None
     if epistemic is not None and aleatoric is not None:
         uncertainties = np.stack((epistemic[frames, slots], aleatoric[frames, slots]), axis=-1)
     return Pairs(
-        people=people[first],
+        subjects=subjects[first],
         things=things[first],
-        predicates=np.concatenate([group[frames, slots] for group in groups], axis=1),
+        predicates=predictions.predicate_scores[frames, slots],
         relation_scores=None if relation is None else relation[frames, slots],
         uncertainties=uncertainties,
     )

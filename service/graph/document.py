@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from models.graph.scene_graph import Frame, GraphHead, GraphTail, ModelReference, Options, Relation, Video, Warning
+from models.graph.vocabulary import Vocabulary
 
 _FRAMES_BEGIN = b',"frames":['
 _FRAMES_END = b"],"
@@ -21,6 +22,7 @@ def write_graph(
     video: Video,
     model: ModelReference,
     options: Options,
+    vocabulary: Vocabulary,
     frames: Iterable[Frame],
     relations: Sequence[Relation],
     prompt: Callable[[], str],
@@ -32,7 +34,7 @@ def write_graph(
     `frames` may be made while they are written. `prompt` and then `timings` are called, and `warnings` is read, when
     all frames are written, so that they may depend on them.
     """
-    head = GraphHead(id=id, video=video, model=model, options=options)
+    head = GraphHead(id=id, video=video, model=model, options=options, vocabulary=vocabulary)
     out.write(head.model_dump_json().encode().removesuffix(b"}") + _FRAMES_BEGIN)
     separator = b"\n"
     for frame in frames:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graph.duplicates import box_intersection
-from models.graph.vocabulary import OBJECT_CLASSES
 from service.graph.detections import Detections, Floats, Integers
 
 Complexes = NDArray[np.complex128]
@@ -33,7 +32,11 @@ FORBIDDEN = 100.0  # a cost no sum of allowed ones comes near
 
 @dataclass(frozen=True)
 class Tracks:
-    """Which track every detection belongs to, (N,) intp, and the class index of every track, (K,) intp."""
+    """The track of every detection, and the class of every track.
+
+    of_detection: (N,) intp.
+    classes: (K,) intp, indices into the vocabulary's objects.
+    """
 
     of_detection: Integers
     classes: Integers
@@ -43,26 +46,29 @@ class Linker:
     """Links detections over time, a few sampled frames after the other; how they are cut changes nothing.
 
     Detections and live tracks of a frame are assigned by the Hungarian method on overlap, on the distance of centres
-    relative to size (from where the track was and from where it was heading), and on class; people and things never
+    relative to size (from where the track was and from where it was heading), and on class. Subjects and things never
     share a track. Tracks live through gaps of about `LONGEST_GAP`. A track's class is the vote of all its detections,
     each with its full class scores, so that a class that flickers neither breaks a track nor renames it. No box is
     invented in a gap. The sampling interval is the mean of those so far.
     """
 
-    def __init__(self, *, diagonal: float) -> None:
-        """diagonal: px, of the picture"""
+    def __init__(self, *, diagonal: float, classes: int) -> None:
+        """
+        diagonal: px, of the picture.
+        classes: how many the vocabulary has.
+        """
         self._smallest_reach = SMALLEST_REACH * diagonal
         self._live = _Sightings.none()  # the last of every track that may go on
         self._tracks: list[Integers] = []
-        # Sums of class scores of every track so far, (K, 36), for `_count` tracks and none beyond.
-        self._votes = np.zeros((0, len(OBJECT_CLASSES)))
+        # Sums of class scores of every track so far, (K, classes), for `_count` tracks and none beyond.
+        self._votes = np.zeros((0, classes))
         self._count = self._frames = 0
         self._began = 0.0
 
     def add(self, detections: Detections, timestamps: Floats) -> None:
         """Links the detections of the next T frames; these count from 0.
 
-        timestamps  (T,) float64, seconds, ascending
+        timestamps: (T,) float64, seconds, ascending.
         """
         if not self._frames and len(timestamps):
             self._began = float(timestamps[0])
@@ -124,7 +130,7 @@ class Linker:
         share = votes[:, classes].T / np.maximum(votes.sum(axis=1), 1e-9)
 
         allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
-        allowed &= seen.is_person[rows, None] == seen.is_person[live]
+        allowed &= seen.is_subject[rows, None] == seen.is_subject[live]
         cost = (1 - overlap + distance) / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
         from scipy.optimize import linear_sum_assignment  # the API of a fleet imports this module and has no SciPy
 
@@ -137,17 +143,17 @@ class Linker:
 class _Sightings:
     """N detections, each with the track it belongs to and where that was heading.
 
-    boxes       (N, 4)  float64, xyxy in pixels
-    classes     (N,)    intp, the most likely one of each
-    is_person   (N,)    bool
-    times       (N,)    float64, s
-    tracks      (N,)    intp, where known
-    velocities  (N,)    complex128, px/s of the centre as x + iy, where known
+    boxes: (N, 4) float64, xyxy in pixels.
+    classes: (N,) intp, the most likely one of each.
+    is_subject: (N,) bool.
+    times: (N,) float64, s.
+    tracks: (N,) intp, where known.
+    velocities: (N,) complex128, px/s of the centre as x + iy, where known.
     """
 
     boxes: Floats
     classes: Integers
-    is_person: NDArray[np.bool_]
+    is_subject: NDArray[np.bool_]
     times: Floats
     tracks: Integers
     velocities: Complexes
@@ -173,7 +179,7 @@ class _Sightings:
         return _Sightings(
             self.boxes[rows],
             self.classes[rows],
-            self.is_person[rows],
+            self.is_subject[rows],
             self.times[rows],
             self.tracks[rows],
             self.velocities[rows],
@@ -184,7 +190,7 @@ class _Sightings:
         return _Sightings(
             np.concatenate([self.boxes, detections.boxes]),
             np.concatenate([self.classes, detections.class_scores.argmax(axis=1)]),
-            np.concatenate([self.is_person, detections.is_person]),
+            np.concatenate([self.is_subject, detections.is_subject]),
             np.concatenate([self.times, times]),
             np.concatenate([self.tracks, np.zeros(len(detections), dtype=np.intp)]),
             np.concatenate([self.velocities, np.zeros(len(detections))]),

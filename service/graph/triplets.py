@@ -1,4 +1,4 @@
-"""Which triplets of the tracked pairs are shown, by the field's constraint modes."""
+"""The triplets of the tracked pairs that are shown, by the field's constraint modes."""
 
 from __future__ import annotations
 
@@ -7,32 +7,53 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.bundle import Thresholds
+from models.graph.bundle import Scoring, Thresholds
 from models.graph.predictions import Array
 from models.graph.scene_graph import Constraint
-from models.graph.vocabulary import GROUP_SLICE, PREDICATES, runs_from_object
+from models.graph.scoring import join_scores
+from models.graph.vocabulary import Vocabulary
 from service.graph.detections import Detections, Floats, Integers, Pairs
 
-# Over this a spatial or contacting predicate holds beside others of its group in the "semi" mode.
+# In the "semi" mode every predicate over this holds, unless those of its group exclude each other.
 SEMI_CONSTRAINT_SCORE = 0.9
 
-_FROM_OBJECT = np.array([runs_from_object(predicate) for predicate in PREDICATES])
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which triplets are shown, and how they rank.
+
+    vocabulary: of the bundle.
+    thresholds: of the bundle.
+    scoring: of the bundle.
+    min_score: least triplet score.
+    top_k: most triplets per frame.
+    constraint: "with": the best predicate per group and pair. "semi": the best of an exclusive group, and of other
+        groups every predicate over 0.9. "no": every predicate.
+    """
+
+    vocabulary: Vocabulary
+    thresholds: Thresholds
+    scoring: Scoring
+    min_score: float
+    top_k: int
+    constraint: Constraint
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """N triplets that may be shown, unless their frame has better ones; small, as whole videos are kept of them.
+    """N triplets that may be shown, unless their frame has better ones. Small, as they are kept for a whole video.
 
-    people, things    (N,)    int32, rows of the `Detections`
-    predicates        (N,)    uint8, indices into `PREDICATES`
-    predicate_scores  (N,)    float32
-    relation_scores   (N,)    float32, or None where the model has no relation scorer
-    uncertainties     (N, 2)  float32, epistemic and aleatoric, or None where the model knows none
+    subjects: (N,) int32, rows of the `Detections`; of the pair, whichever way the triplet reads.
+    things: (N,) int32, rows of the `Detections`.
+    predicates: (N,) uint16, indices into the vocabulary's predicates.
+    predicate_scores: (N,) float32.
+    relation_scores: (N,) float32, or None where the model has no relation scorer.
+    uncertainties: (N, 2) float32, epistemic and aleatoric, or None where the model knows none.
     """
 
-    people: NDArray[np.int32]
+    subjects: NDArray[np.int32]
     things: NDArray[np.int32]
-    predicates: NDArray[np.uint8]
+    predicates: NDArray[np.uint16]
     predicate_scores: Array
     relation_scores: Array | None
     uncertainties: Array | None
@@ -42,19 +63,20 @@ class Candidates:
 class Triplets:
     """N triplets, in order of frame and within a frame best first.
 
-    frames            (N,)    int32
-    subjects, objects (N,)    intp, object ids in Action Genome's direction
-    predicates        (N,)    uint8, indices into `PREDICATES`
-    predicate_scores  (N,)    float32
-    relation_scores   (N,)    float32, or None where the model has no relation scorer
-    scores            (N,)    float64
-    uncertainties     (N, 2)  float32, epistemic and aleatoric, or None where the model knows none
+    frames: (N,) int32.
+    subjects: (N,) intp, object ids, in the direction of the predicate's group.
+    objects: (N,) intp, object ids.
+    predicates: (N,) uint16, indices into the vocabulary's predicates.
+    predicate_scores: (N,) float32.
+    relation_scores: (N,) float32, or None where the model has no relation scorer.
+    scores: (N,) float64.
+    uncertainties: (N, 2) float32, epistemic and aleatoric, or None where the model knows none.
     """
 
     frames: NDArray[np.int32]
     subjects: Integers
     objects: Integers
-    predicates: NDArray[np.uint8]
+    predicates: NDArray[np.uint16]
     predicate_scores: Array
     relation_scores: Array | None
     scores: Floats
@@ -64,68 +86,71 @@ class Triplets:
         return len(self.frames)
 
 
-def find_candidates(
-    detections: Detections, pairs: Pairs, *, thresholds: Thresholds, min_score: float, constraint: Constraint
-) -> Candidates:
-    """The triplets of all pairs that `constraint` allows and that are over all thresholds.
-
-    min_score  least triplet score
-    """
+def find_candidates(detections: Detections, pairs: Pairs, rules: Rules) -> Candidates:
+    """The triplets of all pairs that the constraint allows and that are over all thresholds."""
     predicates = pairs.predicates.astype(np.float64)  # thresholds are compared at full precision
-    scores = predicates * _weights(detections, pairs)[:, None]
-    chosen = _allowed(predicates, constraint) & (predicates >= thresholds.predicate_score) & (scores >= min_score)
-    if pairs.relation_scores is not None:
-        chosen &= (pairs.relation_scores.astype(np.float64) >= thresholds.relation_score)[:, None]
+    both_there = _pair_scores(detections, pairs)[:, None]
+    relations = None if pairs.relation_scores is None else pairs.relation_scores.astype(np.float64)[:, None]
+    scores = join_scores(both_there, predicates, relations, rules.scoring)
+    chosen = _allowed(predicates, rules) & (predicates >= rules.thresholds.predicate_score)
+    chosen &= scores >= rules.min_score
+    if relations is not None:
+        chosen &= relations >= rules.thresholds.relation_score
     rows, columns = np.nonzero(chosen)
     return Candidates(
-        people=pairs.people[rows].astype(np.int32),
+        subjects=pairs.subjects[rows].astype(np.int32),
         things=pairs.things[rows].astype(np.int32),
-        predicates=columns.astype(np.uint8),
+        predicates=columns.astype(np.uint16),
         predicate_scores=pairs.predicates[rows, columns],
         relation_scores=None if pairs.relation_scores is None else pairs.relation_scores[rows],
         uncertainties=None if pairs.uncertainties is None else pairs.uncertainties[rows, columns],
     )
 
 
-def choose_triplets(candidates: Candidates, detections: Detections, ids: Integers, *, top_k: int) -> Triplets:
-    """The best `top_k` triplets of every frame, of those between detections that have an id.
+def choose_triplets(candidates: Candidates, detections: Detections, ids: Integers, rules: Rules) -> Triplets:
+    """The best `rules.top_k` triplets of every frame, of those between detections that have an id.
 
-    ids  (N,) intp, of all detections; 0 where one is not to be shown
+    ids: (N,) intp, of all detections; 0 where one is not to be shown.
     """
-    scores = candidates.predicate_scores * _weights(detections, candidates)
-    people, things, frames = ids[candidates.people], ids[candidates.things], detections.frames[candidates.people]
+    predicates = candidates.predicate_scores.astype(np.float64)
+    relations = None if candidates.relation_scores is None else candidates.relation_scores.astype(np.float64)
+    scores = join_scores(_pair_scores(detections, candidates), predicates, relations, rules.scoring)
+    subjects, things = ids[candidates.subjects], ids[candidates.things]
+    frames = detections.frames[candidates.subjects]
     # Equal scores are ordered by predicate and ids, so that the same input always gives the same graph.
-    rows = np.lexsort((things, people, candidates.predicates, -scores, frames))
-    rows = rows[(people[rows] > 0) & (things[rows] > 0)]
+    rows = np.lexsort((things, subjects, candidates.predicates, -scores, frames))
+    rows = rows[(subjects[rows] > 0) & (things[rows] > 0)]
     rank = np.arange(len(rows)) - np.searchsorted(frames[rows], frames[rows])
-    rows = rows[rank < top_k]
-    reversed_ = _FROM_OBJECT[candidates.predicates[rows]]
+    rows = rows[rank < rules.top_k]
+    runs_from_object = np.array([group.runs_from_object for group in rules.vocabulary.groups for _ in group.predicates])
+    reversed_ = runs_from_object[candidates.predicates[rows]]
     return Triplets(
         frames=frames[rows],
-        subjects=np.where(reversed_, things[rows], people[rows]),
-        objects=np.where(reversed_, people[rows], things[rows]),
+        subjects=np.where(reversed_, things[rows], subjects[rows]),
+        objects=np.where(reversed_, subjects[rows], things[rows]),
         predicates=candidates.predicates[rows],
         predicate_scores=candidates.predicate_scores[rows],
         relation_scores=None if candidates.relation_scores is None else candidates.relation_scores[rows],
-        scores=scores[rows],
+        scores=scores[rows].astype(np.float64),
         uncertainties=None if candidates.uncertainties is None else candidates.uncertainties[rows],
     )
 
 
-def _weights(detections: Detections, pairs: Pairs | Candidates) -> Floats:
-    """What a predicate score is multiplied by, (M,): person score x thing score (x relation score)."""
-    weights = detections.scores[pairs.people].astype(np.float64) * detections.scores[pairs.things]
-    return weights if pairs.relation_scores is None else weights * pairs.relation_scores
+def _pair_scores(detections: Detections, pairs: Pairs | Candidates) -> Floats:
+    """Subject score x thing score, (M,)."""
+    scores: Floats = detections.scores[pairs.subjects].astype(np.float64) * detections.scores[pairs.things]
+    return scores
 
 
-def _allowed(predicates: Floats, constraint: Constraint) -> NDArray[np.bool_]:
-    """Which of the 26 predicates of every pair the mode admits, (M, 26)."""
-    if constraint == "no":
+def _allowed(predicates: Floats, rules: Rules) -> NDArray[np.bool_]:
+    """Which of the R predicates of every pair the constraint admits, (M, R)."""
+    if rules.constraint == "no":
         return np.ones(predicates.shape, dtype=np.bool_)
     allowed = np.zeros(predicates.shape, dtype=np.bool_)
     every_pair = np.arange(len(predicates))
-    for group, columns in GROUP_SLICE.items():
-        if constraint == "with" or group == "attention":
+    for group in rules.vocabulary.groups:
+        columns = rules.vocabulary.group_slices[group.name]
+        if rules.constraint == "with" or group.exclusive:
             allowed[every_pair, columns.start + predicates[:, columns].argmax(axis=1)] = True
         else:
             allowed[:, columns] = predicates[:, columns] > SEMI_CONSTRAINT_SCORE

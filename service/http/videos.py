@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.graph.scene_graph import Frame
+from models.graph.vocabulary import Vocabulary
 from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
@@ -129,8 +130,8 @@ async def get_prompt(
     result = _finished(await service_of(request).jobs.state(video_id, owner_of(request)))
     if result.failed:
         return await _failed(result)
-    prompt = await _reading(_prompt_of, result, max_tokens)
-    return JSONResponse(build_messages(prompt)) if format == "messages" else PlainTextResponse(prompt)
+    prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
+    return JSONResponse(build_messages(prompt, vocabulary)) if format == "messages" else PlainTextResponse(prompt)
 
 
 @router.get(
@@ -151,8 +152,8 @@ async def get_caption(request: Request, video_id: documentation.VideoId, max_tok
     result = _finished(state)
     if result.failed:
         return await _failed(result)
-    prompt = await _reading(_prompt_of, result, max_tokens)
-    return await caption_response(request, video_id, service.captioner, build_messages(prompt))
+    prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
+    return await caption_response(request, video_id, service.captioner, build_messages(prompt, vocabulary))
 
 
 @router.delete(
@@ -235,10 +236,12 @@ async def _reading(read: Callable[..., T], *arguments: Any) -> T:
         raise NotFound("the video was deleted in this moment; post it again if it is still needed") from error
 
 
-def _prompt_of(result: StoredResult, max_tokens: int | None) -> str:
+def _prompt_of(result: StoredResult, max_tokens: int | None) -> tuple[str, Vocabulary]:
     graph = GraphReader(result.blocks())
+    vocabulary = graph.head.vocabulary
     if max_tokens is None:
-        return graph.tail().prompt
+        return graph.tail().prompt, vocabulary
     appearances = Appearances.of(map(Frame.model_validate_json, graph.frames()))
     duration = graph.head.video.duration
-    return build_prompt(appearances, graph.tail().relations, duration=duration, max_tokens=max_tokens)
+    prompt = build_prompt(appearances, graph.tail().relations, vocabulary, duration=duration, max_tokens=max_tokens)
+    return prompt, vocabulary

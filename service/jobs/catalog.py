@@ -9,6 +9,7 @@ from docket import Docket
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from models.graph.scene_graph import ModelReference
+from models.graph.vocabulary import Vocabulary
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
 from service.pipeline import model_reference
@@ -30,6 +31,7 @@ class ServedModel(BaseModel):
     frame_size: dict[str, int]
     clip_length: int
     relation_scoring: bool
+    vocabulary: Vocabulary
     thresholds: dict[str, Any]
     training: dict[str, Any]
 
@@ -45,6 +47,7 @@ class ServedModel(BaseModel):
             frame_size=manifest.frame_size.model_dump(),
             clip_length=manifest.clip_length,
             relation_scoring=manifest.relation_scoring,
+            vocabulary=manifest.vocabulary,
             thresholds=manifest.thresholds.model_dump(),
             training=manifest.training.model_dump(mode="json"),
         )

@@ -1,6 +1,6 @@
-// The graph of one moment: people in the middle, things around them, an arrow for each direction of a pair.
+// The graph of one moment: subjects in the middle, things around them, an arrow for each direction of a pair.
 
-import { svg } from "./elements.js";
+import { svg, widthOf } from "./elements.js";
 import { words } from "./scene.js";
 
 /** @typedef {import("./scene.js").Scene} Scene */
@@ -9,7 +9,7 @@ import { words } from "./scene.js";
 /** @typedef {{x: number, y: number}} Point */
 
 const NODE_HEIGHT = 26;
-const LETTER = 7.6; // width of a letter of a name, in pixels, with some air
+const FONT = "600 13px system-ui, sans-serif"; // of names, as style.css has it
 const LINE = 15; // from one line of a label to the next
 const BOW = 26; // how far an arrow bends off the straight line
 
@@ -53,11 +53,11 @@ export function sentence(scene, { subject, predicate, object }) {
 function layOut(scene, frame, width, height) {
   /** @type {Map<number, Point>} */
   const places = new Map();
-  const people = frame.objects.filter(({ id }) => scene.isPerson(id));
-  people.forEach(({ id }, index) => {
-    places.set(id, { x: (width * (index + 1)) / (people.length + 1), y: height / 2 });
+  const subjects = frame.objects.filter(({ id }) => scene.isSubject(id));
+  subjects.forEach(({ id }, index) => {
+    places.set(id, { x: (width * (index + 1)) / (subjects.length + 1), y: height / 2 });
   });
-  for (const { id } of frame.objects.filter((thing) => !scene.isPerson(thing.id))) {
+  for (const { id } of frame.objects.filter((thing) => !scene.isSubject(thing.id))) {
     const angle = (2 * Math.PI * scene.seat(id)) / scene.seats - Math.PI * 0.8;
     const room = nodeWidth(scene, id) / 2 + 4;
     places.set(id, {
@@ -104,22 +104,23 @@ function arrow(places, scene, triplets) {
   const begin = edgeOfNode(from, to, nodeWidth(scene, subject));
   const end = edgeOfNode(to, from, nodeWidth(scene, object));
   const middle = { x: (begin.x + end.x) / 2, y: (begin.y + end.y) / 2 };
-  return { line, text: labels(middle, left, triplets) };
+  return { line, text: labels(middle, left, scene, triplets) };
 }
 
 /**
  * One line for each triplet, all on one side of the straight line between subject and object.
  * @param {Point} middle of that line
  * @param {Point} side a unit vector away from it
+ * @param {Scene} scene
  * @param {Triplet[]} triplets
  */
-function labels(middle, side, triplets) {
-  const width = Math.max(...triplets.map(({ predicate }) => predicate.length)) * LETTER;
+function labels(middle, side, scene, triplets) {
+  const width = Math.max(...triplets.map(({ predicate }) => widthOf(words(predicate), FONT)));
   const away = (Math.abs(side.x) * width + Math.abs(side.y) * triplets.length * LINE) / 2 + 3;
   const text = svg("text", { class: "labels", "text-anchor": "middle" });
-  triplets.forEach(({ predicate, group }, index) => {
+  triplets.forEach(({ predicate }, index) => {
     const y = middle.y + side.y * away + (index - (triplets.length - 1) / 2) * LINE + 4;
-    text.append(svg("tspan", { x: middle.x + side.x * away, y, class: group }, words(predicate)));
+    text.append(svg("tspan", { x: middle.x + side.x * away, y, class: scene.kind(predicate) }, words(predicate)));
   });
   return text;
 }
@@ -174,7 +175,7 @@ function edgeOfNode(middle, from, width) {
  * @param {number} id
  */
 function nodeWidth(scene, id) {
-  return scene.name(id).length * LETTER + 22;
+  return widthOf(scene.name(id), FONT) + 28;
 }
 
 /**

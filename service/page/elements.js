@@ -36,6 +36,19 @@ export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
+const canvas = document.createElement("canvas").getContext("2d");
+
+/**
+ * How wide a text is, in CSS pixels.
+ * @param {string} text
+ * @param {string} font as in CSS
+ */
+export function widthOf(text, font) {
+  if (!canvas) return 0;
+  canvas.font = font;
+  return canvas.measureText(text).width;
+}
+
 /**
  * @template {Element} E
  * @param {E} element

@@ -1,7 +1,7 @@
-// What is shown: a least score, and the predicates that are not hidden.
+// The filter: a least score, and the predicates that are hidden.
 
 import { html } from "./elements.js";
-import { GROUPS, words } from "./scene.js";
+import { words } from "./scene.js";
 
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {import("./scene.js").Frame} Frame */
@@ -17,7 +17,7 @@ export class Filter {
   }
 
   /**
-   * What is left of a frame. A thing goes when it has relations and all of them go.
+   * What is left of a frame. A thing is hidden when it has relations and all of them are.
    * @param {Frame} frame
    */
   apply(frame) {
@@ -37,8 +37,7 @@ export class Filter {
  * @returns {HTMLElement[]}
  */
 export function filterControls(scene, filter, onChange) {
-  const groups = GROUPS.filter((group) => scene.predicates(group).length > 0);
-  return [scoreControl(filter, onChange), ...groups.map((group) => groupControl(scene, group, filter, onChange))];
+  return [scoreControl(filter, onChange), ...scene.groups().map((group) => groupControl(group, filter, onChange))];
 }
 
 /**
@@ -58,14 +57,12 @@ function scoreControl(filter, onChange) {
 
 /**
  * One box for the group over one for each of its predicates.
- * @param {Scene} scene
- * @param {string} group
+ * @param {{name: string, kind: string, predicates: string[]}} group
  * @param {Filter} filter
  * @param {() => void} onChange
  */
-function groupControl(scene, group, filter, onChange) {
-  const predicates = scene.predicates(group);
-  const whole = html("input", { type: "checkbox", "aria-label": `all of ${group}` });
+function groupControl({ name, kind, predicates }, filter, onChange) {
+  const whole = html("input", { type: "checkbox", "aria-label": `all of ${words(name)}` });
   const boxes = predicates.map((predicate) => html("input", { type: "checkbox", value: predicate }));
 
   const refresh = () => {
@@ -86,8 +83,8 @@ function groupControl(scene, group, filter, onChange) {
   const choices = boxes.map((box) => html("label", {}, box, ` ${words(box.value)}`));
   return html(
     "fieldset",
-    { class: `group ${group}` },
-    html("legend", {}, html("label", {}, whole, ` ${group}`)),
+    { class: `group ${kind}` },
+    html("legend", {}, html("label", {}, whole, ` ${words(name)}`)),
     ...choices,
   );
 }

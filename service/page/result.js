@@ -1,4 +1,4 @@
-// What is seen of a graph: at the time of the player, through the filter.
+// Shows a graph at the time of the player, through the filter.
 
 import { diagram, sentence } from "./diagram.js";
 import { downloadButtons, recordingButton } from "./downloads.js";
@@ -123,7 +123,7 @@ export class Result {
     const picture = frame ? [diagram(scene, frame, Math.max(clientWidth, NARROWEST), clientHeight)] : [];
     this.#diagram.replaceChildren(...picture);
     const lines = (frame?.triplets ?? []).map((triplet) => {
-      return html("li", { class: triplet.group }, sentence(scene, triplet), " ", scores(triplet));
+      return html("li", { class: scene.kind(triplet.predicate) }, sentence(scene, triplet), " ", scores(triplet));
     });
     byId("triplets", HTMLElement).replaceChildren(...lines);
   }

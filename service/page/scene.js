@@ -1,4 +1,4 @@
-// A scene graph as the page needs it: what holds at a time, who is with what, names and colours that stay.
+// A scene graph as the page needs it: frames by time, relations by pair, names and colours that stay.
 
 /**
  * @typedef {{id: number, label: string, score: number, box: [number, number, number, number]}} Thing
@@ -7,18 +7,17 @@
  * @typedef {{index: number, timestamp: number, objects: Thing[], triplets: Triplet[]}} Frame
  * @typedef {{subject: number, predicate: string, object: number, start: number, end: number, score: number,
  *   relation_score: number | null}} Relation
+ * @typedef {{name: string, predicates: string[], direction: "subject_to_object" | "object_to_subject"}} Group
  * @typedef {{id: string, video: {width: number, height: number, duration: number | null, codec: string},
- *   model: {name: string, engine: string}, options: {fps: number}, frames: Frame[], relations: Relation[],
- *   prompt: string, warnings: {code: string, detail: string}[]}} Graph
+ *   model: {name: string, engine: string}, options: {fps: number}, vocabulary: {subjects: string[], groups: Group[]},
+ *   frames: Frame[], relations: Relation[], prompt: string, warnings: {code: string, detail: string}[]}} Graph
  * @typedef {{subject: number, object: number, relations: Relation[]}} Pair
  */
 
-export const GROUPS = ["attention", "spatial", "contacting"];
-
-const PERSON = "person";
-// Each is told from white and from the dark page by at least 3 : 1, and carries white text.
-const PERSON_COLOUR = "#d9480f";
+// Each has a contrast of at least 3 : 1 to white and to the dark page, and carries white text.
+const SUBJECT_COLOUR = "#d9480f";
 const THING_COLOURS = ["#1971c2", "#2b8a3e", "#ae3ec9", "#c2255c", "#0b7285", "#8f5f00", "#5f5bd8", "#5c7c1f"];
+const KINDS = 6; // as many colours of groups as style.css has
 
 export class Scene {
   /** @type {Map<number, string>} */
@@ -27,16 +26,23 @@ export class Scene {
   #names;
   /** @type {Map<number, number>} */
   #seats = new Map();
-  /** @type {Map<string, string>} */
+  /** @type {Map<string, {group: Group, kind: string}>} */
   #groups = new Map();
+  /** @type {Set<string>} */
+  #predicates = new Set();
+  #subjects;
   #reach;
 
   /** @param {Graph} graph */
   constructor(graph) {
     this.graph = graph;
+    this.#subjects = new Set(graph.vocabulary.subjects);
+    graph.vocabulary.groups.forEach((group, index) => {
+      for (const predicate of group.predicates) this.#groups.set(predicate, { group, kind: `kind-${index % KINDS}` });
+    });
     for (const frame of graph.frames) {
       for (const thing of frame.objects) if (!this.#labels.has(thing.id)) this.#labels.set(thing.id, thing.label);
-      for (const triplet of frame.triplets) this.#groups.set(triplet.predicate, triplet.group);
+      for (const triplet of frame.triplets) this.#predicates.add(triplet.predicate);
     }
     this.#names = namesOf(this.#labels);
     const times = graph.frames.map((frame) => frame.timestamp);
@@ -74,8 +80,8 @@ export class Scene {
   }
 
   /** @param {number} id */
-  isPerson(id) {
-    return this.#labels.get(id) === PERSON;
+  isSubject(id) {
+    return this.#subjects.has(this.#labels.get(id) ?? "");
   }
 
   /**
@@ -93,24 +99,32 @@ export class Scene {
 
   /** @param {number} id */
   colour(id) {
-    return this.isPerson(id) ? PERSON_COLOUR : THING_COLOURS[this.seat(id) % THING_COLOURS.length];
-  }
-
-  /** @param {string} predicate */
-  group(predicate) {
-    return this.#groups.get(predicate) ?? "";
+    return this.isSubject(id) ? SUBJECT_COLOUR : THING_COLOURS[this.seat(id) % THING_COLOURS.length];
   }
 
   /**
-   * The predicates of a group that occur in the video.
-   * @param {string} group
+   * The class of style.css that colours a predicate by its group.
+   * @param {string} predicate
    */
-  predicates(group) {
-    return [...this.#groups].filter(([, its]) => its === group).map(([predicate]) => predicate).sort();
+  kind(predicate) {
+    return this.#groups.get(predicate)?.kind ?? "";
   }
 
   /**
-   * Relations by pair, the person first, whichever way they run; the pair with the best score first.
+   * The groups of predicates that occur in the video, each with those that do.
+   * @returns {{name: string, kind: string, predicates: string[]}[]}
+   */
+  groups() {
+    return this.graph.vocabulary.groups
+      .map(({ name, predicates }) => {
+        const seen = predicates.filter((predicate) => this.#predicates.has(predicate)).sort();
+        return { name, kind: this.kind(predicates[0]), predicates: seen };
+      })
+      .filter(({ predicates }) => predicates.length > 0);
+  }
+
+  /**
+   * Relations by pair, its subject first, whichever way they run; the pair with the best score first.
    * @param {Relation[]} relations
    * @returns {Pair[]}
    */
@@ -119,7 +133,8 @@ export class Scene {
     const pairs = new Map();
     for (const relation of relations) {
       const { subject, object } = relation;
-      const [first, second] = this.isPerson(object) && !this.isPerson(subject) ? [object, subject] : [subject, object];
+      const isReversed = this.#groups.get(relation.predicate)?.group.direction === "object_to_subject";
+      const [first, second] = isReversed ? [object, subject] : [subject, object];
       const key = `${first} ${second}`;
       const pair = pairs.get(key) ?? { subject: first, object: second, relations: [] };
       pair.relations.push(relation);
@@ -130,14 +145,14 @@ export class Scene {
   }
 
   /**
-   * Gives every thing that is not a person a seat that nothing else has while it is there, so that it keeps its place
+   * Gives every thing that is not a subject a seat that nothing else has while it is there, so that it keeps its place
    * and its colour.
    */
   #takeSeats() {
     /** @type {Map<number, {first: number, last: number}>} */
     const stays = new Map();
     for (const { index, objects } of this.graph.frames) {
-      for (const { id } of objects.filter((thing) => !this.isPerson(thing.id))) {
+      for (const { id } of objects.filter((thing) => !this.isSubject(thing.id))) {
         stays.set(id, { first: stays.get(id)?.first ?? index, last: index });
       }
     }

@@ -1,4 +1,4 @@
-// Relation intervals by pair; each is a button that goes to its beginning.
+// Relation intervals by pair; each is a button that seeks to its beginning.
 
 import { html } from "./elements.js";
 import { words } from "./scene.js";
@@ -57,7 +57,7 @@ export class Timeline {
    * @param {Relation[]} relations
    */
   #lane(predicate, relations) {
-    const track = html("ul", { class: `track ${this.#scene.group(predicate)}` });
+    const track = html("ul", { class: `track ${this.#scene.kind(predicate)}` });
     for (const relation of relations) {
       const button = html("button", { type: "button", "aria-label": this.#describe(relation) });
       button.title = this.#describe(relation);

@@ -2,15 +2,13 @@
 
     relations --events_of--> events --tell, in one of three forms--> text --build_messages--> chat messages
 
-`key_moments` says which frames show most of it.
+`key_moments` gives the times of the frames that show most of it. All words come from the graph's vocabulary.
 """
 
 from service.prompt.appearances import Appearances
-from service.prompt.forms import DEFAULT_FORM, FORMS, FormName
 from service.prompt.messages import KeyFrame, Message, build_messages
 from service.prompt.moments import key_moments
-from service.prompt.text import MIN_TOKENS, Telling, build_prompt, tell
-from service.prompt.tokens import count_tokens
+from service.prompt.text import DEFAULT_FORM, FORMS, MIN_TOKENS, FormName, Telling, build_prompt, count_tokens, tell
 
 __all__ = [
     "DEFAULT_FORM",

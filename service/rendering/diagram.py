@@ -1,15 +1,14 @@
-"""Draws the graph of one moment: people on the left, things on the right, what holds between them on arrows."""
+"""Draws the graph of one moment: subjects on the left, things on the right, predicates on the arrows between them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import networkx as nx
 from PIL import Image, ImageDraw
 
-from models.graph.scene_graph import SceneObject
-from models.graph.vocabulary import PERSON
-from service.rendering.labels import (
+from service.rendering.tags import (
     Rectangle,
     Style,
     color_of,
@@ -28,30 +27,33 @@ _LABELS_AT = (0.6, 0.5, 0.7, 0.4, 0.3)
 Point = tuple[float, float]
 
 
-def draw_diagram(moment: Moment, *, height: int, style: Style) -> Image.Image:
+def draw_diagram(moment: Moment, subjects: Collection[str], *, height: int, style: Style) -> Image.Image:
     """The graph as a picture of at least `height` pixels, as wide as its names and labels need.
 
-    All predicates from one object to another share an arrow. Every person and thing of the moment is a node, whether or
-    not something holds for it.
+    All predicates from one object to another share an arrow. Every object of the moment is a node, whether or not
+    something holds for it.
+
+    subjects: labels of those that stand on the left.
     """
-    things = {thing.id: thing for thing in moment.objects}
+    objects = {thing.id: thing for thing in moment.objects}
+    is_left = {identity: thing.label in subjects for identity, thing in objects.items()}
     graph = _graph(moment)
-    layers = _layers(graph, things)
-    names = {identity: style.width_of(name_of(thing)) for identity, thing in things.items()}
-    people = max((names[identity] for identity in names if things[identity].label == PERSON), default=0)
-    others = max((names[identity] for identity in names if things[identity].label != PERSON), default=0)
+    layers = _layers(graph, is_left)
+    names = {identity: style.width_of(name_of(thing)) for identity, thing in objects.items()}
+    widest_left = max((names[identity] for identity in names if is_left[identity]), default=0)
+    widest_right = max((names[identity] for identity in names if not is_left[identity]), default=0)
     widest = max((style.width_of(label) for *_, label in graph.edges(data="label")), default=0)
     margin, gap = 2 * style.row, widest + 6 * style.row
-    # Two arrows, there and back, lie between a person and a thing, each with a label.
+    # Two arrows, there and back, lie between a subject and a thing, each with a label.
     step = 4 * style.row
     height = max(height, step * (1 + max(map(len, layers.values()), default=0)))
-    image = Image.new("RGB", (margin + people + gap + others + margin, height), _PAPER)
+    image = Image.new("RGB", (margin + widest_left + gap + widest_right + margin, height), _PAPER)
     draw = ImageDraw.Draw(image)
 
     # The layer with the most nodes takes all of the height, from -1 to 1; the other one is in its middle.
     layout = nx.multipartite_layout(graph, subset_key=layers)
     middle = {identity: height / 2 + float(y) * (height - 1.5 * step) / 2 for identity, (_, y) in layout.items()}
-    left = {identity: margin if things[identity].label == PERSON else margin + people + gap for identity in graph}
+    left = {identity: margin if is_left[identity] else margin + widest_left + gap for identity in graph}
     arrows = []
     for subject, thing, label in graph.edges(data="label"):
         forward = left[subject] <= left[thing]
@@ -61,7 +63,7 @@ def draw_diagram(moment: Moment, *, height: int, style: Style) -> Image.Image:
         _draw_arrow(draw, start, end, style)
         arrows.append((start, end, label))
     taken: list[Rectangle] = []
-    for identity, thing in things.items():
+    for identity, thing in objects.items():
         top = middle[identity] - style.row / 2
         taken.append((left[identity], top, left[identity] + names[identity], top + style.row))
         draw_tag(draw, left[identity], top, name_of(thing), color_of(identity), style)
@@ -85,16 +87,16 @@ def _graph(moment: Moment) -> nx.DiGraph:
     return graph
 
 
-def _layers(graph: nx.DiGraph, things: dict[int, SceneObject]) -> dict[int, list[int]]:
-    """The people, and the things in the order of the people whom they have to do with; layers that are not empty."""
-    people = [identity for identity in graph if things[identity].label == PERSON]
+def _layers(graph: nx.DiGraph, is_left: dict[int, bool]) -> dict[int, list[int]]:
+    """The subjects, and the things in the order of the subjects that they are related to; layers that are not empty."""
+    subjects = [identity for identity in graph if is_left[identity]]
 
     def mean_row(identity: int) -> float:
-        rows = [row for row, person in enumerate(people) if _are_related(graph, identity, person)]
-        return sum(rows) / len(rows) if rows else len(people)
+        rows = [row for row, subject in enumerate(subjects) if _are_related(graph, identity, subject)]
+        return sum(rows) / len(rows) if rows else len(subjects)
 
-    others = sorted((identity for identity in graph if identity not in people), key=mean_row)
-    return {index: layer for index, layer in enumerate((people, others)) if layer}
+    things = sorted((identity for identity in graph if not is_left[identity]), key=mean_row)
+    return {index: layer for index, layer in enumerate((subjects, things)) if layer}
 
 
 def _are_related(graph: nx.DiGraph, one: int, other: int) -> bool:
@@ -112,7 +114,7 @@ def _draw_arrow(draw: ImageDraw.ImageDraw, start: Point, end: Point, style: Styl
 
 
 def _along(start: Point, end: Point, width: int, height: int) -> list[Rectangle]:
-    """Where the label of an arrow may stand: on it."""
+    """Places for the label of an arrow, on it."""
     (x1, y1), (x2, y2) = sorted((start, end))
     places = []
     for share in _LABELS_AT:

@@ -1,4 +1,4 @@
-"""Draws one moment on its picture: boxes, their names, and what holds as lines of text."""
+"""Draws one moment on its picture: boxes, their names, and the triplets as lines of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from models.graph.scene_graph import Box, SceneGraph, SceneObject, Triplet
-from service.rendering.labels import (
+from service.rendering.tags import (
     Rectangle,
     Style,
     color_of,
@@ -77,7 +77,7 @@ def _pixels(box: Box, scale: int) -> tuple[int, int, int, int]:
 
 
 def _places(box: Rectangle, width: int, height: int, size: tuple[int, int]) -> Iterator[Rectangle]:
-    """Where the name of a box may stand, the best first; always in the picture."""
+    """Places for the name of a box, the best first; always in the picture."""
     left, top, right, bottom = box
     for x, y in (
         (left, top - height),

@@ -6,4 +6,4 @@ from service.errors import SetupError
 
 
 class RenderError(SetupError):
-    """A graph cannot be drawn on a video: it is none, or that of another video."""
+    """A graph cannot be drawn on a video: it is no graph, or one of another video."""

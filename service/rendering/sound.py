@@ -21,7 +21,7 @@ class Sound:
     """One audio stream, packet by packet, on the clock of the drawn video, whose first frame is at 0."""
 
     def __init__(self, container: Any, stream: Any, origin: float) -> None:
-        """`origin` is when the first frame of the video is shown, in seconds of the container."""
+        """`origin`: when the first frame of the video is shown, in seconds of the container."""
         self.stream = stream
         self._origin = origin
         self._packets = self._shifted(container)
@@ -40,7 +40,7 @@ class Sound:
                     continue
                 shift = round(self._origin / packet.time_base)
                 packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
-                if packet.pts >= 0:  # what is heard before the first frame has no place
+                if packet.pts >= 0:  # sound from before the first frame has no place
                     yield packet
         except av.FFmpegError:
             return  # the file is cut off or damaged here: the sound ends, as it does in a player

@@ -1,4 +1,4 @@
-"""What a scene graph says about any moment of its video, also between the sampled frames."""
+"""Boxes and triplets of any moment of a video, also between the sampled frames of its graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROUNDING = 0.001
 
 @dataclass(frozen=True)
 class Moment:
-    """Who is where and what holds. The scores are those of the last sampled frame."""
+    """Objects and triplets at one time. The scores are those of the last sampled frame."""
 
     objects: list[SceneObject]
     triplets: list[Triplet]
@@ -22,9 +22,9 @@ class Moment:
 class Timeline:
     """The moments of one graph.
 
-    Between two sampled frames the box of an object that both of them show moves evenly from one to the other; whatever
-    else there is holds until the next sampled frame. Before the first one there is nothing, and after the last one it
-    holds for one sampling interval.
+    Between two sampled frames the box of an object that both of them show moves evenly from one to the other.
+    Everything else holds until the next sampled frame. Before the first one there is nothing; the last one holds for
+    one sampling interval.
     """
 
     def __init__(self, graph: SceneGraph) -> None:
@@ -33,7 +33,7 @@ class Timeline:
         self._interval = 1.0 / graph.options.fps
 
     def at(self, time: float) -> Moment:
-        """What there is at `time`, in seconds."""
+        """The moment at `time`, in seconds."""
         index = bisect_right(self._times, time + _ROUNDING) - 1
         if index < 0:
             return Moment([], [])

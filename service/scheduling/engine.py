@@ -13,7 +13,7 @@ import numpy as np
 from models.engines import StageEngine, Tensors
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
-from models.graph.predictions import PREDICTION_NAMES
+from models.graph.predictions import prediction_names
 from service.scheduling.batcher import Batcher
 from service.scheduling.clip import Clip, Share
 from service.scheduling.errors import ClipFailed, EngineDied
@@ -64,7 +64,7 @@ class Engine:
         self._batchers = [
             Batcher(stage, max_batch=max_batch, job_share=job_share, max_wait=max_wait) for stage in manifest.stages
         ]
-        self._needed = _needed_after(manifest.stages)
+        self._needed = _needed_after(manifest.stages, prediction_names(manifest.vocabulary))
         self._jobs: set[EngineJob] = set()
         self._changed = threading.Condition()
         self._stopping = False
@@ -298,9 +298,9 @@ def _parted(stage: Stage, batch: list[Share], outputs: Tensors) -> list[Tensors]
     return [{name: tensor[place].copy() for name, tensor in outputs.items()} for place in range(len(batch))]
 
 
-def _needed_after(stages: Sequence[Stage]) -> list[frozenset[str]]:
+def _needed_after(stages: Sequence[Stage], kept: frozenset[str]) -> list[frozenset[str]]:
     """For every stage the tensors that somebody still needs when it has run."""
-    needed = [PREDICTION_NAMES]
+    needed = [kept]
     for stage in reversed(stages[1:]):
         needed.insert(0, needed[0] | {tensor.name for tensor in stage.inputs})
     return needed

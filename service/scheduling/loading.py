@@ -70,7 +70,7 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
 def _open_stub(bundle: Bundle, settings: Settings) -> Engine:
     return Engine(
         stub_manifest(bundle.manifest),
-        [[StubStage(settings.stub_seconds)] for _ in range(settings.streams or 1)],
+        [[StubStage(settings.stub_seconds, bundle.manifest.vocabulary)] for _ in range(settings.streams or 1)],
         max_batch=settings.max_batch or _GPU_BATCH,
         job_share=settings.job_share or 1,
         max_wait=settings.max_batch_wait,

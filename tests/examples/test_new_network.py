@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from examples.new_network.pooled import Pooled, PooledConfig
-from models.graph.vocabulary import GROUPS
+from models.graph.vocabulary import ACTION_GENOME
 from tests.models.networks.relations.samples import (
     SMALL,
     largest_export_difference,
@@ -57,7 +57,7 @@ def test_slots_without_a_pair_change_nothing() -> None:
     pairs = random_pairs(network.config, 2, 4)
     changed = with_more_slots(with_other_leftovers(pairs), 3)
     wanted, given = network(pairs), network(changed)
-    for group in GROUPS:
+    for group in ACTION_GENOME.group_names:
         torch.testing.assert_close(
             given.probabilities[group][changed.mask], wanted.probabilities[group][pairs.mask], atol=1e-4, rtol=1e-4
         )
@@ -69,7 +69,7 @@ def test_short_and_empty_clips_give_finite_numbers(time: int, filled: float, tra
     network = make().train(training)
     relations = network(random_pairs(network.config, 2, time, filled=filled))
     assert all(torch.isfinite(values).all() for values in relations.probabilities.values())
-    torch.cat([relations.probabilities[group] for group in GROUPS], -1).sum().backward()
+    torch.cat([relations.probabilities[group] for group in ACTION_GENOME.group_names], -1).sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in network.parameters() if weight.grad is not None)
 
 

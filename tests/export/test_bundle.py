@@ -16,7 +16,7 @@ from export.errors import ExportError
 from models.errors import WeightsError
 from models.graph.bundle import Bundle, Tensor
 from models.graph.predictions import PairPredictions
-from models.graph.vocabulary import GROUPS
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import save_checkpoint
 from tests.export.conftest import FIGURES, Exported
 from tests.support.networks import make_lively, tiny, tiny_detector
@@ -112,10 +112,10 @@ def test_the_service_can_read_the_outputs(name: str, request: pytest.FixtureRequ
         names = [output.name for output in session.get_outputs()]
         given = {each.name: tensors[each.name] for each in session.get_inputs()}
         tensors.update(zip(names, session.run(names, given), strict=True))
-    said = PairPredictions.from_outputs(tensors, 1)
+    said = PairPredictions.from_outputs(tensors, ACTION_GENOME, 1)
     assert len(said) == 3
     assert (said.relation_scores is not None) == (name == "scored_sttran")
-    assert all(getattr(said, group).dtype == np.float32 for group in GROUPS)
+    assert all(getattr(said, group).dtype == np.float32 for group in ACTION_GENOME.group_names)
 
 
 def test_a_name_that_no_manifest_can_hold_is_refused(

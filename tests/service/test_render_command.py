@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph
-from service.rendering.labels import color_of
+from service.rendering.tags import color_of
 from tests.service.test_command_line import assert_one_line, vsg
 from tests.support.graphs import frame, scene_graph
 from tests.support.videos import make_video

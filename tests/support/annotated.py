@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models.graph.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
+from training.data.action_genome import RAW_OBJECT_CLASSES, RAW_PREDICATES
 
 SIZE = (480, 270)
 Records = dict[str, Any]

@@ -15,7 +15,7 @@ from models.graph.scene_graph import (
     Triplet,
     Video,
 )
-from models.graph.vocabulary import GROUP_OF_PREDICATE
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 Thing = tuple[int, str, Box]
 """Id, label, box."""
@@ -23,7 +23,13 @@ Held = tuple[int, str, int]
 """Subject, predicate, object."""
 
 
-def frame(index: int, timestamp: float, things: Sequence[Thing], held: Sequence[Held] = ()) -> Frame:
+def frame(
+    index: int,
+    timestamp: float,
+    things: Sequence[Thing],
+    held: Sequence[Held] = (),
+    vocabulary: Vocabulary = ACTION_GENOME,
+) -> Frame:
     """A sampled frame; of the triplets the first has the best score."""
     return Frame(
         index=index,
@@ -34,7 +40,7 @@ def frame(index: int, timestamp: float, things: Sequence[Thing], held: Sequence[
                 subject=subject,
                 predicate=predicate,
                 object=thing,
-                group=GROUP_OF_PREDICATE[predicate],
+                group=vocabulary.group_of(predicate).name,
                 predicate_score=0.9,
                 relation_score=None,
                 score=round(0.8 - 0.01 * rank, 2),
@@ -51,6 +57,7 @@ def scene_graph(
     relations: Sequence[Relation] = (),
     duration: float | None = 2.0,
     fps: float = 1.0,
+    vocabulary: Vocabulary = ACTION_GENOME,
 ) -> SceneGraph:
     """The graph of a video of that width and height in pixels, sampled `fps` times a second."""
     return SceneGraph(
@@ -58,6 +65,7 @@ def scene_graph(
         video=Video(sha256="0" * 64, width=size[0], height=size[1], duration=duration, frame_rate=None, codec="h264"),
         model=ModelReference(name="tiny", version="1", engine="onnxruntime-cpu", precision="fp32"),
         options=Options(fps=fps, start=0.0, end=None, max_frames=100, min_score=0.0, top_k=20, constraint="with"),
+        vocabulary=vocabulary,
         frames=list(frames),
         relations=list(relations),
         prompt="",

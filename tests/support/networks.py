@@ -17,6 +17,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from export.check import sample_frames
 from models.engines import run_stages
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
 from models.networks.detectors import Detector, DetectorConfig
@@ -41,6 +42,19 @@ RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
 """The relation networks of the two-stage family by a name for tests, each with what makes it tiny."""
 
 SMALL_RELATIONS: dict[str, Any] = {"visual_width": 8, "word_width": 4, "heads": 2, "feed_forward": 16, "dropout": 0.0}
+
+
+SMALL_WORLD = Vocabulary(
+    objects=("robot", "lamp", "person", "crate", "bench", "kettle", "mop"),
+    subjects=("person", "robot"),
+    groups=(
+        PredicateGroup(
+            name="place", predicates=("over", "under", "beside"), direction="object_to_subject", exclusive=True
+        ),
+        PredicateGroup(name="action", predicates=("lifting", "pushing"), phrases={"lifting": "lifts"}),
+    ),
+)
+"""A vocabulary unlike Action Genome's: two subjects, neither of which comes first, and two groups."""
 
 
 def tiny(**changes: Any) -> ArnConfig:
@@ -87,27 +101,27 @@ def tiny_scorer(**changes: Any) -> RsNetConfig:
     return RsNetConfig(**(small | changes))
 
 
-def tiny_scored(host: HostConfig) -> ScoredConfig:
+def tiny_scored(host: HostConfig, vocabulary: Vocabulary = ACTION_GENOME) -> ScoredConfig:
     """A host with a relation scorer."""
-    width = 5 * host.width if isinstance(host, ArnConfig) else host.relations.width
+    width = (2 + len(vocabulary.groups)) * host.width if isinstance(host, ArnConfig) else host.relations.width
     return ScoredConfig(host, tiny_scorer(input_width=width))
 
 
 @overload
-def make_lively(config: ArnConfig, seed: int = 0) -> Arn: ...
+def make_lively(config: ArnConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Arn: ...
 @overload
-def make_lively(config: DetectorConfig, seed: int = 0) -> Detector: ...
+def make_lively(config: DetectorConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Detector: ...
 @overload
-def make_lively(config: TwoStageConfig, seed: int = 0) -> TwoStage: ...
+def make_lively(config: TwoStageConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> TwoStage: ...
 @overload
-def make_lively(config: ScoredConfig, seed: int = 0) -> Scored: ...
-def make_lively(config: NetworkConfig, seed: int = 0) -> Network:
+def make_lively(config: ScoredConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Scored: ...
+def make_lively(config: NetworkConfig, seed: int = 0, vocabulary: Vocabulary = ACTION_GENOME) -> Network:
     """A network in evaluation mode with random weights that react: Kaiming's, and batch norms calibrated on sample
     frames.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make_network(config).eval()
+        network = make_network(config, vocabulary).eval()
         for module in network.modules():
             if isinstance(module, Arn):
                 _spread(module)
@@ -161,12 +175,12 @@ def _spread_scores(detector: Detector) -> None:
 
 @torch.no_grad()
 def _show_people(detector: Detector, seed: int) -> None:
-    """Moves the person's logit so that a quarter of the sample frames holds nobody."""
+    """Moves the first subject's logit so that a quarter of the sample frames holds none of it."""
     config = detector.config
     frames = sample_frames(np.random.default_rng(seed + 1), 1, 16, config.frame_height, config.frame_width)
-    scores = detector.pairs(torch.from_numpy(frames), torch.zeros(1, 16)).subject_scores[0]
+    scores = detector.pairs(torch.from_numpy(frames), torch.zeros(1, 16)).subject_scores[0, :, 0]
     rise = torch.logit(torch.tensor(config.least_score)) - torch.logit(scores).quantile(0.25)
-    detector.roi_heads.box_predictor.cls_score.bias[1] += rise
+    detector.roi_heads.box_predictor.cls_score.bias[1 + detector.vocabulary.subject_indices[0]] += rise
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.graph.scene_graph import Frame, Relation, SceneObject
-from models.graph.vocabulary import runs_from_object
+from models.graph.vocabulary import ACTION_GENOME
 
 
 def frame(*labels: str, index: int = 0, first_id: int = 1) -> Frame:
@@ -26,7 +26,7 @@ def holds(
     relevance: float | None = None,
 ) -> Relation:
     """A relation of a person and a thing, in Action Genome's direction."""
-    subject, object_ = (thing, person) if runs_from_object(predicate) else (person, thing)
+    subject, object_ = (thing, person) if ACTION_GENOME.runs_from_object(predicate) else (person, thing)
     return Relation(
         subject=subject,
         predicate=predicate,

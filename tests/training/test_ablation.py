@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from models.graph.predictions import PairPredictions
-from models.graph.vocabulary import CONTACTING
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
 from models.networks.two_stage import TwoStageConfig
 from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
@@ -232,9 +232,9 @@ def test_vsg_ablate_trains_scores_and_reports(
         )
         counted = network if row == "A" else network.scorer
         assert run.trained_parameters == sum(parameter.numel() for parameter in counted.parameters())
-        held = [getattr(frame, group) for video in load_action_genome(puppets, split="train", small_objects="keep")
-                for frame in video.frames for group in ("contacting",)]  # fmt: skip
-        assert [run.training_labels[name] for name in CONTACTING] == np.concatenate(held).sum(0).tolist()
+        videos = load_action_genome(puppets, split="train", small_objects="keep")
+        held = np.concatenate([frame.predicates for video in videos for frame in video.frames])
+        assert run.training_labels == dict(zip(ACTION_GENOME.predicates, held.sum(0).tolist(), strict=True))
     text = plan.report.read_text()
     assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` makes this file" in text
     assert f"| A | {100 * runs[0].whole.figures['with']['R@10']:.2f} |" in text  # type: ignore[union-attr]
@@ -272,7 +272,7 @@ def test_networks_on_one_detector_share_what_it_finds(puppets: Path, monkeypatch
             alone = predict_video(video, network_predictor(network))
             assert alone.pair_mask.any()
             np.testing.assert_array_equal(shared.pair_mask, alone.pair_mask)
-            np.testing.assert_array_equal(shared.contacting, alone.contacting)
+            np.testing.assert_array_equal(shared.predicate_scores, alone.predicate_scores)
     # Each is asked for two videos by the comparison; the scorer asks those whose detector is new.
     assert [asked.count(name) for name in ("first", "second", "third")] == [4, 2, 4]
 
@@ -282,11 +282,13 @@ def video_of(*frames: dict[str, str]) -> AnnotatedVideo:
     labels = {"cup": 10, "table": 31, "bed": 2}
 
     def frame(done: dict[str, str]) -> AnnotatedFrame:
-        count = len(done)
+        count, index = len(done), ACTION_GENOME.predicate_index
+        predicates = np.zeros((count, 26), dtype=bool)
+        predicates[:, [index["looking_at"], index["above"]]] = True
+        predicates[np.arange(count), [index[contact] for contact in done.values()]] = True
         return AnnotatedFrame(
             Path("0.png"), 0, (64, 64), np.zeros(4), np.zeros((count, 4)), np.array([labels[name] for name in done]),
-            np.eye(3, dtype=bool)[[0] * count], np.eye(6, dtype=bool)[[0] * count],
-            np.eye(17, dtype=bool)[[CONTACTING.index(contact) for contact in done.values()]],
+            predicates,
         )  # fmt: skip
 
     return AnnotatedVideo("v", [frame(each) for each in frames])

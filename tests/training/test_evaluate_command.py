@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from models.graph.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
 from service.command_line import main
 from tests.support.paths import SHARED
+from training.data.action_genome import RAW_OBJECT_CLASSES, RAW_PREDICATES
 
 RECORDS = SHARED / "evaluation"
 

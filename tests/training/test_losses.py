@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn.network import ArnOutput, EntityOutput
 from models.networks.arn.proposals import DenseDetections
 from training.losses import LossConfig, arn_loss, dense_terms, focal
 from training.targets import Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 SURE = 15.0
 """A logit whose sigmoid is 1 for all that matters here."""
@@ -54,7 +57,7 @@ def perfect(targets: Targets, *, softmax: bool = True, triplets: bool = True, qu
         classes[0, 0, query, label] = SURE
         boxes[0, 0, query] = targets.object_boxes[0, 0, thing]
         for group in GROUPS:
-            holds = targets.predicates[0, 0, thing, GROUP_SLICE[group]]
+            holds = targets.predicates[0, 0, thing, SLICES[group]]
             predicates[group][0, 0, query, label if triplets else 0] = (holds * 2 - 1) * SURE
     people = targets.person_boxes[:, :, None].expand(-1, -1, queries, -1)
     return ArnOutput(

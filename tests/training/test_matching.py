@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from training.matching import MatchingCosts, match_pairs
 from training.targets import Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 PERSON = (0.5, 0.5, 0.4, 0.8)
 LEFT, MIDDLE, RIGHT = (0.2, 0.5, 0.1, 0.1), (0.5, 0.5, 0.1, 0.1), (0.8, 0.5, 0.1, 0.1)
@@ -91,7 +94,7 @@ def test_predicates_decide_between_otherwise_equal_queries() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0, [0, 4, 20]] = 0.9  # query 0 says what holds for object 1
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., SLICES[group]] for group in GROUPS}
     matched = match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group)
     assert matched.tolist() == [[1, 0]]
 
@@ -103,7 +106,7 @@ def test_predicates_that_do_not_hold_count_as_much_as_those_that_do() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0] = 0.9
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., SLICES[group]] for group in GROUPS}
     assert match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group).tolist() == [[1]]
 
 

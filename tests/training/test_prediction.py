@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from models.engines import FunctionStage
 from models.graph.bundle import Bundle
 from models.graph.predictions import PairPredictions
-from models.networks.checkpoint import save_checkpoint
-from tests.support.networks import make_lively, tiny, tiny_scored
-from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, load_action_genome
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
+from models.networks.checkpoint import NetworkConfig, save_checkpoint
+from tests.support import annotated
+from tests.support.networks import SMALL_WORLD, make_lively, tiny, tiny_scored, tiny_two_stage
+from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, ground_truth_of, load_action_genome
 from training.errors import EvaluationError
 from training.prediction import (
     Outputs,
@@ -24,6 +27,7 @@ from training.prediction import (
     evaluate_videos,
     frames_of,
     network_predictor,
+    of_best_subject,
     predict_video,
     small_objects_of,
 )
@@ -45,9 +49,7 @@ def truth_of(frame: AnnotatedFrame) -> dict[str, NDArray[np.generic]]:
         "subject_scores": np.ones(count),
         "object_boxes": frame.boxes / scale,
         "object_scores": np.eye(36)[frame.labels],
-        "attention": frame.attention,
-        "spatial": frame.spatial,
-        "contacting": frame.contacting,
+        **{group: frame.predicates[:, columns] for group, columns in ACTION_GENOME.group_slices.items()},
     }
     for name, value in values.items():
         arrays[name] = np.full((PAIRS, *value.shape[1:]), 0.5, np.float32)
@@ -165,7 +167,7 @@ def test_what_is_annotated_is_given_for_predcls_the_person_first(videos: list[An
 def test_frames_are_given_in_pixels_with_one_pair_a_kept_slot() -> None:
     random = np.random.default_rng(0)
     depths = {"subject_boxes": (4,), "subject_scores": (), "object_boxes": (4,), "object_scores": (36,),
-              "attention": (3,), "spatial": (6,), "contacting": (17,), "relation_scores": ()}  # fmt: skip
+              "predicate_scores": (26,), "relation_scores": ()}  # fmt: skip
     arrays = {name: random.random((2, 3, *depth)).astype(np.float32) for name, depth in depths.items()}
     arrays["object_scores"][..., 0] = 0
     mask = np.array([[True, False, True], [False, False, False]])
@@ -180,6 +182,42 @@ def test_frames_are_given_in_pixels_with_one_pair_a_kept_slot() -> None:
     assert second.pairs.shape == (0, 2)
 
 
+def test_only_pairs_of_the_best_subject_of_a_frame_count() -> None:
+    random = np.random.default_rng(0)
+    depths = {"subject_boxes": (4,), "object_boxes": (4,), "object_scores": (36,), "predicate_scores": (26,)}
+    arrays = {name: random.random((3, 4, *depth)).astype(np.float32) for name, depth in depths.items()}
+    mask = np.array([[True] * 4, [False, True, True, False], [False] * 4])
+    scores = np.array([[0.8, 0.9, 0.9, 0.8], [0.9, 0.7, 0.7, 0.9], [0.5] * 4], np.float32)
+    kept = of_best_subject(PairPredictions(pair_mask=mask, subject_scores=scores, **arrays)).pair_mask
+    assert kept.tolist() == [[False, True, True, False], [False, True, True, False], [False] * 4]
+
+
+def test_a_model_is_not_evaluated_on_data_of_another_vocabulary(puppets: Path, tmp_path: Path) -> None:
+    network = make_lively(tiny(dense_proposals=True), vocabulary=SMALL_WORLD)
+    save_checkpoint(tmp_path / "checkpoint.pt", network, {})
+    with pytest.raises(EvaluationError, match=r"is annotated with looking_at, .* knows over, under, beside, …"):
+        evaluate_model(puppets, tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("config", [tiny(dense_proposals=True, sigmoid_classes=True), tiny_two_stage("sttran")])
+def test_a_model_is_evaluated_on_a_vocabulary_of_its_own(tmp_path: Path, config: NetworkConfig) -> None:
+    persons, objects = annotated.records(split="test")
+    for (key, record), subject in zip(persons.items(), ("robot", "person", None), strict=True):
+        record.update({"class": subject})
+        del objects[key][0]["attention_relationship"]
+        objects[key][0].update({"class": "crate", "place_relationship": ["under"], "action_relationship": ["lifting"]})
+    annotated.write(tmp_path, persons, objects)
+    (tmp_path / "vocabulary.json").write_bytes(TypeAdapter(Vocabulary).dump_json(SMALL_WORLD))
+    (video,) = load_action_genome(tmp_path, split="test", small_objects="keep")
+    assert [frame.person_label for frame in video.frames] == [0, 2, 2]
+    assert [frame.predicates.tolist() for frame in video.frames] == [[[False, True, False, True, False]]] * 3
+    relations = ground_truth_of(video.frames[0], SMALL_WORLD).relations.tolist()
+    assert relations == [[1, 0, 1], [0, 1, 3]], "the place runs from the object"
+    save_checkpoint(tmp_path / "checkpoint.pt", make_lively(config, vocabulary=SMALL_WORLD), {})
+    figures = evaluate_model(tmp_path, tmp_path / "checkpoint.pt")
+    assert set(figures) == {"with", "semi", "no", "top6"}
+
+
 def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: list[AnnotatedVideo]) -> None:
     network = make_lively(tiny_scored(tiny()))
     predictor = network_predictor(network)
@@ -187,7 +225,7 @@ def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: lis
     whole = predict_video(videos[0], predictor)
     cut = replace(predictor, stages=[replace(stage, span="clip") for stage in predictor.stages])
     pieces = predict_video(videos[0], cut)
-    np.testing.assert_array_equal(whole.contacting, pieces.contacting)
+    np.testing.assert_array_equal(whole.predicate_scores, pieces.predicate_scores)
     assert whole.relation_scores is not None
     assert pieces.relation_scores is not None
     assert np.abs(whole.relation_scores - pieces.relation_scores).max() > 1e-4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from models.networks.boxes import to_centres
 from models.networks.frequencies import class_weights
 from models.networks.relations.pairs import Relations
@@ -22,6 +22,9 @@ from training.relation_losses import (
     relation_terms,
 )
 from training.targets import Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 B, T, P, M = 2, 3, 4, 3
 COUNTS = torch.arange(1, 27) * 10
@@ -123,7 +126,7 @@ def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place(
 
 
 def some_relations(seed: int = 0) -> Relations:
-    widths = {group: GROUP_SLICE[group].stop - GROUP_SLICE[group].start for group in GROUPS}
+    widths = {group: SLICES[group].stop - SLICES[group].start for group in GROUPS}
     logits = {group: torch.randn(B, T, P, width, generator=seeded(seed)) * 2 for group, width in widths.items()}
     probabilities: dict[GroupName, Tensor] = {
         group: each.softmax(-1) if group == "attention" else each.sigmoid() for group, each in logits.items()
@@ -146,7 +149,7 @@ def test_cross_entropies_are_torchs_summed_over_predicates_and_meant_over_matche
     attention = F.nll_loss(relations.probabilities["attention"][matches.matched].log(), truth[:, :3].argmax(-1))
     assert terms["attention"].item() == pytest.approx(attention.item(), rel=1e-5)
     for group in ("spatial", "contacting"):
-        said, wanted = relations.probabilities[group][matches.matched], truth[:, GROUP_SLICE[group]]
+        said, wanted = relations.probabilities[group][matches.matched], truth[:, SLICES[group]]
         expected = F.binary_cross_entropy(said, wanted, reduction="sum") / len(said)
         assert terms[group].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -157,7 +160,7 @@ def test_the_margin_is_torchs_multi_label_margin() -> None:
     for group in ("spatial", "contacting"):
         said, truth = relations.probabilities[group][matches.matched], matches.predicates[matches.matched]
         indices = torch.full(said.shape, -1)
-        for row, wanted in enumerate(truth[:, GROUP_SLICE[group]]):
+        for row, wanted in enumerate(truth[:, SLICES[group]]):
             held = wanted.nonzero().flatten()
             indices[row, : len(held)] = held
         assert terms[group].item() == pytest.approx(F.multilabel_margin_loss(said, indices).item(), rel=1e-5)
@@ -167,13 +170,13 @@ def test_the_focal_form_by_a_loop() -> None:
     relations, matches = some_relations(), some_matches()
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="focal"))
     for group in ("spatial", "contacting"):
-        logs = [math.log(count) for count in COUNTS[GROUP_SLICE[group]].tolist()]
+        logs = [math.log(count) for count in COUNTS[SLICES[group]].tolist()]
         alphas = [sum(logs) / log for log in logs]
         alphas = [alpha * len(alphas) / sum(alphas) for alpha in alphas]
         losses = []
         for said, truth in zip(
             relations.probabilities[group][matches.matched].tolist(),
-            matches.predicates[matches.matched][:, GROUP_SLICE[group]].tolist(),
+            matches.predicates[matches.matched][:, SLICES[group]].tolist(),
             strict=True,
         ):
             entropy = -sum(math.log(p if holds else 1 - p) for p, holds in zip(said, truth, strict=True))
@@ -187,8 +190,8 @@ def test_class_balance_weighs_each_predicate() -> None:
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(class_balance=0.5))
     weights, truth = class_weights(COUNTS, 0.5), matches.predicates[matches.matched]
     for group in GROUPS:
-        said, wanted = relations.probabilities[group][matches.matched], truth[:, GROUP_SLICE[group]]
-        own = weights[GROUP_SLICE[group]]
+        said, wanted = relations.probabilities[group][matches.matched], truth[:, SLICES[group]]
+        own = weights[SLICES[group]]
         each = -wanted * said.log() if group == "attention" else F.binary_cross_entropy(said, wanted, reduction="none")
         assert terms[group].item() == pytest.approx(((each * own).sum() / len(said)).item(), rel=1e-5)
 
@@ -212,7 +215,7 @@ def test_a_batch_without_any_match_costs_nothing_and_certainty_nothing_infinite(
     empty = Matches(*(torch.zeros_like(each) for each in (matches.matched, matches.related, matches.labels,
                                                             matches.predicates)))  # fmt: skip
     assert all(term == 0 for term in relation_terms(some_relations(), empty, COUNTS, config).values())
-    wrong = {group: 1 - matches.predicates[..., GROUP_SLICE[group]] for group in GROUPS}
+    wrong = {group: 1 - matches.predicates[..., SLICES[group]] for group in GROUPS}
     certain = Relations(wrong, torch.zeros(B, T, P, 1), torch.zeros(B, T, P, 1))
     assert all(term.isfinite() for term in relation_terms(certain, matches, COUNTS, config).values())
 

@@ -9,7 +9,6 @@ from functools import partial
 from statistics import fmean, stdev
 from typing import Final
 
-from models.graph.vocabulary import PREDICATES
 from training.ablation.figures import RunFigures, Scores, read_figures
 from training.ablation.plan import Plan, Table
 from training.data.puppets.casting import TOLD_BY_MOTION
@@ -221,7 +220,7 @@ def _predicates(table: Table, run: RunFigures) -> Sequence[str] | None:
 def tail_third(training_labels: dict[str, int], occurring: set[str]) -> list[str]:
     """The third of the occurring predicates, rounded, with the fewest training labels, the rarest first."""
     by_labels = sorted(
-        (predicate for predicate in PREDICATES if predicate in occurring), key=training_labels.__getitem__
+        (predicate for predicate in training_labels if predicate in occurring), key=training_labels.__getitem__
     )
     return by_labels[: max(1, round(len(by_labels) / 3))]
 

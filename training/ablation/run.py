@@ -16,7 +16,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from models.graph.bundle import sha256_of
-from models.graph.vocabulary import GROUPS, PREDICATES
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.scored import Scored
@@ -24,6 +23,7 @@ from training.ablation.figures import FIGURES_FILE, RunFigures, read_figures, wr
 from training.ablation.plan import Plan
 from training.ablation.scoring import Scorer
 from training.configuration import TrainingConfig, load_config
+from training.data.action_genome import read_vocabulary
 from training.data.facts import PUPPETS_FILE, describe_data
 from training.errors import ConfigurationError
 from training.loop import train
@@ -158,11 +158,9 @@ class Study:
         key = config.data, config.small_objects, config.validation_videos
         if key not in self._labels:
             videos, _ = split_videos(config)
-            frames = [frame for video in videos for frame in video.frames]
-            held = [
-                np.concatenate([getattr(frame, group).sum(0) for group in GROUPS]) for frame in frames
-            ]  # (26,) each
-            self._labels[key] = dict(zip(PREDICATES, np.sum(held, axis=0).tolist(), strict=True))
+            held = [frame.predicates.sum(0) for video in videos for frame in video.frames]  # (R,) each
+            predicates = read_vocabulary(config.data).predicates
+            self._labels[key] = dict(zip(predicates, np.sum(held, axis=0).tolist(), strict=True))
         return self._labels[key]
 
 

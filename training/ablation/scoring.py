@@ -44,12 +44,13 @@ class Scorer:
         predictor = self._predictor(network, config)
         videos = self._load(config.task)
         groups = change_groups(videos)
-        evaluators = {name: Evaluator() for name in ("all", *CHANGE_GROUPS)}
+        vocabulary = network.vocabulary
+        evaluators = {name: Evaluator(vocabulary=vocabulary) for name in ("all", *CHANGE_GROUPS)}
         for video, group in zip(track(videos, "scoring"), groups, strict=True):
             predictions = predict_video(video, predictor)
             sizes = [frame.size for frame in video.frames]
-            for frame, predicted in zip(video.frames, frames_of(predictions, sizes), strict=True):
-                truth = ground_truth_of(frame)
+            for frame, predicted in zip(video.frames, frames_of(predictions, sizes, vocabulary), strict=True):
+                truth = ground_truth_of(frame, vocabulary)
                 evaluators["all"].add(truth, predicted)
                 evaluators[group].add(truth, predicted)
         by_change = {name: _scores(evaluators[name], groups.count(name)) for name in CHANGE_GROUPS if name in groups}
@@ -102,7 +103,7 @@ def change_share(video: AnnotatedVideo) -> float:
     """Share of consecutive annotated frames whose sets of relations (object class, predicate) differ."""
     relations = []
     for frame in video.frames:
-        objects, predicates = np.nonzero(np.concatenate((frame.attention, frame.spatial, frame.contacting), axis=1))
+        objects, predicates = np.nonzero(frame.predicates)
         relations.append(set(zip(frame.labels[objects].tolist(), predicates.tolist(), strict=True)))
     return float(np.mean([before != after for before, after in pairwise(relations)]))
 

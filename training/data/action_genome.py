@@ -1,7 +1,11 @@
 """Action Genome as it lies on disk, and everything that is laid out like it.
 
-    annotations/object_classes.txt, relationship_classes.txt      36 and 26 raw names, one per line
-    annotations/person_bbox.pkl                                   {key: {"bbox": (n, 4) xyxy, "bbox_size": (w, h)}}
+    vocabulary.json                                               optional: what it is annotated with, where that is
+                                                                  not Action Genome's vocabulary
+    annotations/object_classes.txt, relationship_classes.txt      36 and 26 raw names, one per line; not read beside a
+                                                                  vocabulary.json
+    annotations/person_bbox.pkl                                   {key: {"bbox": (n, 4) xyxy, "bbox_size": (w, h)}};
+                                                                  with a "class" where there are several subjects
     annotations/object_bbox_and_relationship.pkl                  {key: [{"class", "bbox": xywh, "visible", …}, …]}
     annotations/object_bbox_and_relationship_filtersmall.pkl      optional: the same without small objects
     frames/<VIDEO>.mp4/<6 digits>.png
@@ -21,17 +25,9 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
-from models.graph.vocabulary import (
-    GROUP_SLICE,
-    GROUPS,
-    OBJECT_INDEX,
-    PERSON,
-    PREDICATES_OF_GROUP,
-    RAW_OBJECT_CLASSES,
-    RAW_PREDICATES,
-    GroupName,
-)
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from training.data.pickles import load_pickle
 from training.errors import DataError, unknown_name
 from training.evaluation import FrameGroundTruth
@@ -48,6 +44,9 @@ SMALL_EDGE: Final = 16
 PERSON_FILE: Final = "person_bbox.pkl"
 OBJECT_FILE: Final = "object_bbox_and_relationship.pkl"
 FILTERED_OBJECT_FILE: Final = "object_bbox_and_relationship_filtersmall.pkl"
+VOCABULARY_FILE: Final = "vocabulary.json"
+RAW_OBJECT_CLASSES: Final = tuple(name.replace("/", "") for name in ACTION_GENOME.objects)
+RAW_PREDICATES: Final = tuple(name.replace("_", "") for name in ACTION_GENOME.predicates)
 CLASS_FILES: Final = {"object_classes.txt": RAW_OBJECT_CLASSES, "relationship_classes.txt": RAW_PREDICATES}
 
 _KEY: Final = re.compile(r"(?P<video>(?!\.+/)[^/\\]+)/(?P<number>\d+)\.png")
@@ -55,13 +54,16 @@ _KEY: Final = re.compile(r"(?P<video>(?!\.+/)[^/\\]+)/(?P<number>\d+)\.png")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AnnotatedFrame:
-    """One frame with its person and the visible objects, each of which is related to the person.
+    """One frame with its person, the subject, and the visible objects, each of which is related to the person.
 
-    path: the PNG. number: the frame's number in its video. size: width, height in pixels.
-    person_box: (4,) float64, x1 y1 x2 y2 in pixels. boxes: (N, 4) float64, the same of the objects, N >= 1.
-    labels: (N,) int64, indices into `OBJECT_CLASSES`, never the person.
-    attention (N, 3), spatial (N, 6), contacting (N, 17): bool, which predicates of each group hold; one that a record
-        lists twice holds once.
+    path: of the PNG.
+    number: the frame's number in its video.
+    size: width and height in pixels.
+    person_box: (4,) float64, x1 y1 x2 y2 in pixels.
+    boxes: (N, 4) float64, the same of the objects, N >= 1.
+    labels: (N,) int64, indices into the vocabulary's objects, never a subject.
+    predicates: (N, R) bool, which of the vocabulary's predicates hold; one that a record lists twice holds once.
+    person_label: index of the subject into the vocabulary's objects.
     """
 
     path: Path
@@ -70,14 +72,13 @@ class AnnotatedFrame:
     person_box: npt.NDArray[np.float64]
     boxes: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
-    attention: npt.NDArray[np.bool_]
-    spatial: npt.NDArray[np.bool_]
-    contacting: npt.NDArray[np.bool_]
+    predicates: npt.NDArray[np.bool_]
+    person_label: int = 0
 
     def __post_init__(self) -> None:
         count = len(self.labels)
         shapes = {"person_box": (4,), "boxes": (count, 4), "labels": (count,)}
-        shapes |= {group: (count, len(names)) for group, names in PREDICATES_OF_GROUP.items()}
+        shapes["predicates"] = (count, self.predicates.shape[-1])
         for field, shape in shapes.items():
             if getattr(self, field).shape != shape:
                 raise DataError(f"{self.path}: {field} must have shape {shape}, but has {getattr(self, field).shape}")
@@ -85,10 +86,32 @@ class AnnotatedFrame:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AnnotatedVideo:
-    """name: the video's folder below `frames`, such as `001YG.mp4`. frames: in the order of the annotation."""
+    """One video.
+
+    name: the video's folder below `frames`, such as `001YG.mp4`.
+    frames: in the order of the annotation.
+    """
 
     name: str
     frames: list[AnnotatedFrame]
+
+
+def read_vocabulary(root: Path) -> Vocabulary:
+    """What a data folder is annotated with: its `vocabulary.json`, or Action Genome's where it has none.
+
+    Raises DataError where the file is malformed.
+    """
+    path = root / VOCABULARY_FILE
+    if not path.is_file():
+        return ACTION_GENOME
+    try:
+        return TypeAdapter(Vocabulary).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        raise DataError(
+            f"{path}: {field}: {first['msg']}; it must be as `vocabulary` in a bundle's manifest"
+        ) from error
 
 
 def load_action_genome(
@@ -103,9 +126,10 @@ def load_action_genome(
     Raises `DataError` at the first thing that is missing or malformed, and if no video is left; `check_data` finds all
     that is wrong.
     """
-    for problem in class_file_problems(root):
+    vocabulary = read_vocabulary(root)
+    for problem in class_file_problems(root, vocabulary):
         raise DataError(problem)
-    annotations = Annotations(root, small_objects=small_objects)
+    annotations = Annotations(root, vocabulary, small_objects=small_objects)
     videos: dict[str, list[AnnotatedFrame]] = {}
     for key in annotations:
         if annotations.split_of(key) == split and isinstance(frame := annotations.frame(key), AnnotatedFrame):
@@ -122,22 +146,27 @@ def load_action_genome(
     return kept
 
 
-def ground_truth_of(frame: AnnotatedFrame) -> FrameGroundTruth:
-    """The frame as the evaluator sees it: box 0 is the person, and per object come its attention, its spatial (from the
-    object to the person) and its contacting relations."""
-    held = np.concatenate([getattr(frame, group) for group in GROUPS], axis=1)  # (N, 26)
-    objects, predicates = np.nonzero(held)
+def ground_truth_of(frame: AnnotatedFrame, vocabulary: Vocabulary = ACTION_GENOME) -> FrameGroundTruth:
+    """The frame as the evaluator sees it: box 0 is the person, and per object come its relations in the vocabulary's
+    order, each in the direction of its group.
+    """
+    objects, predicates = np.nonzero(frame.predicates)
     objects = objects + 1
-    spatial = (predicates >= GROUP_SLICE["spatial"].start) & (predicates < GROUP_SLICE["spatial"].stop)
+    from_object = np.array([vocabulary.runs_from_object(name) for name in vocabulary.predicates])[predicates]
     return FrameGroundTruth(
         boxes=np.concatenate([frame.person_box[None], frame.boxes]),
-        labels=np.concatenate([[OBJECT_INDEX[PERSON]], frame.labels]),
-        relations=np.stack([np.where(spatial, objects, 0), np.where(spatial, 0, objects), predicates], axis=1),
+        labels=np.concatenate([[frame.person_label], frame.labels]),
+        relations=np.stack([np.where(from_object, objects, 0), np.where(from_object, 0, objects), predicates], axis=1),
+        vocabulary=vocabulary,
     )
 
 
-def class_file_problems(root: Path) -> Iterator[str]:
-    """What is wrong with the two class files. Their order decides what every index means."""
+def class_file_problems(root: Path, vocabulary: Vocabulary) -> Iterator[str]:
+    """What is wrong with the two class files, which only Action Genome's vocabulary has: their order decides what every
+    index means.
+    """
+    if not vocabulary.same_columns(ACTION_GENOME):
+        return
     for name, expected in CLASS_FILES.items():
         path = root / "annotations" / name
         try:
@@ -177,13 +206,16 @@ class Annotations:
     Raises `DataError` if a pickle is missing or holds something else.
     """
 
-    def __init__(self, root: Path, *, small_objects: SmallObjects) -> None:
+    def __init__(self, root: Path, vocabulary: Vocabulary, *, small_objects: SmallObjects) -> None:
+        self._vocabulary = vocabulary
         folder = root / "annotations"
         self._frames = root / "frames"
         self._person_path = folder / PERSON_FILE
-        # Only two of a record's fields are used: the keypoints would be most of what stays in memory.
+        # Only three of a record's fields are used: the keypoints would be most of what stays in memory.
         self._persons = {
-            key: {field: record.get(field) for field in ("bbox", "bbox_size")} if isinstance(record, dict) else record
+            key: {field: record.get(field) for field in ("bbox", "bbox_size", "class")}
+            if isinstance(record, dict)
+            else record
             for key, record in load_records(self._person_path).items()
         }
         filtered = folder / FILTERED_OBJECT_FILE
@@ -234,7 +266,6 @@ class Annotations:
         if person_box is None:
             return "no person"
         boxes, labels, held = zip(*visible, strict=True)
-        multi_hot = {group: np.array([each[group] for each in held]) for group in GROUPS}
         return AnnotatedFrame(
             path=self._frames / video / key.rpartition("/")[2],
             number=number,
@@ -242,8 +273,17 @@ class Annotations:
             person_box=person_box,
             boxes=np.array(boxes),
             labels=np.array(labels, dtype=np.int64),
-            **multi_hot,
+            predicates=np.array(held, dtype=np.bool_),
+            person_label=self._person_label(key),
         )
+
+    def _person_label(self, key: str) -> int:
+        """Which of the vocabulary's objects the person of a frame is: the first subject unless its record says so."""
+        subjects = self._vocabulary.subjects
+        label = self._persons[key].get("class") or subjects[0]
+        if label not in subjects:
+            raise DataError(f"{self._person_path}: {key!r}: class is {label!r}, expected one of {', '.join(subjects)}")
+        return self._vocabulary.object_index[label]
 
     def _person(self, key: str) -> tuple[npt.NDArray[np.float64] | None, tuple[int, int]]:
         """(4,) float64 box or None, and width and height."""
@@ -258,27 +298,29 @@ class Annotations:
             raise DataError(f"{place} has {len(boxes)} persons: keep the one that the relations are about")
         return (boxes[0] if boxes.size else None), (int(size[0]), int(size[1]))
 
-    def _object(
-        self, record: Any, place: str
-    ) -> tuple[npt.NDArray[np.float64], int, dict[GroupName, list[bool]]] | None:
-        """Box (4,) x1 y1 x2 y2, label and predicates of a visible object."""
+    def _object(self, record: Any, place: str) -> tuple[npt.NDArray[np.float64], int, list[bool]] | None:
+        """Box (4,) x1 y1 x2 y2, label and which predicates hold (R,) of a visible object."""
+        known = self._vocabulary.object_index
         if not _field(record, "visible", place):
             return None
         label = _field(record, "class", place)
-        if not isinstance(label, str) or label not in OBJECT_INDEX:
-            raise DataError(f"{place}: {unknown_name('object class', label, OBJECT_INDEX)}")
-        if label == PERSON:
-            raise DataError(f"{place} is a person: persons are annotated in {PERSON_FILE} only")
+        if not isinstance(label, str) or label not in known:
+            raise DataError(f"{place}: {unknown_name('object class', label, known)}")
+        if label in self._vocabulary.subjects:
+            raise DataError(f"{place} is a {label}: a subject is annotated in {PERSON_FILE} only")
         place = f"{place} ({label})"
         box = _numbers(_field(record, "bbox", place), f"{place}: bbox")
         if box.shape != (4,):
             raise DataError(f"{place}: bbox has shape {box.shape}, expected x, y, width, height")
         if box[2:].min() < self._smallest_edge:
             return None
-        held = {group: _multi_hot(record, group, place) for group in GROUPS}
-        if sum(held["attention"]) != 1:
-            raise DataError(f"{place}: attention_relationship must hold exactly one predicate")
-        return np.concatenate([box[:2], box[:2] + box[2:]]), OBJECT_INDEX[label], held
+        held: list[bool] = []
+        for group in self._vocabulary.groups:
+            of_group = _multi_hot(record, group, place)
+            if group.exclusive and sum(of_group) != 1:
+                raise DataError(f"{place}: {group.name}_relationship must hold exactly one predicate")
+            held += of_group
+        return np.concatenate([box[:2], box[:2] + box[2:]]), known[label], held
 
 
 def parse_key(key: str, path: Path) -> tuple[str, int]:
@@ -315,13 +357,12 @@ def _numbers(value: Any, place: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _multi_hot(record: Any, group: GroupName, place: str) -> list[bool]:
+def _multi_hot(record: Any, group: PredicateGroup, place: str) -> list[bool]:
     """Which of the group's predicates the record lists, in their order."""
-    names = _field(record, f"{group}_relationship", place)
-    predicates = PREDICATES_OF_GROUP[group]
+    names = _field(record, f"{group.name}_relationship", place)
     if not isinstance(names, list | tuple):
-        raise DataError(f"{place}: {group}_relationship is {names!r}, expected a list of predicates")
+        raise DataError(f"{place}: {group.name}_relationship is {names!r}, expected a list of predicates")
     for name in names:
-        if name not in predicates:
-            raise DataError(f"{place}: {unknown_name(f'{group} predicate', name, predicates)}")
-    return [predicate in names for predicate in predicates]
+        if name not in group.predicates:
+            raise DataError(f"{place}: {unknown_name(f'{group.name} predicate', name, group.predicates)}")
+    return [predicate in names for predicate in group.predicates]

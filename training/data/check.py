@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from models.graph.vocabulary import GROUPS, PREDICATES
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.data.action_genome import (
     FILTERED_OBJECT_FILE,
     MINIMUM_FRAMES,
@@ -22,6 +20,7 @@ from training.data.action_genome import (
     class_file_problems,
     frame_problems,
     load_records,
+    read_vocabulary,
 )
 from training.errors import DataError
 
@@ -35,7 +34,7 @@ class SplitCounts:
     videos: int = 0
     frames: int = 0
     objects: int = 0
-    predicates: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PREDICATES, 0))
+    predicates: dict[str, int] = field(default_factory=dict)
     """Objects of which each predicate holds, in the order of the vocabulary."""
     frames_without_object: int = 0
     frames_without_person: int = 0
@@ -64,9 +63,16 @@ class Report:
 def check_data(root: Path) -> Report:
     """Read everything that the loader would read of a data folder, and the header of every frame it would use."""
     report = Report(root)
-    report.problems += class_file_problems(root)
+    vocabulary = ACTION_GENOME
+    try:
+        vocabulary = read_vocabulary(root)
+    except DataError as error:
+        report.problems.append(str(error))
+    for counts in report.splits.values():
+        counts.predicates = dict.fromkeys(vocabulary.predicates, 0)
+    report.problems += class_file_problems(root, vocabulary)
     videos: dict[Split, dict[str, list[AnnotatedFrame]]] = {split: {} for split in report.splits}
-    for split, frame in _frames(report, "keep"):
+    for split, frame in _frames(report, vocabulary, "keep"):
         if isinstance(frame, AnnotatedFrame):
             videos[split].setdefault(frame.path.parent.name, []).append(frame)
         elif frame == "no object":
@@ -74,11 +80,11 @@ def check_data(root: Path) -> Report:
         else:
             report.splits[split].frames_without_person += 1
     if (root / "annotations" / FILTERED_OBJECT_FILE).exists():
-        for _ in _frames(report, "drop"):
+        for _ in _frames(report, vocabulary, "drop"):
             pass
     for split, counts in report.splits.items():
         for frames in videos[split].values():
-            _check_video(report, counts, frames)
+            _check_video(report, vocabulary, counts, frames)
         if not counts.videos:
             report.warnings.append(f"{root} has no video of the split {split!r} with {MINIMUM_FRAMES} usable frames")
     for name in videos["train"].keys() & videos["test"].keys():
@@ -89,10 +95,12 @@ def check_data(root: Path) -> Report:
     return report
 
 
-def _frames(report: Report, small_objects: SmallObjects) -> Iterator[tuple[Split, AnnotatedFrame | LeftOut]]:
+def _frames(
+    report: Report, vocabulary: Vocabulary, small_objects: SmallObjects
+) -> Iterator[tuple[Split, AnnotatedFrame | LeftOut]]:
     """Every well-formed record; what is malformed goes into the report."""
     try:
-        annotations = Annotations(report.root, small_objects=small_objects)
+        annotations = Annotations(report.root, vocabulary, small_objects=small_objects)
     except DataError:
         # It stops at the first bad file, of which there may be more.
         object_file = OBJECT_FILE if small_objects == "keep" else FILTERED_OBJECT_FILE
@@ -119,24 +127,26 @@ def _file_problems(paths: Iterable[Path]) -> Iterator[str]:
             yield str(error)
 
 
-def _check_video(report: Report, counts: SplitCounts, frames: list[AnnotatedFrame]) -> None:
+def _check_video(report: Report, vocabulary: Vocabulary, counts: SplitCounts, frames: list[AnnotatedFrame]) -> None:
     if len(frames) < MINIMUM_FRAMES:
         counts.short_videos += 1
         return
     counts.videos += 1
     counts.frames += len(frames)
     report.problems += frame_problems(frames)
+    open_groups = {
+        group.name: vocabulary.group_slices[group.name] for group in vocabulary.groups if not group.exclusive
+    }
     for frame in frames:
         counts.objects += len(frame.labels)
-        held = np.concatenate([getattr(frame, group) for group in GROUPS], axis=1).sum(axis=0)  # (26,)
-        for predicate, count in zip(PREDICATES, held, strict=True):
+        for predicate, count in zip(vocabulary.predicates, frame.predicates.sum(axis=0), strict=True):
             counts.predicates[predicate] += int(count)
         if problem := _image_problem(frame):
             report.problems.append(problem)
         if (frame.boxes[:, 2:] <= frame.boxes[:, :2]).any():
             report.warnings.append(f"{frame.path}: an object's box has no area")
-        if not (frame.spatial.any(axis=1) & frame.contacting.any(axis=1)).all():
-            report.warnings.append(f"{frame.path}: an object lacks a spatial or a contacting predicate")
+        if not all(frame.predicates[:, columns].any(axis=1).all() for columns in open_groups.values()):
+            report.warnings.append(f"{frame.path}: an object lacks a {' or a '.join(open_groups)} predicate")
 
 
 def _image_problem(frame: AnnotatedFrame) -> str | None:

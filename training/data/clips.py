@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,12 +15,13 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.data.action_genome import AnnotatedVideo
 from training.data.facts import FRAME_RATE
 from training.errors import DataError
-from training.targets import Targets
+from training.targets import TENSORS, Targets
 
-_ITEM_FIELDS = (*(field.name for field in fields(Targets)), "timestamps")
+_ITEM_FIELDS = (*TENSORS, "timestamps")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,14 @@ class ClipDataset(Dataset[Item]):
     """
 
     def __init__(
-        self, videos: list[AnnotatedVideo], *, height: int, width: int, clip_length: int, cache: Path | None = None
+        self,
+        videos: list[AnnotatedVideo],
+        vocabulary: Vocabulary = ACTION_GENOME,
+        *,
+        height: int,
+        width: int,
+        clip_length: int,
+        cache: Path | None = None,
     ) -> None:
         self.height, self.width = height, width
         frames = [frame for video in videos for frame in video.frames]
@@ -64,18 +72,17 @@ class ClipDataset(Dataset[Item]):
         self.object_boxes = np.zeros((count, most, 4), np.float32)
         self.object_labels = np.zeros((count, most), np.int64)
         self.object_mask = np.zeros((count, most), np.bool_)
-        self.predicates = np.zeros((count, most, 26), np.float32)
+        self.predicates = np.zeros((count, most, len(vocabulary.predicates)), np.float32)
+        self.person_labels = np.array([frame.person_label for frame in frames], np.int64)
         self.timestamps = np.array([frame.number / FRAME_RATE for frame in frames], np.float32)
         for index, frame in enumerate(frames):
             scale = np.array(frame.size * 2, dtype=np.float32)
             objects = len(frame.labels)
             self.person_boxes[index] = _centres(frame.person_box / scale)
             self.object_boxes[index, :objects] = _centres(frame.boxes / scale)
-            self.object_labels[index, :objects] = frame.labels - 1
+            self.object_labels[index, :objects] = np.searchsorted(vocabulary.thing_indices, frame.labels)
             self.object_mask[index, :objects] = True
-            self.predicates[index, :objects] = np.concatenate(
-                (frame.attention, frame.spatial, frame.contacting), axis=1
-            )
+            self.predicates[index, :objects] = frame.predicates
         self.pixels = None if cache is None else self._cached(cache)
 
     def __len__(self) -> int:
@@ -122,19 +129,19 @@ def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def collate(items: list[Item]) -> ClipBatch:
-    """Items of a `ClipDataset` as one batch."""
+def collate(items: list[Item], vocabulary: Vocabulary = ACTION_GENOME) -> ClipBatch:
+    """Items of a `ClipDataset` as one batch; `vocabulary` is the data set's."""
     frames = torch.from_numpy(np.stack([frames for frames, _ in items]))
     arrays = {name: torch.from_numpy(np.stack([known[name] for _, known in items])) for name in _ITEM_FIELDS}
     timestamps = arrays.pop("timestamps")
-    return ClipBatch(frames, Targets(**arrays), timestamps)
+    return ClipBatch(frames, Targets(**arrays, vocabulary=vocabulary), timestamps)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Augmentation:
     """Random changes that leave the annotation true, the same for all frames of a clip.
 
-    No predicate of Action Genome tells left from right, so mirroring is safe.
+    No predicate of Action Genome tells left from right, so mirroring is safe; set it to 0 for a vocabulary that does.
     """
 
     mirror: float = 0.5
@@ -154,18 +161,12 @@ class Augmentation:
             turned = torch.cat((1 - boxes[..., :1], boxes[..., 1:]), -1)
             return torch.where(flipped.view(-1, *[1] * (boxes.dim() - 1)), turned, boxes)
 
-        targets = batch.targets
-        return ClipBatch(
-            frames,
-            Targets(
-                mirrored(targets.person_boxes),
-                mirrored(targets.object_boxes),
-                targets.object_labels,
-                targets.object_mask,
-                targets.predicates,
-            ),
-            batch.timestamps,
+        targets = replace(
+            batch.targets,
+            person_boxes=mirrored(batch.targets.person_boxes),
+            object_boxes=mirrored(batch.targets.object_boxes),
         )
+        return ClipBatch(frames, targets, batch.timestamps)
 
 
 def _centres(boxes: NDArray[np.floating]) -> NDArray[np.floating]:

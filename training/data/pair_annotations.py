@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.relations.pairs import Pairs
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.progress import track
@@ -26,7 +27,7 @@ FindPairs = Callable[[ClipBatch], Pairs]
 """Frames and what is annotated on them to pairs; no gradients."""
 
 _FRAMES_AT_ONCE = 32
-_EXACT = ("mask", "subject_boxes", "subject_scores", "object_boxes", "timestamps")
+_EXACT = ("mask", "subject_boxes", "subject_scores", "subject_classes", "object_boxes", "timestamps")
 """Fields that are kept as they are; the others, which are most of the volume, in half precision."""
 
 
@@ -57,8 +58,11 @@ class PairDataset(Dataset[tuple[dict[str, NDArray[np.generic]], dict[str, NDArra
         return {name: array[rows] for name, array in self.arrays.items()}, self.clips.targets_of(rows)
 
 
-def collate_pairs(items: list[tuple[dict[str, NDArray[np.generic]], dict[str, NDArray[np.generic]]]]) -> PairBatch:
-    """Items of a `PairDataset` as one batch."""
+def collate_pairs(
+    items: list[tuple[dict[str, NDArray[np.generic]], dict[str, NDArray[np.generic]]]],
+    vocabulary: Vocabulary = ACTION_GENOME,
+) -> PairBatch:
+    """Items of a `PairDataset` as one batch; `vocabulary` is the data set's."""
 
     def stacked(parts: list[dict[str, NDArray[np.generic]]]) -> dict[str, Tensor]:
         tensors = {name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in parts[0]}
@@ -66,7 +70,7 @@ def collate_pairs(items: list[tuple[dict[str, NDArray[np.generic]], dict[str, ND
 
     known = stacked([targets for _, targets in items])
     del known["timestamps"]  # the pairs have them
-    return PairBatch(Pairs(**stacked([pairs for pairs, _ in items])), Targets(**known))
+    return PairBatch(Pairs(**stacked([pairs for pairs, _ in items])), Targets(**known, vocabulary=vocabulary))
 
 
 def _write(clips: ClipDataset, find: FindPairs, folder: Path) -> None:

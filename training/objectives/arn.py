@@ -17,6 +17,7 @@ from models.networks.clip.image import ClipImageEncoder
 from models.networks.clip.text import text_embeddings
 from models.networks.scored import Scored
 from training.configuration import TrainingConfig
+from training.data.action_genome import read_vocabulary
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.evaluation import Figures
 from training.losses import arn_loss
@@ -37,10 +38,13 @@ class ArnObjective:
         videos, self.validation_videos = split_videos(config)
         height, width = shape.frame_height, shape.frame_width
         cache = frame_cache(config, len(videos), height, width)
-        self.dataset = ClipDataset(videos, height=height, width=width, clip_length=config.clip_length, cache=cache)
-        self.network = Arn(shape)
+        self.vocabulary = read_vocabulary(config.data)
+        self.dataset = ClipDataset(
+            videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length, cache=cache
+        )
+        self.network = Arn(shape, self.vocabulary)
         if shape.triplet_prediction and (config.initialise_from is None or config.initialise_only):
-            self.network.initialise_text(text_embeddings(config.text_embeddings))
+            self.network.initialise_text(text_embeddings(config.text_embeddings, self.vocabulary))
         if config.detr_weights is not None:
             log.info("%s", load_detr_weights(self.network, config.detr_weights))
         if config.initialise_from is not None:
@@ -54,7 +58,7 @@ class ArnObjective:
 
     def collate(self, items: list[Any]) -> ClipBatch:
         """Items of the data set as one batch."""
-        return collate(items)
+        return collate(items, self.vocabulary)
 
     def prepare(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
         """The batch, augmented."""

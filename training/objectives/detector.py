@@ -13,6 +13,7 @@ from models.networks.checkpoint import load_matching_weights, save_checkpoint
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.weights import load_backbone
 from training.configuration import TrainingConfig
+from training.data.action_genome import read_vocabulary
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.detection import detection_figures
 from training.evaluation import Figures
@@ -30,11 +31,12 @@ class DetectorObjective:
         self.config = config
         self.size = shape.frame_height, shape.frame_width
         videos, self.validation_videos = split_videos(config)
+        self.vocabulary = read_vocabulary(config.data)
         self.dataset = ClipDataset(
-            videos, height=self.size[0], width=self.size[1], clip_length=1,
+            videos, self.vocabulary, height=self.size[0], width=self.size[1], clip_length=1,
             cache=frame_cache(config, len(videos), *self.size),
         )  # fmt: skip
-        self.model = Detector(shape)
+        self.model = Detector(shape, self.vocabulary)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.backbone_weights is not None:
             log.info("%s", load_backbone(self.model, config.backbone_weights))
@@ -44,7 +46,7 @@ class DetectorObjective:
 
     def collate(self, items: list[Any]) -> ClipBatch:
         """Items of the data set as one batch."""
-        return collate(items)
+        return collate(items, self.vocabulary)
 
     def prepare(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
         """The batch, augmented."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from models.errors import WeightsError
 from models.graph.bundle import sha256_of
+from models.graph.vocabulary import Vocabulary
 from models.networks.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
 from models.networks.clip.crops import ClipCropEncoder
 from models.networks.clip.text import text_embeddings
@@ -25,6 +26,7 @@ from models.networks.relations.word_vectors import initialise_words, read_word_v
 from models.networks.scored import Scored
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives, with_labels
 from training.configuration import TrainingConfig
+from training.data.action_genome import read_vocabulary
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.data.pair_annotations import PairBatch, PairDataset, collate_pairs
 from training.errors import ConfigurationError
@@ -45,7 +47,8 @@ class RelationObjective:
     def __init__(self, config: TrainingConfig, shape: RelationNetworkConfig, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self.network = _network(config, shape)
+        self.vocabulary = read_vocabulary(config.data)
+        self.network = _network(config, shape, self.vocabulary)
         self.model: TwoStage | Scored = self.network
         if config.relation_scoring:
             self.model = scored(self.network, config)
@@ -53,19 +56,20 @@ class RelationObjective:
         videos, self.validation_videos = split_videos(config)
         height, width = self.network.frame_size
         clips = ClipDataset(
-            videos, height=height, width=width, clip_length=config.clip_length,
+            videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length,
             cache=frame_cache(config, len(videos), height, width),
         )  # fmt: skip
         if not config.freeze_host:  # FReMuRe reads them in evaluation too
             self.network.relations.predicate_counts.copy_(torch.from_numpy(clips.predicates.sum((0, 1))))
         self.dataset: Dataset[Any] = clips
         if config.cache_pairs:
-            folder = f"pairs_{config.task}_{len(clips.paths)}_{sha256_of(cast(Path, config.detector))[:12]}"
+            folder = f"pairs_by_slot_{config.task}_{len(clips.paths)}_{sha256_of(cast(Path, config.detector))[:12]}"
             self.dataset = PairDataset(clips, self._find, config.data / "cache" / folder)
 
     def collate(self, items: list[Any]) -> ClipBatch | PairBatch:
         """Items of the data set as one batch."""
-        return collate_pairs(items) if isinstance(self.dataset, PairDataset) else collate(items)
+        gather = collate_pairs if isinstance(self.dataset, PairDataset) else collate
+        return gather(items, self.vocabulary)
 
     def prepare(self, batch: ClipBatch | PairBatch, generator: torch.Generator) -> ClipBatch | PairBatch:
         """Frames are augmented; pairs that lie ready are what they are."""
@@ -79,25 +83,22 @@ class RelationObjective:
         config = self.config.relation_loss
         terms: dict[str, Tensor] = {}
         if self.config.task == "sgdet":
-            matches = match_slots(
-                pairs.mask, pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes,
-                pairs.labels, targets,
-            )  # fmt: skip
+            matches = match_slots(pairs.mask, pairs.subject_boxes, pairs.object_boxes, pairs.labels, targets)
         else:
             matches = given_matches(pairs.mask, targets)
         if self.config.task == "sgcls":
             logits = self.network.classify(pairs)
-            wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten() + 1, reduction="none")
+            wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten(), reduction="none")
             objects = matches.matched.sum().clamp(min=1)
             terms["object"] = config.object * (wrong * matches.matched.flatten()).sum() / objects
         if self.config.task != "sgdet":
-            pairs = with_labels(pairs, matches.labels + 1)
+            pairs = with_labels(pairs, matches.labels, targets.subjects()[..., None])
         said = model(pairs)
         relations, related = said if isinstance(said, tuple) else (said, None)
         with torch.autocast(device.type, enabled=False):
             if not self.config.freeze_host:
                 network = self.network.relations
-                terms.update(relation_terms(relations, matches, network.predicate_counts, config))
+                terms.update(relation_terms(relations, matches, network.predicate_counts, config, self.vocabulary))
                 terms |= network.loss_terms(pairs, relations, matches.predicates)
             if related is not None:
                 terms["related"] = related_term(related, matches.related, pairs.mask, config)
@@ -128,28 +129,32 @@ class RelationObjective:
         boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
         detector = self.network.detector.eval()
         if self.config.task == "sgdet":
-            pairs = detector.supplied_pairs(frames, timestamps, boxes, labels[..., 1:], mask[..., 1:])
+            pairs = detector.supplied_pairs(frames, timestamps, boxes, labels, mask)
         else:
             pairs = detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
         return self.network.with_crops(pairs, frames)
 
 
-def _network(config: TrainingConfig, shape: RelationNetworkConfig) -> TwoStage:
+def _network(config: TrainingConfig, shape: RelationNetworkConfig, vocabulary: Vocabulary) -> TwoStage:
     """The two-stage network of a configuration, with the detector's weights and whatever the others start from."""
     if config.detector is None:
         raise ConfigurationError("a relation network needs `detector`: the checkpoint of a trained detector")
     detector, _ = load_checkpoint(config.detector)
     if not isinstance(detector, Detector):
         raise WeightsError(f"{config.detector} holds no detector but a {type(detector).__name__}")
+    if not detector.vocabulary.same_columns(vocabulary):
+        raise ConfigurationError(
+            f"{config.detector} was trained with another vocabulary than {config.data} has; train one on these data"
+        )
     fitted = replace(shape, **what_it_gives(detector.config))
-    network = TwoStage(TwoStageConfig(detector.config, fitted, config.task))
+    network = TwoStage(TwoStageConfig(detector.config, fitted, config.task), vocabulary)
     network.detector.load_state_dict(detector.state_dict())
     if network.crops is not None:
         network.crops = ClipCropEncoder()
     if config.word_vectors is not None:
-        initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width))
+        initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width, vocabulary))
     if isinstance(network.relations, Tr2 | Mosa) and (config.initialise_from is None or config.initialise_only):
-        network.relations.initialise_text(text_embeddings(config.text_embeddings))
+        network.relations.initialise_text(text_embeddings(config.text_embeddings, vocabulary))
     if config.initialise_from is not None:
         fresh = load_matching_weights(network, config.initialise_from, config.initialise_only)
         log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")

@@ -10,7 +10,9 @@ from training.configuration import TrainingConfig
 
 def scored(host: Host, config: TrainingConfig) -> Scored:
     """The host with a fresh relation scorer; the host keeps its weights, and with `freeze_host` learns no more."""
-    network = Scored(ScoredConfig(host.config, replace(config.scorer, input_width=host.representation_width)), host)
+    network = Scored(
+        ScoredConfig(host.config, replace(config.scorer, input_width=host.representation_width)), host=host
+    )
     if config.freeze_host:
         network.freeze_host()
     return network

@@ -9,25 +9,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, OBJECT_CLASSES, PREDICATES_OF_GROUP, GroupName
-
-THINGS = OBJECT_CLASSES[1:]
-"""The 35 classes an object query can have: a person is never the object of a pair in Action Genome."""
+from models.errors import ConfigurationError
+from models.graph.vocabulary import PredicateGroup, Vocabulary
 
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """CLIP text embeddings of the prompts, not normalised: objects (35, E) and triplets (35, 26, E)."""
+    """CLIP text embeddings of the prompts of H things and R predicates, not normalised.
+
+    Raises ValueError where the shapes do not fit each other.
+
+    objects: (H, E).
+    triplets: (H, R, E).
+    """
 
     objects: Tensor
     triplets: Tensor
 
     def __post_init__(self) -> None:
-        width = self.objects.shape[-1]
-        if self.objects.shape != (35, width) or self.triplets.shape != (35, 26, width):
+        objects, triplets = tuple(self.objects.shape), tuple(self.triplets.shape)
+        if len(objects) != 2 or len(triplets) != 3 or objects != (triplets[0], triplets[2]):
             raise ValueError(
-                "text embeddings must be (35, E) and (35, 26, E), "
-                f"not {tuple(self.objects.shape)} and {tuple(self.triplets.shape)}"
+                f"text embeddings must be (things, E) and (things, predicates, E), not {objects} and {triplets}"
+            )
+
+    def require(self, vocabulary: Vocabulary) -> None:
+        """Raises ConfigurationError where these are not the prompts of a vocabulary."""
+        wanted = len(vocabulary.things), len(vocabulary.predicates)
+        if self.triplets.shape[:2] != wanted:
+            raise ConfigurationError(
+                f"the text embeddings are of {self.triplets.shape[0]} things and {self.triplets.shape[1]} predicates, "
+                f"but the vocabulary has {wanted[0]} and {wanted[1]}; make them of its words"
             )
 
 
@@ -53,41 +65,51 @@ class TextClassifier(nn.Module):
         return similarity * self.log_scale.exp() + self.bias
 
 
-class ObjectClassifier(nn.Module):
-    """Logits of the 35 object classes, and of no-object where classes compete in a softmax."""
+class ThingClassifier(nn.Module):
+    """Logits of the H things, and of no-object where classes compete in a softmax. A subject is never an object."""
 
-    def __init__(self, width: int, text_width: int, *, text: bool, sigmoid: bool) -> None:
+    columns: Tensor
+
+    def __init__(self, width: int, text_width: int, vocabulary: Vocabulary, *, text: bool, sigmoid: bool) -> None:
         super().__init__()
         self.sigmoid = sigmoid
         prior = 0.02 if sigmoid else 0.5
-        self.known: nn.Module = (
-            TextClassifier(width, text_width, len(THINGS), prior) if text else nn.Linear(width, len(THINGS))
-        )
+        things = len(vocabulary.things)
+        self.known: nn.Module = TextClassifier(width, text_width, things, prior) if text else nn.Linear(width, things)
         self.nothing = None if sigmoid else nn.Linear(width, 1)
+        # Of each object of the vocabulary its place among the things, or the zero after them.
+        place_of = {column: place for place, column in enumerate(vocabulary.thing_indices)}
+        columns = [place_of.get(column, things) for column in range(len(vocabulary.objects))]
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., 35) with a sigmoid, (..., 36) with a softmax; no-object comes last."""
+        """(..., D) -> (..., H) with a sigmoid, (..., H + 1) with a softmax; no-object comes last."""
         logits: Tensor = self.known(features).float()
         return logits if self.nothing is None else torch.cat((logits, self.nothing(features).float()), -1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits -> (..., 36) per class of the vocabulary; the person column is 0."""
+        """Logits -> (..., C) per object of the vocabulary; subjects are 0."""
         known = logits.sigmoid() if self.nothing is None else logits.softmax(-1)[..., :-1]
-        return F.pad(known, (1, 0))
+        return F.pad(known, (0, 1))[..., self.columns]
 
 
 class PredicateClassifier(nn.Module):
-    """Logits of one predicate group: of triplets against text, or of the predicates themselves."""
+    """Logits of one predicate group: of triplets against text, or of the predicates themselves.
 
-    def __init__(self, group: GroupName, width: int, text_width: int, *, triplets: bool) -> None:
+    Each is a sigmoid of its own, in exclusive groups too: what competes there is the triplets' likeness to text.
+    """
+
+    def __init__(
+        self, group: PredicateGroup, vocabulary: Vocabulary, width: int, text_width: int, *, triplets: bool
+    ) -> None:
         super().__init__()
-        self.group = group
-        self.predicates = len(PREDICATES_OF_GROUP[group])
+        self.predicates = len(group.predicates)
+        self.slice = vocabulary.group_slices[group.name]
         self.triplets = triplets
         prior = 0.02
         self.head: nn.Module
         if triplets:
-            self.head = TextClassifier(width, text_width, len(THINGS) * self.predicates, prior)
+            self.head = TextClassifier(width, text_width, len(vocabulary.things) * self.predicates, prior)
         else:
             self.head = nn.Linear(width, self.predicates)
             nn.init.constant_(self.head.bias, -math.log((1 - prior) / prior))
@@ -95,13 +117,13 @@ class PredicateClassifier(nn.Module):
     def initialise(self, embeddings: TextEmbeddings, *, centred: bool) -> None:
         """Starts the triplet classes from text; does nothing where predicates are predicted directly."""
         if isinstance(self.head, TextClassifier):
-            self.head.initialise(embeddings.triplets[:, GROUP_SLICE[self.group]].flatten(0, 1), centred=centred)
+            self.head.initialise(embeddings.triplets[:, self.slice].flatten(0, 1), centred=centred)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., 35, predicates) of triplets, or (..., 1, predicates) of the predicates themselves."""
+        """(..., D) -> (..., H, predicates) of triplets, or (..., 1, predicates) of the predicates themselves."""
         logits: Tensor = self.head(features).float().unflatten(-1, (-1, self.predicates))
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(..., 35 or 1, predicates) -> (..., predicates): the best triplet that has the predicate (eq 15)."""
+        """(..., H or 1, predicates) -> (..., predicates): the best triplet that has the predicate (eq 15)."""
         return logits.sigmoid().amax(-2)

@@ -75,9 +75,9 @@ class EntityDecoder(nn.Module):
             query = torch.cat((self.subject_query, self.object_query)).expand(batch, -1, -1)  # (B, 2N, D)
         else:
             query = torch.cat(
-                (proposals.person_features + self.subject_query, proposals.object_features + self.object_query), 1
+                (proposals.subject_features + self.subject_query, proposals.object_features + self.object_query), 1
             )
-            subject_boxes, object_boxes = proposals.person_boxes, proposals.object_boxes
+            subject_boxes, object_boxes = proposals.subject_boxes, proposals.object_boxes
         outputs: list[EntityLayerOutput] = []
         position = self._position(subject_boxes, object_boxes, batch)
         for index, layer in enumerate(self.layers):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUPS, GroupName
-from models.networks.arn.classifiers import ObjectClassifier, PredicateClassifier, TextEmbeddings
+from models.errors import ConfigurationError
+from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
+from models.networks.arn.classifiers import PredicateClassifier, TextEmbeddings, ThingClassifier
 from models.networks.arn.config import ArnConfig
 from models.networks.arn.entity_decoder import EntityDecoder
 from models.networks.arn.predicate_decoder import PredicateDecoder
@@ -22,7 +23,7 @@ from models.networks.stages import FRAMES, REPRESENTATION, NetworkStage
 
 @dataclass(frozen=True)
 class EntityOutput:
-    """One entity layer: object logits (B, T, Q, 35 or 36) and centre boxes (B, T, Q, 4) x 2."""
+    """One entity layer: logits of H things (B, T, Q, H or H + 1) and centre boxes (B, T, Q, 4) x 2."""
 
     object_logits: Tensor
     subject_boxes: Tensor
@@ -33,29 +34,36 @@ class EntityOutput:
 class ArnOutput:
     """All that the losses look at; the last layer of each list is the network's answer.
 
-    predicate_layers: by layer and group, (B, T, Q, 35 or 1, predicates) logits
-    subject_scores (B, T): P(there is a person); ones where no dense head tells
+    predicate_layers: by layer and group, (B, T, Q, H or 1, predicates) logits
+    subject_scores (B, T): P(there is a subject); ones where no dense head tells
+    subject_classes (B, T): int64, which of the vocabulary's objects it is
     dense: the dense head's detections of B * T frames, or None
     image_features: predicate queries in CLIP's image space (B, T, Q, E), or None
-    representation: what the classifiers of pairs and predicates read, side by side (B, T, Q, 5D)
+    representation: what the classifiers of pairs and predicates read, side by side (B, T, Q, (2 + G) D) for G groups
     """
 
     entity_layers: list[EntityOutput]
     predicate_layers: list[dict[GroupName, Tensor]]
     subject_scores: Tensor
+    subject_classes: Tensor
     dense: DenseDetections | None
     image_features: Tensor | None
     representation: Tensor
 
 
 class Arn(nn.Module):
-    """Clips of frames to scored person-object pairs, Q for each frame."""
+    """Clips of frames to scored pairs of the frame's best subject and an object, Q for each frame.
+
+    Raises ConfigurationError where the configuration does not fit the vocabulary.
+    """
 
     place: Tensor
 
-    def __init__(self, config: ArnConfig) -> None:
+    def __init__(self, config: ArnConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
+        _require_fit(config, vocabulary)
         self.config = config
+        self.vocabulary = vocabulary
         width = config.width
         self.normalise = Normalise()
         self.backbone: ResNet50 | CompactBackbone
@@ -76,20 +84,22 @@ class Arn(nn.Module):
             self.fuse = nn.Sequential(
                 nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
             )
-            self.dense_head = DenseHead(width, rows * 2, columns * 2)
+            self.dense_head = DenseHead(width, rows * 2, columns * 2, vocabulary)
         self.entity_decoder = EntityDecoder(config)
-        self.object_classifier = ObjectClassifier(
-            width, config.text_width, text=config.triplet_prediction, sigmoid=config.sigmoid_classes
+        self.object_classifier = ThingClassifier(
+            width, config.text_width, vocabulary, text=config.triplet_prediction, sigmoid=config.sigmoid_classes
         )
         self.pair_regions = (
             nn.ModuleList(RegionSampler(width, config.region_grid) for _ in range(2)) if config.region_grid else None
         )
         self.pair_geometry = Perceptron(12, width, width, 2) if config.region_grid else None
-        self.predicate_decoder = PredicateDecoder(config)
+        self.predicate_decoder = PredicateDecoder(config, vocabulary.group_names)
         self.predicate_classifiers = nn.ModuleDict(
             {
-                group: PredicateClassifier(group, width, config.text_width, triplets=config.triplet_prediction)
-                for group in GROUPS
+                group.name: PredicateClassifier(
+                    group, vocabulary, width, config.text_width, triplets=config.triplet_prediction
+                )
+                for group in vocabulary.groups
             }
         )
         self.image_projection = nn.Linear(width, config.text_width) if config.mimicry else None
@@ -111,13 +121,17 @@ class Arn(nn.Module):
 
     @property
     def representation_width(self) -> int:
-        """Width of what a relation scorer reads: two entities and three predicate groups."""
-        return 5 * self.config.width
+        """Width of what a relation scorer reads: two entities and all predicate groups."""
+        return (2 + len(self.vocabulary.groups)) * self.config.width
 
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
-        """Starts the classifiers from CLIP text embeddings (eq 6); does nothing without triplet prediction."""
+        """Starts the classifiers from CLIP text embeddings (eq 6); does nothing without triplet prediction.
+
+        Raises ConfigurationError where they are of another vocabulary.
+        """
         if not self.config.triplet_prediction:
             return
+        embeddings.require(self.vocabulary)
         centred = self.config.centred_text
         self.object_classifier.known.initialise(embeddings.objects, centred=centred)  # type: ignore[operator]
         for classifier in self.predicate_classifiers.values():
@@ -154,9 +168,9 @@ class Arn(nn.Module):
             and proposals is not None
         ):
             subject_boxes, object_boxes = last.subject_boxes.detach(), last.object_boxes.detach()
-            # The dense head names one person a frame, whose region all pairs share.
+            # The dense head names one subject a frame, whose region all pairs share.
             pair_features = by_clip(
-                self.pair_regions[0](fine, proposals.person_boxes[:, :1])
+                self.pair_regions[0](fine, proposals.subject_boxes[:, :1])
                 + self.pair_regions[1](fine, object_boxes)
                 + self.pair_geometry(pair_geometry(subject_boxes, object_boxes))
             )
@@ -168,34 +182,38 @@ class Arn(nn.Module):
             pair_features,
         )
         predicate_layers = [
-            {group: self.predicate_classifiers[group](features[group]) for group in GROUPS}
+            {group: classifier(features[group]) for group, classifier in self.predicate_classifiers.items()}
             for features in predicate_features
         ]
         image_features = None
         if self.image_projection is not None:
-            image_features = self.image_projection(
-                torch.stack([predicate_features[-1][group] for group in GROUPS]).mean(0)
-            )
-        scores = torch.ones(batch, time, device=frames.device) if proposals is None else by_clip(proposals.person_score)
+            image_features = self.image_projection(torch.stack(list(predicate_features[-1].values())).mean(0))
+        if proposals is None:
+            scores = torch.ones(batch, time, device=frames.device)
+            classes = torch.full((batch, time), self.vocabulary.subject_indices[0], device=frames.device)
+        else:
+            scores, classes = by_clip(proposals.subject_score), by_clip(proposals.subject_class)
         representation = torch.cat(
             [
                 by_clip(torch.cat((entities.subject_features, entities.object_features), -1)),
-                *(predicate_features[-1][group] for group in GROUPS),
+                *predicate_features[-1].values(),
             ],
             -1,
         )
-        return ArnOutput(entity_layers, predicate_layers, scores, dense, image_features, representation)
+        return ArnOutput(entity_layers, predicate_layers, scores, classes, dense, image_features, representation)
 
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
-        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.PairPredictions`, each with a leading batch
-        axis, and the pairs' `representation`.
+        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.prediction_names`, each (B, T, Q, …), and
+        the pairs' `representation`.
         """
         return self.describe(self(frames))
 
     def describe(self, output: ArnOutput) -> dict[str, Tensor]:
         """What `predict` gives, of an output in hand."""
         last = output.entity_layers[-1]
-        pair_scores = output.subject_scores[..., None].expand(last.subject_boxes.shape[:-1])
+        slots = last.subject_boxes.shape[:-1]
+        pair_scores = output.subject_scores[..., None].expand(slots)
+        classes = {"subject_classes": output.subject_classes[..., None].expand(slots)}
         return {
             "pair_mask": torch.ones_like(pair_scores, dtype=torch.bool),
             "subject_boxes": to_corners(last.subject_boxes).clamp(0, 1),
@@ -203,15 +221,17 @@ class Arn(nn.Module):
             "object_boxes": to_corners(last.object_boxes).clamp(0, 1),
             "object_scores": self.object_classifier.probabilities(last.object_logits),
             **{
-                group: self.predicate_classifiers[group].probabilities(output.predicate_layers[-1][group])  # type: ignore[operator]
-                for group in GROUPS
+                group: classifier.probabilities(output.predicate_layers[-1][group])  # type: ignore[operator]
+                for group, classifier in self.predicate_classifiers.items()
             },
+            **(classes if len(self.vocabulary.subjects) > 1 else {}),
             REPRESENTATION: output.representation,
         }
 
     def stages(self) -> list[NetworkStage]:
         """One: frames to scored pairs."""
-        return [NetworkStage("scene_graph", _SceneGraph(self), (FRAMES,), _OUTPUTS)]
+        scene_graph = _SceneGraph(self)
+        return [NetworkStage("scene_graph", scene_graph, (FRAMES,), scene_graph.outputs)]
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, for the dense head, the fine map (N, D, H / 8, W / 8)."""
@@ -230,27 +250,45 @@ class Arn(nn.Module):
         return tokens, fine
 
 
-_OUTPUTS = (
-    "pair_mask",
-    "subject_boxes",
-    "subject_scores",
-    "object_boxes",
-    "object_scores",
-    *GROUPS,
-    REPRESENTATION,
-)
-
-
 class _SceneGraph(nn.Module):
     """`Arn.predict` as a tuple."""
 
     def __init__(self, network: Arn) -> None:
         super().__init__()
         self.network = network
+        self.outputs = (
+            "pair_mask",
+            "subject_boxes",
+            "subject_scores",
+            "object_boxes",
+            "object_scores",
+            *network.vocabulary.group_names,
+            *(("subject_classes",) if len(network.vocabulary.subjects) > 1 else ()),
+            REPRESENTATION,
+        )
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         predicted = self.network.predict(frames)
-        return tuple(predicted[name] for name in _OUTPUTS)
+        return tuple(predicted[name] for name in self.outputs)
+
+
+def _require_fit(config: ArnConfig, vocabulary: Vocabulary) -> None:
+    """Raises ConfigurationError where this configuration has no place for all of the vocabulary."""
+    if not vocabulary.things:
+        raise ConfigurationError("every object of the vocabulary is a subject: ARN pairs a subject with another object")
+    if len(vocabulary.subjects) > 1 and not config.dense_proposals:
+        raise ConfigurationError(
+            f"the vocabulary has {len(vocabulary.subjects)} subjects, which only the dense head tells apart: "
+            "set dense_proposals"
+        )
+    others = len(vocabulary.groups) - 1
+    if config.predicate_association and not others:
+        raise ConfigurationError("predicate_association needs two groups of predicates: the vocabulary has one")
+    if config.hierarchical_attention and config.weight_mapping != "add" and config.width % (others * config.heads):
+        raise ConfigurationError(
+            f"width {config.width} must be a multiple of heads x other groups ({config.heads} x {others}) for "
+            f"weight_mapping {config.weight_mapping!r}"
+        )
 
 
 def pair_geometry(subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:

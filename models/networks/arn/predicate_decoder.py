@@ -1,4 +1,4 @@
-"""ARN's predicate decoder: three branches, Predicate Association Parsing and Hierarchical Attention (eq 3-13)."""
+"""ARN's predicate decoder: a branch per group, Predicate Association Parsing and Hierarchical Attention (eq 3-13)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import GROUPS, GroupName
+from models.graph.vocabulary import GroupName
 from models.networks.arn.config import ArnConfig, WeightMapping
 from models.networks.layers import Attention, DecoderLayer, FeedForward, attend, split_heads
 
@@ -29,19 +29,21 @@ class TemporalAttention(nn.Module):
 
 
 class ComplementaryAttention(nn.Module):
-    """First level of Hierarchical Attention: cues of the other two groups look at the clip (eq 8, 9, 11).
+    """First level of Hierarchical Attention: cues of the other groups look at the clip (eq 8, 9, 11).
 
-    With the conditional weight mapping each head keeps the two groups in halves of its own, so that the attention
-    weights are the sum of two products, Q_S K + Q_C K, and neither group drowns the other.
+    With the conditional weight mapping each head keeps the other groups in equal parts of its own, so that the
+    attention weights are a sum of products, Q_S K + Q_C K, and no group drowns the others.
+
+    others: how many groups there are beside the branch's own; two in the paper.
     """
 
-    def __init__(self, config: ArnConfig) -> None:
+    def __init__(self, config: ArnConfig, others: int) -> None:
         super().__init__()
         width = config.width
         self.mapping: WeightMapping = config.weight_mapping
         self.heads = config.heads
         if self.mapping != "add":
-            self.reduce = nn.ModuleList(nn.Linear(width, width // 2) for _ in range(2))
+            self.reduce = nn.ModuleList(nn.Linear(width, width // others) for _ in range(others))
         if self.mapping == "nonlinear":
             self.mix = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.query_position = nn.Linear(width, width)
@@ -50,15 +52,16 @@ class ComplementaryAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def cues(self, first: Tensor, second: Tensor) -> Tensor:
-        """F^comp of the two other groups: (B, L, D) x 2 -> (B, L, D)."""
+    def cues(self, *others: Tensor) -> Tensor:
+        """F^comp of the n other groups: (B, L, D) x n -> (B, L, D)."""
         if self.mapping == "add":
-            return first + second
-        halves = torch.stack((self.reduce[0](first), self.reduce[1](second)), -2)  # (B, L, 2, D / 2)
+            return sum(others[1:], start=others[0])
+        reduced = [reduce(other) for reduce, other in zip(self.reduce, others, strict=True)]
+        parts = torch.stack(reduced, -2)  # (B, L, n, D / n)
         if self.mapping == "nonlinear":
-            return self.mix(halves.flatten(-2))  # type: ignore[no-any-return]
-        # Interleave so that every head holds half of each group.
-        interleaved: Tensor = halves.unflatten(-1, (self.heads, -1)).transpose(-2, -3).flatten(-3)
+            return self.mix(parts.flatten(-2))  # type: ignore[no-any-return]
+        # Interleave so that every head holds an equal part of each group.
+        interleaved: Tensor = parts.unflatten(-1, (self.heads, -1)).transpose(-2, -3).flatten(-3)
         return interleaved
 
     def forward(self, cues: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -69,9 +72,9 @@ class ComplementaryAttention(nn.Module):
 
 
 class AssociationLayer(nn.Module):
-    """Predicate Association Parsing, and Hierarchical Attention on top of it, for one branch."""
+    """Predicate Association Parsing, and Hierarchical Attention on top of it, for one of `groups` branches."""
 
-    def __init__(self, config: ArnConfig) -> None:
+    def __init__(self, config: ArnConfig, groups: int) -> None:
         super().__init__()
         width = config.width
         self.mapping: WeightMapping = config.weight_mapping
@@ -81,7 +84,7 @@ class AssociationLayer(nn.Module):
             self.fuse = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
         self.fuse_norm = nn.LayerNorm(width)
         if self.hierarchical:
-            self.complementary = ComplementaryAttention(config)
+            self.complementary = ComplementaryAttention(config, groups - 1)
             self.associate = Attention(width, config.heads, config.dropout)
             self.linear = nn.Linear(width, width)
         else:
@@ -91,7 +94,7 @@ class AssociationLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     def forward(
-        self, current: Tensor, others: tuple[Tensor, Tensor], entities: Tensor, branch_position: Tensor, position:
+        self, current: Tensor, others: tuple[Tensor, ...], entities: Tensor, branch_position: Tensor, position:
         Tensor, keys: Tensor, values: Tensor, frames: int,
     ) -> Tensor:  # fmt: skip
         """Refines one branch.
@@ -147,18 +150,18 @@ class Branch(nn.Module):
 
 
 class PredicateDecoder(nn.Module):
-    """Three branches over the clip's tokens; the last layer associates them where PAP is on."""
+    """A branch for each group over the clip's tokens; the last layer associates them where PAP is on."""
 
-    def __init__(self, config: ArnConfig) -> None:
+    def __init__(self, config: ArnConfig, groups: tuple[GroupName, ...]) -> None:
         super().__init__()
         width = config.width
         self.temporal = TemporalAttention(config) if config.temporal_attention else None
         self.frame_code = nn.Parameter(torch.randn(config.clip_length, width) * 0.02)
         plain = config.predicate_layers - (1 if config.predicate_association else 0)
         self.plain_layers = plain
-        self.branches = nn.ModuleDict({group: Branch(config, plain) for group in GROUPS})
+        self.branches = nn.ModuleDict({group: Branch(config, plain) for group in groups})
         self.association = (
-            nn.ModuleDict({group: AssociationLayer(config) for group in GROUPS})
+            nn.ModuleDict({group: AssociationLayer(config, len(groups)) for group in groups})
             if config.predicate_association
             else None
         )
@@ -181,22 +184,22 @@ class PredicateDecoder(nn.Module):
         # A query carries its own frame's code, so that it can tell its frame's tokens from the others'.
         anchored = object_position + frame_code[:, None]  # (B, T, N, D)
         position = anchored.flatten(1, 2)
-        branches = {group: cast(Branch, self.branches[group]) for group in GROUPS}
-        features = {group: branches[group].start(anchored, pair_features) for group in GROUPS}
+        branches = {group: cast(Branch, branch) for group, branch in self.branches.items()}
+        features = {group: branch.start(anchored, pair_features) for group, branch in branches.items()}
         layers: list[dict[GroupName, Tensor]] = []
         for index in range(self.plain_layers):
             features = {
-                group: branches[group].decode(index, features[group], anchored, keys, values) for group in GROUPS
+                group: branch.decode(index, features[group], anchored, keys, values)
+                for group, branch in branches.items()
             }
             layers.append(features)
         if self.association is not None:
             flat = {group: tokens.flatten(1, 2) for group, tokens in features.items()}  # (B, T * N, D)
             associated: dict[GroupName, Tensor] = {}
-            for group in GROUPS:
-                first, second = (flat[other] for other in GROUPS if other != group)
+            for group in branches:
                 tokens = self.association[group](
                     flat[group],
-                    (first, second),
+                    tuple(flat[other] for other in branches if other != group),
                     entities.flatten(1, 2),
                     branches[group].position,
                     position,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import OBJECT_CLASSES
+from models.graph.vocabulary import Vocabulary
 from models.networks.boxes import to_centres
 from models.networks.layers import sine_code
 
@@ -24,29 +24,31 @@ PRIOR = 0.02
 class DenseDetections:
     """What the head says at each of the S cells of the fine map; boxes are centre boxes.
 
-    class_logits (N, S, 36), object_boxes (N, S, 4), person_boxes (N, S, 4); cells (S, 2) are the cells' centres and
+    class_logits (N, S, C), object_boxes (N, S, 4), subject_boxes (N, S, 4); cells (S, 2) are the cells' centres and
     cell_size (2,) their size, as fractions of the frame.
     """
 
     class_logits: Tensor
     object_boxes: Tensor
-    person_boxes: Tensor
+    subject_boxes: Tensor
     cells: Tensor
     cell_size: Tensor
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """The best cells: Q objects and one person for each frame.
+    """The best cells: Q objects and one subject for each frame.
 
-    object_boxes, person_boxes (N, Q, 4); object_features, person_features (N, Q, D); person_score (N,)
+    object_boxes, subject_boxes (N, Q, 4); object_features, subject_features (N, Q, D); subject_score (N,);
+    subject_class (N,) int64, which of the vocabulary's objects it is
     """
 
     object_boxes: Tensor
-    person_boxes: Tensor
+    subject_boxes: Tensor
     object_features: Tensor
-    person_features: Tensor
-    person_score: Tensor
+    subject_features: Tensor
+    subject_score: Tensor
+    subject_class: Tensor
 
 
 class DenseHead(nn.Module):
@@ -54,18 +56,22 @@ class DenseHead(nn.Module):
 
     centres: Tensor
     cell_size: Tensor
+    subject_columns: Tensor
+    thing_columns: Tensor
 
-    def __init__(self, width: int, rows: int, columns: int) -> None:
+    def __init__(self, width: int, rows: int, columns: int, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.rows, self.columns = rows, columns
         self.tower = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        self.classes = nn.Linear(width, len(OBJECT_CLASSES))
+        self.classes = nn.Linear(width, len(vocabulary.objects))
         self.distances = nn.Linear(width, 8)
         nn.init.constant_(self.classes.bias, -torch.log(torch.tensor((1 - PRIOR) / PRIOR)).item())
         nn.init.constant_(self.distances.bias, 0.5)
         y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
         self.register_buffer("centres", torch.stack((x, y), -1).flatten(0, 1), persistent=False)
         self.register_buffer("cell_size", torch.tensor((1 / columns, 1 / rows)), persistent=False)
+        self.register_buffer("subject_columns", torch.tensor(vocabulary.subject_indices), persistent=False)
+        self.register_buffer("thing_columns", torch.tensor(vocabulary.thing_indices), persistent=False)
 
     def forward(self, fine: Tensor) -> DenseDetections:
         """(N, D, rows, columns) -> detections at rows * columns cells."""
@@ -80,14 +86,15 @@ class DenseHead(nn.Module):
         )
 
     def propose(self, fine: Tensor, detections: DenseDetections, count: int) -> Proposals:
-        """Picks the `count` best object peaks and the best person of each frame; boxes carry no gradient."""
+        """Picks the `count` best object peaks and the best subject of each frame; boxes carry no gradient."""
         logits = detections.class_logits.detach()
-        person, things = logits[..., 0], logits[..., 1:].amax(-1).sigmoid()  # (N, S)
+        subject, kind = logits[..., self.subject_columns].max(-1)  # (N, S)
+        things = logits[..., self.thing_columns].amax(-1).sigmoid()  # (N, S)
         grid = things.unflatten(-1, (self.rows, self.columns))
         peaks = torch.where(grid >= F.max_pool2d(grid, 3, 1, 1), grid, grid * 0.01).flatten(1)
         best_things = peaks.topk(count, dim=1).indices  # (N, Q)
         # By its logit: sigmoids of sure cells are equal to the last bit, and then runtimes differ in which they pick.
-        person_logit, best_person = person.max(dim=1, keepdim=True)  # (N, 1)
+        subject_logit, best_subject = subject.max(dim=1, keepdim=True)  # (N, 1)
         cells = fine.flatten(2).transpose(1, 2)  # (N, S, D)
 
         def pick(source: Tensor, indices: Tensor) -> Tensor:
@@ -95,10 +102,11 @@ class DenseHead(nn.Module):
 
         return Proposals(
             object_boxes=pick(detections.object_boxes.detach(), best_things),
-            person_boxes=pick(detections.person_boxes.detach(), best_person).expand(-1, count, -1),
+            subject_boxes=pick(detections.subject_boxes.detach(), best_subject).expand(-1, count, -1),
             object_features=pick(cells, best_things),
-            person_features=pick(cells, best_person).expand(-1, count, -1),
-            person_score=person_logit[:, 0].sigmoid(),
+            subject_features=pick(cells, best_subject).expand(-1, count, -1),
+            subject_score=subject_logit[:, 0].sigmoid(),
+            subject_class=self.subject_columns[kind.gather(1, best_subject)[:, 0]],
         )
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.graph.vocabulary import GROUPS
 from models.networks.arn.network import Arn
 from models.networks.tensor_file import read_tensor_file
 
@@ -78,13 +77,12 @@ def detr_name(name: str) -> str | None:
     return None
 
 
-_BRANCH = "|".join(GROUPS)
 _NAMES = (
     (r"^backbone\.body\.", "backbone.0.body."),
     (r"^input_projection\.", "input_proj."),
     (r"^encoder\.", "transformer.encoder.layers."),
     (r"^entity_decoder\.layers\.", "transformer.decoder.layers."),
-    (rf"^predicate_decoder\.branches\.(?:{_BRANCH})\.layers\.", "transformer.decoder.layers."),
+    (r"^predicate_decoder\.branches\.[^.]+\.layers\.", "transformer.decoder.layers."),
     (r"^entity_decoder\.(?:subject|object)_position$", "query_embed.weight"),
     (r"^entity_decoder\.(?:subject|object)_box\.", "bbox_embed."),
 )

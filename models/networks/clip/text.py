@@ -10,24 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.graph.vocabulary import GROUP_OF_PREDICATE, PREDICATE_INDEX, PREDICATES
-from models.networks.arn.classifiers import THINGS, TextEmbeddings
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
+from models.networks.arn.classifiers import TextEmbeddings
 
 CLIP_MODEL = "ViT-B-32-quickgelu"
 """OpenAI trained ViT-B/32 with its own approximation of GELU; without it the same weights embed wrongly."""
 CLIP_WEIGHTS = "openai"
 _BACKGROUND_AND_PERSON = 2
+_TABLE = (len(ACTION_GENOME.things) + _BACKGROUND_AND_PERSON, len(ACTION_GENOME.predicates))
 
 
-def object_prompt(thing: str) -> str:
-    """ARN's prompt of an object class."""
-    return f"a photo of person and a {spoken(thing)}"
+def object_prompt(thing: str, vocabulary: Vocabulary = ACTION_GENOME) -> str:
+    """ARN's prompt of a thing, beside the first of the vocabulary's subjects."""
+    return f"a photo of {spoken(vocabulary.subjects[0])} and a {spoken(thing)}"
 
 
-def triplet_prompt(thing: str, predicate: str) -> str:
-    """ARN's prompt of a triplet; its form depends on the predicate's group."""
+def triplet_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_GENOME) -> str:
+    """The prompt of a triplet: ARN's for Action Genome, whose form depends on the predicate's group; otherwise the
+    sentence that the vocabulary's phrases make.
+    """
+    group = vocabulary.group_of(predicate)
+    if not vocabulary.same_columns(ACTION_GENOME):
+        said, noun = group.phrase(predicate), f"the {vocabulary.noun(thing).singular}"
+        said = said.replace("{}", noun) if "{}" in said else f"{said} {noun}"
+        return f"The {vocabulary.noun(vocabulary.subjects[0]).singular} {said}"
     words = predicate.replace("_", " ")
-    match GROUP_OF_PREDICATE[predicate]:
+    match group.name:
         case "attention":
             return (
                 f"The person is {words} at the {spoken(thing)}"
@@ -45,23 +53,27 @@ def spoken(thing: str) -> str:
     return thing.replace("/", " or ")
 
 
-def text_embeddings(path: Path | None = None) -> TextEmbeddings:
-    """Embeddings from a .npy file (37, 26, E), or of open_clip's ViT-B/32, whose weights it downloads once.
+def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GENOME) -> TextEmbeddings:
+    """Embeddings of a vocabulary's prompts, of open_clip's ViT-B/32, whose weights it downloads once.
+
+    With a `path` they come from a .npy file instead: (37, 26, E), of Action Genome's words.
 
     A file's first axis is the field's class index (0 background, 1 person), its second the predicate id, as in TR2's
     `clip_sentence.npy`; its sentences for `other_relationship` ("a photo of a person and a …") stand for the object
     prompts. Raises WeightsError naming the file, or what to do without a network.
     """
     if path is None:
-        return _from_open_clip()
+        return _from_open_clip(vocabulary)
+    if not vocabulary.same_columns(ACTION_GENOME):
+        raise WeightsError(f"{path}: files of text embeddings hold Action Genome's words; leave `text_embeddings` out")
     try:
         table = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as an array of text embeddings: {error}") from error
-    if table.dim() != 3 or table.shape[:2] != (len(THINGS) + _BACKGROUND_AND_PERSON, len(PREDICATES)):
+    if table.dim() != 3 or table.shape[:2] != _TABLE:
         raise WeightsError(f"{path} has shape {tuple(table.shape)}; text embeddings are (37, 26, E)")
     triplets = table[_BACKGROUND_AND_PERSON:]
-    return TextEmbeddings(objects=triplets[:, PREDICATE_INDEX["other_relationship"]], triplets=triplets)
+    return TextEmbeddings(objects=triplets[:, ACTION_GENOME.predicate_index["other_relationship"]], triplets=triplets)
 
 
 def load_clip() -> nn.Module:
@@ -79,7 +91,7 @@ def load_clip() -> nn.Module:
 
 
 @torch.no_grad()
-def _from_open_clip() -> TextEmbeddings:
+def _from_open_clip(vocabulary: Vocabulary) -> TextEmbeddings:
     import open_clip
 
     model: Any = load_clip()
@@ -90,7 +102,11 @@ def _from_open_clip() -> TextEmbeddings:
             [model.encode_text(tokenize(prompts[start : start + 128])) for start in range(0, len(prompts), 128)]
         )
 
-    triplets = embed([triplet_prompt(thing, predicate) for thing in THINGS for predicate in PREDICATES])
+    things = vocabulary.things
+    triplets = embed(
+        [triplet_prompt(thing, predicate, vocabulary) for thing in things for predicate in vocabulary.predicates]
+    )
     return TextEmbeddings(
-        objects=embed([object_prompt(thing) for thing in THINGS]), triplets=triplets.unflatten(0, (len(THINGS), -1))
+        objects=embed([object_prompt(thing, vocabulary) for thing in things]),
+        triplets=triplets.unflatten(0, (len(things), -1)),
     )

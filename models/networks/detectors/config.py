@@ -31,9 +31,11 @@ class DetectorConfig:
     object_iou: Share = 0.4
     """Objects that overlap a better one of their class by more are dropped."""
     least_score: Share = 0.1
-    """Persons and objects with a lower probability are dropped."""
+    """Subjects and objects with a lower probability are dropped."""
     pairs: int = 32
-    """P: objects of a frame that are paired with its best person."""
+    """P: pairs of a frame."""
+    persons: Annotated[int, Field(ge=1)] = 1
+    """Most subjects of a frame, each paired with the objects near it; with one, it is paired with all objects."""
     region_size: int = 7
     """S: regions are pooled to S x S cells."""
     region_samples: int = 2
@@ -55,6 +57,10 @@ class DetectorConfig:
         if self.backbone == "compact" and (self.frame_height % 16 or self.frame_width % 16):
             raise ConfigurationError(
                 f"frame {self.frame_width}x{self.frame_height} must be a multiple of 16 in both directions"
+            )
+        if self.persons > min(self.proposals, self.pairs):
+            raise ConfigurationError(
+                f"persons is {self.persons}: give no more than proposals ({self.proposals}) or pairs ({self.pairs})"
             )
         anchors = self.map_size[0] * self.map_size[1] * len(self.anchor_sizes) * len(self.anchor_ratios)
         if self.proposals > min(self.proposals_before_suppression, anchors):

@@ -14,7 +14,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
 
-from models.graph.vocabulary import OBJECT_CLASSES
+from models.errors import ConfigurationError
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.backbone import Normalise
 from models.networks.boxes import paired_generalised_iou
 from models.networks.detectors.backbones import CompactBody, ResNet101C4, make_region_head
@@ -23,21 +24,22 @@ from models.networks.detectors.suppression import suppress
 from models.networks.relations.pairs import Pairs
 from models.networks.relations.representation import union_boxes
 
-CLASSES = 1 + len(OBJECT_CLASSES)
-"""Background first, then `OBJECT_CLASSES`, the person being 1."""
 FOUND_IOU = 0.5
 """A detection is an annotated box from here on (STTran)."""
 _DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _LARGEST_GROWTH = math.log(1000 / 16)
 _SMALLEST_PROPOSAL, _SMALLEST_OBJECT = 1e-3, 1e-2
 """Pixels; torchvision's detector drops what is narrower or lower."""
+REACH = 0.5
+"""An object is near a subject where the gap between their boxes is at most this share of the subject's longer side."""
 
 
 @dataclass(frozen=True)
 class Regions:
     """The R best proposals of N frames, classified; boxes are corner boxes in pixels.
 
-    boxes (N, R, 4); mask (N, R) bool; features (N, R, F); probabilities (N, R, 37); deltas (N, R, 37, 4)
+    boxes (N, R, 4); mask (N, R) bool; features (N, R, F); probabilities (N, R, 1 + C) and deltas (N, R, 1 + C, 4), of
+    the background and the C objects of the vocabulary
     """
 
     boxes: Tensor
@@ -49,15 +51,16 @@ class Regions:
 
 @dataclass(frozen=True)
 class Candidates:
-    """One person and P objects of each of N frames, boxes in pixels, before regions around both are pooled.
+    """P pairs of a subject and an object in each of N frames, boxes in pixels, before regions around both are pooled.
 
-    mask (N, P) bool; subject (N, 4); subject_scores (N,); subject_features (N, F); boxes (N, P, 4); scores (N, P, 36);
-    features (N, P, F)
+    mask (N, P) bool; subject (N, P, 4); subject_scores (N, P); subject_classes (N, P) int64; subject_features
+    (N, P, F); boxes (N, P, 4); scores (N, P, C); features (N, P, F)
     """
 
     mask: Tensor
     subject: Tensor
     subject_scores: Tensor
+    subject_classes: Tensor
     subject_features: Tensor
     boxes: Tensor
     scores: Tensor
@@ -65,7 +68,9 @@ class Candidates:
 
 
 class Detector(nn.Module):
-    """Frames to pairs: the best person of each frame, and its P best objects.
+    """Frames to pairs: the best subjects of each frame with the objects near them, P pairs in all.
+
+    A subject, such as a person, is never the object of a pair.
 
     `forward` gives the losses: it goes through torchvision's own modules, which sample proposals and loop over images.
     The other methods use their weights on dense tensors.
@@ -73,10 +78,18 @@ class Detector(nn.Module):
 
     anchors: Tensor
     scale: Tensor
+    subject_columns: Tensor
+    thing_columns: Tensor
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetectorConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
+        if not vocabulary.things:
+            raise ConfigurationError(
+                "every object of the vocabulary is a subject: a subject is paired with another object"
+            )
         self.config = config
+        self.vocabulary = vocabulary
+        self.classes = 1 + len(vocabulary.objects)  # the background first
         self.normalise = Normalise()
         self.body: ResNet101C4 | CompactBody = ResNet101C4() if config.backbone == "resnet101" else CompactBody(config)
         generator = AnchorGenerator((config.anchor_sizes,), (config.anchor_ratios,))
@@ -89,7 +102,7 @@ class Detector(nn.Module):
         )  # fmt: skip
         self.roi_heads = RoIHeads(
             MultiScaleRoIAlign(["map"], config.region_size, config.region_samples), make_region_head(config),
-            FastRCNNPredictor(config.feature_width, CLASSES),
+            FastRCNNPredictor(config.feature_width, self.classes),
             fg_iou_thresh=0.5, bg_iou_thresh=0.5, batch_size_per_image=config.sampled_regions, positive_fraction=0.5,
             bbox_reg_weights=_DELTA_WEIGHTS,
             score_thresh=config.least_score, nms_thresh=config.object_iou, detections_per_img=config.pairs,
@@ -97,12 +110,14 @@ class Detector(nn.Module):
         self.register_buffer("anchors", place_anchors(generator, config), persistent=False)  # (S, 4)
         size = [config.frame_width, config.frame_height]
         self.register_buffer("scale", torch.tensor(size * 2, dtype=torch.float32), persistent=False)
+        self.register_buffer("subject_columns", torch.tensor(vocabulary.subject_indices), persistent=False)
+        self.register_buffer("thing_columns", torch.tensor(vocabulary.thing_indices), persistent=False)
 
     def forward(self, frames: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """Faster R-CNN's four losses by name.
 
         frames (N, H, W, 3) uint8; for each frame corner boxes (M, 4) in pixels and int64 labels (M,), where 0 is
-        background and 1 the person.
+        background and 1 the first object of the vocabulary.
         """
         sizes = [(self.config.frame_height, self.config.frame_width)] * len(frames)
         maps = {"map": self.feature_map(self.normalise(frames)).float()}
@@ -124,33 +139,38 @@ class Detector(nn.Module):
 
         A slot is a region under one of its classes, so that a region may fill several; classes that are more probable
         than the slot's own are zeroed in its `object_scores` (STTran's duplicated boxes, for all classes). A frame
-        without a person has no pairs.
+        without a subject has no pairs.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))  # (N, C, h, w), N = B * T
-        return self._assemble(maps, self._detect(maps), timestamps)
+        return self._assemble(maps, self._detect(maps, self.config.persons), timestamps)
 
     def supplied_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
         """Detected pairs, and after them the annotated objects that were not found (STTran's training pairs).
 
-        boxes (B, T, 1 + M, 4): annotated corner boxes as fractions, the person first; labels (B, T, M) int64, indices
-        into `OBJECT_CLASSES`; mask (B, T, M) bool. Returns P + M slots; a slot of the last M is filled where no
-        detection overlaps the object by an IoU of 0.5, under the annotated class. The annotated person replaces one
-        that was not found.
+        boxes (B, T, 1 + M, 4): annotated corner boxes as fractions, the subject first; labels (B, T, 1 + M) int64,
+        indices into the vocabulary's objects; mask (B, T, 1 + M) bool. Returns P + M slots; a slot of the last M is
+        filled where no detection overlaps the object by an IoU of 0.5, under the annotated class. All pairs are those
+        of one subject, as one is annotated: the best, or the annotated one where the best is another.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
-        found = self._detect(maps)
+        found = self._detect(maps, 1)
         annotated = boxes.flatten(0, 1) * self.scale  # (N, 1 + M, 4)
-        person, things = annotated[:, 0], annotated[:, 1:]
+        person, things = annotated[:, :1], annotated[:, 1:]
         overlap = paired_generalised_iou(found.boxes[:, :, None], things[:, None])[0] * found.mask[..., None]
-        missed = mask.flatten(0, 1) & (overlap.amax(1) < FOUND_IOU)
-        lost = paired_generalised_iou(found.subject, person)[0] < FOUND_IOU
+        missed = mask.flatten(0, 1)[:, 1:] & (overlap.amax(1) < FOUND_IOU)
         regions = self.classify(maps, annotated, torch.ones_like(annotated[..., 0], dtype=torch.bool))
-        known = nn.functional.one_hot(labels.flatten(0, 1), len(OBJECT_CLASSES)).to(found.scores.dtype)
+        classes = labels.flatten(0, 1)
+        known = nn.functional.one_hot(classes[:, 1:], len(self.vocabulary.objects)).to(found.scores.dtype)
+        lost = paired_generalised_iou(found.subject[:, :1], person)[0] < FOUND_IOU  # (N, 1)
+        slots = found.mask.shape[1] + missed.shape[1]
         supplied = Candidates(
             mask=torch.cat((found.mask, missed), 1),
-            subject=torch.where(lost[:, None], person, found.subject),
-            subject_scores=torch.where(lost, 1.0, found.subject_scores),
-            subject_features=torch.where(lost[:, None], regions.features[:, 0], found.subject_features),
+            subject=_repeat(torch.where(lost[..., None], person, found.subject[:, :1]), slots),
+            subject_scores=_repeat(torch.where(lost, 1.0, found.subject_scores[:, :1]), slots),
+            subject_classes=_repeat(torch.where(lost, classes[:, :1], found.subject_classes[:, :1]), slots),
+            subject_features=_repeat(
+                torch.where(lost[..., None], regions.features[:, :1], found.subject_features[:, :1]), slots
+            ),
             boxes=torch.cat((found.boxes, things), 1),
             scores=torch.cat((found.scores, known), 1),
             features=torch.cat((found.features, regions.features[:, 1:]), 1),
@@ -160,51 +180,57 @@ class Detector(nn.Module):
     def given_pairs(
         self, frames: Tensor, timestamps: Tensor, boxes: Tensor, mask: Tensor, *, person_first: bool
     ) -> Pairs:
-        """Pairs of N given boxes (PredCls, SGCls) in N slots, of which the person's own stays empty.
+        """Pairs of N given boxes (PredCls, SGCls) in N slots, of which the subject's own stays empty.
 
-        boxes (B, T, N, 4): corner boxes as fractions; mask (B, T, N) bool. The person is the first box, or without
-        `person_first` the one that the detector finds most like one. `object_scores` are the detector's over the 35
-        other classes.
+        boxes (B, T, N, 4): corner boxes as fractions; mask (B, T, N) bool. The subject is the first box, or without
+        `person_first` the one that the detector finds most like one. `object_scores` are the detector's over the
+        classes of things.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
         pixels, real = boxes.flatten(0, 1) * self.scale, mask.flatten(0, 1)  # (B * T, N, 4), (B * T, N)
         regions = self.classify(maps, pixels, real)
         place = torch.arange(real.shape[1], device=real.device)
-        likeness = regions.probabilities[..., 1] * real
+        likeness, kind = self._subject_likeness(regions)  # (B * T, N) each
+        likeness = likeness * real
         subject_scores, subject = likeness.max(1, keepdim=True)  # (B * T, 1)
         if person_first:
             subject_scores, subject = likeness[:, :1], torch.zeros_like(subject)
         others = real & (place != subject) & real.gather(1, subject)
-        things = regions.probabilities[..., 1:] * (torch.arange(len(OBJECT_CLASSES), device=real.device) > 0)
+        things = regions.probabilities[..., 1:] * self._is_thing()
+        slots = real.shape[1]
         given = Candidates(
             mask=others,
-            subject=_pick(pixels, subject)[:, 0],
-            subject_scores=subject_scores[:, 0],
-            subject_features=_pick(regions.features, subject)[:, 0],
+            subject=_repeat(_pick(pixels, subject), slots),
+            subject_scores=_repeat(subject_scores, slots),
+            subject_classes=_repeat(self.subject_columns[kind.gather(1, subject)], slots),
+            subject_features=_repeat(_pick(regions.features, subject), slots),
             boxes=pixels,
             scores=things / things.sum(-1, keepdim=True).clamp(min=1e-6),
             features=regions.features,
         )
         return self._assemble(maps, given, timestamps)
 
-    def _detect(self, maps: Tensor) -> Candidates:
-        """maps (N, C, h, w) -> the P best objects of each frame and its best person."""
+    def _detect(self, maps: Tensor, persons: int) -> Candidates:
+        """maps (N, C, h, w) -> the P best pairs of each frame's best objects with up to `persons` subjects."""
         regions = self.classify(maps, *self.propose(maps))
-        subject, subject_scores, subject_features = self._best_person(regions)
+        subject, subject_scores, subject_classes, subject_features = self._best_subjects(regions, persons)
         chosen, classes, mask = self._best_objects(regions)  # (N, P) each
-        deltas = _pick(regions.deltas.flatten(2), chosen).unflatten(-1, (CLASSES, 4))  # (N, P, 37, 4)
+        deltas = _pick(regions.deltas.flatten(2), chosen).unflatten(-1, (self.classes, 4))  # (N, P, 1 + C, 4)
         own = deltas.gather(2, (classes + 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
-        known = _pick(regions.probabilities, chosen)[..., 1:]  # (N, P, 36)
+        known = _pick(regions.probabilities, chosen)[..., 1:]  # (N, P, C)
         score = known.gather(-1, classes[..., None])
-        things = torch.arange(len(OBJECT_CLASSES), device=known.device) > 0
+        boxes = self._decode(own, _pick(regions.boxes, chosen), _DELTA_WEIGHTS)
+        found = subject_scores > self.config.least_score  # (N, K)
+        whose, which, near = pair_up(subject, found, boxes)  # (N, P) each
         return Candidates(
-            mask=mask & (subject_scores > self.config.least_score)[:, None],
-            subject=subject,
-            subject_scores=subject_scores,
-            subject_features=subject_features,
-            boxes=self._decode(own, _pick(regions.boxes, chosen), _DELTA_WEIGHTS),
-            scores=torch.where(known <= score, known, 0.0) * things,
-            features=_pick(regions.features, chosen),
+            mask=mask.gather(1, which) & found.gather(1, whose) & near,
+            subject=_pick(subject, whose),
+            subject_scores=subject_scores.gather(1, whose),
+            subject_classes=subject_classes.gather(1, whose),
+            subject_features=_pick(subject_features, whose),
+            boxes=_pick(boxes, which),
+            scores=_pick(torch.where(known <= score, known, 0.0) * self._is_thing(), which),
+            features=_pick(_pick(regions.features, chosen), which),
         )
 
     def propose(self, maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,34 +256,57 @@ class Detector(nn.Module):
         by_frame = boxes.shape[:2]
         return Regions(
             boxes, mask, flat.unflatten(0, by_frame), logits.float().softmax(-1).unflatten(0, by_frame),
-            deltas.float().unflatten(-1, (CLASSES, 4)).unflatten(0, by_frame),
+            deltas.float().unflatten(-1, (self.classes, 4)).unflatten(0, by_frame),
         )  # fmt: skip
 
-    def _best_person(self, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
-        """Box (N, 4), score (N,) and features (N, F) of the region that is most probably a person."""
-        scores, best = (regions.probabilities[..., 1] * regions.mask).max(1, keepdim=True)  # (N, 1)
-        deltas = _pick(regions.deltas[:, :, 1], best)
-        box = self._decode(deltas, _pick(regions.boxes, best), _DELTA_WEIGHTS)
-        return box[:, 0], scores[:, 0], _pick(regions.features, best)[:, 0]
+    def _best_subjects(self, regions: Regions, persons: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The K best subjects: boxes (N, K, 4), scores (N, K), classes (N, K) and features (N, K, F)."""
+        scores, kind = self._subject_likeness(regions)
+        scores, columns = scores * regions.mask, self.subject_columns[kind]  # (N, R) each
+        if persons > 1:
+            # Regions of the same subject must not count as another one.
+            scores = scores * suppress(self._boxes_of(regions, columns), scores, self.config.object_iou, 0.0)
+        scores, best = scores.topk(persons, dim=1)
+        chosen = Regions(
+            _pick(regions.boxes, best), regions.mask.gather(1, best), _pick(regions.features, best),
+            _pick(regions.probabilities, best), _pick(regions.deltas.flatten(2), best).unflatten(-1, (self.classes, 4)),
+        )  # fmt: skip
+        columns = columns.gather(1, best)
+        return self._boxes_of(chosen, columns), scores, columns, chosen.features
+
+    def _subject_likeness(self, regions: Regions) -> tuple[Tensor, Tensor]:
+        """How probable the likeliest subject of each region is, and its place among the subjects: (N, R) x 2."""
+        likeness, kind = regions.probabilities[..., 1 + self.subject_columns].max(-1)
+        return likeness, kind
+
+    def _boxes_of(self, regions: Regions, columns: Tensor) -> Tensor:
+        """Each region's box refined for one class: columns (N, R) of the vocabulary's objects -> (N, R, 4)."""
+        deltas = regions.deltas.gather(2, (columns + 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
+        return self._decode(deltas, regions.boxes, _DELTA_WEIGHTS)
+
+    def _is_thing(self) -> Tensor:
+        """(C,) bool, false for subjects."""
+        columns = torch.arange(len(self.vocabulary.objects), device=self.thing_columns.device)
+        return (columns[:, None] == self.thing_columns).any(-1)
 
     def _best_objects(self, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
-        """Region and class (of `OBJECT_CLASSES`) of the P best objects, and which of them are any: (N, P) x 3."""
-        things = CLASSES - 2
-        scores = (regions.probabilities[..., 2:] * regions.mask[..., None]).transpose(1, 2)  # (N, 35, R)
-        boxes = self._decode(regions.deltas[:, :, 2:], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, 35, 4)
+        """Region and class (of the vocabulary) of the P best objects, and which of them are any: (N, P) x 3."""
+        things = 1 + self.thing_columns  # H of them
+        scores = (regions.probabilities[..., things] * regions.mask[..., None]).transpose(1, 2)  # (N, H, R)
+        boxes = self._decode(regions.deltas[:, :, things], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, H, 4)
         scores = scores * _as_large(boxes, _SMALLEST_OBJECT).transpose(1, 2)
         keep = suppress(
             boxes.transpose(1, 2).flatten(0, 1), scores.flatten(0, 1), self.config.object_iou, self.config.least_score
-        ).unflatten(0, (-1, things))
+        ).unflatten(0, (-1, len(self.vocabulary.things)))
         best, order = torch.where(keep, scores, -1.0).flatten(1).topk(self.config.pairs, dim=1)  # (N, P)
         regions_of_frame = regions.boxes.shape[1]
-        return order % regions_of_frame, 1 + order // regions_of_frame, best > 0
+        return order % regions_of_frame, self.thing_columns[order // regions_of_frame], best > 0
 
     def _assemble(self, maps: Tensor, candidates: Candidates, timestamps: Tensor) -> Pairs:
         """Pools the regions around both boxes, clears empty slots and splits N into B and T."""
         clip = timestamps.shape
         mask = candidates.mask
-        around = union_boxes(candidates.subject[:, None].expand_as(candidates.boxes), candidates.boxes)
+        around = union_boxes(candidates.subject, candidates.boxes)
         unions = self._pool(maps, around * mask[..., None]).unflatten(0, mask.shape)  # (N, P, C, S, S)
 
         def slots(values: Tensor) -> Tensor:
@@ -275,7 +324,12 @@ class Detector(nn.Module):
             object_features=slots(candidates.features.float()),
             union_features=slots(unions),
             timestamps=timestamps,
+            subject_classes=candidates.subject_classes.unflatten(0, clip) if self._has_kinds else None,
         )
+
+    @property
+    def _has_kinds(self) -> bool:
+        return len(self.vocabulary.subjects) > 1
 
     def _pool(self, maps: Tensor, boxes: Tensor) -> Tensor:
         """RoIAlign: maps (N, C, h, w), boxes (N, R, 4) in pixels -> (N * R, C, S, S)."""
@@ -320,3 +374,33 @@ def _as_large(boxes: Tensor, side: float) -> Tensor:
 def _pick(values: Tensor, indices: Tensor) -> Tensor:
     """(N, R, D), (N, K) int64 -> (N, K, D)."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def _repeat(values: Tensor, slots: int) -> Tensor:
+    """One subject's values for every slot: (N, 1, …) -> (N, P, …)."""
+    return values.expand(-1, slots, *values.shape[2:])
+
+
+def pair_up(subjects: Tensor, found: Tensor, objects: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which subject and which object each of P pairs joins, and whether the two are near each other: (N, P) x 3.
+
+    Each object is paired with the subject nearest to it, and with all others within `REACH`. Better objects come first,
+    and of one object the better subject; so one subject has every object, in order.
+
+    subjects: (N, K, 4) corner boxes, the best first.
+    found: (N, K) bool, which of them are any.
+    objects: (N, P, 4) corner boxes, the best first.
+    """
+    count, slots = subjects.shape[1], objects.shape[1]
+    gap = torch.maximum(
+        subjects[:, None, :, :2] - objects[..., None, 2:], objects[..., None, :2] - subjects[:, None, :, 2:]
+    )
+    side = (subjects[..., 2:] - subjects[..., :2]).amax(-1).clamp(min=1.0)  # (N, K) pixels
+    distance = gap.clamp(min=0).square().sum(-1).sqrt() / side[:, None]  # (N, P, K)
+    distance = torch.where(found[:, None], distance, math.inf)
+    nearest = distance.argmin(-1, keepdim=True) == torch.arange(count, device=distance.device)
+    near = (nearest | (distance <= REACH)).flatten(1)  # (N, P * K), objects one after the other
+    # Ranks by place, none equal to another: runtimes would break ties in ways of their own.
+    places = torch.arange(slots * count, 0, -1, device=distance.device, dtype=torch.float32)
+    ranks, order = torch.where(near, places, -places).topk(slots, dim=1)
+    return order % count, order // count, ranks > 0

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName, PredicateGroup, Vocabulary
 from models.networks.frequencies import class_weights, predicate_shares
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork
@@ -73,13 +73,13 @@ class Fremure(RelationNetwork):
 
     config: FremureConfig
 
-    def __init__(self, config: FremureConfig) -> None:
-        super().__init__(config)
-        frequencies = [len(PREDICATES_OF_GROUP[group]) for group in GROUPS]
+    def __init__(self, config: FremureConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
+        super().__init__(config, vocabulary)
+        frequencies = [len(group.predicates) for group in vocabulary.groups]
         self.branches = nn.ModuleList(
-            Branch(config, count) for count in (frequencies if config.relation_specific else [len(PREDICATES)])
+            Branch(config, count) for count in (frequencies if config.relation_specific else [sum(frequencies)])
         )
-        self.heads = nn.ModuleDict({group: make_head(group, config) for group in GROUPS})
+        self.heads = nn.ModuleDict({group.name: make_head(group, config) for group in vocabulary.groups})
 
     @property
     def knows_uncertainty(self) -> bool:
@@ -87,11 +87,11 @@ class Fremure(RelationNetwork):
         return self.config.head != "linear"
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`; `decoded` is (B, T, P, 3d), the groups one after the other, or (B, T, P, d) where they
-        share a branch.
+        """See `RelationNetwork`; `decoded` is (B, T, P, G d), the G groups one after the other, or (B, T, P, d) where
+        they share a branch.
         """
-        shares = predicate_shares(self.predicate_counts)
-        by_branch = [shares[GROUP_SLICE[group]] for group in GROUPS] if self.config.relation_specific else [shares]
+        shares, slices = predicate_shares(self.predicate_counts, self.vocabulary), self.vocabulary.group_slices.values()
+        by_branch = [shares[columns] for columns in slices] if self.config.relation_specific else [shares]
         decoded = torch.cat(
             [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)], -1
         )
@@ -112,21 +112,22 @@ class Fremure(RelationNetwork):
         """
         if self.config.head != "gmm":
             return {}
-        weights = class_weights(self.predicate_counts, beta=1.0)
+        weights = class_weights(self.predicate_counts, 1.0, self.vocabulary)
         shortfall = pairs.mask.new_zeros(pairs.mask.shape, dtype=torch.float32)
         for group, features in self._by_group(relations.decoded.float()).items():
             by_predicate = self.heads[group].variance_shortfall(features)  # type: ignore[operator]
-            shortfall = shortfall + (by_predicate * weights[GROUP_SLICE[group]]).sum(-1)  # (B, T, P)
+            shortfall = shortfall + (by_predicate * weights[self.vocabulary.group_slices[group]]).sum(-1)  # (B, T, P)
         mean = (shortfall * pairs.mask).sum() / pairs.mask.sum().clamp(min=1)
         return {"variance": self.config.regulariser * mean}
 
     def _by_group(self, decoded: Tensor) -> dict[GroupName, Tensor]:
         """What each group's head reads, (B, T, P, d) each."""
-        parts = decoded.chunk(len(GROUPS), -1) if self.config.relation_specific else [decoded] * len(GROUPS)
-        return dict(zip(GROUPS, parts, strict=True))
+        groups = self.vocabulary.group_names
+        parts = decoded.chunk(len(groups), -1) if self.config.relation_specific else [decoded] * len(groups)
+        return dict(zip(groups, parts, strict=True))
 
 
-def make_head(group: GroupName, config: FremureConfig) -> PredicateHead:
+def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
     """The configured head of one group."""
     match config.head:
         case "linear":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.motion import MotionConcatenation, MotionFeatures, MotionInteraction
@@ -65,15 +65,15 @@ class MosaConfig(RelationConfig):
 class Mosa(RelationNetwork):
     """Pairs to predicates through an encoder of each frame, motion, a decoder over trajectories, and sentences.
 
-    With semantic matching, `text` (36, 26, E) holds the sentence of every object class and predicate; `initialise_text`
+    With semantic matching, `text` (objects, predicates, E) holds the sentence of each; `initialise_text`
     fills it before training, and checkpoints keep it.
     """
 
     config: MosaConfig
     text: Tensor
 
-    def __init__(self, config: MosaConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: MosaConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
+        super().__init__(config, vocabulary)
         width = config.width
         sizes = (width, config.heads, config.feed_forward, config.dropout)
         self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
@@ -89,31 +89,34 @@ class Mosa(RelationNetwork):
         self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
         self.heads = nn.ModuleDict(
             {
-                group: SemanticMatching(width, config.text_width, len(predicates))
+                group.name: SemanticMatching(width, config.text_width, len(group.predicates))
                 if config.semantic_matching
-                else nn.Linear(width, len(predicates))
-                for group, predicates in PREDICATES_OF_GROUP.items()
+                else nn.Linear(width, len(group.predicates))
+                for group in vocabulary.groups
             }
         )
         if config.semantic_matching:
-            text = F.normalize(torch.randn(len(OBJECT_CLASSES), len(PREDICATES), config.text_width), dim=-1)
-            text[0] = 0  # the person, never the object of a pair
+            shape = len(vocabulary.objects), len(vocabulary.predicates), config.text_width
+            text = F.normalize(torch.randn(*shape), dim=-1)
+            text[list(vocabulary.subject_indices)] = 0  # never the object of a pair
             self.register_buffer("text", text)
 
     @torch.no_grad()
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
         """Takes the sentences' embeddings; does nothing without semantic matching.
 
-        Raises ConfigurationError where their width is not `text_width`.
+        Raises ConfigurationError where their width is not `text_width`, or they are of another vocabulary.
         """
         if not self.config.semantic_matching:
             return
+        embeddings.require(self.vocabulary)
         width = embeddings.triplets.shape[-1]
         if width != self.config.text_width:
             raise ConfigurationError(
                 f"text_width is {self.config.text_width}, but the text embeddings have width {width}; make them agree"
             )
-        self.text[1:] = prepare_text(embeddings.triplets, centred=self.config.centred_text)
+        prepared = prepare_text(embeddings.triplets, self.vocabulary, centred=self.config.centred_text)
+        self.text[list(self.vocabulary.thing_indices)] = prepared
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`."""
@@ -121,16 +124,19 @@ class Mosa(RelationNetwork):
         fused = self.encoder(represented, pairs.mask)  # (B, T, P, D)
         if self.motion is not None and self.fusion is not None:
             fused = self.fusion(fused, self.motion(pairs), pairs.mask)
-        trajectories = follow(pairs.labels, pairs.mask)
+        trajectories = follow(pairs)
         sequence = self.decoder(fused.flatten(1, 2), trajectories.same, trajectories.position)  # (B, N, D)
         decoded = sequence.unflatten(1, (time, slots))
-        probabilities = {group: activate(self._logits(group, decoded, pairs.labels), group) for group in GROUPS}
+        probabilities = {
+            group.name: activate(self._logits(group, decoded, pairs.labels), group) for group in self.vocabulary.groups
+        }
         return Relations(probabilities, representation=represented, decoded=decoded)
 
-    def _logits(self, group: GroupName, decoded: Tensor, labels: Tensor) -> Tensor:
+    def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
-        sentences = (labels, self.text[:, GROUP_SLICE[group]]) if self.config.semantic_matching else ()
-        logits: Tensor = self.heads[group](decoded, *sentences)
+        columns = self.vocabulary.group_slices[group.name]
+        sentences = (labels, self.text[:, columns]) if self.config.semantic_matching else ()
+        logits: Tensor = self.heads[group.name](decoded, *sentences)
         return logits
 
 
@@ -145,7 +151,7 @@ class SemanticMatching(nn.Module):
         self.bias = nn.Parameter(torch.zeros(predicates))
 
     def forward(self, features: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-        """(B, T, P, D), (B, T, P) int64 object classes and (36, C, E) -> logits (B, T, P, C) float32."""
+        """(B, T, P, D), (B, T, P) int64 objects and (objects, C, E) -> logits (B, T, P, C) float32."""
         classes, predicates, _ = text.shape
         # With the sentences of all objects at first: to gather each pair's own would copy C x E numbers a pair.
         similarity = (self.project(features).float() @ text.flatten(0, 1).T).unflatten(-1, (classes, predicates))
@@ -154,12 +160,12 @@ class SemanticMatching(nn.Module):
         return matched.float() * self.log_scale.exp() + self.bias
 
 
-def prepare_text(triplets: Tensor, *, centred: bool) -> Tensor:
-    """Unit vectors, with the mean over each object's predicates of a group taken out if `centred`:
-    (35, 26, E) -> (35, 26, E).
+def prepare_text(triplets: Tensor, vocabulary: Vocabulary, *, centred: bool) -> Tensor:
+    """Unit vectors, with the mean over each thing's predicates of a group taken out if `centred`:
+    (H, R, E) -> (H, R, E).
     """
     unit = F.normalize(triplets.float(), dim=-1)
     if not centred:
         return unit
-    groups = [unit[:, GROUP_SLICE[group]] for group in GROUPS]
+    groups = [unit[:, columns] for columns in vocabulary.group_slices.values()]
     return F.normalize(torch.cat([group - group.mean(1, keepdim=True) for group in groups], 1), dim=-1)

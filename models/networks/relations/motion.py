@@ -4,8 +4,8 @@ Where the paper is silent, this is chosen:
 
 * Boxes are fractions of the frame, whose pixel aspect is not known here. So distances and directions are in fractions
   of its width and height, and its diagonal is sqrt(2).
-* Objects have no identity. The earlier occurrence of a pair is, among the pairs of the same object class in the most
-  recent earlier frame that has any, the one whose object lies nearest.
+* Objects have no identity. The earlier occurrence of a pair is, among the pairs of the same person and object class in
+  the most recent earlier frame that has any, the one whose object lies nearest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def previous_occurrences(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Where each pair was before: its slot (B, N) int64 among the N = T * P of a clip, numbered frame by frame, its
     own where it was not there before; and (B, N) bool, true where it was.
     """
-    same = follow(pairs.labels, pairs.mask).same
+    same = follow(pairs).same
     slots = torch.arange(same.shape[-1], device=same.device)
     frame = slots // pairs.mask.shape[2]
     earlier = same & (frame[None, :] < frame[:, None])
@@ -53,8 +53,7 @@ def motion_attributes(pairs: Pairs, window: int) -> Tensor:
     """
     time, slots = pairs.mask.shape[1:]
     previous, seen = previous_occurrences(pairs)
-    subject_boxes = pairs.subject_boxes[:, :, None].expand(-1, -1, slots, -1).flatten(1, 2)  # (B, N, 4)
-    object_boxes = pairs.object_boxes.flatten(1, 2)
+    subject_boxes, object_boxes = pairs.subject_boxes.flatten(1, 2), pairs.object_boxes.flatten(1, 2)  # (B, N, 4)
     subject_centres, object_centres = to_centres(subject_boxes)[..., :2], to_centres(object_boxes)[..., :2]
     seconds = pairs.timestamps[:, :, None].expand(-1, -1, slots).flatten(1)  # (B, N)
 

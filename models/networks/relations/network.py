@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import PREDICATES, GroupName
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import PairRepresentation
@@ -18,12 +18,13 @@ class RelationNetwork(nn.Module, ABC):
 
     predicate_counts: Tensor
 
-    def __init__(self, config: RelationConfig) -> None:
+    def __init__(self, config: RelationConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
         self.config = config
-        self.representation = PairRepresentation(config)
+        self.vocabulary = vocabulary
+        self.representation = PairRepresentation(config, vocabulary)
         # Training labels of each predicate; networks that weigh by frequency read it, training fills it from the data.
-        self.register_buffer("predicate_counts", torch.ones(len(PREDICATES)))
+        self.register_buffer("predicate_counts", torch.ones(len(vocabulary.predicates)))
 
     @property
     def knows_uncertainty(self) -> bool:
@@ -42,13 +43,13 @@ class RelationNetwork(nn.Module, ABC):
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
         """Terms of the loss that only this network has, weighted, by name; none by default.
 
-        predicates: (B, T, P, 26) float32, 1 where the pair has the predicate; all zero where the slot matches no
+        predicates: (B, T, P, R) float32, 1 where the pair has the predicate; all zero where the slot matches no
         annotated object.
         """
         return {}
 
 
-def activate(logits: Tensor, group: GroupName) -> Tensor:
-    """Probabilities of a group, in float32: a softmax for attention, where one predicate holds, sigmoids elsewhere."""
+def activate(logits: Tensor, group: PredicateGroup) -> Tensor:
+    """Probabilities of a group, in float32: a softmax where its predicates exclude each other, sigmoids elsewhere."""
     logits = logits.float()
-    return logits.softmax(-1) if group == "attention" else logits.sigmoid()
+    return logits.softmax(-1) if group.exclusive else logits.sigmoid()

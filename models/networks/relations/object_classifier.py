@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import OBJECT_CLASSES
+from models.graph.vocabulary import Vocabulary
 from models.networks.boxes import to_centres
 from models.networks.relations.config import RelationConfig
 
@@ -13,11 +13,14 @@ _POSITION_WIDTH = 128
 
 
 class ObjectClassifier(nn.Module):
-    """Region feature, the detector's class probabilities and the box's place to one of the 35 object classes."""
+    """Region feature, the detector's class probabilities and the box's place to one of the vocabulary's things."""
 
-    def __init__(self, config: RelationConfig) -> None:
+    subject_columns: Tensor
+
+    def __init__(self, config: RelationConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
-        classes, hidden = len(OBJECT_CLASSES), config.feature_width // 2
+        classes, hidden = len(vocabulary.objects), config.feature_width // 2
+        self.register_buffer("subject_columns", torch.tensor(vocabulary.subject_indices), persistent=False)
         self.obj_embed = nn.Embedding(classes, config.word_width)
         self.position = nn.Sequential(nn.Linear(4, _POSITION_WIDTH), nn.ReLU(), nn.Dropout(config.dropout))
         self.decoder_lin = nn.Sequential(
@@ -28,11 +31,11 @@ class ObjectClassifier(nn.Module):
         )
 
     def forward(self, features: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:
-        """Logits (..., 36), of which the person's is never the largest.
+        """Logits (..., C), of which a subject's is never the largest.
 
-        features (..., F); scores (..., 36), the detector's class probabilities; boxes (..., 4), corners as fractions.
+        features (..., F); scores (..., C), the detector's class probabilities; boxes (..., 4), corners as fractions.
         """
         words = scores @ self.obj_embed.weight
         logits: Tensor = self.decoder_lin(torch.cat((features, words, self.position(to_centres(boxes))), -1))
-        person = torch.arange(logits.shape[-1], device=logits.device) == 0
-        return logits.masked_fill(person, -1e4)
+        columns = torch.arange(logits.shape[-1], device=logits.device)
+        return logits.masked_fill((columns[:, None] == self.subject_columns).any(-1), -1e4)

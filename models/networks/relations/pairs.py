@@ -12,21 +12,22 @@ from models.graph.vocabulary import GroupName
 
 @dataclass(frozen=True)
 class Pairs:
-    """Candidate pairs of B clips of T frames: the best person of each frame with each of P objects.
+    """Candidate pairs of B clips of T frames, P a frame, each of a subject and an object of its own.
 
     Boxes are corner boxes as fractions of the frame. Slots where `mask` is false hold zeros or leftovers and must
     change nothing elsewhere.
 
-    mask              (B, T, P)           bool, true where a slot holds a pair
-    subject_boxes     (B, T, 4)           float32, the person
-    subject_scores    (B, T)              float32
-    object_boxes      (B, T, P, 4)        float32
-    object_scores     (B, T, P, 36)       float32, probability of each class of `OBJECT_CLASSES`; the person's is 0
-    subject_features  (B, T, F)           float32, the detector's feature of the person's region
-    object_features   (B, T, P, F)        float32
-    union_features    (B, T, P, C, S, S)  float32, feature map of the region around both boxes
-    timestamps        (B, T)              float32, seconds
-    crop_features     (B, T, P, E)        float32, CLIP's embedding of the region around both boxes; None without CLIP
+    mask: (B, T, P) bool, true where a slot holds a pair.
+    subject_boxes: (B, T, P, 4) float32, the person of the pair. Pairs of one person hold equal boxes.
+    subject_scores: (B, T, P) float32.
+    object_boxes: (B, T, P, 4) float32.
+    object_scores: (B, T, P, C) float32, the probability of each of the vocabulary's objects; a subject's is 0.
+    subject_features: (B, T, P, F) float32, the detector's feature of the person's region.
+    object_features: (B, T, P, F) float32.
+    union_features: (B, T, P, M, S, S) float32, the feature map of the region around both boxes.
+    timestamps: (B, T) float32, seconds.
+    crop_features: (B, T, P, E) float32, CLIP's embedding of the region around both boxes; None without CLIP.
+    subject_classes: (B, T, P) int64, indices into the vocabulary's objects; None where it has only one subject.
     """
 
     mask: Tensor
@@ -39,10 +40,11 @@ class Pairs:
     union_features: Tensor
     timestamps: Tensor
     crop_features: Tensor | None = None
+    subject_classes: Tensor | None = None
 
     @property
     def labels(self) -> Tensor:
-        """The most probable class of each object: (B, T, P) int64, index into `OBJECT_CLASSES`, never the person."""
+        """The most probable class of each object: (B, T, P) int64, index into the vocabulary's objects."""
         return self.object_scores.argmax(-1)
 
     def to(self, device: torch.device | str) -> Pairs:
@@ -57,11 +59,11 @@ class Pairs:
 class Relations:
     """What a relation network says of `Pairs`.
 
-    probabilities   by predicate group, (B, T, P, predicates of the group) in [0, 1]: a softmax for attention, sigmoids
-                    for spatial and contacting
-    representation  (B, T, P, D): the pair as it entered the network's encoders; a relation scorer reads it
-    decoded         (B, T, P, E): the pair as it entered the network's classifiers
-    epistemic, aleatoric  by predicate group, shaped as the probabilities; None where a head knows no uncertainty
+    probabilities: by predicate group, (B, T, P, predicates of the group) in [0, 1]: a softmax for an exclusive group,
+        sigmoids for any other.
+    representation: (B, T, P, D), the pair as it entered the network's encoders; a relation scorer reads it.
+    decoded: (B, T, P, E), the pair as it entered the network's classifiers.
+    epistemic, aleatoric: by predicate group, shaped as the probabilities; None where a head knows no uncertainty.
     """
 
     probabilities: dict[GroupName, Tensor]

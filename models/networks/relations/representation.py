@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PERSON
+from models.graph.vocabulary import Vocabulary
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.pairs import Pairs
 
@@ -13,13 +13,14 @@ from models.networks.relations.pairs import Pairs
 class PairRepresentation(nn.Module):
     """concat(subject, object, union, subject word, object word); parameters carry the published checkpoint's names."""
 
-    def __init__(self, config: RelationConfig) -> None:
+    def __init__(self, config: RelationConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         visual, words = config.visual_width, config.word_width
+        self.only_subject = vocabulary.subject_indices[0]
         self.subj_fc = nn.Linear(config.feature_width, visual)
         self.obj_fc = nn.Linear(config.feature_width, visual)
-        self.obj_embed = nn.Embedding(len(OBJECT_CLASSES), words)
-        self.obj_embed2 = nn.Embedding(len(OBJECT_CLASSES), words)
+        self.obj_embed = nn.Embedding(len(vocabulary.objects), words)
+        self.obj_embed2 = nn.Embedding(len(vocabulary.objects), words)
         self.union = nn.Linear(config.clip_width, visual) if config.clip_features else UnionRepresentation(config)
 
     def forward(self, pairs: Pairs) -> Tensor:
@@ -27,20 +28,21 @@ class PairRepresentation(nn.Module):
 
         Raises ValueError where the network reads CLIP features and the pairs carry none.
         """
-        batch, time, slots = pairs.mask.shape
-        wide = (batch, time, slots, -1)
         if isinstance(self.union, UnionRepresentation):
             union = self.union(pairs)
         elif pairs.crop_features is not None:
             union = self.union(pairs.crop_features)
         else:
             raise ValueError("this network reads CLIP features of the pairs' regions: give crop_features")
-        subject_word = self.obj_embed.weight[OBJECT_INDEX[PERSON]]
+        if pairs.subject_classes is None:
+            subject_word = self.obj_embed.weight[self.only_subject].expand(*pairs.mask.shape, -1)
+        else:
+            subject_word = self.obj_embed(pairs.subject_classes)
         parts = (
-            self.subj_fc(pairs.subject_features)[:, :, None].expand(*wide),
+            self.subj_fc(pairs.subject_features),
             self.obj_fc(pairs.object_features),
             union,
-            subject_word.expand(*wide),
+            subject_word,
             self.obj_embed2(pairs.labels),
         )
         return torch.cat(parts, -1) * pairs.mask[..., None]
@@ -72,7 +74,7 @@ class UnionRepresentation(nn.Module):
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns (B, T, P, visual width)."""
         batch, time, slots = pairs.mask.shape
-        masks = box_masks(pairs.subject_boxes[:, :, None].expand(-1, -1, slots, -1), pairs.object_boxes, self.cells)
+        masks = box_masks(pairs.subject_boxes, pairs.object_boxes, self.cells)
         regions, masks = pairs.union_features.flatten(0, 2), masks.flatten(0, 2)  # (B * T * P, ...)
         if self.training:
             # Empty slots would otherwise count in the batch norms' statistics.

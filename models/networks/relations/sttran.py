@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
@@ -33,22 +33,26 @@ class Sttran(RelationNetwork):
 
     config: SttranConfig
 
-    def __init__(self, config: SttranConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: SttranConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
+        super().__init__(config, vocabulary)
         self.glocal_transformer = SpatioTemporalTransformer(config)
-        self.a_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["attention"]))
-        self.s_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["spatial"]))
-        self.c_rel_compress = nn.Linear(config.width, len(PREDICATES_OF_GROUP["contacting"]))
+        for group in vocabulary.groups:
+            self.add_module(_head_name(group.name), nn.Linear(config.width, len(group.predicates)))
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`; `decoded` is as wide as the representation."""
         decoded = self.glocal_transformer(represented, pairs.mask)
-        logits: dict[GroupName, Tensor] = {
-            "attention": self.a_rel_compress(decoded),
-            "spatial": self.s_rel_compress(decoded),
-            "contacting": self.c_rel_compress(decoded),
+        probabilities = {
+            group.name: activate(self.get_submodule(_head_name(group.name))(decoded), group)
+            for group in self.vocabulary.groups
         }
-        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
+        return Relations(probabilities, represented, decoded)
+
+
+def _head_name(group: GroupName) -> str:
+    """The name of a group's classifier; published weights call those of Action Genome's groups by one letter."""
+    published = {"attention": "a", "spatial": "s", "contacting": "c"}
+    return f"{published.get(group, group)}_rel_compress"
 
 
 class SpatioTemporalTransformer(nn.Module):

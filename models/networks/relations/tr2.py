@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
@@ -43,7 +43,7 @@ class Tr2Config(RelationConfig):
 class Tr2(RelationNetwork):
     """Pairs to predicates through an encoder of each frame, a decoder over trajectories and a message token.
 
-    `text` (36, 26, E) holds the sentence of every object class and predicate; `initialise_text` fills it, before
+    `text` (objects, predicates, E) holds the sentence of every object and predicate; `initialise_text` fills it, before
     training with guidance or text classifiers starts, and checkpoints keep it.
 
     Sentences are not normalised, as in the public code: CLIP's have a length of about 10, which scales the text
@@ -54,8 +54,8 @@ class Tr2(RelationNetwork):
     config: Tr2Config
     text: Tensor
 
-    def __init__(self, config: Tr2Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Tr2Config, vocabulary: Vocabulary = ACTION_GENOME) -> None:
+        super().__init__(config, vocabulary)
         sizes = (config.width, config.heads, config.feed_forward, config.dropout)
         self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
         self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
@@ -63,56 +63,66 @@ class Tr2(RelationNetwork):
         wide = 2 * config.width if config.message_token else config.width
         self.heads = nn.ModuleDict(
             {
-                group: nn.Linear(wide, config.text_width if config.text_classifiers else len(predicates))
-                for group, predicates in PREDICATES_OF_GROUP.items()
+                group.name: nn.Linear(wide, config.text_width if config.text_classifiers else len(group.predicates))
+                for group in vocabulary.groups
             }
         )
         self.guides = (
-            nn.ModuleDict({group: nn.Linear(wide, config.text_width) for group in GROUPS}) if config.guidance else None
+            nn.ModuleDict({group: nn.Linear(wide, config.text_width) for group in vocabulary.group_names})
+            if config.guidance
+            else None
         )
-        self.register_buffer("text", torch.zeros(len(OBJECT_CLASSES), len(PREDICATES), config.text_width))
+        shape = len(vocabulary.objects), len(vocabulary.predicates), config.text_width
+        self.register_buffer("text", torch.zeros(*shape))
 
     @torch.no_grad()
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
-        """Takes the sentences' embeddings; a person, which no pair has as its object, keeps zeros.
+        """Takes the sentences' embeddings; a subject, which no pair has as its object, keeps zeros.
 
-        Raises ConfigurationError where their width is not `text_width`.
+        Raises ConfigurationError where their width is not `text_width`, or they are of another vocabulary.
         """
+        embeddings.require(self.vocabulary)
         width = embeddings.triplets.shape[-1]
         if width != self.config.text_width:
             raise ConfigurationError(
                 f"text_width is {self.config.text_width}, but the text embeddings have width {width}; make them agree"
             )
-        self.text[1:] = embeddings.triplets
+        self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets.float()
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
         """See `RelationNetwork`; `decoded` is twice as wide as the representation where there is a message token."""
         slots = represented.shape[2]
-        trajectories = follow(pairs.labels, pairs.mask)
+        trajectories = follow(pairs)
         encoded = self.encoder(represented, pairs.mask)
         tokens = self.decoder(encoded.flatten(1, 2), trajectories.same, trajectories.position)  # (B, T * P, D)
         if self.message is not None:
             tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
         decoded = tokens.unflatten(1, (-1, slots))  # (B, T, P, D or 2 * D)
-        logits = {group: self._logits(group, decoded, pairs.labels) for group in GROUPS}
-        return Relations({group: activate(logits[group], group) for group in GROUPS}, represented, decoded)
+        probabilities = {
+            group.name: activate(self._logits(group.name, decoded, pairs.labels), group)
+            for group in self.vocabulary.groups
+        }
+        return Relations(probabilities, represented, decoded)
 
     def _logits(self, group: GroupName, decoded: Tensor, labels: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
         features: Tensor = self.heads[group](decoded)
         if not self.config.text_classifiers:
             return features
-        sentences = self.text[:, GROUP_SLICE[group]][labels]  # (B, T, P, predicates, E)
+        sentences = self.text[:, self.vocabulary.group_slices[group]][labels]  # (B, T, P, predicates, E)
         return (sentences @ features[..., None]).squeeze(-1)
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
         """The guidance of each group, `guidance_<group>`, each with weight 1; none without `guidance`."""
         if self.guides is None:
             return {}
-        trajectories = follow(pairs.labels, pairs.mask)
-        labels, labelled = pairs.labels.flatten(1), predicates.flatten(1, 2)  # (B, N) and (B, N, 26), N = T * P
+        trajectories = follow(pairs)
+        labels, labelled = pairs.labels.flatten(1), predicates.flatten(1, 2)  # (B, N) and (B, N, R), N = T * P
         decoded = relations.decoded.flatten(1, 2)
-        return {f"guidance_{group}": self._guidance(group, trajectories, decoded, labels, labelled) for group in GROUPS}
+        return {
+            f"guidance_{group}": self._guidance(group, trajectories, decoded, labels, labelled)
+            for group in self.vocabulary.group_names
+        }
 
     def _guidance(
         self, group: GroupName, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
@@ -123,9 +133,10 @@ class Tr2(RelationNetwork):
         of theirs.
         """
         assert self.guides is not None
-        own = labelled[..., GROUP_SLICE[group]]  # (B, N, predicates)
+        of_group = self.vocabulary.group_slices[group]
+        own = labelled[..., of_group]  # (B, N, predicates)
         counts = own.sum(-1, keepdim=True)
-        columns = slice(0, own.shape[-1]) if self.config.reproduce_label_offset_bug else GROUP_SLICE[group]
+        columns = slice(0, own.shape[-1]) if self.config.reproduce_label_offset_bug else of_group
         sentences = self.text[:, columns][labels]  # (B, N, predicates, E)
         sentence = ((own / counts.clamp(min=1))[..., None, :] @ sentences).squeeze(-2)  # (B, N, E)
         annotated = counts[..., 0] > 0

@@ -1,21 +1,27 @@
-"""Pairs of a clip as trajectories: all pairs whose object has one class, in order of time (TR², MoSA)."""
+"""Pairs of a clip as trajectories: all pairs of one person with one class of object, in order of time (TR², MoSA)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from models.networks.boxes import to_centres
+from models.networks.relations.pairs import Pairs
+
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Trajectories:
     """Which of the N = T * P slots of a clip follow each other; slots are numbered frame by frame.
 
-    same      (B, N, N) bool, true where both slots hold pairs of one object class
-    position  (B, N) int64, how many pairs of the same class come before
-    previous  (B, N) int64, the slot of the pair before it; its own where it is the first
-    first     (B, N) bool, true where no pair of the class comes before
+    same: (B, N, N) bool, true where both slots hold pairs of one person with one object class.
+    position: (B, N) int64, how many such pairs come before.
+    previous: (B, N) int64, the slot of the pair before it; its own where it is the first.
+    first: (B, N) bool, true where no such pair comes before.
     """
 
     same: Tensor
@@ -24,14 +30,30 @@ class Trajectories:
     first: Tensor
 
 
-def follow(labels: Tensor, mask: Tensor) -> Trajectories:
-    """Trajectories by class: (B, T, P) int64 labels and (B, T, P) bool. Object identities do not exist in the data."""
-    label, real = labels.flatten(1), mask.flatten(1)  # (B, N)
-    same = (label[:, :, None] == label[:, None]) & real[:, :, None] & real[:, None]
-    order = torch.arange(label.shape[1], device=labels.device)
+def follow(pairs: Pairs) -> Trajectories:
+    """Trajectories by person and class of object, as the data have no identities."""
+    label, real = pairs.labels.flatten(1), pairs.mask.flatten(1)  # (B, N)
+    same = (label[:, :, None] == label[:, None]) & real[:, :, None] & real[:, None] & same_person(pairs)
+    order = torch.arange(label.shape[1], device=label.device)
     before = same & (order[None, :] < order[:, None])
     latest = torch.where(before, order, -1).amax(-1)
     return Trajectories(same, before.sum(-1), torch.where(latest < 0, order, latest), latest < 0)
+
+
+def same_person(pairs: Pairs) -> Tensor:
+    """Which slots of a clip have the same person as their subject: (B, N, N) bool.
+
+    Two persons of different frames are one where each is, of all persons of its frame, the nearest to the other. So
+    where every frame has one person, it is always the same one. Slots without a pair mean nothing.
+    """
+    real = pairs.mask.flatten(1)  # (B, N)
+    across, down = to_centres(pairs.subject_boxes)[..., :2].flatten(1, 2).unbind(-1)  # (B, N) each
+    squared = (across[:, :, None] - across[:, None]) ** 2 + (down[:, :, None] - down[:, None]) ** 2
+    squared = torch.where(real[:, None], squared, math.inf)  # from each slot to each other that is real
+    by_frame = squared.unflatten(-1, pairs.mask.shape[1:])  # (B, N, T, P)
+    nearest = (by_frame <= by_frame.amin(-1, keepdim=True) + _ROUNDING).flatten(2)
+    mutual: Tensor = nearest & nearest.transpose(1, 2)
+    return mutual
 
 
 def gather_slots(values: Tensor, slots: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ All take features (..., D) and give a `Prediction`. Where the paper is silent or
   Bayesian head integrates over fixed Gauss-Hermite points, the mixture uses the components' means, as TEMPURA does.
 * Variances are of logits and stay within `VARIANCE_BOUNDS`, in both heads.
 * The components of a mixture share one set of weights for all predicates, as in TEMPURA: weights of each predicate's
-  own would give attention probabilities that do not add up to 1.
+  own would give an exclusive group probabilities that do not add up to 1.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.graph.vocabulary import PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import PredicateGroup
 from models.networks.relations.network import activate
 
 VARIANCE_BOUNDS = (1e-3, 10.0)
 SMALLEST_WANTED_VARIANCE = 0.1
 """Below this, the regulariser of the mixture pulls a component's variance up; above, it leaves it alone."""
 _SIGMOID_POINTS = 15
-_SOFTMAX_POINTS = 7
-"""Along each of the three logits; the grid has this number cubed."""
+_SOFTMAX_POINTS, _SOFTMAX_GRID = 7, 343
+"""Along each logit of an exclusive group, and in all: where there are more than three logits, each has fewer points."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Prediction:
 class PredicateHead(nn.Module, ABC):
     """Features of pairs to the probabilities of one predicate group."""
 
-    def __init__(self, group: GroupName) -> None:
+    def __init__(self, group: PredicateGroup) -> None:
         super().__init__()
         self.group = group
-        self.predicates = len(PREDICATES_OF_GROUP[group])
+        self.predicates = len(group.predicates)
 
     @abstractmethod
     def forward(self, features: Tensor) -> Prediction:
@@ -62,7 +62,7 @@ class PredicateHead(nn.Module, ABC):
 class LinearHead(PredicateHead):
     """One linear layer."""
 
-    def __init__(self, group: GroupName, width: int) -> None:
+    def __init__(self, group: PredicateGroup, width: int) -> None:
         super().__init__(group)
         self.logits = nn.Linear(width, self.predicates)
 
@@ -81,13 +81,16 @@ class BayesianHead(PredicateHead):
     points: Tensor
     weights: Tensor
 
-    def __init__(self, group: GroupName, width: int, samples: int) -> None:
+    def __init__(self, group: PredicateGroup, width: int, samples: int) -> None:
         super().__init__(group)
         self.samples = samples
         self.mean = nn.Linear(width, self.predicates)
         self.log_variance = nn.Linear(width, self.predicates)
-        grid = (_SOFTMAX_POINTS, self.predicates) if group == "attention" else (_SIGMOID_POINTS, 1)
-        points, weights = gauss_hermite(*grid)
+        if group.exclusive:
+            nodes = max(2, min(_SOFTMAX_POINTS, round(_SOFTMAX_GRID ** (1 / self.predicates))))
+            points, weights = gauss_hermite(nodes, self.predicates)
+        else:
+            points, weights = gauss_hermite(_SIGMOID_POINTS, 1)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
 
@@ -107,7 +110,7 @@ class BayesianHead(PredicateHead):
 
     def _entropy(self, probabilities: Tensor) -> Tensor:
         entropy = _self_information(probabilities)
-        return entropy if self.group == "attention" else entropy + _self_information(1 - probabilities)
+        return entropy if self.group.exclusive else entropy + _self_information(1 - probabilities)
 
 
 class MixtureHead(PredicateHead):
@@ -116,7 +119,7 @@ class MixtureHead(PredicateHead):
     It classifies as TEMPURA's head does: the mean over the components of their probabilities, not a density.
     """
 
-    def __init__(self, group: GroupName, width: int, mixtures: int) -> None:
+    def __init__(self, group: PredicateGroup, width: int, mixtures: int) -> None:
         super().__init__(group)
         self.mixtures = mixtures
         self.means = nn.Linear(width, mixtures * self.predicates)

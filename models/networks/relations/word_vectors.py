@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.graph.vocabulary import OBJECT_CLASSES
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.relations.network import RelationNetwork
 
 
-def read_word_vectors(path: Path, width: int) -> Tensor:
-    """One vector for each of `OBJECT_CLASSES`, (36, width) float32, from a file of GloVe's text format.
+def read_word_vectors(path: Path, width: int, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
+    """One vector for each of the vocabulary's objects, (objects, width) float32, from a file of GloVe's text format.
 
     A class of several names takes that of the first (`cup/glass/bottle` is `cup`), as the published code does. Raises
     WeightsError where the file cannot be read, has another width or lacks a word.
     """
-    words = {name.split("/")[0]: index for index, name in enumerate(OBJECT_CLASSES)}
-    vectors = torch.full((len(OBJECT_CLASSES), width), torch.nan)
+    words = {name.split("/")[0]: index for index, name in enumerate(vocabulary.objects)}
+    vectors = torch.full((len(vocabulary.objects), width), torch.nan)
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
@@ -40,6 +40,6 @@ def read_word_vectors(path: Path, width: int) -> Tensor:
 
 @torch.no_grad()
 def initialise_words(network: RelationNetwork, vectors: Tensor) -> None:
-    """Starts both word embeddings, of the subject and of the object, from the same vectors (36, word width)."""
+    """Starts both word embeddings, of the subject and of the object, from the same vectors (objects, word width)."""
     for embedding in (network.representation.obj_embed, network.representation.obj_embed2):
         embedding.weight.copy_(vectors)

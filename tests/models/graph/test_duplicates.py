@@ -28,9 +28,7 @@ def slots(*frames: list[tuple[int, tuple[float, ...], float, tuple[float, ...]]]
         subject_scores=np.ones((T, P), dtype=np.float32),
         object_boxes=np.array([[slot[1] for slot in frame] for frame in frames], dtype=np.float32),
         object_scores=classes,
-        attention=np.zeros((T, P, 3), dtype=np.float32),
-        spatial=np.zeros((T, P, 6), dtype=np.float32),
-        contacting=np.zeros((T, P, 17), dtype=np.float32),
+        predicate_scores=np.zeros((T, P, 5), dtype=np.float32),
     )
 
 

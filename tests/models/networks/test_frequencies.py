@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATE_INDEX, PREDICATES, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from models.networks.frequencies import ACTION_GENOME_COUNTS, class_weights, predicate_shares
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
+PREDICATES = ACTION_GENOME.predicates
+PREDICATE_INDEX = ACTION_GENOME.predicate_index
 
 COUNTS = torch.tensor(ACTION_GENOME_COUNTS)
 GROUP_TOTALS: dict[GroupName, int] = {"attention": 376_483, "spatial": 446_394, "contacting": 410_634}
@@ -14,7 +19,7 @@ GROUP_TOTALS: dict[GroupName, int] = {"attention": 376_483, "spatial": 446_394, 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_counts_of_a_group_add_up_to_the_published_total(group: GroupName) -> None:
-    assert sum(ACTION_GENOME_COUNTS[GROUP_SLICE[group]]) == GROUP_TOTALS[group]
+    assert sum(ACTION_GENOME_COUNTS[SLICES[group]]) == GROUP_TOTALS[group]
 
 
 def test_counts_follow_the_vocabulary() -> None:
@@ -26,7 +31,7 @@ def test_counts_follow_the_vocabulary() -> None:
 def test_shares_are_of_the_predicates_own_group() -> None:
     shares = predicate_shares(COUNTS)
     for index, name in enumerate(PREDICATES):
-        (group,) = (group for group in GROUPS if index in range(*GROUP_SLICE[group].indices(26)))
+        (group,) = (group for group in GROUPS if index in range(*SLICES[group].indices(26)))
         assert shares[index].item() == pytest.approx(ACTION_GENOME_COUNTS[index] / GROUP_TOTALS[group]), name
 
 
@@ -43,9 +48,9 @@ def test_weights_of_a_small_case_by_hand() -> None:
 def test_weights_are_one_on_average_and_fall_with_the_count(beta: float) -> None:
     weights = class_weights(COUNTS, beta)
     for group in GROUPS:
-        weight = weights[GROUP_SLICE[group]]
+        weight = weights[SLICES[group]]
         assert weight.mean().item() == pytest.approx(1, abs=1e-5)
-        ranked = weight[COUNTS[GROUP_SLICE[group]].argsort()]
+        ranked = weight[COUNTS[SLICES[group]].argsort()]
         assert torch.all(ranked[:-1] >= ranked[1:])
     spread = weights[PREDICATE_INDEX["twisting"]] / weights[PREDICATE_INDEX["holding"]]
     assert spread.item() == pytest.approx((156_897 / 86) ** beta, rel=1e-4)

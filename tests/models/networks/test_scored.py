@@ -12,6 +12,7 @@ from torch import Tensor
 from export.check import sample_frames
 from models.errors import ConfigurationError
 from models.graph.predictions import PairPredictions
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn import Arn
 from models.networks.relations.pairs import Pairs
 from models.networks.scored import Host, HostConfig, Scored, ScoredConfig
@@ -53,7 +54,7 @@ def test_the_scorer_adds_scores_and_changes_no_bit_of_what_the_host_says(scored:
     if batch == 2:
         assert scores[mask].std() > 1e-3
         outputs = {name: each.numpy() for name, each in (both | {"relation_scores": scores}).items()}
-        assert PairPredictions.from_outputs(outputs).relation_scores is not None
+        assert PairPredictions.from_outputs(outputs, ACTION_GENOME).relation_scores is not None
 
 
 def test_forward_gives_the_hosts_output_and_the_logits_behind_the_scores(scored: Scored) -> None:
@@ -115,7 +116,7 @@ def test_else_the_host_learns_too_but_never_its_detector(scored: Scored) -> None
 
 def test_a_host_in_hand_is_used_as_it_is() -> None:
     host = Arn(tiny())
-    assert Scored(tiny_scored(host.config), host).host is host
+    assert Scored(tiny_scored(host.config), host=host).host is host
 
 
 @pytest.mark.parametrize(("name", "width"), [("arn", 160), ("sttran", 32)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export.check import sample_frames
 from models.errors import ConfigurationError
 from models.graph.predictions import PairPredictions
-from models.graph.vocabulary import GROUPS
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.representation import union_boxes
 from models.networks.two_stage import TwoStage, TwoStageConfig, with_labels
 from tests.support.networks import (
@@ -24,6 +24,8 @@ from tests.support.networks import (
     tiny_relations,
     tiny_two_stage,
 )
+
+GROUPS = ACTION_GENOME.group_names
 
 UNCERTAIN = {"fremure-bayesian", "fremure-gmm"}
 
@@ -53,12 +55,13 @@ def test_the_stages_outputs_are_predictions(network: TwoStage, batch: int, time:
     with torch.inference_mode():
         outputs = run_network(network, *video(batch, time))
     for index in range(batch):
-        said = PairPredictions.from_outputs({name: each.numpy() for name, each in outputs.items()}, index)
+        arrays = {name: each.numpy() for name, each in outputs.items()}
+        said = PairPredictions.from_outputs(arrays, ACTION_GENOME, index)
         assert said.pair_mask.shape == (time, 4)
-        probabilities = ("subject_scores", "object_scores", *GROUPS)
+        probabilities = ("subject_scores", "object_scores", "predicate_scores")
         assert all((getattr(said, name) >= 0).all() and (getattr(said, name) <= 1).all() for name in probabilities)
         assert (said.object_scores[..., 0] == 0).all(), "a person is never the object"
-        np.testing.assert_allclose(said.attention.sum(-1), 1, atol=1e-5)
+        np.testing.assert_allclose(said.predicate_scores[..., :3].sum(-1), 1, atol=1e-5)
         for boxes in (said.subject_boxes, said.object_boxes):
             assert ((boxes >= 0) & (boxes <= 1)).all()
             assert (boxes[..., 2:] >= boxes[..., :2]).all()
@@ -77,9 +80,8 @@ def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
         relations = network(pairs)
     assert pairs.mask.any()
     assert torch.equal(outputs["pair_mask"], pairs.mask)
-    for slot in range(4):
-        assert torch.equal(outputs["subject_boxes"][:, :, slot], pairs.subject_boxes)
-        assert torch.equal(outputs["subject_scores"][:, :, slot], pairs.subject_scores)
+    assert torch.equal(outputs["subject_boxes"], pairs.subject_boxes)
+    assert torch.equal(outputs["subject_scores"], pairs.subject_scores)
     assert torch.equal(outputs["object_boxes"], pairs.object_boxes)
     assert torch.equal(outputs["object_scores"], pairs.object_scores)
     assert all(torch.equal(outputs[group], relations.probabilities[group]) for group in GROUPS)
@@ -133,7 +135,7 @@ def test_predcls_takes_boxes_and_labels_as_they_are(sttran: TwoStage, given: tup
     assert not pairs.mask[..., 0].any(), "the person's own slot"
     assert torch.equal(pairs.mask[..., 1:], mask[..., 1:])
     assert (pairs.subject_scores == 1).all()
-    torch.testing.assert_close(pairs.subject_boxes, boxes[:, :, 0])
+    torch.testing.assert_close(pairs.subject_boxes, boxes[:, :, :1].expand(-1, -1, 4, -1))
     torch.testing.assert_close(pairs.object_boxes[pairs.mask], boxes[pairs.mask])
     assert torch.equal(pairs.labels[pairs.mask], labels[pairs.mask])
     assert (pairs.object_scores[pairs.mask].amax(-1) == 1).all()
@@ -228,7 +230,7 @@ def test_clips_features_are_those_of_the_regions_around_the_pairs(monkeypatch: p
         outputs = run_network(network, frames, timestamps)
         pairs = network.detector.pairs(frames, timestamps)
         wanted = network(network.with_crops(pairs, frames))
-    around = union_boxes(pairs.subject_boxes[:, :, None].expand_as(pairs.object_boxes), pairs.object_boxes)
+    around = union_boxes(pairs.subject_boxes, pairs.object_boxes)
     assert torch.equal(seen[0], around)
     torch.testing.assert_close(outputs["crop_features"][..., 0], around.sum(-1) * pairs.mask)
     assert all(torch.equal(outputs[group], wanted.probabilities[group]) for group in GROUPS)

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from models.graph.scene_graph import Frame, Relation, SceneGraph
-from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import ACTION_GENOME
 from service.errors import InvalidOption
 from service.formats import Format, formatted, parse_format
 from service.graph import write_graph
@@ -46,6 +46,7 @@ def stored(graph: SceneGraph) -> Iterator[bytes]:
         video=graph.video,
         model=graph.model,
         options=graph.options,
+        vocabulary=graph.vocabulary,
         frames=graph.frames,
         relations=graph.relations,
         prompt=lambda: graph.prompt,
@@ -87,7 +88,7 @@ def test_graphml_opens_in_networkx_with_all_attributes(tmp_path: Path) -> None:
 def test_coco_opens_in_pycocotools_with_boxes_tracks_and_relations(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_bytes(written(GRAPH, "coco"))
     coco = COCO(str(tmp_path / "coco.json"))
-    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(OBJECT_CLASSES)
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(ACTION_GENOME.objects)
     assert [image["timestamp"] for image in coco.loadImgs(coco.getImgIds())] == [0.0, 0.5, 1.0, 1.5]
     people = coco.loadAnns(coco.getAnnIds(catIds=coco.getCatIds(["person"])))
     assert [(person["image_id"], person["track_id"], person["bbox"]) for person in people] == [
@@ -103,13 +104,13 @@ def test_coco_opens_in_pycocotools_with_boxes_tracks_and_relations(tmp_path: Pat
         (
             relation["image_id"],
             tracks[relation["subject_id"]],
-            PREDICATES[relation["predicate_id"]],
+            ACTION_GENOME.predicates[relation["predicate_id"]],
             tracks[relation["object_id"]],
         )
         for relation in coco.dataset["relations"]
     ]
     assert said == [(1, 1, "holding", 2), (1, 1, "looking_at", 2), (4, 1, "sitting_on", 7)]
-    assert [predicate["name"] for predicate in coco.dataset["predicates"]] == list(PREDICATES)
+    assert [predicate["name"] for predicate in coco.dataset["predicates"]] == list(ACTION_GENOME.predicates)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "graphml", "coco"])

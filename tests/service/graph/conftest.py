@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.bundle import Thresholds
+from models.graph.bundle import Scoring, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Relation
-from models.graph.vocabulary import GROUP_OF_PREDICATE, GROUP_SLICE, OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.vocabulary import ACTION_GENOME as VOCABULARY
 from service.graph import GraphBuilder
 
 Box = tuple[float, float, float, float]
@@ -57,8 +57,7 @@ def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictio
     mask = np.zeros((frames, slots), dtype=np.bool_)
     people, things, classes = garbage(4), garbage(4), garbage(36)
     person_scores, relations = garbage(), garbage()
-    groups = {"attention": garbage(3), "spatial": garbage(6), "contacting": garbage(17)}
-    epistemic, aleatoric = garbage(26), garbage(26)
+    predicates, epistemic, aleatoric = garbage(26), garbage(26), garbage(26)
     scored = doubted = False
     for t, frame in enumerate(script):
         for p, said in enumerate(frame):
@@ -66,17 +65,14 @@ def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictio
             people[t, p], things[t, p], person_scores[t, p] = said.person, said.box, said.person_score
             classes[t, p] = 0
             for label, score in ({said.label: said.score} | said.also).items():
-                classes[t, p, OBJECT_INDEX[label]] = score
-            for group in groups.values():
-                group[t, p] = 0.01
+                classes[t, p, VOCABULARY.object_index[label]] = score
+            predicates[t, p] = 0.01
             for predicate, score in said.predicates.items():
-                group_name = GROUP_OF_PREDICATE[predicate]
-                column = PREDICATE_INDEX[predicate] - GROUP_SLICE[group_name].start
-                groups[group_name][t, p, column] = score
+                predicates[t, p, VOCABULARY.predicate_index[predicate]] = score
             if said.relation is not None:
                 scored, relations[t, p] = True, said.relation
             for predicate, (of_model, of_video) in said.doubts.items():
-                doubted, column = True, PREDICATE_INDEX[predicate]
+                doubted, column = True, VOCABULARY.predicate_index[predicate]
                 epistemic[t, p, column], aleatoric[t, p, column] = of_model, of_video
     return PairPredictions(
         mask,
@@ -84,7 +80,7 @@ def predict(script: list[list[Said]], slots: int | None = None) -> PairPredictio
         person_scores,
         things,
         classes,
-        **groups,
+        predicates,
         relation_scores=relations if scored else None,
         epistemic=epistemic if doubted else None,
         aleatoric=aleatoric if doubted else None,
@@ -108,8 +104,17 @@ def build(
     """The graph of a video whose predictions came in clips that were cut before these frames."""
     times = options.pop("timestamps", np.arange(len(predictions)) * interval)
     thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
-    defaults = {"width": 640, "height": 360, "thresholds": thresholds, "min_score": 0, "top_k": 100}
-    builder = GraphBuilder(**defaults | {"constraint": "with"} | options)
+    defaults = {
+        "vocabulary": VOCABULARY,
+        "width": 640,
+        "height": 360,
+        "thresholds": thresholds,
+        "scoring": Scoring(),
+        "min_score": 0,
+        "top_k": 100,
+        "constraint": "with",
+    }
+    builder = GraphBuilder(**defaults | options)
     for start, stop in pairwise([0, *sorted(cuts), len(predictions)]):
         builder.add(clip_of(predictions, start, stop), times[start:stop])
     graph = builder.finish()

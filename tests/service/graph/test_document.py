@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from models.graph.scene_graph import Frame, ModelReference, Options, Relation, SceneGraph, SceneObject, Video, Warning
+from models.graph.vocabulary import ACTION_GENOME
 from service.graph import GraphReader, write_graph
 
 VIDEO = Video(sha256="ab", width=64, height=48, duration=None, frame_rate=25.0, codec="h264")
@@ -40,6 +41,7 @@ def written(frames: Iterator[Frame], out: io.BytesIO) -> SceneGraph:
         video=VIDEO,
         model=MODEL,
         options=OPTIONS,
+        vocabulary=ACTION_GENOME,
         frames=noted(),
         relations=[RELATION],
         prompt=lambda: f'"{len(seen)} frames"],\n',
@@ -114,6 +116,7 @@ def test_frames_are_not_kept_once_they_are_written() -> None:
             video=VIDEO,
             model=MODEL,
             options=OPTIONS,
+            vocabulary=ACTION_GENOME,
             frames=written_frames,
             relations=[],
             prompt=lambda: "",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import SecretStr
 
+from models.graph.vocabulary import ACTION_GENOME
 from service.errors import SettingsError
 from service.prompt import build_messages
 from service.prompt.captioner import RETRIES, CaptionEndpoint, Captioner, endpoint_of
@@ -39,7 +40,7 @@ from tests.support.ports import unused_port
 from tests.support.web import Answer, Web, reply, serve_web
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
-MESSAGES = build_messages("The person holds the cup.")
+MESSAGES = build_messages("The person holds the cup.", ACTION_GENOME)
 KEY = "sk-very-secret"
 
 

@@ -1,23 +1,120 @@
+"""Relations become events, and key moments are those that show most of them."""
+
 from __future__ import annotations
 
-from models.graph.scene_graph import ModelReference, Options, Relation, SceneGraph, Video
+from typing import Any
+
+import pytest
+
+from models.graph.scene_graph import Frame, Relation, SceneGraph
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
+from service.prompt.appearances import Appearances, Entity, entities_of
+from service.prompt.moments import Event, events_of
+from tests.support.graphs import scene_graph
 from tests.support.relations import frame, holds
+
+Told = tuple[str, str, float, float]
+
+
+def events(*relations: Relation, frames: list[Frame] | None = None) -> list[Event]:
+    shown = [frame("person", "bag", "bed")] if frames is None else frames
+    return events_of(relations, entities_of(Appearances.of(shown)), ACTION_GENOME)
+
+
+def told(*relations: Relation, frames: list[Frame] | None = None) -> list[Told]:
+    return [(one.predicate, one.thing.label, one.start, one.end) for one in events(*relations, frames=frames)]
+
+
+def test_what_goes_on_after_a_short_gap_is_one_event() -> None:
+    assert told(holds("holding", end=4.0), holds("holding", start=5.0, end=8.0)) == [("holding", "bag", 0.0, 8.0)]
+    assert told(holds("holding", end=4.0), holds("holding", start=5.5, end=8.0)) == [
+        ("holding", "bag", 0.0, 4.0),
+        ("holding", "bag", 5.5, 8.0),
+    ]
+
+
+def test_scores_of_an_event_are_means_over_its_time() -> None:
+    (event,) = events(
+        holds("holding", end=3.0, score=0.8, relevance=0.4),
+        holds("holding", start=3.5, end=4.5, score=0.4, relevance=0.8),
+    )
+    assert (event.score, event.relation_score) == pytest.approx((0.7, 0.5))
+
+
+def test_a_thing_that_was_lost_and_found_again_is_one_thing() -> None:
+    frames = [frame("person", "chair"), frame("person", "chair", index=1, first_id=3)]
+    assert told(
+        holds("sitting_on", 2, end=1.0), holds("sitting_on", 4, start=1.0, end=2.0, person=3), frames=frames
+    ) == [("sitting_on", "chair", 0.0, 2.0)]
+
+
+def test_two_things_that_are_there_together_stay_two() -> None:
+    frames = [frame("person", "chair", "chair")]
+    first, second = events(holds("sitting_on", 2), holds("sitting_on", 3, score=0.7), frames=frames)
+    assert (first.thing, second.thing) == (Entity("chair", 1), Entity("chair", 2))
+
+
+def test_where_a_thing_is_goes_without_saying_while_it_is_touched() -> None:
+    assert told(holds("holding"), holds("in_front_of", score=0.9)) == [("holding", "bag", 0.0, 3.5)]
+    assert told(holds("holding", end=1.0), holds("in_front_of", end=3.5)) == [
+        ("in_front_of", "bag", 0.0, 3.5),
+        ("holding", "bag", 0.0, 1.0),
+    ]
+    assert told(holds("looking_at"), holds("behind")) == [
+        ("looking_at", "bag", 0.0, 3.5),
+        ("behind", "bag", 0.0, 3.5),
+    ]
+
+
+def test_what_says_little_is_told_only_where_there_is_nothing_else() -> None:
+    assert told(holds("behind", 3, score=0.1), holds("not_looking_at", score=1.0)) == [("behind", "bed", 0.0, 3.5)]
+    assert told(holds("not_contacting", score=0.9), holds("unsure", 3)) == [
+        ("not_contacting", "bag", 0.0, 3.5),
+        ("unsure", "bed", 0.0, 3.5),
+    ]
+
+
+def test_what_the_model_is_far_less_sure_of_than_of_the_rest_is_not_told() -> None:
+    assert told(holds("holding", score=0.9), holds("lying_on", 3, score=0.44)) == [("holding", "bag", 0.0, 3.5)]
+    assert len(told(holds("holding", score=0.8), holds("lying_on", 3, score=0.44))) == 2
+
+
+def test_a_weak_touch_under_a_strong_denial_is_not_told() -> None:
+    assert told(holds("not_contacting", score=0.8), holds("touching", score=0.5), holds("behind", score=0.6)) == [
+        ("behind", "bag", 0.0, 3.5)
+    ]
+
+
+def test_a_predicate_far_behind_the_best_of_its_group_and_time_is_not_told() -> None:
+    relations = [holds("holding", score=0.8), holds("eating", score=0.3), holds("touching", score=0.5)]
+    assert [predicate for predicate, *_ in told(*relations)] == ["holding", "touching"]
+
+
+def test_the_more_a_pair_matters_the_earlier_it_is_told() -> None:
+    def first(bag: float | None, bed: float | None) -> str:
+        relations = [holds("holding", 2, score=0.6, relevance=bag), holds("lying_on", 3, score=0.7, relevance=bed)]
+        return told(*relations)[0][1]
+
+    assert first(bag=0.9, bed=0.2) == "bag"
+    assert first(bag=0.2, bed=0.9) == "bed"
+    assert first(bag=None, bed=None) == "bed"
+
+
+def test_what_is_done_comes_before_what_is_looked_at_and_that_before_what_stands_where() -> None:
+    frames = [frame("person", "bag", "bed", "door")]
+    relations = [holds("behind", 4), holds("looking_at", 3), holds("holding", 2)]
+    assert [predicate for predicate, *_ in told(*relations, frames=frames)] == ["holding", "looking_at", "behind"]
+
+
+def test_a_moment_is_an_event_too() -> None:
+    assert told(holds("holding", start=1.0, end=1.0)) == [("holding", "bag", 1.0, 1.0)]
 
 
 def graph(*relations: Relation) -> SceneGraph:
     """Ten seconds, two frames a second, in which a person and four things are always seen."""
-    return SceneGraph(
-        id="0",
-        video=Video(sha256="0", width=9, height=9, duration=10.0, frame_rate=None, codec="h264"),
-        model=ModelReference(name="m", version="1", engine="e", precision="fp32"),
-        options=Options(fps=2.0, start=0.0, end=None, max_frames=100, min_score=0.0, top_k=20, constraint="with"),
-        frames=[frame("person", "cup/glass/bottle", "chair", "bed", "door", index=index) for index in range(20)],
-        relations=list(relations),
-        prompt="",
-        timings={},
-        warnings=[],
-    )
+    frames = [frame("person", "cup/glass/bottle", "chair", "bed", "door", index=index) for index in range(20)]
+    return scene_graph(frames, size=(9, 9), relations=relations, duration=10.0, fps=2.0)
 
 
 def test_moments_show_the_most_telling_events_and_nothing_twice() -> None:
@@ -44,3 +141,28 @@ def test_a_relation_score_moves_the_moment() -> None:
 
 def test_a_graph_without_relations_has_no_telling_moment() -> None:
     assert key_moments(graph(), 4) == []
+
+
+def test_weights_and_silence_of_predicates_are_those_of_the_vocabulary() -> None:
+    def events(**handling: Any) -> list[str]:
+        vocabulary = Vocabulary(
+            objects=("crate", "robot"),
+            subjects=("robot",),
+            groups=(
+                PredicateGroup(name="placing", predicates=("near",), direction="object_to_subject"),
+                PredicateGroup(name="handling", predicates=("lifts", "ignores"), **handling),
+            ),
+        )
+        relations = [
+            Relation(subject=subject, predicate=predicate, object=thing, start=0, end=3, score=0.8, relation_score=None)
+            for subject, predicate, thing in ((2, "near", 1), (1, "lifts", 2), (1, "ignores", 2))
+        ]
+        entities = {1: Entity("robot", 1), 2: Entity("crate", 1)}
+        found = events_of(relations, entities, vocabulary)
+        assert {(event.subject.label, event.thing.label) for event in found} == {("robot", "crate")}
+        return [event.predicate for event in found]
+
+    assert events() == ["near", "lifts", "ignores"]
+    assert events(weight=2) == ["lifts", "ignores", "near"]
+    assert events(weight=2, says_little=("ignores",)) == ["lifts", "near"]
+    assert events(overshadowed_by=("placing",)) == ["near"]

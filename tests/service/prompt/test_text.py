@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.graph.scene_graph import Frame, Relation
-from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
 from tests.support.relations import frame, holds
 
@@ -26,7 +26,7 @@ HEAD = "The following was read from a 10-second video by a scene-graph model. Wr
 
 
 def prompt_of(frames: list[Frame], *relations: Relation, duration: float | None = 10.0, **rest) -> str:
-    return build_prompt(Appearances.of(frames), relations, duration=duration, **rest)
+    return build_prompt(Appearances.of(frames), relations, ACTION_GENOME, duration=duration, **rest)
 
 
 def test_the_story_by_time() -> None:
@@ -68,8 +68,8 @@ def test_the_most_telling_events_are_kept_whatever_the_form(form: FormName) -> N
         for number in range(2, 10)
     ]
     appearances = Appearances.of([frame("person", *labels)])
-    whole = tell(appearances, relations, duration=60.0, form=form).events
-    short = tell(appearances, relations, duration=60.0, form=form, max_tokens=90).events
+    whole = tell(appearances, relations, ACTION_GENOME, duration=60.0, form=form).events
+    short = tell(appearances, relations, ACTION_GENOME, duration=60.0, form=form, max_tokens=90).events
     assert len(whole) == 8
     assert 1 < len(short) < 8
     assert short == whole[: len(short)]
@@ -79,14 +79,14 @@ def test_the_most_telling_events_are_kept_whatever_the_form(form: FormName) -> N
 
 @pytest.mark.parametrize("form", FORMS)
 def test_all_that_a_telling_states_is_in_its_text(form: FormName) -> None:
-    told = tell(Appearances.of(FRAMES), RELATIONS, duration=10.0, form=form)
+    told = tell(Appearances.of(FRAMES), RELATIONS, ACTION_GENOME, duration=10.0, form=form)
     assert len(told.events) == 4
     for words in ("holds", "looks at", "sits on the chair", "lies on the bed", "4 s", "hroughout"):
         assert words in told.text
 
 
 def test_what_no_event_is_about_is_named_when_there_is_room() -> None:
-    frames = [frame("person", "bag", "food", "shoe", "shoe", *OBJECT_CLASSES[7:15])]
+    frames = [frame("person", "bag", "food", "shoe", "shoe", *ACTION_GENOME.objects[7:15])]
     assert "\nAlso there: two shoes, some food, a chair, " in prompt_of(frames, holds("holding"))
     assert prompt_of(frames, holds("holding"), max_tokens=MIN_TOKENS).endswith(
         "\nAlso there: two shoes, some food, a chair, a closet."
@@ -127,7 +127,7 @@ def test_no_numbers_of_the_model_reach_the_prompt() -> None:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[list[Frame], list[Relation], float | None]:
-    labels = draw(st.lists(st.sampled_from(OBJECT_CLASSES), max_size=30))
+    labels = draw(st.lists(st.sampled_from(ACTION_GENOME.objects), max_size=30))
     count = draw(st.integers(1, 3))
     frames = [frame("person", *labels, index=index) for index in range(count)] if draw(st.booleans()) else []
     duration = draw(st.none() | st.floats(0, 1e5))
@@ -138,7 +138,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Frame], list[Relation], float | None]:
     alike = draw(st.lists(times, min_size=1, max_size=3))
     relations = [
         holds(
-            draw(st.sampled_from(PREDICATES)),
+            draw(st.sampled_from(ACTION_GENOME.predicates)),
             draw(st.integers(1, len(labels) + 1)),
             *draw(st.sampled_from(alike) | times),
             score=draw(scores),
@@ -154,7 +154,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Frame], list[Relation], float | None]:
 @given(graphs(), st.integers(MIN_TOKENS, 500), st.sampled_from(list(FORMS)))
 def test_every_prompt_fits_and_is_made_of_whole_sentences(graph, max_tokens: int, form: FormName) -> None:
     frames, relations, duration = graph
-    told = tell(Appearances.of(frames), relations, duration=duration, max_tokens=max_tokens, form=form)
+    told = tell(Appearances.of(frames), relations, ACTION_GENOME, duration=duration, max_tokens=max_tokens, form=form)
     assert count_tokens(told.text) <= max_tokens
     assert all(line.endswith((".", ":")) for line in told.text.split("\n"))
     assert bool(told.events) == bool(relations and frames)
@@ -172,13 +172,48 @@ def clip_tokens():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_count_is_above_what_clip_counts(clip_tokens, form: FormName) -> None:
-    frames = [frame(*OBJECT_CLASSES)]
+    frames = [frame(*ACTION_GENOME.objects)]
     relations = [
         holds(predicate, thing, start=thing / 3, end=thing / 2)
         for thing in range(2, 37)
-        for predicate in PREDICATES[thing % 3 :: 3]
+        for predicate in ACTION_GENOME.predicates[thing % 3 :: 3]
     ]
     prompt = prompt_of(frames, *relations, duration=123.4, max_tokens=5000, form=form)
-    for text in (prompt, *prompt.split("\n"), build_messages(prompt)[0]["content"]):
+    for text in (prompt, *prompt.split("\n"), build_messages(prompt, ACTION_GENOME)[0]["content"]):
         assert clip_tokens(text) <= count_tokens(text)
     assert count_tokens(prompt) < 2 * clip_tokens(prompt)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("cup", 1),
+        ("holds", 2),
+        ("refrigerator", 3),
+        ("3.5 s:", 5),
+        ("a\nb", 3),
+        ("a   b", 4),
+        ("\u2013\u00e9", 5),
+        ("  ", 1),
+    ],
+)
+def test_tokens_are_counted_by_pieces(text: str, tokens: int) -> None:
+    assert count_tokens(text) == tokens
+
+
+def test_tokens_add_up_over_lines() -> None:
+    assert count_tokens("one line") + count_tokens("\nanother") == count_tokens("one line\nanother")
+
+
+def test_subjects_are_named_by_their_own_nouns() -> None:
+    group = PredicateGroup(name="g", predicates=("lifts",))
+    vocabulary = Vocabulary(objects=("crate", "person", "robot"), subjects=("robot", "person"), groups=(group,))
+
+    def prompt(*labels: str) -> str:
+        return build_prompt(Appearances.of([frame(*labels)]), [], vocabulary, duration=None)
+
+    assert prompt().startswith("No robots, people or relations were found in this video")
+    assert prompt("crate", "person").endswith(
+        "No relations between robots, people and things were found.\nThere are: a person, a crate."
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.graph.vocabulary import OBJECT_CLASSES, PREDICATES
+from models.graph.vocabulary import ACTION_GENOME, Noun, PredicateGroup, Vocabulary
 from service.prompt.appearances import Entity
-from service.prompt.words import amount_of, length_of, names_of, phrase_of, time_of
+from service.prompt.words import amount_of, clause_of, length_of, names_of, time_of
 
 PHRASES = {
     "looking_at": "looks at the cup or bottle",
@@ -39,16 +39,20 @@ PHRASES = {
 
 
 def name_of(label: str, number: int = 1, count: int = 1) -> str:
-    return names_of(Entity(label, one) for one in range(1, count + 1))[Entity(label, number)].text
+    return names_of((Entity(label, one) for one in range(1, count + 1)), ACTION_GENOME)[Entity(label, number)].text
 
 
 def phrase(label: str, *predicates: str, is_known: bool = False) -> str:
     entity = Entity(label, 1)
-    return phrase_of(names_of([entity])[entity], predicates, is_known=is_known)
+    return clause_of(names_of([entity], ACTION_GENOME)[entity], predicates, ACTION_GENOME, is_known=is_known)
+
+
+def amount(label: str, count: int) -> str:
+    return amount_of(label, count, ACTION_GENOME)
 
 
 def test_every_predicate_has_its_phrase() -> None:
-    assert {predicate: phrase("cup/glass/bottle", predicate) for predicate in PREDICATES} == PHRASES
+    assert {predicate: phrase("cup/glass/bottle", predicate) for predicate in ACTION_GENOME.predicates} == PHRASES
 
 
 @pytest.mark.parametrize(
@@ -74,9 +78,9 @@ def test_what_was_just_named_is_it_or_them() -> None:
     )
 
 
-@pytest.mark.parametrize("label", OBJECT_CLASSES)
+@pytest.mark.parametrize("label", ACTION_GENOME.objects)
 def test_no_name_keeps_its_slash(label: str) -> None:
-    assert "/" not in name_of(label) + name_of(label, 2, 2) + amount_of(label, 1) + amount_of(label, 2)
+    assert "/" not in name_of(label) + name_of(label, 2, 2) + amount(label, 1) + amount(label, 2)
 
 
 def test_one_of_several_is_numbered_and_all_are_counted() -> None:
@@ -86,7 +90,7 @@ def test_one_of_several_is_numbered_and_all_are_counted() -> None:
         "the second item of food",
     ]
     assert name_of("shoe", 13, 13) == "shoe number 13"
-    assert [amount_of("chair", 1), amount_of("food", 1), amount_of("person", 2), amount_of("shoe", 13)] == [
+    assert [amount("chair", 1), amount("food", 1), amount("person", 2), amount("shoe", 13)] == [
         "a chair",
         "some food",
         "two people",
@@ -120,3 +124,42 @@ def test_times_are_said_as_people_do(start: float, end: float, duration: float |
 )
 def test_lengths_are_said_as_people_do(duration: float, said: str) -> None:
     assert length_of(duration) == said
+
+
+FACTORY = Vocabulary(
+    objects=("crate", "apple/pear", "robot"),
+    subjects=("robot",),
+    groups=(
+        PredicateGroup(name="placing", predicates=("near", "stacked_over"), direction="object_to_subject"),
+        PredicateGroup(
+            name="handling",
+            predicates=("lifts", "reaching_for", "grips"),
+            phrases={"grips": "grips {} with both arms", "lifts": "picks {} up"},
+            implied_by={"reaching_for": ("lifts",)},
+        ),
+    ),
+    nouns={"crate": Noun("wooden crate")},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("predicates", "said"),
+    [
+        (["reaching_for"], "is reaching for the wooden crate"),
+        (["near"], "has the wooden crate near them"),
+        (["near", "stacked_over"], "has the wooden crate near and stacked over them"),
+        (["near", "reaching_for"], "is reaching for the wooden crate and has it near them"),
+        (["reaching_for", "grips"], "grips the wooden crate with both arms and is reaching for it"),
+        (["reaching_for", "lifts"], "picks the wooden crate up"),
+    ],
+)
+def test_clauses_of_another_vocabulary_read_as_english(predicates: list[str], said: str) -> None:
+    crate = Entity("crate", 1)
+    assert clause_of(names_of([crate], FACTORY)[crate], predicates, FACTORY) == said
+
+
+def test_things_of_another_vocabulary_are_counted_in_english() -> None:
+    amounts = [amount_of(label, count, FACTORY) for label in FACTORY.objects for count in (1, 2)]
+    assert amounts == [
+        "a wooden crate", "two wooden crates", "an apple or pear", "two apples or pears", "a robot", "two robots",
+    ]  # fmt: skip

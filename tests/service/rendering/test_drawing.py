@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.graph.scene_graph import Box
-from models.graph.vocabulary import OBJECT_CLASSES
-from service.rendering import drawing
+from models.graph.scene_graph import Box, SceneObject
+from models.graph.vocabulary import ACTION_GENOME
+from service.rendering import drawing, tags
 from service.rendering.diagram import draw_diagram
 from service.rendering.drawing import Corner, draw_moment, quietest_corner
-from service.rendering.labels import Style, color_of, draw_tag, find_room, overlap, text_color
+from service.rendering.tags import Style, color_of, draw_tag, find_room, name_of, overlap, text_color
 from service.rendering.timeline import Moment
 from tests.support.graphs import frame, scene_graph
 
 PERSON: Box = (100.0, 60.0, 180.0, 220.0)
+SUBJECTS = ACTION_GENOME.subjects
 
 
 def drawn(moment: Moment, *, scale: int = 1, text: Corner | None = None) -> np.ndarray:
@@ -105,11 +106,11 @@ def test_the_place_that_covers_least_is_taken_where_none_is_free() -> None:
 
 def test_the_diagram_has_a_node_for_every_object_and_grows_with_them() -> None:
     style = Style.of(480, 480)
-    things = [(id, OBJECT_CLASSES[id], PERSON) for id in range(2, 22)]
+    things = [(id, ACTION_GENOME.objects[id], PERSON) for id in range(2, 22)]
     held = [(1, "touching", 3), (1, "looking_at", 3), (3, "in_front_of", 1), (1, "holding", 9)]
-    small = draw_diagram(moment((1, "person", PERSON), things[1], held=held[:3]), height=300, style=style)
+    small = draw_diagram(moment((1, "person", PERSON), things[1], held=held[:3]), SUBJECTS, height=300, style=style)
     assert small.height == 300
-    large = draw_diagram(moment((1, "person", PERSON), *things, held=held), height=300, style=style)
+    large = draw_diagram(moment((1, "person", PERSON), *things, held=held), SUBJECTS, height=300, style=style)
     assert large.height > 21 * style.row
     left = np.asarray(large)[:, : large.width // 2]
     right = np.asarray(large)[:, large.width // 2 :]
@@ -120,7 +121,7 @@ def test_the_diagram_has_a_node_for_every_object_and_grows_with_them() -> None:
 
 @pytest.mark.parametrize("things", [[], [(1, "person", PERSON)], [(2, "chair", PERSON), (3, "bed", PERSON)]])
 def test_a_moment_without_relations_has_a_diagram(things: list[tuple[int, str, Box]]) -> None:
-    picture = np.asarray(draw_diagram(moment(*things), height=200, style=Style.of(200, 200)))
+    picture = np.asarray(draw_diagram(moment(*things), SUBJECTS, height=200, style=Style.of(200, 200)))
     for identity, *_ in things:
         assert (picture == color_of(identity)).all(axis=2).any()
 
@@ -132,3 +133,21 @@ def test_a_tag_is_as_large_as_it_says() -> None:
     rows, columns = np.nonzero((np.asarray(image) == (200, 10, 10)).all(axis=2))
     assert (columns.min(), rows.min()) == (10, 20)
     assert (columns.max() - 9, rows.max() - 19) == (style.width_of("person 1"), style.row)
+
+
+@pytest.mark.parametrize("label", ["Träger", "ящик", "a b/c", "//", "x" * 200])
+def test_any_label_can_be_drawn(label: str) -> None:
+    thing = SceneObject(id=7, label=label, score=0.9, box=PERSON)
+    style = Style.of(480, 480)
+    assert (drawn(Moment([thing], [])) != 128).any()
+    diagram = draw_diagram(Moment([thing], []), [label], height=200, style=style)
+    assert (np.asarray(diagram) == color_of(7)).all(axis=2).any()
+    assert style.width_of(name_of(thing)) <= diagram.width
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_in_one_that_has_them() -> None:
+    if tags._installed_font("DejaVuSans.ttf", 20) is None:
+        pytest.skip("DejaVu Sans is not installed")
+    words = [np.asarray(tags._written(text, 20)) for text in ("ящик", "щящя")]
+    assert (words[0][:, :60] != words[1][:, :60]).any(), "not every letter is the same box"
+    assert words[0].shape[0] == np.asarray(tags._written("crate", 20)).shape[0], "tags stand in rows of one height"

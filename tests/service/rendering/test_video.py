@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.graph.scene_graph import Box, SceneGraph
 from service.rendering import render_frame, render_video
 from service.rendering.errors import RenderError
-from service.rendering.labels import color_of
+from service.rendering.tags import color_of
 from service.video import EVERY_FRAME, Sampling, VideoInfo, VideoReader
 from service.video.errors import RangeOutsideVideo
 from tests.support.graphs import frame, scene_graph

@@ -34,9 +34,7 @@ def make_video(folder: Path, name: str, greys: list[int], objects: int = 1) -> A
                 person_box=np.array((20.0, 0.0, 44.0, 20.0)),  # reaches over the right edge
                 boxes=np.array([(4.0, 4.0, 12.0, 16.0)] * objects),
                 labels=np.arange(1, objects + 1),
-                attention=holds[:, :3],
-                spatial=holds[:, 3:9],
-                contacting=holds[:, 9:],
+                predicates=holds,
             )
         )
     return AnnotatedVideo(name, frames)

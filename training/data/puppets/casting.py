@@ -5,9 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from models.graph.vocabulary import CONTACTING
 from training.data.puppets.things import THINGS
-from training.data.puppets.ties import PORTABLE, joint_shares
+from training.data.puppets.ties import CONTACTING, PORTABLE, joint_shares
 from training.data.puppets.world import World
 
 SUPPORTS: Final = frozenset(("sitting_on", "lying_on", "standing_on"))

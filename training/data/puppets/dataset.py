@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import cv2
 import numpy as np
 
-from models.graph.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
+from training.data.action_genome import RAW_OBJECT_CLASSES, RAW_PREDICATES
 from training.data.puppets.render import render
 from training.data.puppets.story import RelatedThing, make_story
 from training.data.puppets.video import write_video

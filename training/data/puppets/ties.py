@@ -6,10 +6,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.graph.vocabulary import CONTACTING
+from models.graph.vocabulary import ACTION_GENOME
 from training.data.puppets.things import THINGS
 
 Table = npt.NDArray[np.float64]
+
+CONTACTING: Final = ACTION_GENOME.groups[2].predicates
 
 OBJECT_COUNTS: Final[tuple[int, ...]] = (
     13042, 8362, 10797, 15346, 8387, 6291, 24164, 11934, 16723, 25298, 15515, 11849, 3023, 11343, 15610, 29641, 3192,

@@ -35,7 +35,7 @@ def keys() -> Tensor:
 def test_conditional_attention_logits_are_the_sum_of_both_groups_products(
     first: Tensor, second: Tensor, keys: Tensor
 ) -> None:
-    attention = ComplementaryAttention(tiny(width=WIDTH, heads=HEADS))
+    attention = ComplementaryAttention(tiny(width=WIDTH, heads=HEADS), 2)
     half = WIDTH // HEADS // 2
     key = split_heads(attention.key(keys), HEADS)  # (1, heads, S, 2 * half)
     logits = split_heads(attention.cues(first, second), HEADS) @ key.transpose(-1, -2)
@@ -49,7 +49,7 @@ def test_conditional_attention_logits_are_the_sum_of_both_groups_products(
 
 
 def test_neither_group_can_move_the_other_groups_half(first: Tensor, second: Tensor) -> None:
-    attention = ComplementaryAttention(tiny(width=WIDTH, heads=HEADS))
+    attention = ComplementaryAttention(tiny(width=WIDTH, heads=HEADS), 2)
     moved = attention.cues(first, second + 1) - attention.cues(first, second)
     by_head = split_heads(moved, HEADS).abs().amax((0, 1, 2))  # (channels of a head,)
     half = WIDTH // HEADS // 2
@@ -58,12 +58,12 @@ def test_neither_group_can_move_the_other_groups_half(first: Tensor, second: Ten
 
 
 def test_added_cues_are_the_plain_sum(first: Tensor, second: Tensor) -> None:
-    attention = ComplementaryAttention(tiny(width=WIDTH, weight_mapping="add"))
+    attention = ComplementaryAttention(tiny(width=WIDTH, weight_mapping="add"), 2)
     torch.testing.assert_close(attention.cues(first, second), first + second)
 
 
 def test_nonlinear_cues_mix_the_groups(first: Tensor, second: Tensor) -> None:
-    attention = ComplementaryAttention(tiny(width=WIDTH, weight_mapping="nonlinear"))
+    attention = ComplementaryAttention(tiny(width=WIDTH, weight_mapping="nonlinear"), 2)
     moved = attention.cues(first, second + 1) - attention.cues(first, second)
     assert (moved.abs().amax((0, 1)) > 0).all()
 
@@ -82,7 +82,7 @@ def test_the_other_branches_matter_through_hierarchical_attention_only(
     first: Tensor, second: Tensor, keys: Tensor, hierarchical: bool
 ) -> None:
     torch.manual_seed(0)
-    layer = AssociationLayer(tiny(width=WIDTH, hierarchical_attention=hierarchical))
+    layer = AssociationLayer(tiny(width=WIDTH, hierarchical_attention=hierarchical), 3)
     difference = (run(layer, first, second + 1, keys) - run(layer, first, second, keys)).abs().max()
     assert (difference > 1e-3) == hierarchical
 
@@ -90,7 +90,7 @@ def test_the_other_branches_matter_through_hierarchical_attention_only(
 @pytest.mark.parametrize("mapping", ["conditional", "add", "nonlinear"])
 def test_entities_and_the_clip_reach_the_predicates(first: Tensor, second: Tensor, keys: Tensor, mapping: str) -> None:
     torch.manual_seed(0)
-    layer = AssociationLayer(tiny(width=WIDTH, weight_mapping=mapping))
+    layer = AssociationLayer(tiny(width=WIDTH, weight_mapping=mapping), 3)
     before = run(layer, first, second, keys)
     assert before.shape == (1, FRAMES * PAIRS, WIDTH)
     other_clip = run(layer, first, second, keys + random(*keys.shape, seed=8))
@@ -101,7 +101,7 @@ def test_entities_and_the_clip_reach_the_predicates(first: Tensor, second: Tenso
 
 def test_the_second_level_relates_the_pairs_of_one_frame_only(first: Tensor, second: Tensor, keys: Tensor) -> None:
     torch.manual_seed(0)
-    layer = AssociationLayer(tiny(width=WIDTH))
+    layer = AssociationLayer(tiny(width=WIDTH), 3)
     moved = second.clone()
     moved[:, PAIRS] += 1  # a pair of the second frame
     difference = (run(layer, first, moved, keys) - run(layer, first, second, keys)).abs().amax((0, 2))

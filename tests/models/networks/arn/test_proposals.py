@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn.proposals import BoxPosition, DenseDetections, DenseHead, RegionSampler
 from models.networks.boxes import to_corners
+from tests.support.networks import SMALL_WORLD
 
 ROWS, COLUMNS, WIDTH = 6, 8, 16
 
@@ -42,7 +44,7 @@ def test_a_sample_at_a_cells_centre_is_that_cell() -> None:
 
 @pytest.fixture
 def head() -> DenseHead:
-    return DenseHead(WIDTH, ROWS, COLUMNS).eval()
+    return DenseHead(WIDTH, ROWS, COLUMNS, ACTION_GENOME).eval()
 
 
 def planted(head: DenseHead, peaks: dict[tuple[int, int], float], person: tuple[int, int]) -> DenseDetections:
@@ -64,9 +66,22 @@ def test_proposals_are_the_planted_peaks_best_first_and_the_person(head: DenseHe
     torch.testing.assert_close(proposals.object_boxes[0], detections.object_boxes[0, cells])
     torch.testing.assert_close(proposals.object_features[0], fine.flatten(2)[0, :, cells].T)
     person = 3 * COLUMNS + 3
-    torch.testing.assert_close(proposals.person_boxes[0], detections.person_boxes[0, [person] * 3])
-    torch.testing.assert_close(proposals.person_features[0], fine.flatten(2)[0, :, [person] * 3].T)
-    assert proposals.person_score.item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+    torch.testing.assert_close(proposals.subject_boxes[0], detections.subject_boxes[0, [person] * 3])
+    torch.testing.assert_close(proposals.subject_features[0], fine.flatten(2)[0, :, [person] * 3].T)
+    assert proposals.subject_score.item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
+def test_the_best_of_several_subjects_is_proposed_with_its_class() -> None:
+    head = DenseHead(WIDTH, ROWS, COLUMNS, SMALL_WORLD).eval()
+    logits = torch.full((1, ROWS * COLUMNS, len(SMALL_WORLD.objects)), -8.0)
+    robot, person = SMALL_WORLD.object_index["robot"], SMALL_WORLD.object_index["person"]
+    logits[0, 11, robot], logits[0, 30, person], logits[0, 7, SMALL_WORLD.object_index["lamp"]] = 2.0, 1.0, 0.0
+    boxes = random(1, ROWS * COLUMNS, 4, seed=3)
+    detections = DenseDetections(logits, boxes, boxes.flip(-1), head.centres, head.cell_size)
+    proposals = head.propose(random(1, WIDTH, ROWS, COLUMNS), detections, 1)
+    assert proposals.subject_class.tolist() == [robot]
+    torch.testing.assert_close(proposals.subject_boxes[0, 0], detections.subject_boxes[0, 11])
+    torch.testing.assert_close(proposals.object_boxes[0, 0], detections.object_boxes[0, 7])
 
 
 def test_a_person_is_no_object_peak(head: DenseHead) -> None:
@@ -83,7 +98,7 @@ def test_boxes_are_distances_from_the_cell_in_cells(head: DenseHead) -> None:
     x, y = 4.5, 3.5
     wanted = torch.tensor(((x - 1) / COLUMNS, (y - 2) / ROWS, (x + 3) / COLUMNS, (y + 1.5) / ROWS))
     torch.testing.assert_close(to_corners(detections.object_boxes[0, cell]), wanted)
-    corners = to_corners(torch.cat((detections.object_boxes, detections.person_boxes), 1))
+    corners = to_corners(torch.cat((detections.object_boxes, detections.subject_boxes), 1))
     assert corners.min() >= -1e-6, "boxes end at the frame"
     assert corners.max() <= 1 + 1e-6
 

@@ -10,11 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from models.errors import WeightsError
-from models.graph.vocabulary import PREDICATE_INDEX, PREDICATES
-from models.networks.arn.classifiers import THINGS
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.clip import text as clip_text
 from models.networks.clip.text import object_prompt, text_embeddings, triplet_prompt
 from tests.support.paths import SHARED
+
+PREDICATES = ACTION_GENOME.predicates
+PREDICATE_INDEX = ACTION_GENOME.predicate_index
 
 SHARED_FILE = SHARED / "clip" / "tr2_clip_sentence.npy"
 
@@ -38,7 +40,7 @@ def test_objects_are_put_into_the_words_of_the_paper() -> None:
 
 
 def test_all_910_prompts_differ_and_none_shows_a_separator() -> None:
-    prompts = [triplet_prompt(thing, predicate) for thing in THINGS for predicate in PREDICATES]
+    prompts = [triplet_prompt(thing, predicate) for thing in ACTION_GENOME.things for predicate in PREDICATES]
     assert len(set(prompts)) == 35 * 26
     assert not any("_" in prompt or "/" in prompt or " at at " in prompt for prompt in prompts)
 
@@ -78,7 +80,7 @@ def test_the_shared_embeddings_place_alike_triplets_side_by_side() -> None:
     embeddings = text_embeddings(SHARED_FILE)
     assert embeddings.triplets.shape == (35, 26, 512)
     unit = F.normalize(embeddings.triplets - embeddings.triplets.mean((0, 1)), dim=-1)
-    cup, laptop, sofa = (THINGS.index(name) for name in ("cup/glass/bottle", "laptop", "sofa/couch"))
+    cup, laptop, sofa = (ACTION_GENOME.things.index(name) for name in ("cup/glass/bottle", "laptop", "sofa/couch"))
     holding, carrying = PREDICATE_INDEX["holding"], PREDICATE_INDEX["carrying"]
     same_thing = unit[cup, holding] @ unit[cup, carrying]
     assert same_thing > unit[cup, holding] @ unit[laptop, carrying]
@@ -105,7 +107,10 @@ def test_without_a_file_open_clip_embeds_each_prompt_in_its_place(monkeypatch: p
     assert embeddings.triplets.shape == (35, 26, 512)
     thing, predicate = 16, PREDICATE_INDEX["beneath"]
     tokens = open_clip.get_tokenizer(clip_text.CLIP_MODEL)(
-        [triplet_prompt(THINGS[thing], PREDICATES[predicate]), object_prompt(THINGS[thing])]
+        [
+            triplet_prompt(ACTION_GENOME.things[thing], PREDICATES[predicate]),
+            object_prompt(ACTION_GENOME.things[thing]),
+        ]
     )
     with torch.no_grad():
         triplet, thing_alone = made[0].encode_text(tokens)

@@ -24,8 +24,8 @@ def first_frame_with_pairs(found: Pairs) -> tuple[int, int]:
 def supplied(detector: Detector, frames: Tensor, boxes: list[Tensor], labels: list[int], mask: list[bool]) -> Pairs:
     """Of one frame; the first box is the person's."""
     return detector.supplied_pairs(
-        frames[None, None], torch.zeros(1, 1), torch.stack(boxes)[None, None], torch.tensor([[labels]]),
-        torch.tensor([[mask]]),
+        frames[None, None], torch.zeros(1, 1), torch.stack(boxes)[None, None], torch.tensor([[[0, *labels]]]),
+        torch.tensor([[[True, *mask]]]),
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def features_of(detector: Detector, frame: Tensor, box: Tensor) -> Tensor:
 
 def test_exactly_the_missed_objects_follow_the_detected_ones(detector: Detector, frames: Tensor, found: Pairs) -> None:
     clip, time = first_frame_with_pairs(found)
-    frame, person = frames[clip, time], found.subject_boxes[clip, time]
+    frame, person = frames[clip, time], found.subject_boxes[clip, time, 0]
     seen = found.object_boxes[clip, time, 1]
     # A detected one under a class of any name, a missed one, and one that is not annotated at all.
     pairs = supplied(detector, frame, [person, seen, CORNER, CORNER], [20, 7, 9], [True, True, False])
@@ -50,8 +50,8 @@ def test_exactly_the_missed_objects_follow_the_detected_ones(detector: Detector,
     assert pairs.object_scores[0, 0, 5].nonzero().tolist() == [[7]]
     assert pairs.object_scores[0, 0, 5, 7] == 1
     torch.testing.assert_close(pairs.object_features[0, 0, 5], features_of(detector, frame, CORNER))
-    torch.testing.assert_close(pairs.subject_boxes[0, 0], person)
-    torch.testing.assert_close(pairs.subject_scores[0, 0], found.subject_scores[clip, time])
+    torch.testing.assert_close(pairs.subject_boxes[0, 0], person.expand(7, 4))
+    torch.testing.assert_close(pairs.subject_scores[0, 0], found.subject_scores[clip, time, :1].expand(7))
 
 
 def test_a_person_that_was_not_found_is_replaced_by_the_annotated_one(
@@ -60,9 +60,9 @@ def test_a_person_that_was_not_found_is_replaced_by_the_annotated_one(
     clip, time = first_frame_with_pairs(found)
     frame = frames[clip, time]
     pairs = supplied(detector, frame, [CORNER, CORNER + 0.5], [3], [True])
-    torch.testing.assert_close(pairs.subject_boxes[0, 0], CORNER)
-    assert pairs.subject_scores[0, 0] == 1
-    torch.testing.assert_close(pairs.subject_features[0, 0], features_of(detector, frame, CORNER))
+    torch.testing.assert_close(pairs.subject_boxes[0, 0], CORNER.expand(5, 4))
+    assert (pairs.subject_scores[0, 0] == 1).all()
+    torch.testing.assert_close(pairs.subject_features[0, 0], features_of(detector, frame, CORNER).expand(5, -1))
     # The regions around both change with the person.
     around = union_boxes(CORNER[None].expand(4, -1), found.object_boxes[clip, time])
     maps = {"map": detector.feature_map(detector.normalise(frame[None]))}
@@ -74,11 +74,11 @@ def test_a_frame_in_which_nobody_was_found_has_its_annotated_pairs(
     detector: Detector, frames: Tensor, found: Pairs
 ) -> None:
     clip, time = (~found.mask.any(-1)).nonzero()[0].tolist()
-    person = found.subject_boxes[clip, time]
+    person = found.subject_boxes[clip, time, 0]
     for box in (person, CORNER):  # where the best guess is right, and where it is not
         pairs = supplied(detector, frames[clip, time], [box, CORNER + 0.5], [3], [True])
         assert pairs.mask[0, 0].tolist() == [False] * 4 + [True]
-        torch.testing.assert_close(pairs.subject_boxes[0, 0], box)
+        torch.testing.assert_close(pairs.subject_boxes[0, 0], box.expand(5, 4))
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def test_given_boxes_are_the_pairs_and_the_persons_own_slot_stays_empty(
         subjects.add(subject)
         wanted = [bool(mask[clip, time, slot]) and slot != subject for slot in range(4)]
         assert pairs.mask[clip, time].tolist() == wanted
-        torch.testing.assert_close(pairs.subject_boxes[clip, time], boxes[clip, time, subject])
-        torch.testing.assert_close(pairs.subject_scores[clip, time], scores[subject, 1])
-        torch.testing.assert_close(pairs.subject_features[clip, time], features[subject], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pairs.subject_boxes[clip, time], boxes[clip, time, [subject] * 4])
+        torch.testing.assert_close(pairs.subject_scores[clip, time], scores[[subject] * 4, 1])
+        torch.testing.assert_close(pairs.subject_features[clip, time], features[[subject] * 4], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(pairs.object_boxes[clip, time][wanted], boxes[clip, time][wanted])
         torch.testing.assert_close(pairs.object_features[clip, time][wanted], features[wanted], atol=1e-5, rtol=1e-5)
         of_things = scores[wanted, 2:] / scores[wanted, 2:].sum(-1, keepdim=True)

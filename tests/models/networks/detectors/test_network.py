@@ -65,9 +65,9 @@ def test_pairs_are_those_of_torchvisions_modules_image_by_image(
         def close(name: str, given: Tensor, wanted: Tensor = wanted, where: Any = (clip, time)) -> None:
             torch.testing.assert_close(given, wanted[name], atol=1e-5, rtol=1e-5, msg=f"{name} of {where}")
 
-        close("subject_box", found.subject_boxes[clip, time])
-        close("subject_score", found.subject_scores[clip, time])
-        close("subject_feature", found.subject_features[clip, time])
+        close("subject_box", found.subject_boxes[clip, time, 0])
+        close("subject_score", found.subject_scores[clip, time, 0])
+        close("subject_feature", found.subject_features[clip, time, 0])
         close("object_boxes", found.object_boxes[clip, time][mask])
         close("object_features", found.object_features[clip, time][mask])
         close("union_features", found.union_features[clip, time][mask])
@@ -108,7 +108,10 @@ def test_boxes_are_decoded_as_torchvision_does(detector: Detector) -> None:
 def test_empty_slots_hold_zeros_and_a_frame_without_a_person_holds_no_pair(
     detector: Detector, frames: Tensor, found: Pairs
 ) -> None:
-    alone = found.subject_scores <= detector.config.least_score
+    for name in ("subject_boxes", "subject_scores", "subject_features"):
+        values = getattr(found, name)
+        assert (values == values[:, :, :1]).all(), f"{name}: one person a frame"
+    alone = found.subject_scores[..., 0] <= detector.config.least_score
     assert alone.any()
     assert not found.mask[alone].any()
     assert (~found.mask[~alone]).any()
@@ -149,7 +152,7 @@ def test_of_sixty_objects_the_best_fill_the_slots(
     assert pairs.labels.flatten().tolist() == [1 + index % 35 for index in best]
     torch.testing.assert_close(pairs.object_boxes[0, 0] * 64, boxes[0, best])
     torch.testing.assert_close(pairs.object_features[0, 0], crowd.features[0, best])
-    torch.testing.assert_close(pairs.subject_boxes[0, 0] * 64, boxes[0, 7])
+    torch.testing.assert_close(pairs.subject_boxes[0, 0] * 64, boxes[0, [7] * 4])
 
 
 def test_one_region_may_be_two_things(detector: Detector, frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +224,7 @@ def test_anchors_stand_a_stride_apart_also_where_the_frame_is_no_multiple_of_it(
     [
         ({"frame_height": 70}, "frame 64x70 must be a multiple of 16 in both directions"),
         ({"proposals": 25}, r"proposals \(25\) must not be more than proposals_before_suppression \(24\)"),
+        ({"persons": 5}, r"persons is 5: give no more than proposals \(8\) or pairs \(4\)"),
         ({"proposals": 300, "proposals_before_suppression": 300}, "the frame's 256 anchors"),
     ],
 )

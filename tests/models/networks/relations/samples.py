@@ -12,12 +12,18 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from models.graph.vocabulary import GROUPS, OBJECT_CLASSES
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork
 from models.networks.relations.pairs import Pairs
 
+GROUPS = ACTION_GENOME.group_names
+OBJECTS = ACTION_GENOME.objects
+
 Module = TypeVar("Module", bound=nn.Module)
+
+SIZES = {group.name: len(group.predicates) for group in ACTION_GENOME.groups}
+"""Predicates of each group."""
 
 SMALL: dict[str, Any] = {
     "feature_width": 6, "union_channels": 5, "union_size": 3, "clip_width": 7,
@@ -34,19 +40,20 @@ def random_boxes(*shape: int) -> Tensor:
 def random_pairs(
     config: RelationConfig, batch: int, time: int, *, slots: int = 4, seed: int = 0, filled: float = 0.6
 ) -> Pairs:
-    """Three classes only, so that a frame may hold one of them twice; a share of `filled` of the slots hold pairs, and
-    the others hold leftovers.
+    """One person a frame. Three classes only, so that a frame may hold one of them twice; a share of `filled` of the
+    slots hold pairs, and the others hold leftovers.
     """
     torch.manual_seed(seed)
     width, size = config.feature_width, config.union_size
     labels = torch.randint(1, 4, (batch, time, slots))
+    of_slots = (-1, -1, slots, -1)
     return Pairs(
         mask=torch.rand(batch, time, slots) < filled,
-        subject_boxes=random_boxes(batch, time),
-        subject_scores=torch.rand(batch, time),
+        subject_boxes=random_boxes(batch, time)[:, :, None].expand(of_slots).contiguous(),
+        subject_scores=torch.rand(batch, time)[:, :, None].expand(of_slots[:-1]).contiguous(),
         object_boxes=random_boxes(batch, time, slots),
-        object_scores=nn.functional.one_hot(labels, len(OBJECT_CLASSES)).float(),
-        subject_features=torch.randn(batch, time, width),
+        object_scores=nn.functional.one_hot(labels, len(OBJECTS)).float(),
+        subject_features=torch.randn(batch, time, width)[:, :, None].expand(of_slots).contiguous(),
         object_features=torch.randn(batch, time, slots, width),
         union_features=torch.randn(batch, time, slots, config.union_channels, size, size),
         timestamps=torch.arange(time).float().expand(batch, -1).contiguous(),
@@ -54,11 +61,38 @@ def random_pairs(
     )
 
 
+def pairs_with(labels: Tensor, mask: Tensor, subject_boxes: Tensor | None = None) -> Pairs:
+    """Pairs of which only classes and persons matter; of one person a frame, who jumps about, unless told otherwise."""
+    of_slots = labels.shape
+    if subject_boxes is None:
+        subject_boxes = random_boxes(*of_slots[:2])[:, :, None].expand(*of_slots, 4)
+    nothing = torch.zeros(*of_slots, 1)
+    return Pairs(
+        mask=mask,
+        subject_boxes=subject_boxes,
+        subject_scores=torch.ones(of_slots),
+        object_boxes=random_boxes(*of_slots),
+        object_scores=nn.functional.one_hot(labels, len(OBJECTS)).float(),
+        subject_features=nothing,
+        object_features=nothing,
+        union_features=nothing[..., None, None],
+        timestamps=torch.arange(of_slots[1]).float().expand(of_slots[0], -1),
+    )
+
+
 def with_other_leftovers(pairs: Pairs) -> Pairs:
     """The same pairs, but other content where there are none."""
     torch.manual_seed(99)
     changed = {}
-    for name in ("object_boxes", "object_scores", "object_features", "union_features", "crop_features"):
+    for name in (
+        "subject_boxes",
+        "subject_features",
+        "object_boxes",
+        "object_scores",
+        "object_features",
+        "union_features",
+        "crop_features",
+    ):
         value = getattr(pairs, name)
         if value is not None:
             real = pairs.mask.reshape(*pairs.mask.shape, *[1] * (value.dim() - 3))
@@ -71,9 +105,7 @@ def with_more_slots(pairs: Pairs, extra: int) -> Pairs:
     grown = {
         field.name: torch.cat((value, torch.zeros_like(value[:, :, :1]).expand(-1, -1, extra, *value.shape[3:])), 2)
         for field in fields(pairs)
-        if (value := getattr(pairs, field.name)) is not None
-        and not field.name.startswith("subject")
-        and field.name != "timestamps"
+        if (value := getattr(pairs, field.name)) is not None and field.name != "timestamps"
     }
     return replace(pairs, **grown)
 

@@ -11,17 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES_OF_GROUP
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.frequencies import ACTION_GENOME_COUNTS
 from models.networks.relations.fremure import Branch, Fremure, FremureConfig, FrequencyCorrection, Fusion
 from models.networks.relations.uncertain_heads import SMALLEST_WANTED_VARIANCE, MixtureHead
 from tests.models.networks.relations.samples import (
+    SIZES,
     SMALL,
     lively,
     random_pairs,
     with_more_slots,
     with_other_leftovers,
 )
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -72,7 +76,7 @@ def test_relations_have_the_contracts_shapes_and_ranges(changes: dict[str, Any])
     assert relations.decoded.shape == (2, 3, 4, config.inner_width * (3 if config.relation_specific else 1))
     assert relations.representation.shape == (2, 3, 4, config.width)
     for group in GROUPS:
-        shape = (2, 3, 4, len(PREDICATES_OF_GROUP[group]))
+        shape = (2, 3, 4, SIZES[group])
         probabilities = relations.probabilities[group]
         assert probabilities.shape == shape
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
@@ -135,7 +139,7 @@ def test_frequencies_are_those_of_the_predicates_own_relation_type(relation_spec
     network = make(relation_specific=relation_specific)
     pairs = random_pairs(network.config, 1, 2, filled=1.0)
     first = network(pairs).probabilities["attention"]
-    network.predicate_counts[GROUP_SLICE["attention"]] *= 10
+    network.predicate_counts[SLICES["attention"]] *= 10
     torch.testing.assert_close(network(pairs).probabilities["attention"], first)
     network.predicate_counts[0] *= 10
     assert (network(pairs).probabilities["attention"] - first).abs().max() > 1e-3
@@ -210,7 +214,7 @@ def test_the_term_is_the_weighted_shortfall_of_real_pairs_by_hand(relation_speci
             head = network.heads[group]
             assert isinstance(head, MixtureHead)
             raw = head.variances(relations.decoded[place][offset : offset + width]).tolist()
-            counts = ACTION_GENOME_COUNTS[GROUP_SLICE[group]]
+            counts = ACTION_GENOME_COUNTS[SLICES[group]]
             inverse = [1 / count for count in counts]
             for predicate in range(len(counts)):
                 weight = inverse[predicate] / (sum(inverse) / len(counts))

@@ -11,17 +11,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, PREDICATES_OF_GROUP
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.mosa import Mosa, MosaConfig, SemanticMatching
 from models.networks.relations.motion import MotionConcatenation, MotionInteraction
 from tests.models.networks.relations.samples import (
+    SIZES,
     SMALL,
     lively,
     random_pairs,
     with_more_slots,
     with_other_leftovers,
 )
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 TEXT_WIDTH = 10
 WITHOUT_MOTION = {"motion_features": False, "motion_interaction": False}
@@ -75,7 +79,7 @@ def test_probabilities_have_the_groups_shapes_and_ranges(changes: dict[str, Any]
     relations = network(random_pairs(network.config, 2, 3))
     for group in GROUPS:
         probabilities = relations.probabilities[group]
-        assert probabilities.shape == (2, 3, 4, len(PREDICATES_OF_GROUP[group]))
+        assert probabilities.shape == (2, 3, 4, SIZES[group])
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
     torch.testing.assert_close(relations.probabilities["attention"].sum(-1), torch.ones(2, 3, 4))
     assert relations.representation.shape == relations.decoded.shape == (2, 3, 4, network.config.width)
@@ -121,7 +125,7 @@ def test_matching_is_a_scaled_dot_product_with_the_sentences_of_the_pairs_object
             head = network.heads[group]
             assert isinstance(head, SemanticMatching)
             feature = head.project(relations.decoded[clip, time, place])
-            sentences = network.text[label, GROUP_SLICE[group]]
+            sentences = network.text[label, SLICES[group]]
             logits = torch.stack([feature @ sentence for sentence in sentences]) * head.log_scale.exp() + head.bias
             wanted = logits.softmax(-1) if group == "attention" else logits.sigmoid()
             torch.testing.assert_close(relations.probabilities[group][clip, time, place], wanted, atol=1e-5, rtol=1e-4)
@@ -149,10 +153,10 @@ def test_sentences_are_of_unit_length_and_if_asked_for_centred_by_object_and_gro
 
     for thing in (0, 17, 34):
         for group in GROUPS:
-            sentences = [unit(sentence) for sentence in embeddings.triplets[thing, GROUP_SLICE[group]]]
+            sentences = [unit(sentence) for sentence in embeddings.triplets[thing, SLICES[group]]]
             shared = sum(sentences, torch.zeros(TEXT_WIDTH)) / len(sentences)
             wanted = torch.stack([unit(sentence - shared) if centred else sentence for sentence in sentences])
-            torch.testing.assert_close(network.text[thing + 1, GROUP_SLICE[group]], wanted)
+            torch.testing.assert_close(network.text[thing + 1, SLICES[group]], wanted)
 
 
 def test_sentences_are_saved_with_the_weights_and_not_trained(embeddings: TextEmbeddings) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.motion import (
     MotionConcatenation,
     MotionFeatures,
@@ -21,19 +21,19 @@ from models.networks.relations.pairs import Pairs
 from tests.models.networks.relations.samples import random_boxes
 
 Slot = tuple[int, int]
-CUP, BOOK = OBJECT_INDEX["cup/glass/bottle"], OBJECT_INDEX["book"]
+CUP, BOOK = ACTION_GENOME.object_index["cup/glass/bottle"], ACTION_GENOME.object_index["book"]
 
 
 def pairs_of(mask: Tensor, labels: Tensor, subject_boxes: Tensor, object_boxes: Tensor, timestamps: Tensor) -> Pairs:
-    """Pairs of which only boxes, classes and times matter."""
+    """Pairs of which only boxes, classes and times matter, of one person a frame (B, T, 4)."""
     batch, time, slots = mask.shape
     return Pairs(
         mask=mask,
-        subject_boxes=subject_boxes,
-        subject_scores=torch.ones(batch, time),
+        subject_boxes=subject_boxes[:, :, None].expand(-1, -1, slots, -1),
+        subject_scores=torch.ones(batch, time, slots),
         object_boxes=object_boxes,
-        object_scores=torch.nn.functional.one_hot(labels, len(OBJECT_CLASSES)).float(),
-        subject_features=torch.zeros(batch, time, 1),
+        object_scores=torch.nn.functional.one_hot(labels, len(ACTION_GENOME.objects)).float(),
+        subject_features=torch.zeros(batch, time, slots, 1),
         object_features=torch.zeros(batch, time, slots, 1),
         union_features=torch.zeros(batch, time, slots, 1, 1, 1),
         timestamps=timestamps,
@@ -94,7 +94,7 @@ def occurrence_before(pairs: Pairs, clip: int, slot: Slot) -> Slot | None:
 
 def attributes_by_hand(pairs: Pairs, clip: int, slot: Slot, window: int) -> list[float]:
     def subject(time: int) -> Tensor:
-        return pairs.subject_boxes[clip, time]
+        return pairs.subject_boxes[clip, time, 0]
 
     def thing(slot: Slot) -> Tensor:
         return pairs.object_boxes[clip, slot[0], slot[1]]
@@ -164,6 +164,25 @@ def test_two_cups_in_a_frame_are_not_taken_for_one_that_jumps() -> None:
     assert attributes[..., 3].abs().max() == 0
 
 
+def test_the_cups_of_two_persons_are_followed_each_with_its_own() -> None:
+    # Both cups come to the same place, from which the one that belongs to the person is followed.
+    left, right = [0.0, 0.3, 0.2, 0.7], [0.8, 0.3, 1.0, 0.7]
+    cups = torch.tensor(
+        [[[[0.2, 0.4, 0.3, 0.5], [0.7, 0.4, 0.8, 0.5]], [[0.7, 0.4, 0.8, 0.5], [0.45, 0.4, 0.55, 0.5]]]]
+    )
+    pairs = pairs_of(
+        torch.ones(1, 2, 2, dtype=torch.bool),
+        torch.full((1, 2, 2), CUP),
+        torch.zeros(1, 2, 4),
+        cups,
+        torch.tensor([[0.0, 1.0]]),
+    )
+    pairs = replace(pairs, subject_boxes=torch.tensor([[[left, right], [right, left]]]))
+    previous, seen = previous_occurrences(pairs)
+    assert previous[0].tolist() == [0, 1, 1, 0]
+    assert seen[0].tolist() == [False, False, True, True]
+
+
 def test_a_cup_brought_nearer_by_hand() -> None:
     person = [0.4, 0.4, 0.6, 0.6]
     shifted = [0.4, 0.3, 0.6, 0.5]
@@ -197,7 +216,7 @@ def test_a_first_occurrence_has_neither_velocity_nor_direction() -> None:
 
 def test_another_class_does_not_count_as_an_earlier_occurrence() -> None:
     pairs = random_pairs(1, 2, 1)
-    scores = torch.nn.functional.one_hot(torch.tensor([[[CUP], [BOOK]]]), len(OBJECT_CLASSES)).float()
+    scores = torch.nn.functional.one_hot(torch.tensor([[[CUP], [BOOK]]]), len(ACTION_GENOME.objects)).float()
     pairs = replace(pairs, mask=torch.ones(1, 2, 1, dtype=torch.bool), object_scores=scores)
     assert not previous_occurrences(pairs)[1].any()
 

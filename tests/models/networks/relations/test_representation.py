@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.errors import ConfigurationError
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.representation import PairRepresentation, UnionRepresentation, box_masks, union_boxes
 from tests.models.networks.relations.samples import (
@@ -17,6 +18,7 @@ from tests.models.networks.relations.samples import (
     with_more_slots,
     with_other_leftovers,
 )
+from tests.support.networks import SMALL_WORLD
 
 
 def masks_by_hand(subject: list[float], thing: list[float], cells: int) -> list[list[list[float]]]:
@@ -76,7 +78,7 @@ def test_union_boxes_hold_both() -> None:
 @pytest.mark.parametrize("clip_features", [False, True])
 def test_parts_of_a_pair_lie_in_the_published_order(clip_features: bool) -> None:
     config = RelationConfig(**SMALL, clip_features=clip_features)
-    representation = PairRepresentation(config).eval()
+    representation = PairRepresentation(config, ACTION_GENOME).eval()
     pairs = random_pairs(config, 2, 3)
     represented = representation(pairs)
     assert represented.shape == (2, 3, 4, config.width)
@@ -84,7 +86,7 @@ def test_parts_of_a_pair_lie_in_the_published_order(clip_features: bool) -> None
         if isinstance(representation.union, UnionRepresentation):
             union = representation.union
             masks = masks_by_hand(
-                pairs.subject_boxes[batch, time].tolist(), pairs.object_boxes[batch, time, slot].tolist(), 11
+                pairs.subject_boxes[batch, time, slot].tolist(), pairs.object_boxes[batch, time, slot].tolist(), 11
             )
             region = union.union_func1(pairs.union_features[batch, time, slot])
             around = union.vr_fc((region + union.conv(torch.tensor(masks)[None])[0]).flatten())
@@ -92,7 +94,7 @@ def test_parts_of_a_pair_lie_in_the_published_order(clip_features: bool) -> None
             assert pairs.crop_features is not None
             around = representation.union(pairs.crop_features[batch, time, slot])
         wanted = torch.cat((
-            representation.subj_fc(pairs.subject_features[batch, time]),
+            representation.subj_fc(pairs.subject_features[batch, time, slot]),
             representation.obj_fc(pairs.object_features[batch, time, slot]),
             around,
             representation.obj_embed.weight[0],
@@ -106,7 +108,7 @@ def test_parts_of_a_pair_lie_in_the_published_order(clip_features: bool) -> None
 def test_slots_without_a_pair_are_zero(clip_features: bool, training: bool) -> None:
     config = RelationConfig(**SMALL, clip_features=clip_features)
     pairs = random_pairs(config, 2, 3)
-    represented = PairRepresentation(config).train(training)(pairs)
+    represented = PairRepresentation(config, ACTION_GENOME).train(training)(pairs)
     assert (represented[~pairs.mask] == 0).all()
     assert (represented[pairs.mask] != 0).any(-1).all()
 
@@ -114,8 +116,8 @@ def test_slots_without_a_pair_are_zero(clip_features: bool, training: bool) -> N
 def test_slots_without_a_pair_do_not_count_in_batch_statistics() -> None:
     config = RelationConfig(**SMALL)
     torch.manual_seed(0)
-    first = PairRepresentation(config).train()
-    second = PairRepresentation(config).train()
+    first = PairRepresentation(config, ACTION_GENOME).train()
+    second = PairRepresentation(config, ACTION_GENOME).train()
     second.load_state_dict(first.state_dict())
     pairs = random_pairs(config, 2, 3)
     changed = with_more_slots(with_other_leftovers(pairs), 5)
@@ -125,7 +127,7 @@ def test_slots_without_a_pair_do_not_count_in_batch_statistics() -> None:
 
 def test_training_on_a_clip_without_a_pair_leaves_finite_weights() -> None:
     config = RelationConfig(**SMALL)
-    representation = PairRepresentation(config).train()
+    representation = PairRepresentation(config, ACTION_GENOME).train()
     represented = representation(random_pairs(config, 1, 2, filled=0.0))
     assert (represented == 0).all()
     represented.sum().backward()
@@ -134,11 +136,20 @@ def test_training_on_a_clip_without_a_pair_leaves_finite_weights() -> None:
     assert all(torch.isfinite(value).all() for value in representation.state_dict().values())
 
 
+def test_each_pair_says_the_word_of_its_own_subject() -> None:
+    config = RelationConfig(**SMALL)
+    representation = PairRepresentation(config, SMALL_WORLD).eval()
+    pairs = random_pairs(config, 1, 1, filled=1.0)
+    pairs = replace(pairs, subject_classes=torch.tensor([[[2, 0, 0, 2]]]), object_scores=pairs.object_scores[..., :7])
+    words = representation(pairs)[0, 0, :, 3 * config.visual_width :][:, : config.word_width]
+    torch.testing.assert_close(words, representation.obj_embed.weight[[2, 0, 0, 2]])
+
+
 def test_a_network_of_clip_features_refuses_pairs_without_them() -> None:
     config = RelationConfig(**SMALL, clip_features=True)
     pairs = replace(random_pairs(config, 1, 1), crop_features=None)
     with pytest.raises(ValueError, match="crop_features"):
-        PairRepresentation(config)(pairs)
+        PairRepresentation(config, ACTION_GENOME)(pairs)
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:

@@ -12,16 +12,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.sttran import SpatioTemporalTransformer, Sttran, SttranConfig, load_sttran_checkpoint
 from tests.conftest import SHARED
 from tests.models.networks.relations.samples import (
+    SIZES,
     SMALL,
     lively,
     random_pairs,
     with_more_slots,
     with_other_leftovers,
 )
+
+GROUPS = ACTION_GENOME.group_names
 
 CONFIG = SttranConfig(**SMALL)
 
@@ -194,7 +197,7 @@ def test_predicates_of_a_pair_are_probabilities_from_what_was_decoded() -> None:
     relations = network(random_pairs(CONFIG, 2, 3))
     assert relations.representation.shape == relations.decoded.shape == (2, 3, 4, CONFIG.width)
     for group in GROUPS:
-        assert relations.probabilities[group].shape == (2, 3, 4, len(PREDICATES_OF_GROUP[group]))
+        assert relations.probabilities[group].shape == (2, 3, 4, SIZES[group])
         assert relations.probabilities[group].dtype == torch.float32
     torch.testing.assert_close(
         relations.probabilities["attention"], network.a_rel_compress(relations.decoded).softmax(-1)

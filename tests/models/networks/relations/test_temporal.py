@@ -18,7 +18,7 @@ from models.networks.relations.temporal import (
     timing_signal,
 )
 from models.networks.relations.trajectories import follow
-from tests.models.networks.relations.samples import lively
+from tests.models.networks.relations.samples import lively, pairs_with
 
 WIDTH, HEADS, HIDDEN = 16, 4, 24
 SIZES = (WIDTH, HEADS, HIDDEN, 0.1)
@@ -119,7 +119,7 @@ def test_trajectory_decoder_equals_a_loop_over_classes(counts: list[int]) -> Non
     decoder = lively(TrajectoryDecoder(*SIZES, layers=3))
     tokens, mask = clip(counts)
     labels = torch.randint(1, 4, mask.shape, generator=torch.Generator().manual_seed(2))
-    trajectories = follow(labels, mask)
+    trajectories = follow(pairs_with(labels, mask))
     flat, real, label = tokens.flatten(1, 2), mask.flatten(), labels.flatten()
     decoded = decoder(flat, trajectories.same, trajectories.position)
     assert torch.isfinite(decoded).all()

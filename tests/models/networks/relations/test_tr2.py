@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from models.errors import ConfigurationError
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, OBJECT_CLASSES, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.relations.pairs import Pairs
 from models.networks.relations.temporal import timing_frequencies, timing_signal
 from models.networks.relations.tr2 import MessageToken, Tr2, Tr2Config
 from tests.models.networks.relations.samples import (
+    SIZES,
     SMALL,
     largest_export_difference,
     lively,
@@ -25,6 +26,10 @@ from tests.models.networks.relations.samples import (
     with_more_slots,
     with_other_leftovers,
 )
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
+OBJECTS = ACTION_GENOME.objects
 
 TEXT_WIDTH = 10
 
@@ -99,7 +104,7 @@ def test_linear_classifiers_give_probabilities_of_each_group() -> None:
     for group in GROUPS:
         logits = heads[group](relations.decoded)
         wanted = logits.softmax(-1) if group == "attention" else logits.sigmoid()
-        assert wanted.shape[-1] == len(PREDICATES_OF_GROUP[group])
+        assert wanted.shape[-1] == SIZES[group]
         torch.testing.assert_close(relations.probabilities[group], wanted)
 
 
@@ -111,7 +116,7 @@ def test_text_classifiers_compare_with_sentences_of_the_pairs_own_class() -> Non
         label = int(pairs.object_scores[clip, frame, slot].argmax())
         for group in GROUPS:
             features = network.heads[group](relations.decoded[clip, frame, slot])
-            logits = torch.stack([features @ sentence for sentence in network.text[label, GROUP_SLICE[group]]])
+            logits = torch.stack([features @ sentence for sentence in network.text[label, SLICES[group]]])
             wanted = logits.softmax(-1) if group == "attention" else logits.sigmoid()
             torch.testing.assert_close(relations.probabilities[group][clip, frame, slot], wanted, atol=1e-5, rtol=1e-4)
 
@@ -121,7 +126,7 @@ def test_sentences_are_kept_as_they_are_and_saved_with_the_weights() -> None:
     triplets = torch.randn(35, 26, TEXT_WIDTH).half() * 10
     network.initialise_text(TextEmbeddings(torch.randn(35, TEXT_WIDTH), triplets))
     text = network.state_dict()["text"]
-    assert text.shape == (len(OBJECT_CLASSES), 26, TEXT_WIDTH)
+    assert text.shape == (len(OBJECTS), 26, TEXT_WIDTH)
     assert (text[0] == 0).all()
     assert torch.equal(text[1:], triplets.float())
 
@@ -146,7 +151,7 @@ def guidance_by_hand(network: Tr2, pairs: Pairs, decoded: Tensor, predicates: Te
     """Mean over all steps of trajectories of which both ends are annotated."""
     config = network.config
     assert network.guides is not None
-    group_slice = GROUP_SLICE[group]
+    group_slice = SLICES[group]
 
     def sentence(place: tuple[int, int, int]) -> Tensor:
         label = int(pairs.object_scores[place].argmax())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUPS, PREDICATES_OF_GROUP, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from models.networks.relations.uncertain_heads import (
     SMALLEST_WANTED_VARIANCE,
     VARIANCE_BOUNDS,
@@ -19,6 +19,10 @@ from models.networks.relations.uncertain_heads import (
     PredicateHead,
     gauss_hermite,
 )
+from tests.models.networks.relations.samples import SIZES
+
+GROUPS = ACTION_GENOME.group_names
+BY_NAME = {group.name: group for group in ACTION_GENOME.groups}
 
 WIDTH = 6
 
@@ -32,7 +36,8 @@ def features(*shape: int) -> Tensor:
     return torch.randn(*shape, WIDTH) * 2
 
 
-def make(kind: str, group: GroupName) -> PredicateHead:
+def make(kind: str, name: GroupName) -> PredicateHead:
+    group = BY_NAME[name]
     heads = {
         "linear": LinearHead(group, WIDTH),
         "bayesian": BayesianHead(group, WIDTH, 5),
@@ -46,7 +51,7 @@ def make(kind: str, group: GroupName) -> PredicateHead:
 @pytest.mark.parametrize("training", [False, True])
 def test_probabilities_have_the_groups_shape_and_range(kind: str, group: GroupName, training: bool) -> None:
     prediction = make(kind, group).train(training)(features(2, 3, 4) * 100)
-    shape = (2, 3, 4, len(PREDICATES_OF_GROUP[group]))
+    shape = (2, 3, 4, SIZES[group])
     assert prediction.probabilities.shape == shape
     assert prediction.probabilities.min() >= 0
     assert prediction.probabilities.max() <= 1
@@ -99,7 +104,7 @@ def test_variances_stay_within_their_bounds(kind: str, bias: float, bound: int) 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_mixture_of_one_is_a_linear_head(group: GroupName) -> None:
-    head, pairs = MixtureHead(group, WIDTH, 1).eval(), features(4)
+    head, pairs = MixtureHead(BY_NAME[group], WIDTH, 1).eval(), features(4)
     prediction = head(pairs)
     logits = head.means(pairs)
     torch.testing.assert_close(
@@ -111,8 +116,8 @@ def test_a_mixture_of_one_is_a_linear_head(group: GroupName) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_mixture_by_hand(group: GroupName) -> None:
-    head, pair = MixtureHead(group, WIDTH, 3).eval(), features(1)
-    predicates = len(PREDICATES_OF_GROUP[group])
+    head, pair = MixtureHead(BY_NAME[group], WIDTH, 3).eval(), features(1)
+    predicates = SIZES[group]
     prediction = head(pair)
     means, variances = head.means(pair)[0].tolist(), head.variances(pair)[0].tolist()
     raised = [math.exp(logit) for logit in head.mixing(pair)[0].tolist()]
@@ -136,7 +141,7 @@ def test_a_mixture_by_hand(group: GroupName) -> None:
 
 
 def test_the_shortfall_of_variance_is_what_is_missing_and_pulls_it_up() -> None:
-    head = MixtureHead("attention", WIDTH, 2)
+    head = MixtureHead(BY_NAME["attention"], WIDTH, 2)
     torch.nn.init.zeros_(head.variances.weight)
     # Softplus(b) far above, far below, and half way to the smallest wanted variance.
     half = math.log(math.expm1(SMALLEST_WANTED_VARIANCE / 2))
@@ -153,7 +158,7 @@ def test_the_shortfall_of_variance_is_what_is_missing_and_pulls_it_up() -> None:
 
 
 def test_the_bayesian_mean_lies_between_the_means_answer_and_one_half() -> None:
-    head, pairs = BayesianHead("spatial", WIDTH, 5).eval(), features(50)
+    head, pairs = BayesianHead(BY_NAME["spatial"], WIDTH, 5).eval(), features(50)
     centre, answer = head.mean(pairs).sigmoid(), head(pairs).probabilities
     low, high = torch.minimum(centre, torch.tensor(0.5)), torch.maximum(centre, torch.tensor(0.5))
     assert torch.all((answer > low - 1e-6) & (answer < high + 1e-6))
@@ -162,7 +167,7 @@ def test_the_bayesian_mean_lies_between_the_means_answer_and_one_half() -> None:
 
 @pytest.mark.parametrize("group", ["attention", "spatial"])
 def test_the_bayesian_answer_is_the_mean_of_many_draws(group: GroupName) -> None:
-    head, pairs = BayesianHead(group, WIDTH, 5).eval(), features(4)
+    head, pairs = BayesianHead(BY_NAME[group], WIDTH, 5).eval(), features(4)
     prediction = head(pairs)
     deviation = head.log_variance(pairs).exp().sqrt()
     logits = head.mean(pairs) + torch.randn(50_000, 4, head.predicates) * deviation
@@ -174,9 +179,9 @@ def test_the_bayesian_answer_is_the_mean_of_many_draws(group: GroupName) -> None
 def test_the_bayesian_epistemic_part_is_entropy() -> None:
     pairs = features(3)
     for group in GROUPS:
-        prediction = BayesianHead(group, WIDTH, 5).eval()(pairs)
+        prediction = BayesianHead(BY_NAME[group], WIDTH, 5).eval()(pairs)
         assert prediction.epistemic is not None
-        for pair, predicate in product(range(3), range(len(PREDICATES_OF_GROUP[group]))):
+        for pair, predicate in product(range(3), range(SIZES[group])):
             p = prediction.probabilities[pair, predicate].item()
             wanted = -p * math.log(p) - (0 if group == "attention" else (1 - p) * math.log(1 - p))
             assert prediction.epistemic[pair, predicate].item() == pytest.approx(wanted, abs=1e-5)

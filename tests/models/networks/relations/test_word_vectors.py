@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from models.errors import WeightsError
-from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.sttran import Sttran, SttranConfig
 from models.networks.relations.word_vectors import initialise_words, read_word_vectors
+
+OBJECTS = ACTION_GENOME.objects
+OBJECT_INDEX = ACTION_GENOME.object_index
 
 WIDTH = 4
 
@@ -20,7 +23,7 @@ def write(path: Path, leave_out: str = "", width: int = WIDTH) -> Path:
     lines = [f"the {' '.join(['0.5'] * width)}"]
     lines += [
         " ".join([name.split("/")[0], *[str(index)] * width])
-        for index, name in enumerate(OBJECT_CLASSES)
+        for index, name in enumerate(OBJECTS)
         if not name.startswith(leave_out) or not leave_out
     ]
     path.write_text("\n".join(lines) + "\n")
@@ -29,7 +32,7 @@ def write(path: Path, leave_out: str = "", width: int = WIDTH) -> Path:
 
 def test_a_class_of_several_names_takes_the_vector_of_the_first(tmp_path: Path) -> None:
     vectors = read_word_vectors(write(tmp_path / "glove.txt"), WIDTH)
-    assert vectors.tolist() == [[float(index)] * WIDTH for index in range(len(OBJECT_CLASSES))]
+    assert vectors.tolist() == [[float(index)] * WIDTH for index in range(len(OBJECTS))]
     assert OBJECT_INDEX["cup/glass/bottle"] == int(vectors[OBJECT_INDEX["cup/glass/bottle"], 0])
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from models.graph.vocabulary import OBJECT_CLASSES, PERSON
+from models.graph.vocabulary import ACTION_GENOME
 from training.data.puppets.things import fixtures, furniture, handheld
 from training.data.puppets.things.pen import Pen, Prop, Shape, draw_palette, extent, rgb
 from training.data.puppets.world import World
@@ -90,7 +90,7 @@ SIZES: Final[dict[str, tuple[float, float, float, float]]] = {
 }
 """Least and greatest width, least and greatest height of each class, in units."""
 
-THINGS: Final[tuple[str, ...]] = tuple(name for name in OBJECT_CLASSES if name != PERSON)
+THINGS: Final = ACTION_GENOME.things
 
 
 def make_prop(

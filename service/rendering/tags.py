@@ -1,4 +1,4 @@
-"""Names, their colours, and where on a picture they find room."""
+"""Tags: names and words as they are written on a picture, their colours, and where they find room."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ Rectangle = tuple[float, float, float, float]
 _GOLDEN = 0.618033988749895
 """Steps of the golden ratio around the circle of hues keep apart colours of ids that are close, however many."""
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_OTHER_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "arialuni.ttf",
+    "msgothic.ttc",
+)
+"""For letters that the library's font lacks, which has hardly more than ASCII."""
+_NO_LETTER = "\uffff"
 
 
 def color_of(identity: int) -> Color:
@@ -33,8 +43,9 @@ def text_color(background: Color) -> Color:
 
 
 def name_of(thing: SceneObject) -> str:
-    """What an object is called in a picture: "cup 3", where the label is "cup/glass/bottle"."""
-    return f"{thing.label.partition('/')[0]} {thing.id}"
+    """The name of an object in a picture: "cup 3", where the label is "cup/glass/bottle"."""
+    first = thing.label.partition("/")[0].strip()
+    return f"{first or thing.label} {thing.id}"
 
 
 def words_of(predicate: str) -> str:
@@ -44,14 +55,18 @@ def words_of(predicate: str) -> str:
 
 @dataclass(frozen=True)
 class Style:
-    """How large things are drawn, in pixels: the letters, and the width of a line."""
+    """Sizes in pixels.
+
+    letters: size of the font.
+    line: width of lines.
+    """
 
     letters: int
     line: int
 
     @classmethod
     def of(cls, width: int, height: int) -> Style:
-        """What can be read on a picture of this size without hiding it."""
+        """Sizes that can be read on a picture of this size without hiding it."""
         side = min(width, height)
         return cls(letters=max(10, round(side / 36)), line=max(2, round(side / 240)))
 
@@ -100,8 +115,9 @@ def overlap(one: Rectangle, other: Rectangle) -> float:
 @lru_cache(maxsize=4096)
 def _written(text: str, letters: int) -> Image.Image:
     """A mask of the text, as large as a tag."""
-    font, padding = _font(letters), max(1, letters // 5)
-    size = round(font.getlength(text)) + 2 * padding, sum(font.getmetrics()) + padding
+    font, padding = _font_for(text, letters), max(1, letters // 5)
+    # As high whatever the font, since tags stand in rows.
+    size = round(font.getlength(text)) + 2 * padding, sum(_font(letters).getmetrics()) + padding
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).text((padding, size[1] / 2), text, fill=255, font=font, anchor="lm")
     return mask
@@ -114,6 +130,29 @@ def _font(letters: int) -> ImageFont.FreeTypeFont:
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType; install its wheel")
     return font
+
+
+def _font_for(text: str, letters: int) -> ImageFont.FreeTypeFont:
+    """The library's font, or where that lacks a letter, a font of this machine that has all of them."""
+    own = _font(letters)
+    if text.isascii():
+        return own
+    installed = (_installed_font(name, letters) for name in _OTHER_FONTS)
+    return next((font for font in installed if font is not None and _has_all(font, text)), own)
+
+
+@lru_cache(maxsize=64)
+def _installed_font(name: str, letters: int) -> ImageFont.FreeTypeFont | None:
+    try:
+        return ImageFont.truetype(name, letters)
+    except OSError:
+        return None
+
+
+def _has_all(font: ImageFont.FreeTypeFont, text: str) -> bool:
+    """Whether no letter is drawn as the box that stands for a missing one."""
+    missing = bytes(font.getmask(_NO_LETTER))
+    return all(bytes(font.getmask(letter)) != missing for letter in set(text) - {" "})
 
 
 def _linear(channel: float) -> float:
