@@ -19,6 +19,7 @@ from tests.support.networks import (
     RELATION_CONFIGS,
     SMALL_WORLD,
     make_lively,
+    run_network,
     tiny,
     tiny_detector,
     tiny_scored,
