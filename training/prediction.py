@@ -40,7 +40,7 @@ class Predictor:
     frame_size: height and width that frames are stretched to.
     clip_length: most frames that a stage takes at once, unless its span is `video`.
     task: what the model is given; boxes and labels go to the first stage for all but SGDet.
-    vocabulary: of the model.
+    vocabulary: what the model can name.
     scoring: how its scores join.
     """
 
@@ -54,8 +54,8 @@ class Predictor:
     def __call__(self, video: Outputs) -> PairPredictions:
         """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
         batch = {name: array[None] for name, array in video.items()}
-        tensors = run_stages(self.stages, batch, clip_length=self.clip_length)
-        return PairPredictions.from_outputs(tensors, self.vocabulary)
+        known = run_stages(self.stages, batch, clip_length=self.clip_length)
+        return PairPredictions.from_outputs(known, self.vocabulary)
 
 
 def evaluate_model(
