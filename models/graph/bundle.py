@@ -214,11 +214,8 @@ class Manifest(_Part):
 
 
 def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
-    """Whether axes after batch, time and pairs are these; a symbolic axis may be any."""
-    axes = shape[3:]
-    return len(shape) == 3 + len(depth) and all(
-        isinstance(axis, str) or axis == count for axis, count in zip(axes, depth, strict=True)
-    )
+    """Whether the fixed axes after batch, time and pairs are these."""
+    return all(isinstance(axis, str) or axis == count for axis, count in zip(shape[3:], depth, strict=False))
 
 
 class Bundle:
