@@ -90,8 +90,8 @@ def check_network(
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
                     _add(comparisons, inputs | stage.run(inputs), engine.run(inputs), batch, time)
-    # A network may fill all slots of every frame, and learned queries give the person no score.
-    constant = {PAIR_MASK} if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
+    # A network may fill all slots of every frame with one subject's pairs, and learned queries give no subject's score.
+    constant = {PAIR_MASK, "subject_classes"} | (set() if network.slots_are_ranked else {"subject_scores"})
     for name, comparison in comparisons.items():
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(

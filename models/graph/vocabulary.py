@@ -72,8 +72,8 @@ class PredicateGroup:
     direction: which way a triplet reads. `object_to_subject` gives `<table, in_front_of, person>`.
     exclusive: whether one predicate of the group holds at most. Its scores then come from a softmax, others' from
         sigmoids, and the constraint `semi` keeps only the best.
-    phrases: predicate to what a sentence says of the subject: "sits on". `{}` stands for the thing where it does not
-        come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
+    phrases: predicate to the words of a sentence about the subject: "sits on". `{}` stands for the thing where it does
+        not come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
     weight: how much an event of the group tells beside those of other groups, from 0 up.
     says_little: predicates that are told only where there is nothing else to tell, such as `not_looking_at`.
     overshadowed_by: groups whose predicates let this group's go without saying while they hold: where a thing stands
@@ -103,7 +103,7 @@ class PredicateGroup:
         return self.direction == "object_to_subject"
 
     def phrase(self, predicate: str) -> str:
-        """What a sentence says of the subject; made of the predicate's name where `phrases` has no words for it.
+        """The words of a sentence about the subject; made of the predicate's name where `phrases` has none.
 
         >>> PredicateGroup(name="holding", predicates=("reaching_for",)).phrase("reaching_for")
         'is reaching for'
@@ -114,7 +114,7 @@ class PredicateGroup:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Vocabulary:
-    """What a model can name.
+    """The objects and predicates that a model can name.
 
     Raises ValueError where a name is repeated, or where one part names what another does not have.
 
@@ -182,7 +182,7 @@ class Vocabulary:
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
-        """In order."""
+        """Names of the groups, in order."""
         return tuple(group.name for group in self.groups)
 
     @cached_property

@@ -9,7 +9,7 @@ from docket import Docket
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from models.graph.scene_graph import ModelReference
-from models.graph.vocabulary import Vocabulary
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
 from service.pipeline import model_reference
@@ -31,7 +31,7 @@ class ServedModel(BaseModel):
     frame_size: dict[str, int]
     clip_length: int
     relation_scoring: bool
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary = ACTION_GENOME
     thresholds: dict[str, Any]
     training: dict[str, Any]
 

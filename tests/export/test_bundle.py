@@ -56,7 +56,7 @@ def test_a_two_stage_network_with_a_scorer_is_a_chain_that_ends_with_whole_video
     manifest = scored_sttran.bundle.manifest
     assert (manifest.family, manifest.relation_scoring, manifest.clip_length) == ("two_stage", True, 40)
     detector, relations, *scorer = manifest.stages
-    features = {"subject_features": ("batch", "time", 24), "object_features": (*PAIRS, 24),
+    features = {"subject_features": (*PAIRS, 24), "object_features": (*PAIRS, 24),
                 "union_features": (*PAIRS, 16, 3, 3)}  # fmt: skip
     assert {each.name: each.shape for each in detector.outputs} == DETECTED | features
     assert {each.name: each.shape for each in relations.outputs} == PREDICATES | {"representation": (*PAIRS, 32)}

@@ -64,6 +64,7 @@ def perfect(targets: Targets, *, softmax: bool = True, triplets: bool = True, qu
         [EntityOutput(classes, people, boxes)],
         [predicates],
         torch.ones(1, 1),
+        torch.zeros(1, 1, dtype=torch.int64),
         None,
         None,
         torch.zeros(1, 1, queries, 1),

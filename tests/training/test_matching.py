@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.graph.vocabulary import ACTION_GENOME, GroupName
 from training.matching import MatchingCosts, match_pairs
-from training.targets import Targets
+from training.targets import TENSORS, Targets
 
 GROUPS = ACTION_GENOME.group_names
 SLICES = ACTION_GENOME.group_slices
@@ -82,7 +82,8 @@ def test_a_frame_without_objects_matches_nothing() -> None:
 
 def test_frames_are_matched_each_for_itself() -> None:
     first, second = truth([LEFT], [0]), truth([RIGHT], [0])
-    both = Targets(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
+    names = [name for name in TENSORS if getattr(first, name) is not None]
+    both = Targets(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in names})
     doubled = [tensor.expand(2, *tensor.shape[1:]) for tensor in queries([LEFT, RIGHT])]
     assert match_pairs(MatchingCosts(), both, *doubled).tolist() == [[0], [1]]
 

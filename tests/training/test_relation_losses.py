@@ -84,9 +84,9 @@ def test_slots_are_matched_as_a_loop_would() -> None:
         wanted = chosen is not None and person > 0.5 and bool(mask[b, t, p])
         assert bool(found.matched[b, t, p]) == wanted
         if wanted:
-            assert found.labels[b, t, p] == targets.object_labels[b, t, chosen]
+            assert found.labels[b, t, p] == targets.object_labels[b, t, chosen] + 1
             assert torch.equal(found.predicates[b, t, p], targets.predicates[b, t, chosen])
-            assert bool(found.related[b, t, p]) == bool(labels[b, t, p] == found.labels[b, t, p] + 1)
+            assert bool(found.related[b, t, p]) == bool(labels[b, t, p] == found.labels[b, t, p])
         else:
             assert not found.predicates[b, t, p].any()
             assert not found.related[b, t, p]
@@ -107,7 +107,7 @@ def test_of_two_objects_in_one_place_a_slot_is_the_one_of_its_class() -> None:
     everywhere = box.expand(1, 1, 3, 4)
     matches = match_slots(torch.ones(1, 1, 3, dtype=torch.bool), everywhere, everywhere, torch.tensor([[[10, 5, 7]]]),
                           targets)  # fmt: skip
-    assert matches.labels[0, 0, :2].tolist() == [9, 4]
+    assert matches.labels[0, 0, :2].tolist() == [10, 5]
     assert matches.matched.all()
     assert matches.related.tolist() == [[[True, True, False]]], "another class is not the annotated pair"
 
@@ -120,7 +120,7 @@ def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place(
     assert torch.equal(matches.related, mask)
     for m in range(M):
         real = targets.object_mask[:, :, m]
-        assert torch.equal(matches.labels[:, :, 1 + m], targets.object_labels[:, :, m])
+        assert torch.equal(matches.labels[:, :, 1 + m], targets.object_labels[:, :, m] + 1)
         assert torch.equal(matches.predicates[:, :, 1 + m][real], targets.predicates[:, :, m][real])
         assert not matches.predicates[:, :, 1 + m][~real].any()
 

@@ -88,7 +88,7 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         ),
     ],
 )
-def test_what_the_manifest_says_wrong_is_named(
+def test_a_wrong_field_of_the_manifest_is_named(
     bundle: Path, edit: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     change(bundle, edit)

@@ -110,6 +110,6 @@ def test_a_triplet_must_name_objects_of_its_frame(side: str) -> None:
         )
 
 
-def test_parts_cannot_be_changed() -> None:
+def test_the_parts_of_a_graph_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Triplet.model_validate(HOLDING).score = 1.0  # type: ignore[misc]

@@ -23,6 +23,8 @@ def test_models_are_listed_the_default_first(server: Server) -> None:
     assert [(model["name"], model["default"]) for model in models] == [("tiny", True), ("tiny-2", False)]
     assert models[0]["engine"] == "onnxruntime-cpu"
     assert models[0]["clip_length"] == 4
+    assert models[0]["vocabulary"]["subjects"] == ["person"]
+    assert [group["name"] for group in models[0]["vocabulary"]["groups"]] == ["attention", "spatial", "contacting"]
 
 
 def test_models_say_their_family_and_whether_they_score_relations(

@@ -71,7 +71,7 @@ def test_predicates_of_one_thing_share_a_phrase(predicates: list[str], said: str
     assert phrase("bag", *predicates) == said
 
 
-def test_what_was_just_named_is_it_or_them() -> None:
+def test_a_thing_that_was_just_named_is_called_it_or_them() -> None:
     assert phrase("bag", "looking_at", is_known=True) == "looks at it"
     assert phrase("groceries", "have_it_on_the_back", "looking_at", is_known=True) == (
         "has them on their back and looks at them"
