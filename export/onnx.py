@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs, one for each stage: uint8 frames in, static but for batch and time."""
+"""Writes networks as ONNX graphs, one for each stage; shapes are static but for batch and time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DTYPES: dict[int, str] = {
 
 
 class _Needed(nn.Module):
-    """A stage's module without the outputs that nobody asks for."""
+    """A stage's module without its unneeded outputs."""
 
     def __init__(self, stage: NetworkStage, outputs: list[str]) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
         )
     stages = network.stages()
     asked = prediction_names(network.vocabulary)
-    # Neither axis may be 1 here: the exporter would take it for a constant.
+    # The exporter takes an axis of length 1 for a constant.
     time = min(3, network.clip_length)
     height, width = network.frame_size
     frames = np.random.default_rng(0).integers(0, 256, (2, time, height, width, 3), np.uint8)
@@ -80,10 +80,10 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
 def _write(
     module: nn.Module, stage: NetworkStage, tensors: Mapping[str, Tensor], outputs: list[str], most: int, path: Path
 ) -> None:
-    """One ONNX file, whose inputs are those of the stage that its outputs depend on."""
+    """Writes one ONNX file; its inputs are those of the stage's inputs that its outputs depend on."""
     axes = {0: torch.export.Dim(BATCH, min=1, max=1024), 1: torch.export.Dim(TIME, min=1, max=most)}
     with warnings.catch_warnings():
-        # The exporter warns of its own dependencies' deprecations; nothing here can act on them.
+        # The exporter warns of deprecations in its own dependencies, which nothing here can mend.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
@@ -107,7 +107,7 @@ def _write(
 
 
 def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
-    """`vsg::suppress` as ONNX: indices of those that stay, scattered into a mask."""
+    """Translates `vsg::suppress` to ONNX: scatters the indices of the boxes that stay into a mask."""
     indices = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),  # (G, 1, S): one class
@@ -124,7 +124,7 @@ def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
 
 
 def describe_stage(stage: NetworkStage, path: Path) -> Stage:
-    """Reads inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
+    """Describes the inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
     graph = onnx.load(str(path), load_external_data=False).graph
 
     def describe(value: onnx.ValueInfoProto) -> TensorOfStage:

@@ -1,4 +1,4 @@
-"""A bundle in another precision than fp32, with what that costs."""
+"""Writes a bundle in another precision than fp32 and measures what that costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.errors import TrainingError
 from training.prediction import evaluate_model
 
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
-"""What measures a precision where nothing else is asked for."""
+"""Engine that measures a precision by default."""
 
 
 def change_precision(
@@ -32,14 +32,13 @@ def change_precision(
 ) -> Bundle:
     """Writes an fp32 bundle in another precision and measures both on the test split of a data folder.
 
-    int8 is calibrated on the folder's frames. `engine` measures; by default one that runs on a CPU. Raises ExportError
-    where SGDet R@20 without constraint falls by more than `most_recall_loss`, or where this machine cannot measure it;
-    then nothing is written.
+    int8 is calibrated on the folder's frames. `engine` runs both; by default one for CPUs. Raises ExportError, and
+    writes nothing, where SGDet R@20 without constraint falls by more than `most_recall_loss` or cannot be measured.
     """
     engine = engine or _ENGINES[precision]
     with TemporaryDirectory() as temporary:
         converted = convert(original, Path(temporary) / "bundle", precision, data)
-        # The one that may be refused comes first.
+        # The converted bundle comes first: an engine may refuse it.
         recall = measure_recall(converted, data, engine)
         before = measure_recall(original, data, engine)
         if before - recall > most_recall_loss:
@@ -66,7 +65,7 @@ def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
 
 
 def convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
-    """The bundle in the precision, its cost not yet measured."""
+    """Writes the bundle in the precision, without its cost."""
     folder.mkdir()
     clips = tensors_of_stages(original, data) if precision == "int8" else {}
     for stage in original.manifest.stages:

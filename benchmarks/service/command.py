@@ -25,7 +25,7 @@ _PARTS = ("offline", "decode", "engine", "http")
 @video_argument
 @option_flags("fps", "max_frames")
 @settings_flags("engine")
-@click.option("--stub", type=float, metavar="MS", help="Instead of an engine, one that takes so long for any batch.")
+@click.option("--stub", type=float, metavar="MS", help="Use a stub that takes MS milliseconds for any batch.")
 @click.option("--clients", default="1,8", show_default=True, metavar="N,…", help="Clients that post at once.")
 @click.option("--videos", "videos_each", default=2, show_default=True, help="Videos that each client posts.")
 @click.option("--only", type=click.Choice(_PARTS), multiple=True, help="Measure only this; may be repeated.")
@@ -33,7 +33,7 @@ _PARTS = ("offline", "decode", "engine", "http")
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights for --compare torch; at random without it, which is as fast.",
+    help="Weights for --compare torch; random ones by default, which are as fast.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the rates to this file.")
@@ -54,9 +54,9 @@ def bench(
 ) -> None:
     """Measure where the time goes: decoding, engine, the whole, the service.
 
-    All in one run and with the same frames: decoding alone; the engine alone, fed from memory; the whole for one video
-    without HTTP; and a service of its own process under the given numbers of clients. The settings (VSG_*) are those of
-    `vsg serve`.
+    One run measures with the same frames: decoding alone; the engine alone, fed from memory; the whole pipeline for one
+    video without HTTP; and a service in a process of its own under the given numbers of clients. The settings (VSG_*)
+    are those of `vsg serve`.
     """
     settings = load_settings(
         {"engine": engine} if stub is None else {"engine": "stub", "stub_seconds": stub / 1e3, "engine_cache": None}
@@ -98,7 +98,7 @@ def _numbers(text: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise click.UsageError(f"--clients {text!r} must be whole numbers with commas between them") from error
+        raise click.UsageError(f"--clients is {text!r}: give whole numbers with commas between them") from error
     if min(numbers) < 1:
-        raise click.UsageError(f"--clients {text!r}: every number must be at least 1")
+        raise click.UsageError(f"--clients is {text!r}: give numbers from 1 up")
     return numbers

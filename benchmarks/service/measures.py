@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 class Rate:
     """Frames per second of one part.
 
-    cpu_ms    processor milliseconds per frame, of all threads and processes that worked on it
+    cpu_ms: processor milliseconds for each frame, of all threads and processes that worked on it.
     """
 
     frames: int
@@ -42,8 +42,8 @@ class Rate:
 class Offline(Rate):
     """`vsg graph`: one video from file to graph, without HTTP.
 
-    speed            seconds of video per second
-    peak_memory_mib  of this process and its decoder
+    speed: seconds of video per second.
+    peak_memory_mib: peak memory of this process and its decoder.
     """
 
     speed: float
@@ -52,10 +52,11 @@ class Offline(Rate):
 
 @dataclass(frozen=True)
 class EngineRate(Rate):
-    """The engine with so many jobs whose frames lie in memory.
+    """The engine alone, with frames that are in memory.
 
-    batch_sizes  how many batches of each stage had which size
-    busy         share of the time that its threads were busy
+    jobs: videos at once.
+    batch_sizes: numbers of batches by stage and size.
+    busy: share of the time that the engine's threads were busy.
     """
 
     jobs: int
@@ -65,16 +66,16 @@ class EngineRate(Rate):
 
 @dataclass(frozen=True)
 class TorchRate(Rate):
-    """Eager PyTorch, one video at a time and clip by clip on all cores, while the next frames are decoded.
+    """Eager PyTorch on all cores, one video at a time and clip by clip, while the next frames are decoded.
 
-    weights  those of the checkpoint, or `random`, which makes no difference to the speed
+    weights: name of the checkpoint, or `random`; the speed is the same.
     """
 
     weights: str
 
 
 class Bench:
-    """One bundle and one video; each method is one measurement, and takes as many frames of it as the options say."""
+    """Measurements of one bundle with one video; each takes as many frames of it as the options say."""
 
     def __init__(self, bundle: Path, video: Path, options: VideoOptions, settings: Settings) -> None:
         self._bundle = Bundle.load(bundle)
@@ -92,7 +93,7 @@ class Bench:
         )
 
     def offline(self) -> Offline:
-        """Must be the first, because whatever else this process ever held counts into the peak of its memory."""
+        """Measures the pipeline without HTTP. Must come first: its peak memory counts all before it."""
         few = self._options.model_copy(update={"max_frames": self.model.manifest.clip_length})
         self.pipeline.write(self._video, few, BytesIO())  # the first video imports and allocates
         out = BytesIO()
@@ -103,13 +104,13 @@ class Bench:
         return Offline(summary.frames, fps, cpu_ms, speed=last / seconds, peak_memory_mib=memory.mebibytes)
 
     def decode(self) -> tuple[Rate, list[FrameChunk]]:
-        """Decoding and resizing alone; the clips are what the next measurements are made with."""
+        """Measures decoding and resizing alone; returns the clips for other measurements too."""
         found, seconds, cpu = _timed(self._decoded)
         frames = sum(len(clip.timestamps) for clip in found)
         return Rate(frames, frames / seconds, cpu / frames * 1e3), found
 
     def run_engine(self, found: Sequence[FrameChunk], *, jobs: int) -> EngineRate:
-        """The engine alone, as the service runs it, on `jobs` copies of the video at once."""
+        """Measures the engine alone, as the service runs it, on `jobs` copies of the video at once."""
         model = self.model
         self._batches.clear()
 
@@ -133,7 +134,7 @@ class Bench:
         return EngineRate(frames, frames / seconds, cpu / frames * 1e3, jobs=jobs, batch_sizes=sizes, busy=min(1, busy))
 
     def http(self, clients: Sequence[int], *, videos_each: int) -> list[Load]:
-        """The whole through `vsg serve` with these settings, for each number of clients, after one video to warm up."""
+        """Measures `vsg serve` with these settings for each number of clients, after one video to warm up."""
         environment = {
             name.upper(): value
             for name, value in self.settings.model_dump(exclude_unset=True).items()
@@ -145,7 +146,7 @@ class Bench:
             return [server.load(self._video, query, clients=count, videos_each=videos_each) for count in clients]
 
     def torch(self, checkpoint: Path | None) -> TorchRate:
-        """Eager PyTorch on this machine's CPU, as fast as it goes without batches. Raises EngineError."""
+        """Measures eager PyTorch on the CPU without batches. Raises EngineError where it cannot run the bundle."""
         threads = self.settings.threads or len(os.sched_getaffinity(0))
         # In fp32, as a user would run it, whatever the precision of the bundle.
         plain = Bundle(self._bundle.folder, self._bundle.manifest.model_copy(update={"precision": "fp32"}))
@@ -166,7 +167,7 @@ class Bench:
         return TorchRate(frames, frames / seconds, cpu / frames * 1e3, weights=weights)
 
     def close(self) -> None:
-        """Ends the engine."""
+        """Stops the engine."""
         self.pipeline.close()
 
     def _reader(self) -> VideoReader:
@@ -178,7 +179,7 @@ class Bench:
 
 
 def _timed(run: Callable[[], Result]) -> tuple[Result, float, float]:
-    """What it returns, seconds by the clock, and seconds of all processors."""
+    """Runs a function; returns its result, seconds by the clock and seconds of all processors."""
     began, cpu = time.perf_counter(), cpu_seconds(with_children=True)
     result = run()
     return result, time.perf_counter() - began, cpu_seconds(with_children=True) - cpu

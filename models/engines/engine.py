@@ -1,4 +1,4 @@
-"""The interface that every engine has."""
+"""The interface of all engines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EngineOptions:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """Batch sizes that GPU engines are prepared for: powers of two up to `max_batch`, and that itself."""
+        """Batch sizes that GPU engines prepare for: powers of two up to `max_batch`, and `max_batch` itself."""
         sizes = {1 << power for power in range(self.max_batch.bit_length())} | {self.max_batch}
         return tuple(sorted(size for size in sizes if size <= self.max_batch))
 

@@ -1,4 +1,4 @@
-"""Eager PyTorch, for comparison; on a GPU also compiled or as captured CUDA graphs."""
+"""PyTorch as the reference engine: eager, compiled or, on a GPU, as captured CUDA graphs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Compute = Callable[..., tuple[Tensor, ...]]
 
 
 def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], options: EngineOptions) -> Sequence[Torch]:
-    """All stages. Raises EngineError where there is no GPU, or where the network is not known or is not the bundle's.
+    """Opens all stages; `options.threads` holds for all of torch in this process.
 
-    `options.threads` holds for all of torch in this process.
+    Raises EngineError where there is no GPU, or where the network is unknown or not the bundle's.
     """
     if engine == "torch-cpu":
         device = torch.device("cpu")
@@ -38,7 +38,7 @@ def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], optio
     if options.graphs == "cuda-graphs" and engine == "torch-cpu":
         raise EngineError("torch-cpu has no CUDA graphs; take torch-cuda, or the graphs `none` or `compile`")
     if engine == "torch-cuda" and bundle.manifest.precision == "fp32":
-        # By itself torch convolves in TF32. Only this older switch sets all that torch.export compares.
+        # By default torch convolves in TF32. Only this older switch sets all flags that torch.export compares.
         torch.backends.cudnn.allow_tf32 = False
     network = _network(bundle, options).to(device).eval()
     if isinstance(network, Detector):
@@ -92,7 +92,7 @@ def _blanks(network: SceneGraphNetwork, device: torch.device) -> dict[str, Tenso
 
 
 class Torch:
-    """One stage; on a GPU batches are padded to buckets."""
+    """One stage in torch; on a GPU batches are padded to buckets."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Torch:
         module, device = self._source.module, self._device.type
 
         def compute(*inputs: Tensor) -> tuple[Tensor, ...]:
-            # Weights that were cast while a graph was captured would be gone when it is replayed.
+            # Weights cast during the capture of a graph would be gone when it is replayed.
             kept = options.graphs != "cuda-graphs"
             with torch.autocast(device, dtype, enabled=dtype != torch.float32, cache_enabled=kept):
                 outputs = module(*inputs)
@@ -127,7 +127,7 @@ class Torch:
             case "none":
                 return compute
             case "compile":
-                # Inductor's attention pattern for half precision takes our five axes for four and fails.
+                # Inductor's attention pattern for half precision fails on five axes: it permutes four.
                 compiled: Compute = torch.compile(compute, options={"pattern_matcher": False})
                 return compiled
             case "cuda-graphs":
@@ -138,7 +138,7 @@ class Torch:
 
     @torch.inference_mode()
     def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each."""
+        """Returns the stage's outputs by name, (B, T, …) each."""
         batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets or (batch,))]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._wanted}
@@ -152,7 +152,7 @@ class Torch:
         return {name: outputs[name][: piece.stop - piece.start].cpu().numpy() for name in self._wanted}
 
     def _padded(self, array: NDArray[np.generic], piece: Piece) -> Tensor:
-        """A piece of a batch on the device; what is missing is its first item again."""
+        """Returns a piece of a batch on the device, padded with its first item."""
         part = torch.from_numpy(np.ascontiguousarray(array[piece.start : piece.stop])).to(self._device)
         missing = piece.size - part.shape[0]
         return torch.cat((part, part[:1].expand(missing, *part.shape[1:]))) if missing else part
@@ -163,7 +163,7 @@ class Torch:
 
 
 class _Captured:
-    """A CUDA graph for each shape, captured when it is first needed and replayed from then on."""
+    """Captures a CUDA graph for each new shape and replays it afterwards."""
 
     def __init__(self, stage: str, compute: Compute) -> None:
         self._stage = stage
@@ -181,7 +181,7 @@ class _Captured:
         return outputs
 
     def _capture(self, places: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]:
-        """Runs beside the stream first, as torch asks for, so that libraries set up nothing while it records."""
+        """Captures a graph after three runs on another stream, so that libraries are set up, as torch requires."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

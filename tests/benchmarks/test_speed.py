@@ -65,7 +65,7 @@ def test_every_engine_precision_and_batch_has_a_row_and_a_checkpoint_is_exported
         assert Bundle.load(kept / precision).manifest.precision == precision
 
 
-def test_what_does_not_run_here_is_listed_with_its_reason() -> None:
+def test_an_engine_that_does_not_run_here_is_listed_with_its_reason() -> None:
     engines = ["--engines", "onnxruntime-cpu,tensorrt", "--precisions", "fp32,bf16", "--batches", "1"]
     report = measured(BUNDLE, *engines)
     assert {row[:2] for row in what(report) if row[0] != "torch-cuda"} == {
@@ -132,18 +132,18 @@ def test_tables_give_ratios_for_a_cpu_and_all_for_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--engines", "torch"), "--engines: there is no 'torch'; there are onnxruntime-cpu, "),
-        (("--precisions", "fp32,int4"), "--precisions: there is no 'int4'; there are fp32, "),
-        (("--batches", "1,0"), "--batches '1,0' must be whole numbers from 1 on"),
+        (("--engines", "torch"), "--engines has 'torch': choose from onnxruntime-cpu, "),
+        (("--precisions", "fp32,int4"), "--precisions has 'int4': choose from fp32, "),
+        (("--batches", "1,0"), "--batches is '1,0': give whole numbers from 1 up"),
     ],
 )
-def test_what_there_is_not_cannot_be_asked_for(arguments: tuple[str, str], said: str) -> None:
+def test_unknown_engines_precisions_and_batches_are_refused(arguments: tuple[str, str], said: str) -> None:
     result = run("arn-r50", *arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
 
 
-def test_a_folder_that_holds_something_is_not_written_to(checkpoint: Path) -> None:
+def test_keep_refuses_a_folder_that_is_not_empty(checkpoint: Path) -> None:
     result = run(checkpoint, "--keep", BUNDLE)
     assert result.exit_code == 2
     assert "is not empty" in result.output
@@ -152,7 +152,7 @@ def test_a_folder_that_holds_something_is_not_written_to(checkpoint: Path) -> No
 def test_a_source_must_be_in_fp32(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is in int8; name the fp32 bundle"):
         open_source(str(ROOT / "bundles" / "arn-compact-int8"), tmp_path)
-    with pytest.raises(ExportError, match="no bundle's folder, no checkpoint's file and not 'arn-r50'"):
+    with pytest.raises(ExportError, match="neither a bundle's folder nor a checkpoint's file nor 'arn-r50'"):
         open_source(str(tmp_path / "nothing"), tmp_path)
 
 
