@@ -1,7 +1,14 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
+# Unit tests: they start no server, and decode no videos but for the data of training.
+QUICK = tests/test_house.py tests/models tests/training \
+	$(addprefix tests/service/, formats graph prompt scheduling)
 
-.PHONY: demo serve test check bench pictures clean
+.PHONY: help demo serve quick test coverage check page-types format bench pictures clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: .venv/serving ## serve the bundled model, post the sample video, print its scene graph and prompt
 	.venv/bin/python -m service.demo docs/puppets.mp4 --output demo.json
@@ -9,23 +16,44 @@ demo: .venv/serving ## serve the bundled model, post the sample video, print its
 serve: .venv/serving ## the API on http://127.0.0.1:8000
 	.venv/bin/vsg serve
 
-test: .venv/development check ## everything, about a quarter of an hour on two cores
-	tests/install-system-packages
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not bench" --numprocesses 2 --no-loadscope-reorder
+quick: .venv/development ## unit tests, under two minutes on two cores
+	$(PYTEST) $(QUICK)
 
-check: .venv/development ## style and types
+test: .venv/development check ## every test and check, about a quarter of an hour on two cores
+	tests/install-system-packages
+	$(PYTEST) -m "not bench"
+
+# Not part of `make test`: tracing takes half as long again on Python 3.11.
+coverage: .venv/development ## every test, and which lines of the packages none of them ran
+	tests/install-system-packages
+	$(PYTEST) -m "not bench" --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+check: .venv/development page-types ## style, types, imports and length of files
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest --quiet tests/test_house.py
+
+page-types: # the types of the page's JavaScript, where npm is there
+	@if ! command -v npm >/dev/null; \
+	then echo "npm is not installed: the types of the page are not checked"; \
+	elif test -x node_modules/.bin/tsc || npm install --silent --no-package-lock --no-audit --no-fund; \
+	then npx tsc; \
+	else echo "npm cannot install TypeScript: the types of the page are not checked"; fi
+
+format: .venv/development ## rewrite imports and layout as the style check wants them
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
 bench: .venv/development ## what trains or measures for long
 	.venv/bin/python -m pytest -m bench --timeout 7200
 
-pictures: .venv/development ## the pictures of the page in docs/images, made anew
+pictures: .venv/development ## take the pictures of the page in docs/images again
 	.venv/bin/python -m tests.service.page.pictures docs/images
 
-clean:
-	rm -rf .venv build demo.json
+clean: ## remove the virtual environment and what was built
+	rm -rf .venv node_modules build demo.json
 
 .venv/serving: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

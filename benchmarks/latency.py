@@ -1,15 +1,16 @@
-"""Measures how fast the API answers while many use it: API, worker and Redis are processes of their own.
+"""Measures how fast the API answers under load; the API, a worker and Redis run as processes of their own.
 
     .venv/bin/python -m benchmarks.latency [--clients 50] [--streams 200] [--seconds 20] [--json]
 
-- `GET /videos/{id}` of jobs that wait, run and are done, by clients that each ask once a second and keep their
-  connection; then by the same clients without a pause.
-- `POST /videos` of 5 MB with `Prefer: respond-async`, by clients that each send a megabyte per second, as over a
-  network: the time from the last byte to the answer. Their uploads overlap and do not end together.
-- Streams of events: how long it takes to open all, what they cost while nothing happens, and when the last of them has
-  got its `end` after the job was deleted.
+- `GET /videos/{id}` of jobs that wait, run and are done. Each client keeps its connection and asks once a second; then
+  the same clients ask without a pause.
+- `POST /videos` of 5 MB with `Prefer: respond-async`. Each client sends a megabyte per second, as over a network; the
+  time is that from the last byte to the answer. The uploads overlap and do not end together.
+- Streams of events: how long it takes to open all of them, what they cost while nothing happens, and how long after
+  the job was deleted the last of them gets its `end`.
 
-Times are in milliseconds and depend on the machine and on what else runs there: `load` says how much that was.
+Times are in milliseconds. They depend on the machine and on what else runs there; `load` is the load average. The
+program needs `redis-server` and a checkout: it uses helpers of the tests.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -46,18 +48,18 @@ UPLOADS_EACH = 3
 
 @dataclass
 class Client:
-    """A connection that is kept, over which one request follows the other."""
+    """One connection that is kept for one request after the other."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     @classmethod
     async def connect(cls, port: int) -> Client:
-        """A new connection to the service."""
+        """Opens a connection to the service."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def ask(self, place: str) -> float:
-        """Asks for a page; returns how many seconds the answer took. Raises AssertionError for another than 200."""
+        """Sends a GET; returns the seconds until the answer. Raises AssertionError where its status is not 200."""
         began = time.perf_counter()
         self.writer.write(f"GET {place} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status, _ = await self.answer()
@@ -65,14 +67,14 @@ class Client:
         return time.perf_counter() - began
 
     async def answer(self) -> tuple[int, bytes]:
-        """Status and body of the next answer."""
+        """Reads the next answer; returns its status and body."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: (\d+)", head)
         assert length is not None, head
         return int(head.split()[1]), await self.reader.readexactly(int(length[1]))
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self.writer.close()
         await self.writer.wait_closed()
 
@@ -80,7 +82,7 @@ class Client:
 async def measure_get(
     service: ServiceProcess, places: list[str], clients: int, seconds: float, pause: float
 ) -> Figures:
-    """Asks for the places in turn, each client once every `pause` seconds, for so many seconds."""
+    """Lets each client GET the places in turn, once every `pause` seconds, for `seconds` seconds."""
     times: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -99,7 +101,7 @@ async def measure_get(
 
 
 async def measure_post(service: ServiceProcess, contents: Callable[[], bytes], clients: int) -> Figures:
-    """Posts videos at a steady rate; the times are from the last byte to the answer."""
+    """Posts videos at a steady rate; measures the time from the last byte to the answer."""
     times: list[float] = []
     head = (
         "POST /videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: video/mp4\r\nPrefer: respond-async\r\n"
@@ -129,7 +131,7 @@ async def measure_post(service: ServiceProcess, contents: Callable[[], bytes], c
 
 
 async def measure_streams(service: ServiceProcess, place: str, queue: redis.Redis, streams: int) -> Figures:
-    """Opens streams of one job that waits, lets them be, and deletes the job."""
+    """Opens streams of one job that waits, leaves them alone for a while, then deletes the job."""
     request = f"GET {place}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     memory, connections = service.process.memory_info().rss, len(queue.client_list())
     began = time.perf_counter()
@@ -164,9 +166,11 @@ async def measure_streams(service: ServiceProcess, place: str, queue: redis.Redi
 Figures = dict[str, float]
 
 
-async def _measured(service: ServiceProcess, times: list[float], clients: object) -> Figures:
+async def _measured(
+    service: ServiceProcess, times: list[float], clients: Iterable[Coroutine[Any, Any, None]]
+) -> Figures:
     cpu, began = _cpu_seconds(service), time.perf_counter()
-    await asyncio.gather(*clients)  # type: ignore[misc]
+    await asyncio.gather(*clients)
     took = time.perf_counter() - began
     milliseconds = np.array(times) * 1000
     return {
@@ -186,7 +190,7 @@ def _cpu_seconds(service: ServiceProcess) -> float:
 
 
 def run(folder: Path, clients: int, streams: int, seconds: float) -> dict[str, Figures]:
-    """All measurements."""
+    """Runs all measurements; returns their figures by name."""
     redis_port = unused_port()
     settings = {
         "queue_url": f"redis://127.0.0.1:{redis_port}/0",
@@ -201,7 +205,7 @@ def run(folder: Path, clients: int, streams: int, seconds: float) -> dict[str, F
         stack.callback(_end, subprocess.Popen(server, stdout=subprocess.DEVNULL))
         queue = stack.enter_context(redis.Redis(port=redis_port))
         until(lambda: _answers(queue))
-        # A slow worker of one job: one runs, some are done, the others wait.
+        # One slow worker: one job runs, some are done, the others wait.
         slow = {**settings, "concurrency": 1, "stub_seconds": 0.5}
         worker = start("worker", folder / "worker.log", **slow)
         stack.callback(lambda: _end(worker))
@@ -261,8 +265,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="measures how fast the API answers while many use it")
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="measure how fast the API answers under load")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0)

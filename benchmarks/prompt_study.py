@@ -1,10 +1,10 @@
-"""Which form of the prompt tells most of what is true: fills the table of docs/prompt.md.
+"""Measures which form of the prompt states most of what is true; fills the table of docs/prompt.md.
 
     .venv/bin/python -m benchmarks.prompt_study [--videos 10] [--seed 7001] [--write]
 
-Renders Puppet Genome videos whose story is known, half of them in each world, from seeds that training never used.
-Makes their graphs with the bundled models, puts these into words in every form and budget, and counts which true events
-the prompts state and what they state that is false.
+The program renders Puppet Genome videos, half of them in each world, from seeds that training never used, so that the
+story of each video is known. It makes their graphs with the bundled models, words them in every form and budget, and
+counts the true events and the false ones that the prompts state.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pathlib import Path
 
 from models.graph.scene_graph import Relation, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME
+from service.loading import open_pipeline
 from service.options import VideoOptions
-from service.pipeline import Pipeline
 from service.prompt import FORMS, Appearances, Telling, tell
-from service.scheduling import load_engines
 from service.settings import load_settings
 from training.data.puppets.dataset import story_seed
 from training.data.puppets.story import make_story
@@ -32,11 +31,11 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "prompt.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
 SCORED, UNSCORED = "sttran-rs-net-compact", "arn-compact"
-KINDS = (SCORED, f"{SCORED}, its relation scores taken away", f"{UNSCORED}, which has none")
+KINDS = (SCORED, f"{SCORED}, without them", f"{UNSCORED}, which has none")
 BUDGETS = (100, 200, 400)
 SECONDS = 30.0
 STEP = 0.25  # seconds between two looks at the truth
-LEAST_SECONDS = 1.0  # of a true event; what is shorter, two frames a second cannot show
+LEAST_SECONDS = 1.0  # of a true event: two frames a second cannot show shorter ones
 BRIDGED_SECONDS = 1.0
 SHARE = 0.5
 IS_NO_EVENT = {
@@ -49,7 +48,7 @@ IS_NO_EVENT = {
 
 @dataclass(frozen=True)
 class Fact:
-    """What happens: the person, and a thing of that label, over an interval of seconds."""
+    """An event: a predicate between the person and a thing of that label, from `start` to `end` in seconds."""
 
     predicate: str
     label: str
@@ -59,7 +58,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Case:
-    """A video: what is true of it, and its graphs by kind."""
+    """A video: the truth, moment by moment, and its graphs by kind."""
 
     truth: Sequence[Truth]
     graphs: Mapping[str, SceneGraph]
@@ -67,7 +66,7 @@ class Case:
 
 @dataclass
 class Count:
-    """True events that prompts state, and false ones that they state."""
+    """Numbers of true and of false events that prompts state."""
 
     stated: int = 0
     false: int = 0
@@ -89,22 +88,24 @@ def main() -> None:
 
 
 def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
-    """Renders videos of both worlds in turn, and makes their graphs."""
+    """Renders videos of both worlds in turn and makes their graphs."""
     settings = load_settings()
     bundles = [ROOT / "bundles" / name for name in (SCORED, UNSCORED)]
-    with closing(Pipeline(load_engines(bundles, settings), settings)) as pipeline:
+    with closing(open_pipeline(settings, bundles=bundles)) as pipeline:
         for index in range(count):
             world = list(WORLDS.values())[index % len(WORLDS)]
             story = make_story(world, story_seed(seed, "test", index), seconds=SECONDS)
             path = folder / f"{index}.mp4"
             write_video(path, story, SECONDS)
-            scored, unscored = (pipeline.run(path, VideoOptions(model=name)) for name in (SCORED, UNSCORED))
+            scored, unscored = (
+                pipeline.run(path, VideoOptions.model_validate({"model": name})) for name in (SCORED, UNSCORED)
+            )
             truth = ground_truth(story, [step * STEP for step in range(round(SECONDS / STEP))])
             yield Case(truth, dict(zip(KINDS, (scored, without_scores(scored), unscored), strict=True)))
 
 
 def without_scores(graph: SceneGraph) -> SceneGraph:
-    """The same graph as a model without relation scorer would give it."""
+    """Returns the graph as a model without a relation scorer would give it."""
     return graph.model_copy(update={"relations": [_without_score(relation) for relation in graph.relations]})
 
 
@@ -115,7 +116,7 @@ def _without_score(relation: Relation) -> Relation:
 
 
 def table_of(cases: Sequence[Case]) -> Iterator[str]:
-    """The lines of the table."""
+    """Yields the lines of the table."""
     true = sum(len(true_events(case.truth)) for case in cases)
     yield f"{len(cases)} videos with {true} true events. Each cell: true events stated / false ones stated."
     yield ""
@@ -141,7 +142,7 @@ def table_of(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def true_events(truth: Sequence[Truth]) -> list[Fact]:
-    """What the person does, with things that can be seen: contacts and looks, not where things stand."""
+    """Returns what the person does with visible things: contacts and looks, not where things stand."""
     moments: dict[tuple[str, str], list[float]] = {}
     for now in truth:
         for predicate, label in sorted(holding(now)):
@@ -156,7 +157,7 @@ def true_events(truth: Sequence[Truth]) -> list[Fact]:
 
 
 def holding(now: Truth) -> set[tuple[str, str]]:
-    """Every predicate that holds at one moment, with the label of its thing."""
+    """Returns every predicate that holds at one moment, with the label of its thing."""
     return {
         (predicate, thing.name)
         for thing in now.things
@@ -166,7 +167,7 @@ def holding(now: Truth) -> set[tuple[str, str]]:
 
 
 def intervals(times: Iterable[float]) -> list[tuple[float, float]]:
-    """The intervals that sampled times make up, over short gaps."""
+    """Joins sampled times into intervals and bridges short gaps."""
     found: list[tuple[float, float]] = []
     for time in times:
         if found and time - found[-1][1] <= BRIDGED_SECONDS:
@@ -177,7 +178,7 @@ def intervals(times: Iterable[float]) -> list[tuple[float, float]]:
 
 
 def claims_of(telling: Telling) -> list[tuple[Fact, int]]:
-    """What a prompt states, each with the number of the person; there is only one in every puppet video."""
+    """Returns the events that a prompt states, each with the number of its person; puppet videos have one person."""
     return [
         (Fact(event.predicate, event.thing.label, event.start, event.end), event.subject.number)
         for event in telling.events
@@ -185,19 +186,19 @@ def claims_of(telling: Telling) -> list[tuple[Fact, int]]:
 
 
 def is_true(claim: Fact, truth: Sequence[Truth]) -> bool:
-    """Whether it holds for at least half of the time that is claimed."""
+    """Returns whether a claim holds for at least half of its time."""
     looks = [now for now in truth if claim.start <= now.time < max(claim.end, claim.start + STEP)]
     right = sum((claim.predicate, claim.label) in holding(now) for now in looks)
     return bool(looks) and right >= SHARE * len(looks)
 
 
 def false_claims(telling: Telling, truth: Sequence[Truth]) -> list[Fact]:
-    """What a prompt states that is not so."""
+    """Returns the false events that a prompt states."""
     return [claim for claim, person in claims_of(telling) if person > 1 or not is_true(claim, truth)]
 
 
 def stated_events(telling: Telling, truth: Sequence[Truth]) -> int:
-    """How many true events a prompt states, each for at least half of its time."""
+    """Counts the true events that a prompt states for at least half of their time."""
     claims = [claim for claim, person in claims_of(telling) if person == 1 and is_true(claim, truth)]
     return sum(_covered(event, claims) >= SHARE * (event.end - event.start) for event in true_events(truth))
 

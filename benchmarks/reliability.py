@@ -1,12 +1,13 @@
-"""Shows that a fleet loses nothing: workers, Redis and the API are killed while videos are posted.
+"""Checks that a fleet loses nothing when its workers, Redis and API are killed while videos are posted.
 
     .venv/bin/python -m benchmarks.reliability [--videos 200] [--json]
 
-Three workers with the stub engine share a real, append-only Redis and a folder. Clients post videos that differ, each
-with an `Idempotency-Key`, and post again when the answer got lost, as a client should. All the while a worker is killed
-with SIGKILL every two seconds and started again; after a third of the videos Redis is killed, after two thirds the API.
-In the end every accepted video must have succeeded exactly once, with the graph of its own content, and nothing may be
-left: no upload, no process. Exits with 1 otherwise.
+Three workers with the stub engine share a real, append-only Redis and a folder. Clients post different videos, each
+with an `Idempotency-Key`, and post again when they get no answer, as a client should. Every two seconds the program
+kills a worker with SIGKILL and starts it again. After a third of the videos it kills Redis, after two thirds the API.
+In the end every accepted video must have succeeded exactly once, with the graph of its own content, and no upload and
+no process may be left. Otherwise the program exits with 1. It needs `redis-server` and a checkout: it uses helpers of
+the tests.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -45,7 +47,7 @@ PATIENCE = 600.0
 
 
 class Fleet:
-    """Redis, API and workers as processes; all of them may be killed, and are started again."""
+    """Redis, the API and the workers as processes, each of which can be killed and started again."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         self.folder = folder
@@ -67,15 +69,18 @@ class Fleet:
 
     @property
     def names(self) -> list[str]:
-        """All that can be killed."""
+        """Names of all processes."""
         return ["redis", "api", *(f"worker-{number}" for number in range(WORKERS))]
 
     def start(self, name: str) -> None:
-        """Starts one part."""
+        """Starts one process."""
         kind = name.partition("-")[0]
-        append_only = ("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", self.folder / "redis")
+        append_only = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         commands = {
-            "redis": ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1", *append_only],
+            "redis": [
+                *("redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1"),
+                *("--dir", str(self.folder / "redis"), *append_only),
+            ],
             "api": [sys.executable, "-m", "service.command_line", "serve", "--port", str(self.api_port)],
             "worker": [sys.executable, "-m", "service.command_line", "worker"],
         }
@@ -85,21 +90,21 @@ class Fleet:
             )
 
     def kill(self, name: str) -> None:
-        """Kills one part with SIGKILL, and starts it again."""
+        """Kills one process with SIGKILL and starts it again."""
         self.killed[name.partition("-")[0]] += 1
         self._processes[name].kill()
         self._processes[name].wait()
         self.start(name)
 
     def stop(self) -> None:
-        """Ends all in good order."""
+        """Stops all processes, the workers first."""
         for name in reversed(self.names):
             if name in self._processes:
                 self._processes[name].send_signal(signal.SIGTERM)
                 self._processes[name].wait(60)
 
     def left_processes(self) -> list[str]:
-        """What still runs of it: decoders carry the environment of their worker."""
+        """Returns the command lines of processes that still run; decoders have the environment of their worker."""
         left = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -109,7 +114,7 @@ class Fleet:
 
 
 def posted(fleet: Fleet, content: bytes, key: str, answers: Counter[str]) -> str:
-    """Posts a video until it is accepted; returns its id."""
+    """Posts a video until it is accepted; returns its id. Raises AssertionError where it is refused."""
     limit = time.monotonic() + PATIENCE
     while time.monotonic() < limit:
         try:
@@ -133,7 +138,7 @@ def posted(fleet: Fleet, content: bytes, key: str, answers: Counter[str]) -> str
 
 
 def graph_of(fleet: Fleet, video_id: str) -> dict[str, object]:
-    """The graph, or the problem, of a video that has ended; {} while it has not, or nobody answers."""
+    """Returns the graph or the problem of a video that has ended; {} before that, and where the API does not answer."""
     try:
         answer = httpx.get(f"http://127.0.0.1:{fleet.api_port}/videos/{video_id}", timeout=30, trust_env=False)
     except httpx.TransportError:
@@ -144,7 +149,7 @@ def graph_of(fleet: Fleet, video_id: str) -> dict[str, object]:
 
 
 def run(folder: Path, videos: int) -> dict[str, object]:
-    """The whole scenario; raises AssertionError with what went wrong."""
+    """Runs the whole scenario and returns its figures; raises AssertionError with what went wrong."""
     base = make_video(folder / "clip.mp4").read_bytes()
     # A box of free space at the end makes another file of the same video.
     contents = [base + struct.pack(">I4sQ", 16, b"free", number) for number in range(videos)]
@@ -174,7 +179,7 @@ def run(folder: Path, videos: int) -> dict[str, object]:
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(post, range(videos)))
         accepted_after = time.monotonic() - began
-        graphs = {number: _wait_for(lambda number=number: graph_of(fleet, ids[number])) for number in range(videos)}
+        graphs = {number: _wait_for(partial(graph_of, fleet, ids[number])) for number in range(videos)}
         done_after = time.monotonic() - began
         over.set()
         killer.join()
@@ -228,8 +233,8 @@ def _wait_for(look: Callable[[], dict[str, object]]) -> dict[str, object]:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="kills a fleet's parts while it works, and counts what is lost")
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="kill the processes of a fleet while it works and count what is lost")
     parser.add_argument("--videos", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

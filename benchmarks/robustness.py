@@ -1,14 +1,15 @@
-"""Sends malformed requests to the service, and shows that it answers each, fails at none, and keeps nothing of them.
+"""Sends malformed requests to the service and checks that it answers each, fails at none and keeps nothing of them.
 
     .venv/bin/python -m benchmarks.robustness [--requests 1000] [--seed 1] [--json]
 
-A real `vsg serve` with the stub engine gets them from several clients at once: forms, videos, JSON, options, paths and
-headers that are broken in all ways, bodies that are too large, and what is no HTTP; then many uploads at once that
-begin and stop. A tenth goes to a second service that wants keys, with none, wrong ones or garbage for one. The good
-videos to break are those of ../shared/videos where it is there. Request N of a seed is always the same.
+Several clients at once send them to a real `vsg serve` with the stub engine: broken forms, videos, JSON, options, paths
+and headers, bodies that are too large, and bytes that are not HTTP. Then many uploads begin at once and stop half-way.
+A tenth of the requests goes to a second service that wants keys, with no key, a wrong one or garbage. Videos to break
+come from ../shared/videos where that folder exists. Request N of a seed is always the same.
 
-Memory is compared with that after a warm-up by as many requests as a third of them, of another seed: what the
-interpreter, its allocator and its thread pools take once and keep is there then. Exits with 1 when something is wrong.
+The program compares the memory of the service with that after a warm-up, which sends a third as many requests of
+another seed: by then the interpreter, its allocator and its thread pools hold what they keep. It exits with 1 where
+something is wrong. It needs a checkout: it uses helpers of the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.graph.scene_graph import SceneGraph
-from service.access import key_line, new_key
+from service.keys import key_line, new_key
 from tests.support.bundles import make_tiny_bundle
 from tests.support.malformed import Malformed, malformed_request, slow_requests
 from tests.support.processes import ServiceProcess, serve_process
@@ -46,7 +47,7 @@ _SECRETS = (b"Traceback", b"/tmp", b".py", b"uvicorn", b"starlette", b"decord", 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: no status where the connection ended without an answer."""
+    """An answer; `status` is None where the connection ended without one."""
 
     status: int | None
     content_type: str = ""
@@ -55,7 +56,7 @@ class Answer:
 
 @dataclass
 class Usage:
-    """What a service holds: resident bytes of all its processes, open files, and how many processes it has."""
+    """Resources of a service: resident bytes of all its processes, open files, and its number of processes."""
 
     memory: int
     files: int
@@ -63,14 +64,14 @@ class Usage:
 
     @classmethod
     def of(cls, service: ServiceProcess) -> Usage:
-        """Of a service that has nothing to do."""
+        """Measures a service that has nothing to do."""
         family = [service.process, *service.process.children(recursive=True)]
         return cls(sum(process.memory_info().rss for process in family), service.process.num_fds(), len(family))
 
 
 @dataclass
 class Findings:
-    """What the answers were, and what is wrong with them."""
+    """Counts of the answers by status, kind of request and problem code, and the faults found in them."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -78,7 +79,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
 
     def note(self, name: str, request: Malformed, answer: Answer) -> None:
-        """Counts an answer, and keeps what is wrong with it."""
+        """Counts an answer and records its fault, if it has one."""
         self.kinds[request.kind] += 1
         self.statuses[str(answer.status or "none")] += 1
         fault = _fault(request, answer)
@@ -89,14 +90,14 @@ class Findings:
 
 
 def send(port: int, request: Malformed) -> Answer:
-    """Sends a request and reads what comes back. Raises TimeoutError when nothing comes and the connection stays."""
+    """Sends a request and reads the answer. Raises TimeoutError where none comes and the connection stays open."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         _write(connection, request)
         return _read(connection, request)
 
 
 def _write(connection: socket.socket, request: Malformed) -> None:
-    with suppress(OSError):  # it may be refused, and the connection closed, before it is sent
+    with suppress(OSError):  # the service may refuse it and close the connection before all is sent
         for piece in request.pieces:
             connection.sendall(piece)
         if request.ends_early:
@@ -113,13 +114,13 @@ def _read(connection: socket.socket, request: Malformed) -> Answer:
 
 
 def _fault(request: Malformed, answer: Answer) -> str | None:
-    """What is wrong with an answer."""
+    """Returns the fault of an answer, None where it has none."""
     if answer.status is None:
         return None
     if answer.status >= 500:
         return "a failure of the service"
     if any(secret in answer.body for secret in _SECRETS) and answer.content_type != "text/html; charset=utf-8":
-        return "tells of the inside"
+        return "reveals internals"
     if answer.status >= 400:
         if answer.content_type != "application/problem+json":
             return "not a problem"
@@ -131,7 +132,7 @@ def _fault(request: Malformed, answer: Answer) -> str | None:
 
 
 def good_clips(folder: Path) -> list[bytes]:
-    """Videos to break: real ones where they are, made ones else."""
+    """Returns videos to break: made ones, and real ones where there are any."""
     found = sorted(path for path in _SHARED.glob("*/*.*") if path.suffix != ".md") if _SHARED.is_dir() else []
     clips = [path.read_bytes() for path in found if 0 < path.stat().st_size <= MOST_CLIP_BYTES]
     made = [make_video(folder / name, codec=codec) for name, codec in (("a.mp4", "libx264"), ("b.avi", "mpeg4"))]
@@ -139,7 +140,7 @@ def good_clips(folder: Path) -> list[bytes]:
 
 
 def attack(service: ServiceProcess, requests: Sequence[tuple[str, Malformed]], findings: Findings) -> None:
-    """Sends requests, several at once."""
+    """Sends requests, `CLIENTS` at once."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         answers = clients.map(lambda named: send(service.port, named[1]), requests)
         for (name, request), answer in zip(requests, answers, strict=True):
@@ -147,7 +148,7 @@ def attack(service: ServiceProcess, requests: Sequence[tuple[str, Malformed]], f
 
 
 def stall(service: ServiceProcess, requests: Sequence[Malformed], findings: Findings) -> float:
-    """Sends requests that stop half-way, all at once; returns the seconds until the last was given up."""
+    """Sends requests that stop half-way, all at once; returns the seconds until the service gave up the last."""
     began = time.monotonic()
     with ExitStack() as stack:
         connections = []
@@ -155,14 +156,14 @@ def stall(service: ServiceProcess, requests: Sequence[Malformed], findings: Find
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE))
             _write(connection, request)
             connections.append(connection)
-        assert service.is_ready(), "slow clients keep others out"
+        assert service.is_ready(), "slow clients block others"
         for number, (connection, request) in enumerate(zip(connections, requests, strict=True)):
             findings.note(f"slow {number}", request, _read(connection, request))
     return time.monotonic() - began
 
 
 def settle(service: ServiceProcess) -> Usage:
-    """What a service holds when all that it was sent is over; raises AssertionError when something stays."""
+    """Waits until a service is idle and returns its usage; raises AssertionError where something stays behind."""
     assert service.is_alive, f"the service has ended:\n{service.log.read_text()[-3000:]}"
     until(lambda: not service.decoders(), 120)
     until(lambda: not service.uploads(), 120)
@@ -173,7 +174,7 @@ def settle(service: ServiceProcess) -> Usage:
 
 
 def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
-    """All of it; raises AssertionError with what is wrong."""
+    """Runs the whole program and returns its figures; raises AssertionError with what is wrong."""
     clips = good_clips(folder)
     settings = {
         "bundles": make_tiny_bundle(folder / "tiny"),
@@ -212,7 +213,7 @@ def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
     assert after.memory <= before.memory + TOLERANCE_BYTES, f"memory grew from {before.memory} to {after.memory} bytes"
     assert after.files <= before.files + TOLERANCE_FILES, f"open files grew from {before.files} to {after.files}"
     assert after.processes == before.processes, "processes are left"
-    assert given_up_after < 10 * IDLE_SECONDS, f"slow clients were borne for {given_up_after:.0f} s"
+    assert given_up_after < 10 * IDLE_SECONDS, f"slow clients were kept for {given_up_after:.0f} s"
     return {
         "requests": sum(findings.statuses.values()),
         "seed": seed,
@@ -238,8 +239,8 @@ def _made(folder: Path) -> Path:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="sends malformed requests, and looks for what they do to the service")
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="send malformed requests and check what they do to the service")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")

@@ -1,23 +1,23 @@
-"""Whether a measurement was disturbed by what the machine's host did meanwhile."""
+"""Tells whether the host of a virtual machine disturbed a measurement."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 LITTLE_STOLEN = 0.02
-"""Up to this share figures agree from run to run. Beyond it threads that wait for each other, such as those of eager
-PyTorch, get slower by much more than the share."""
+"""Up to this share figures agree from run to run. Above it, threads that wait for each other, such as those of eager
+PyTorch, slow down by much more than the share."""
 
 _STEAL = 7
 _STATES = 8
-"""The columns of /proc/stat before those for guests, which the first two contain already."""
+"""Columns of /proc/stat without those for guests, which the first two already contain."""
 
 
 class StolenTime:
-    """While the context lasts: the share of the processors' time that the host of a virtual machine gave to others."""
+    """Measures, while the context lasts, the share of the processors' time that the host gave to other machines."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
-        """stat: where the kernel counts; what has no such file counts nothing"""
+        """`stat`: the file in which the kernel counts; where it is missing, the share is 0."""
         self.share = 0.0
         self._stat = stat
 
@@ -30,7 +30,7 @@ class StolenTime:
         self.share = passed[_STEAL] / max(1, sum(passed))
 
     def _read(self) -> list[int]:
-        """Ticks of all processors by state."""
+        """Returns the ticks of all processors by state."""
         try:
             with self._stat.open() as file:
                 return [int(ticks) for ticks in file.readline().split()[1 : 1 + _STATES]]
@@ -39,7 +39,7 @@ class StolenTime:
 
 
 def say_stolen(share: float) -> str:
-    """A sentence for whoever reads figures that cannot be trusted; empty where they can."""
+    """Returns a warning where figures cannot be trusted, an empty text where they can."""
     if share <= LITTLE_STOLEN:
         return ""
     return f"disturbed: {share:.0%} of the processors' time went to other machines of the host; measure again"

@@ -3,7 +3,7 @@
 import sys
 from http.client import HTTPConnection
 
-# No urllib: it would send even this to the proxy that a container's environment may name.
+# Not urllib: it would send this request to a proxy that the container's environment may name.
 connection = HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=5)
 connection.request("GET", "/health/ready")
 sys.exit(connection.getresponse().status != 200)

@@ -1,16 +1,18 @@
 # A worker for machines without a GPU: decoders, ONNX Runtime, the bundled models.
-#   docker build --file docker/worker-cpu.Dockerfile --tag video-scene-graph-worker-cpu:0.1.0 .
+#   docker build --file docker/worker-cpu.Dockerfile --tag video-scene-graph-worker-cpu:0.2.0 .
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 FROM ${BASE} AS builder
 WORKDIR /build
 RUN python3 -m venv /opt/venv
-# Without the packages first: code that changes does not install all dependencies again.
-COPY pyproject.toml README.md constraints.txt ./
+# Dependencies first, without our packages: changed code then does not install them again.
+COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
 RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu,s3]' \
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
 COPY models models
 COPY service service
+COPY benchmarks benchmarks
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 

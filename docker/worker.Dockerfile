@@ -1,7 +1,7 @@
 # A worker for one NVIDIA GPU: decoders, ONNX Runtime with CUDA, the bundled models.
-#   docker build --file docker/worker.Dockerfile --tag video-scene-graph-worker:0.1.0 .
+#   docker build --file docker/worker.Dockerfile --tag video-scene-graph-worker:0.2.0 .
 # cuBLAS, cuDNN and the rest of CUDA come as wheels, in the versions that constraints.txt pins, so CUDA's smallest image
-# is enough: it has what lets CUDA 13 run on the older drivers of data centres, and says what it needs of the driver.
+# is enough: it lets CUDA 13 run on the older drivers of data centres, and declares which driver it needs.
 ARG BASE=docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04@sha256:f8ef28f579ea42a44b415d2c5d46f788e6a9b395c6c83f2929416e1fc192c143
 
 FROM ${BASE} AS python
@@ -14,18 +14,20 @@ RUN apt-get update \
 FROM python AS builder
 WORKDIR /build
 RUN python3 -m venv /opt/venv
-# Without the packages first: code that changes does not install CUDA again.
-COPY pyproject.toml README.md constraints.txt ./
+# Dependencies first, without our packages: changed code then does not install CUDA again.
+COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
 RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu,s3]' \
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
-# For the engines onnxruntime-tensorrt and tensorrt: --build-arg TENSORRT=10.16.1.11. ONNX Runtime 1.31 wants 10, not 11.
+# For the engines onnxruntime-tensorrt and tensorrt: --build-arg TENSORRT=10.16.1.11. ONNX Runtime 1.31 needs 10, not 11.
 ARG TENSORRT=
 RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-cu13==${TENSORRT}"
 COPY models models
 COPY service service
+COPY benchmarks benchmarks
+COPY vsg vsg
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
-# ONNX Runtime looks for TensorRT's libraries where the linker does, and the folder's name has Python's version in it.
+# ONNX Runtime finds TensorRT's libraries through the linker; the name of their folder has Python's version in it.
 RUN mkdir -p /opt/tensorrt \
     && find /opt/venv -path '*/tensorrt_libs/*.so*' -exec ln --symbolic --target-directory=/opt/tensorrt {} +
 

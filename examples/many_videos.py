@@ -4,23 +4,22 @@
     VSG_WEBHOOK_HOSTS=127.0.0.1:9000 VSG_URL_NETWORKS=127.0.0.1/32 make serve &
     .venv/bin/python examples/many_videos.py http://127.0.0.1:8000 9000 VIDEO...
 
-9000 is the port on which webhooks arrive. Needs httpx and standardwebhooks, which come with the service.
+9000 is the port on which webhooks arrive. standardwebhooks comes with the service.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import Any
 
-import httpx
 from standardwebhooks import Webhook, WebhookVerificationError
+
+from vsg import Client, ProblemError
 
 ended: Queue[dict[str, Any]] = Queue()
 
@@ -43,14 +42,14 @@ class Receiver(BaseHTTPRequestHandler):
 def main(address: str, port: int, videos: list[Path]) -> None:
     """Posts all videos without waiting for any graph, then fetches each graph when it is told that it is there."""
     Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever, daemon=True).start()
-    with httpx.Client(base_url=address, timeout=60) as client:
+    # While the service has too much to do, a post waits as long as it asks for, an hour at most.
+    with Client(address, retry_seconds=3600) as client:
         waiting: dict[str, Path] = {}
         for video in videos:
-            answer = post(client, video, f"http://127.0.0.1:{port}/")
-            if answer.is_success:
-                waiting[answer.json()["id"]] = video
-            else:
-                print(f"{video}: refused {answer.json()['detail']}")
+            try:
+                waiting[client.submit(video, webhook=f"http://127.0.0.1:{port}/").id] = video
+            except ProblemError as problem:
+                print(f"{video}: refused {problem.detail}")
         while waiting:
             event = ended.get()
             if event["id"] not in waiting:  # a webhook may come twice
@@ -58,18 +57,7 @@ def main(address: str, port: int, videos: list[Path]) -> None:
             video = waiting.pop(event["id"])
             print(f"{video}: {event['status']} {event.get('problem', {}).get('detail', '')}".rstrip())
             if event["status"] == "succeeded":
-                video.with_suffix(".json").write_bytes(client.get(f"/videos/{event['id']}").content)
-
-
-def post(client: httpx.Client, video: Path, webhook: str) -> httpx.Response:
-    """The answer to a post; while the service has too much to do, waits as long as it asks for."""
-    headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid4())}
-    while True:
-        with video.open("rb") as file:
-            answer = client.post("/videos", files={"video": file}, data={"webhook": webhook}, headers=headers)
-        if answer.status_code not in (429, 503):
-            return answer
-        time.sleep(int(answer.headers["retry-after"]))
+                video.with_suffix(".json").write_text(client.wait(event["id"]).model_dump_json())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Makes the graph of a video without a service, keeps the relations that matter, and writes them for graph tools.
 
-    .venv/bin/python examples/without_http.py docs/puppets.mp4 bundles/sttran-rs-net-compact kept.graphml
+    .venv/bin/python examples/without_http.py docs/puppets.mp4 sttran-rs-net-compact kept.graphml
 
 Needs the extra `cpu`: `pip install -c constraints.txt -e '.[cpu]'`.
 """
@@ -8,49 +8,42 @@ Needs the extra `cpu`: `pip install -c constraints.txt -e '.[cpu]'`.
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from contextlib import closing
-from io import BytesIO
+from collections import defaultdict
 from pathlib import Path
 
 import networkx as nx
 
-from service.formats import formatted
-from service.options import parse_options
-from service.pipeline import Pipeline
-from service.scheduling import load_engines
-from service.settings import load_settings
+from vsg import open_model
 
 LEAST_RELATION_SCORE = 0.6
 
 
-def main(video: Path, bundle: Path, output: Path) -> None:
+def main(video: Path, bundle: str, output: Path) -> None:
     """Prints what each person has to do with each thing, the longest first."""
-    settings = load_settings()  # the VSG_* variables
-    document = BytesIO()
-    with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
-        pipeline.write(video, parse_options({"fps": "4"}), document)
+    with open_model(bundle) as model:
+        scene = model(video, fps=4)
 
-    graphml = b"".join(formatted([document.getvalue()], "graphml"))
-    graph = nx.read_graphml(BytesIO(graphml), node_type=int, force_multigraph=True)
     # A model without a relation scorer gives no relation scores, and all of its relations are kept.
-    doubtful = [
-        (subject, thing, key)
-        for subject, thing, key, score in graph.edges(keys=True, data="relation_score", default=1.0)
-        if score < LEAST_RELATION_SCORE
+    kept = [
+        relation
+        for relation in scene.relations
+        if relation.relation_score is None or relation.relation_score >= LEAST_RELATION_SCORE
     ]
-    graph.remove_edges_from(doubtful)
-    graph.remove_nodes_from(list(nx.isolates(graph)))
+    labels = {thing.id: thing.label for frame in scene.frames for thing in frame.objects}
+    graph = nx.MultiDiGraph()
+    seconds: defaultdict[tuple[int, str, int], float] = defaultdict(float)
+    for relation in kept:
+        for end in (relation.subject, relation.object):
+            graph.add_node(end, label=labels[end])
+        attributes = relation.model_dump(exclude={"subject", "object"}, exclude_none=True)
+        graph.add_edge(relation.subject, relation.object, **attributes)
+        seconds[relation.subject, relation.predicate, relation.object] += relation.end - relation.start
     nx.write_graphml(graph, output)
 
-    seconds: Counter[tuple[int, str, int]] = Counter()
-    for subject, thing, relation in graph.edges(data=True):
-        seconds[subject, relation["predicate"], thing] += relation["end"] - relation["start"]
-    labels = nx.get_node_attributes(graph, "label")
-    print(f"{graph.number_of_edges()} relations kept, {len(doubtful)} left out")
-    for (subject, predicate, thing), duration in seconds.most_common():
+    print(f"{len(kept)} relations kept, {len(scene.relations) - len(kept)} left out")
+    for (subject, predicate, thing), duration in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"{duration:5.1f} s  {labels[subject]} {subject} {predicate} {labels[thing]} {thing}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

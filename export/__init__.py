@@ -1,1 +1,1 @@
-"""Checkpoint to bundle (ONNX), and the proof that the two agree."""
+"""Turns checkpoints into bundles (ONNX) and proves that the two agree."""

@@ -1,4 +1,4 @@
-"""Checkpoint to bundle."""
+"""Writes a bundle from a checkpoint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export_bundle(
 ) -> Bundle:
     """Writes a bundle and loads it back, verified.
 
-    `figures` are what `vsg evaluate --json` printed, by name of the world or data set they were measured on. Raises
+    `figures` holds the output of `vsg evaluate --json` by the name of the data it was measured on. Raises
     WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)

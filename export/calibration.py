@@ -1,4 +1,4 @@
-"""Frames of a data folder as clips, and what each stage of a bundle takes when it sees them."""
+"""Reads the frames of a data folder as clips and computes the inputs of each stage for them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from models.engines import Tensors, open_stages
+from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
 
 CLIPS = 64
-"""Ranges of activations hardly change with more."""
+"""More clips hardly change the ranges of activations."""
 LONGEST_CLIP = 8
-"""Frames; a network may take clips of 40, which hold little that 8 do not."""
+"""Frames; clips of 40, which a network may take, show little more than clips of 8."""
 _IMAGES = {".png", ".jpg", ".jpeg"}
 
 
 def tensors_of_stages(bundle: Bundle, data: Path) -> dict[str, list[Tensors]]:
-    """The inputs of every stage, by its name, for each of the folder's clips; the stages are run as they are.
+    """Runs a bundle on each of the folder's clips; returns the inputs of every stage by the stage's name.
 
-    Stages of span `video` get no entry, as do those behind them. Raises ExportError where the folder holds no frames.
+    Stages of span `video` run on no clips and get no entry. Raises ExportError where the folder holds no frames.
     """
     manifest = bundle.manifest
-    opened = list(zip(manifest.stages, open_stages(bundle, "onnxruntime-cpu"), strict=True))
-    within_clips = [(stage, engine) for stage, engine in opened if stage.span != "video"]
-    taken: dict[str, list[Tensors]] = {stage.name: [] for stage, _ in within_clips}
+    engines = [engine for engine in open_stages(bundle, "onnxruntime-cpu") if engine.span != "video"]
+    names = [stage.name for stage in manifest.stages if stage.span != "video"]
+    taken: dict[str, list[Tensors]] = {name: [] for name in names}
     length = min(manifest.clip_length, LONGEST_CLIP)
     for frames in read_clips(data, manifest.frame_size.height, manifest.frame_size.width, length):
         moments = np.arange(len(frames), dtype=np.float32) / 2  # the service samples two frames a second
-        tensors: Tensors = {FRAMES: frames[None], TIMESTAMPS: moments[None]}
-        for stage, engine in within_clips:
-            taken[stage.name].append({tensor.name: tensors[tensor.name] for tensor in stage.inputs})
-            tensors.update(engine.run(tensors))
+        known = run_stages(engines, {FRAMES: frames[None], TIMESTAMPS: moments[None]})
+        for name, engine in zip(names, engines, strict=True):
+            taken[name].append({each: known[each] for each in engine.inputs})
     return taken
 
 
 def read_clips(data: Path, height: int, width: int, length: int) -> Iterator[NDArray[np.uint8]]:
-    """The first frames of up to `CLIPS` videos, spread evenly over the folder's: (T, height, width, 3) uint8 RGB each.
+    """Yields the first frames of up to `CLIPS` videos of the folder, evenly spread: (T, height, width, 3) uint8 RGB.
 
     Frames lie as in Action Genome: `frames/<video>.mp4/<number>.png` (or `.jpg`). Raises ExportError where there are
     none or one cannot be read.

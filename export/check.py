@@ -1,4 +1,4 @@
-"""The proof that a bundle gives what its checkpoint gives."""
+"""Proves that a bundle gives the outputs of its checkpoint."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
-from models.engines import Tensors, open_stages
+from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import prediction_names
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
-from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -25,12 +24,16 @@ TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the range that the output takes."""
 
 _LEAST_REACTION = 1e-4
-"""An output that changes by less than this from frame to frame proves nothing about the part that makes it."""
+"""An output that changes less than this from frame to frame says nothing about the part that makes it."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The worst difference of one output over all shapes, as a share of that output's range."""
+    """The largest difference of one output over all shapes.
+
+    difference: as a share of the output's range.
+    batch, time: shape at which it occurs.
+    """
 
     output: str
     difference: float
@@ -60,12 +63,12 @@ def check_bundle(
 def check_network(
     bundle: Bundle, network: SceneGraphNetwork, *, batches: Sequence[int], times: Sequence[int], seed: int = 0
 ) -> list[Agreement]:
-    """`check_bundle` with a network in hand.
+    """Compares a bundle with a network; see `check_bundle`.
 
-    All stages run one after the other on sample frames, for the times that a clip allows. Then each stage that reads
-    pairs runs by itself, for the times that its span allows, on frames without a pair, with one and with all.
+    First all stages run in order on sample frames, for the times that a clip allows. Then each stage that reads pairs
+    runs by itself, for the times that its span allows, on frames with no pair, with one and with all.
     """
-    pairs_of = list(zip(network.stages(), open_stages(bundle, "onnxruntime-cpu"), strict=True))
+    stages, engines = network.stages(), open_stages(bundle, "onnxruntime-cpu")
     random = np.random.default_rng(seed)
     asked = prediction_names(network.vocabulary)
     written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
@@ -75,23 +78,20 @@ def check_network(
         whole: Tensors = {}
         for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            expected: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
-            found = dict(expected)
-            for stage, engine in pairs_of:
-                expected.update(_run_network(stage, expected))
-                found.update(engine.run(found))
+            given: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
+            expected, found = run_stages(stages, given), run_stages(engines, given)
             _check_shapes(comparisons, expected, found)
             if network.slots_are_ranked:
                 found = _in_order_of(expected, found)
             _add(comparisons, expected, found, batch, time)
             whole = expected
-        for stage, engine in pairs_of:
+        for stage, engine in zip(stages, engines, strict=True):
             for time in times if PAIR_MASK in stage.inputs else ():
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
-                    _add(comparisons, inputs | _run_network(stage, inputs), engine.run(inputs), batch, time)
-    # A network may fill all slots of every frame, and learned ones know no person's score.
-    constant = {PAIR_MASK} if network.slots_are_ranked else {PAIR_MASK, "subject_scores"}
+                    _add(comparisons, inputs | stage.run(inputs), engine.run(inputs), batch, time)
+    # A network may fill all slots of every frame with one subject's pairs, and learned queries give no subject's score.
+    constant = {PAIR_MASK, "subject_classes"} | (set() if network.slots_are_ranked else {"subject_scores"})
     for name, comparison in comparisons.items():
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(
@@ -106,20 +106,14 @@ def check_network(
     return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
 
 
-def _run_network(stage: NetworkStage, tensors: Outputs) -> Tensors:
-    with torch.inference_mode():
-        outputs = run_stage(stage, {name: torch.from_numpy(tensors[name]) for name in stage.inputs})
-    return {name: tensor.numpy() for name, tensor in outputs}
-
-
 def _moments(batch: int, time: int) -> NDArray[np.float32]:
-    """Timestamps of two frames a second: (B, T)."""
+    """Returns the timestamps (B, T) of two frames a second."""
     moments: NDArray[np.float32] = np.arange(time, dtype=np.float32)[None].repeat(batch, 0) / np.float32(2)
     return moments
 
 
 def _thinned(tensors: Outputs, batch: int, time: int) -> Tensors:
-    """A stage's inputs cut or repeated to `time` frames, of which every third has no pair and every third but one."""
+    """Cuts or repeats inputs to `time` frames; of each three, one has no pair, one has one and one has all."""
     repeated = {
         name: np.concatenate([values] * -(-time // values.shape[1]), axis=1)[:, :time]
         for name, values in tensors.items()
@@ -139,7 +133,7 @@ def _check_shapes(comparisons: Mapping[str, _Comparison], expected: Outputs, fou
 
 
 def _add(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs, batch: int, time: int) -> None:
-    """Takes in one run; slots without a pair prove nothing, and what lies in them is not compared."""
+    """Adds one run to the comparisons; slots without a pair are not compared."""
     real = expected[PAIR_MASK].astype(np.bool_)
     for name, comparison in comparisons.items():
         if name in expected and name in found:
@@ -150,7 +144,7 @@ def _add(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outpu
 
 @dataclass
 class _Comparison:
-    """What is known of one output: its range, how much it changes between frames, and the worst difference."""
+    """The range of one output, how much it changes between frames, and its largest difference so far."""
 
     lowest: float = np.inf
     highest: float = -np.inf
@@ -162,7 +156,7 @@ class _Comparison:
     def add(
         self, expected: NDArray[np.float64], found: NDArray[np.float64], real: NDArray[np.bool_], batch: int, time: int
     ) -> None:
-        """Takes in one run: (B, T, P, …) x 2, and which slots count (B, T, P), at least one."""
+        """Adds one run: two arrays (B, T, P, …) and the slots that count (B, T, P), at least one."""
         values = expected[real]
         self.lowest, self.highest = min(self.lowest, values.min()), max(self.highest, values.max())
         frames, slots = expected.reshape(-1, *expected.shape[2:]), real.reshape(-1, real.shape[2])
@@ -175,16 +169,16 @@ class _Comparison:
 
     @property
     def share(self) -> float:
-        """The worst difference as a share of the output's range; the difference itself for a constant."""
+        """The largest difference as a share of the output's range; the difference itself for a constant."""
         spread = self.highest - self.lowest
         return self.worst / spread if spread else self.worst
 
 
 def _in_order_of(expected: Outputs, found: Outputs) -> Tensors:
-    """The slots of each frame of `found`, (B, T, P, …) each, in the order that matches those of `expected` best.
+    """Reorders the slots of each frame of `found`, (B, T, P, …) each, to match those of `expected` best.
 
-    Ranked slots have no order of their own: where two score the same but
-    for rounding, two runtimes may pick them the other way round, and all that follows moves with them.
+    Where two ranked slots score the same but for rounding, two runtimes may order them differently, and all later
+    outputs follow.
     """
     wanted, given = (
         np.concatenate((outputs["object_boxes"], outputs["object_scores"]), -1).astype(np.float64)
@@ -201,7 +195,7 @@ def _in_order_of(expected: Outputs, found: Outputs) -> Tensors:
 
 
 def sample_frames(random: np.random.Generator, batch: int, time: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Frames that differ in more than noise: a gradient, some rectangles and grain; (B, T, H, W, 3) uint8."""
+    """Makes frames of a gradient, rectangles and grain, (B, T, H, W, 3) uint8, which differ in more than noise."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     slopes = random.uniform(-120, 120, (batch, time, 2, 1, 1, 3))
     frames = 128 + slopes[:, :, 0] * x[..., None] + slopes[:, :, 1] * y[..., None]

@@ -1,4 +1,4 @@
-"""ONNX graphs in fp16, for GPUs."""
+"""Writes ONNX graphs in fp16, for GPUs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 _KEPT = [
-    # Position codes and box decoding: angles and logarithms of fractions lose what a pixel is.
+    # Position codes and box decoding: in fp16 angles and logarithms of fractions are off by pixels.
     "Sin", "Cos", "Exp", "Log", "Pow", "Clip",
-    # Sums over many squares, which overflow.
+    # Sums of many squares, which overflow.
     "ReduceL2", "ReduceSum", "LayerNormalization", "BatchNormalization",
-    # Scores, which are compared and ranked.
+    # Scores, which are ranked.
     "Softmax", "Sigmoid",
-    # Counted in pixels, which fp16 cannot tell apart over 2,048.
+    # Coordinates in pixels, which fp16 rounds above 2,048.
     "Resize", "GridSample",
 ]  # fmt: skip
 
@@ -25,7 +25,7 @@ def to_half(source: Path, target: Path) -> None:
     model = convert_float_to_float16(
         onnx.load(str(source)), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_KEPT]
     )
-    # The converter casts a tensor once for each node that reads it, all under one name, and puts them where it likes.
+    # The converter adds one cast of a tensor for each node that reads it, all of one name and in no order.
     distinct = {node.output[0]: node for node in model.graph.node}
     del model.graph.node[:]
     model.graph.node.extend(distinct.values())

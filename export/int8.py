@@ -1,4 +1,4 @@
-"""ONNX graphs in int8: static, calibrated, with QuantizeLinear and DequantizeLinear where the engine is to switch."""
+"""Writes ONNX graphs in int8: static, calibrated, with QuantizeLinear and DequantizeLinear nodes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from models.engines import Tensors
 
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Expand"}
-"""Operators that put values elsewhere without changing them."""
+"""Operators that move values without changing them."""
 
 
 def quantise(source: Path, target: Path, calibration: Sequence[Tensors]) -> None:
-    """Writes a stage's graph with its convolutions and its products with weights in int8; all else stays fp32.
+    """Writes a stage's graph with its convolutions and its products with weights in int8; the rest stays fp32.
 
-    Weights are symmetric with a scale for each channel, activations are uint8 with a zero point: the only combination
-    that is fast in ONNX Runtime, and it is in OpenVINO. The results of matrix products stay fp32, so that biases,
-    residual sums and normalisation lose nothing; scores, boxes and attention are no products with weights and stay fp32
-    by themselves. `calibration` holds the stage's inputs for a few clips. Raises ExportError where nothing can be
+    Weights are symmetric with a scale for each channel; activations are uint8 with a zero point. Only this combination
+    is fast in ONNX Runtime, and it is fast in OpenVINO too. The results of matrix products stay fp32, so that biases,
+    residual sums and normalisation lose nothing. Scores, boxes and attention are not products with weights, so they
+    stay fp32 too. `calibration` holds the stage's inputs for a few clips. Raises ExportError where nothing can be
     quantised.
     """
     with TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"
-        # Weights that are split or transposed in the graph become constants, batch norms part of the convolutions.
+        # Folds split and transposed weights into constants, and batch norms into convolutions.
         quant_pre_process(source, folded, skip_symbolic_shape=True)
         nodes = _quantisable(onnx.load(str(folded)).graph)
         if not nodes:
@@ -56,12 +56,12 @@ def quantise(source: Path, target: Path, calibration: Sequence[Tensors]) -> None
 
 
 def _quantisable(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes to quantise: products with constant weights, but for two kinds.
+    """Returns the names of the nodes to quantise: all products with constant weights but two kinds.
 
-    * The convolution that reads the frames: it is cheap, sees what everything else is made of, and in int8 ONNX Runtime
-      would normalise pixels in a layout that costs more than the convolution saves.
-    * Products of concatenated tokens: OpenVINO moves the zero point before the concatenation and fails
-      (2026.4, `Broadcast` in `MatMulTransformation`).
+    * The convolution that reads the frames. It is cheap, everything else depends on it, and in int8 ONNX Runtime would
+      normalise pixels in a layout that costs more than the convolution saves.
+    * Products of concatenated tokens. OpenVINO moves the zero point before the concatenation and fails (2026.4,
+      `Broadcast` in `MatMulTransformation`).
     """
     constants = {constant.name: constant for constant in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
@@ -89,5 +89,5 @@ class _Clips(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships 
         self._rest: Iterator[Tensors] = iter(clips)
 
     def get_next(self) -> Tensors | None:
-        """The next clip's tensors by name; None after the last."""
+        """Returns the next clip's arrays by name, None after the last."""
         return next(self._rest, None)

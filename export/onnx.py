@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs, one for each stage: uint8 frames in, static but for batch and time."""
+"""Writes networks as ONNX graphs, one for each stage; shapes are static but for batch and time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
+from models.engines import run_stages
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
 from models.graph.predictions import prediction_names
-from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -33,7 +35,7 @@ _DTYPES: dict[int, str] = {
 
 
 class _Needed(nn.Module):
-    """A stage's module without the outputs that nobody asks for."""
+    """A stage's module without its unneeded outputs."""
 
     def __init__(self, stage: NetworkStage, outputs: list[str]) -> None:
         super().__init__()
@@ -58,13 +60,12 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
         )
     stages = network.stages()
     asked = prediction_names(network.vocabulary)
-    # Neither axis may be 1 here: the exporter would take it for a constant.
+    # The exporter takes an axis of length 1 for a constant.
     time = min(3, network.clip_length)
     height, width = network.frame_size
-    tensors: dict[str, Tensor] = {
-        FRAMES: torch.randint(0, 256, (2, time, height, width, 3), dtype=torch.uint8),
-        TIMESTAMPS: torch.arange(time, dtype=torch.float32).expand(2, -1).contiguous(),
-    }
+    frames = np.random.default_rng(0).integers(0, 256, (2, time, height, width, 3), np.uint8)
+    known = run_stages(stages, {FRAMES: frames, TIMESTAMPS: np.tile(np.arange(time, dtype=np.float32), (2, 1))})
+    tensors = {name: torch.from_numpy(array) for name, array in known.items()}
     written: list[Stage] = []
     for place, stage in enumerate(stages):
         later = {name for each in stages[place + 1 :] for name in each.inputs}
@@ -73,18 +74,16 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
         path = folder / f"{stage.name}.onnx"
         _write(_Needed(stage, outputs).eval(), stage, tensors, outputs, most, path)
         written.append(describe_stage(stage, path))
-        with torch.inference_mode():
-            tensors.update(run_stage(stage, tensors))
     return written
 
 
 def _write(
     module: nn.Module, stage: NetworkStage, tensors: Mapping[str, Tensor], outputs: list[str], most: int, path: Path
 ) -> None:
-    """One ONNX file, whose inputs are those of the stage that its outputs depend on."""
+    """Writes one ONNX file; its inputs are those of the stage's inputs that its outputs depend on."""
     axes = {0: torch.export.Dim(BATCH, min=1, max=1024), 1: torch.export.Dim(TIME, min=1, max=most)}
     with warnings.catch_warnings():
-        # The exporter warns of its own dependencies' deprecations; nothing here can act on them.
+        # The exporter warns of deprecations in its own dependencies, which nothing here can mend.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
@@ -108,7 +107,7 @@ def _write(
 
 
 def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
-    """`vsg::suppress` as ONNX: indices of those that stay, scattered into a mask."""
+    """Translates `vsg::suppress` to ONNX: scatters the indices of the boxes that stay into a mask."""
     indices = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),  # (G, 1, S): one class
@@ -125,13 +124,13 @@ def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
 
 
 def describe_stage(stage: NetworkStage, path: Path) -> Stage:
-    """Reads inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
+    """Describes the inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
     graph = onnx.load(str(path), load_external_data=False).graph
 
     def describe(value: onnx.ValueInfoProto) -> TensorOfStage:
         kind = value.type.tensor_type
         shape = [dimension.dim_param or dimension.dim_value for dimension in kind.shape.dim]
-        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))  # type: ignore[arg-type]
+        return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))
 
     inputs, outputs = map(describe, graph.input), map(describe, graph.output)
     return Stage(name=stage.name, file=path.name, inputs=list(inputs), outputs=list(outputs), span=stage.span)

@@ -1,11 +1,8 @@
-"""A bundle in another precision than fp32, with what that costs."""
+"""Writes a bundle in another precision than fp32 and measures what that costs."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,10 +12,13 @@ from export.errors import ExportError
 from export.fp16 import to_half
 from export.int8 import quantise
 from models.engines import EngineName
+from models.errors import ModelError
 from models.graph.bundle import Bundle, Precision, PrecisionCost, sha256_of
+from training.errors import TrainingError
+from training.prediction import evaluate_model
 
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
-"""What measures a precision where nothing else is asked for."""
+"""Engine that measures a precision by default."""
 
 
 def change_precision(
@@ -32,14 +32,13 @@ def change_precision(
 ) -> Bundle:
     """Writes an fp32 bundle in another precision and measures both on the test split of a data folder.
 
-    int8 is calibrated on the folder's frames. `engine` measures; by default one that runs on a CPU. Raises ExportError
-    where SGDet R@20 without constraint falls by more than `most_recall_loss`, or where this machine cannot measure it;
-    then nothing is written.
+    int8 is calibrated on the folder's frames. `engine` runs both; by default one for CPUs. Raises ExportError, and
+    writes nothing, where SGDet R@20 without constraint falls by more than `most_recall_loss` or cannot be measured.
     """
     engine = engine or _ENGINES[precision]
     with TemporaryDirectory() as temporary:
         converted = convert(original, Path(temporary) / "bundle", precision, data)
-        # The one that may be refused comes first.
+        # The converted bundle comes first: an engine may refuse it.
         recall = measure_recall(converted, data, engine)
         before = measure_recall(original, data, engine)
         if before - recall > most_recall_loss:
@@ -54,18 +53,19 @@ def change_precision(
 
 
 def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
-    """SGDet R@20 without constraint, as `vsg evaluate` gives it; raises ExportError with the reason where it fails."""
-    command = [sys.executable, "-m", "service.command_line", "evaluate", "--task", "sgdet", "--json"]
-    arguments = ["--data", str(data), "--model", str(bundle.folder), "--engine", engine]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.strip().rpartition("Error: ")[2]
-        raise ExportError(f"{bundle.manifest.precision} cannot be measured here: {reason}")
-    return float(json.loads(done.stdout)["no"]["R@20"])
+    """Returns SGDet R@20 without constraint on the test split of a data folder.
+
+    Raises ExportError with the reason where the data cannot be read or the engine does not run here.
+    """
+    try:
+        figures = evaluate_model(data, bundle.folder, engine=engine)
+    except (ModelError, TrainingError) as error:
+        raise ExportError(f"{bundle.manifest.precision} cannot be measured here: {error}") from error
+    return figures["no"]["R@20"]
 
 
 def convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
-    """The bundle in the precision, its cost not yet measured."""
+    """Writes the bundle in the precision, without its cost."""
     folder.mkdir()
     clips = tensors_of_stages(original, data) if precision == "int8" else {}
     for stage in original.manifest.stages:

@@ -1,4 +1,4 @@
-"""Native TensorRT engines, built for the GPU of this machine."""
+"""Builds native TensorRT engines for the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from models.errors import EngineError
 from models.graph.bundle import Bundle, Stage, sha256_of
 
 _WORKSPACE = 4 << 30
-"""Bytes that a layer may use while it runs."""
+"""Bytes of working memory for a layer."""
 
 
 def build_engines(bundle: Bundle, options: EngineOptions = EngineOptions()) -> Bundle:  # noqa: B008 - frozen
-    """Adds to a bundle one engine for each graph, for every batch up to `options.max_batch` and every time.
+    """Adds one engine for each graph to a bundle, for batches up to `options.max_batch` and every time.
 
-    An engine runs on this GPU and this version of TensorRT only. What was timed is kept in `options.cache_folder` and
-    makes the next build shorter. Raises ExportError where TensorRT or a GPU is missing, or a graph cannot be built.
+    An engine runs only on this GPU and with this version of TensorRT. Timings go to `options.cache_folder` and make the
+    next build shorter. Raises ExportError where TensorRT or a GPU is missing, or a graph cannot be built.
     """
     precision = bundle.manifest.precision
     if precision not in ("fp32", "fp16"):
@@ -50,10 +50,10 @@ def build_engines(bundle: Bundle, options: EngineOptions = EngineOptions()) -> B
 
 
 def _build(tensorrt: Any, bundle: Bundle, stage: Stage, options: EngineOptions, timings: Path) -> bytes:
-    """One stage's engine, serialised."""
+    """Builds one stage's engine; returns it serialised."""
     logger = tensorrt.Logger(tensorrt.Logger.WARNING)
     builder = tensorrt.Builder(logger)
-    # From TensorRT 11 on there are no others, and the flag may be gone.
+    # From TensorRT 11 on every network is strongly typed, and the flag may be gone.
     strongly_typed = getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = tensorrt.OnnxParser(network, logger)

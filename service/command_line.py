@@ -1,7 +1,7 @@
 """The command line `vsg`.
 
-Its subcommands are listed in pyproject.toml (entry points "vsg.commands") and loaded one at a time, when they run, so
-that `vsg serve` never imports torch. The overview takes their summaries from the source files without importing them.
+pyproject.toml lists its subcommands (entry points "vsg.commands"). Each is imported only when it runs, so that `vsg
+serve` never imports torch. The overview reads their summaries from the source files.
 """
 
 from __future__ import annotations
@@ -14,33 +14,39 @@ from pathlib import Path
 import click
 
 GROUP = "vsg.commands"
-# An error is a known one when its class stands in a module `errors` of one of these; any other is a bug and shows its
-# trace.
-_PACKAGES = ("models", "training", "export", "service", "benchmarks")
-_EXTRA_OF_PACKAGE = {"training": "training", "export": "training", "service": "cpu", "benchmarks": "training"}
+# Errors from a module `errors` of one of these packages become one line. Any other error is a bug and shows its trace.
+_PACKAGES = ("models", "training", "export", "service", "vsg", "benchmarks")
+_EXTRAS = {
+    "training": "training",
+    "export": "training",
+    "service": "cpu",
+    "benchmarks.speed": "training",
+    "benchmarks.service": "cpu",
+}
+"""The extra of pyproject.toml that the commands of a package need."""
 
 
 class CommandGroup(click.Group):
-    """A group that knows the names of its commands, and loads one only to run it."""
+    """A group that imports a command only to run it."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """The names in pyproject.toml."""
-        return sorted(point.name for point in entry_points(group=GROUP))
+        """Lists the commands in pyproject.toml whose packages are installed; images leave some out."""
+        return [point.name for point in _installed()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Loads one command. Raises ClickException with the pip command when an extra is missing."""
-        for point in entry_points(group=GROUP, name=name):
-            return _load(point)
+        """Imports a command. Raises ClickException with the pip command where an extra is missing."""
+        for point in _installed():
+            if point.name == name:
+                return _load(point)
         return None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the overview without loading any command."""
-        points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+        """Writes the overview without importing any command."""
         with formatter.section("Commands"):
-            formatter.write_dl([(point.name, summary_of(point)) for point in points])
+            formatter.write_dl([(point.name, summary_of(point)) for point in _installed()])
 
     def invoke(self, context: click.Context) -> object:
-        """Runs the command; a known error becomes one line and exit code 1."""
+        """Runs the command. A known error becomes one line and exit code 1."""
         try:
             return super().invoke(context)
         except Exception as error:
@@ -52,12 +58,18 @@ class CommandGroup(click.Group):
 @click.group(cls=CommandGroup)
 @click.version_option(package_name="video-scene-graph")
 def main() -> None:
-    """Turns videos into scene graphs, and makes the models that do it."""
+    """Turn videos into scene graphs, and make the models that do it."""
+
+
+def _installed() -> list[EntryPoint]:
+    """The commands that are here, sorted by name."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return [point for point in points if _source_of(point.module) is not None]
 
 
 def _is_known(error: type) -> bool:
-    package, *_, module = error.__module__.split(".")
-    return package in _PACKAGES and module == "errors"
+    package, _, module = error.__module__.partition(".")
+    return package in _PACKAGES and module.rpartition(".")[2] == "errors"
 
 
 def summary_of(point: EntryPoint) -> str:
@@ -73,7 +85,7 @@ def summary_of(point: EntryPoint) -> str:
 
 
 def _source_of(module: str) -> Path | None:
-    # find_spec on a dotted name would import the packages on the way, so only the top-level one is looked up.
+    # find_spec of a dotted name would import its parents, so only the top-level package is looked up.
     package, *rest = module.split(".")
     spec = importlib.util.find_spec(package)
     for folder in spec.submodule_search_locations or () if spec else ():
@@ -85,16 +97,15 @@ def _source_of(module: str) -> Path | None:
 
 
 def _load(point: EntryPoint) -> click.Command:
-    package = point.module.partition(".")[0]
     try:
         command = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in _EXTRA_OF_PACKAGE or missing == "models":
+        if missing in _PACKAGES:
             raise  # one of our own modules: a bug, not a missing extra
-        extra = _EXTRA_OF_PACKAGE[package]
+        extra = next(extra for package, extra in _EXTRAS.items() if point.module.startswith(package))
         raise click.ClickException(
-            f"`vsg {point.name}` needs {missing}, which is not installed; "
+            f"`vsg {point.name}` needs {missing}, which is not installed: "
             f"install it with: pip install 'video-scene-graph[{extra}]'"
         ) from error
     if not isinstance(command, click.Command):

@@ -1,6 +1,6 @@
-"""`make demo`: serves the bundled model, posts a video as any client would, and shows what comes back.
+"""`make demo`: serves the bundled model, posts a video as any client would, and shows the answer.
 
-Nothing but the standard library is used on the client's side, so that the request can be read and copied.
+The client uses only the standard library, so that its request can be read and copied.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """A `vsg serve` of its own on a free port, stopped at the end; yields its address."""
+    """Runs `vsg serve` on a free port and yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,7 +58,7 @@ def serving() -> Iterator[str]:
 
 
 def wait_until_ready(address: str, server: subprocess.Popen[str]) -> None:
-    """Returns when the service takes work; exits with the server's last words when it ends before that."""
+    """Waits until the service takes work. Exits with the server's output where it ends before."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -72,7 +72,7 @@ def wait_until_ready(address: str, server: subprocess.Popen[str]) -> None:
 
 
 def post_video(address: str, video: Path) -> dict[str, Any]:
-    """Posts the raw file and waits for its graph."""
+    """Posts the file and waits for its graph. Exits with the service's answer where it fails."""
     request = urllib.request.Request(
         f"{address}/videos",
         data=video.read_bytes(),

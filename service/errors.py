@@ -4,6 +4,8 @@ ServiceError            500  root of all of them; the class attributes are those
   RequestError          4xx  the request itself cannot be served
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
+    BodyTooLarge        413  the body is over the operator's limit
+  EmptyUpload           400  the body or file has no bytes
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
     SettingsError            a setting is wrong
@@ -57,6 +59,22 @@ class UnknownModel(InvalidOption):
 
     code = "unknown_model"
     title = "No such model"
+
+
+class BodyTooLarge(RequestError):
+    """The body of a request, or the video behind a URL, is over the operator's limit."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class EmptyUpload(ServiceError):
+    """The body or file has no bytes."""
+
+    status = 400
+    code = "empty_body"
+    title = "The upload is empty"
 
 
 class Unavailable(ServiceError):

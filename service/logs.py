@@ -1,4 +1,4 @@
-"""The log of a process: one form for all that is said, whoever says it."""
+"""The log of a process, in one format."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OURS = ("service", "models", "uvicorn")
 
 
 def configure_logging(settings: Settings) -> None:
-    """Writes the log to standard error, a line for each event: structlog's, the standard library's, and warnings.
+    """Writes the log to standard error, one line per event: structlog's, the standard library's, and warnings.
 
-    Our own loggers and the web server's speak from the operator's level up, all others from `warning` up: what they say
-    below it has the arguments of jobs and the URLs of webhooks in it.
+    Our own loggers and the web server's write from the operator's level up. All others write from `warning` up, because
+    their lower levels show the arguments of jobs and the URLs of webhooks.
     """
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     common: list[Processor] = [
@@ -46,6 +46,8 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+    # It logs each webhook that is tried again as an error with a traceback. Webhooks log their attempts themselves.
+    logging.getLogger("docket.dependencies").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 
@@ -56,13 +58,13 @@ def _renderers(as_json: bool) -> list[Processor]:
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ]
-    # Not the prettier tracebacks, which show the values of variables, and with them keys.
+    # The prettier tracebacks show the values of variables, and so keys.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 
 def _add_trace(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Says to which trace a line belongs, where there are traces."""
+    """Adds the id of the trace, where there is one."""
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)

@@ -1,15 +1,16 @@
-"""What the service counts, in Prometheus' format."""
+"""The metrics of the service, for Prometheus."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.pipeline import Summary
-from service.scheduling import Batch, Engine
+from service.scheduling import Batch
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -18,71 +19,47 @@ _JOB_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600
 
 
 class Metrics:
-    """The meters of one application, in a registry of its own, so that two applications in one process do not mix."""
+    """The metrics of one application. Each has its own registry, so that two in one process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "vsg_requests", "HTTP requests answered", ["method", "route", "status"], registry=self.registry
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, buckets=_SECONDS, registry=self.registry)
+        of_request, of_stage = ["method", "route"], ["model", "stage"]
+        self.requests = counter("vsg_requests", "HTTP requests answered", [*of_request, "status"])
+        self.request_seconds = histogram(
+            "vsg_request_seconds", "seconds from the first byte of the request to the last of the answer", of_request
         )
-        self.request_seconds = Histogram(
-            "vsg_request_seconds",
-            "seconds from the request's first byte to the answer's last",
-            ["method", "route"],
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.errors = counter("vsg_errors", "problems in answers and results, by code", ["code"])
+        self.event_streams = gauge("vsg_event_streams", "open streams of events")
+        self.upload_bytes = counter("vsg_upload_bytes", "bytes of video received")
+        self.jobs = counter("vsg_jobs", "jobs ended, by status", ["status"])
+        self.job_seconds = histogram(
+            "vsg_job_seconds", "seconds from taking a job in to its end, by status", ["status"], buckets=_JOB_SECONDS
         )
-        self.errors = Counter("vsg_errors", "problems answered or stored, by code", ["code"], registry=self.registry)
-        self.event_streams = Gauge("vsg_event_streams", "streams of events that are open", registry=self.registry)
-        self.upload_bytes = Counter("vsg_upload_bytes", "bytes of video received", registry=self.registry)
-        self.jobs = Counter("vsg_jobs", "jobs ended, by status", ["status"], registry=self.registry)
-        self.job_seconds = Histogram(
-            "vsg_job_seconds",
-            "seconds from a job's acceptance to its end, by status",
-            ["status"],
-            buckets=_JOB_SECONDS,
-            registry=self.registry,
+        self.jobs_running = gauge("vsg_jobs_running", "jobs that this process works on")
+        self.queue_up = gauge("vsg_queue_up", "1 if the job queue answers, 0 if not")
+        self.queue_depth = gauge("vsg_queue_depth", "jobs that wait for a worker")
+        self.queue_oldest_seconds = gauge(
+            "vsg_queue_oldest_seconds", "seconds that the first job in the queue has waited"
         )
-        self.jobs_running = Gauge("vsg_jobs_running", "jobs this process works on", registry=self.registry)
-        self.queue_up = Gauge("vsg_queue_up", "whether the job queue answers, 1 or 0", registry=self.registry)
-        self.queue_depth = Gauge("vsg_queue_depth", "jobs that wait for a worker", registry=self.registry)
-        self.queue_oldest_seconds = Gauge(
-            "vsg_queue_oldest_seconds", "how long the first job in the queue has waited", registry=self.registry
-        )
-        self.redeliveries = Counter(
-            "vsg_redeliveries", "jobs begun again because their worker had ended", registry=self.registry
-        )
-        self.webhooks = Counter(
-            "vsg_webhooks", "attempts to deliver a webhook, by outcome", ["outcome"], registry=self.registry
-        )
-        self.frames = Counter("vsg_frames", "frames that went through a model", ["model"], registry=self.registry)
-        self.stage_seconds = Histogram(
-            "vsg_stage_seconds", "seconds of one video by stage", ["stage"], buckets=_SECONDS, registry=self.registry
-        )
-
-        self.batch_size = Histogram(
+        self.redeliveries = counter("vsg_redeliveries", "jobs begun again after their worker ended")
+        self.webhooks = counter("vsg_webhooks", "attempts to deliver a webhook, by outcome", ["outcome"])
+        self.frames = counter("vsg_frames", "frames that went through a model", ["model"])
+        self.stage_seconds = histogram("vsg_stage_seconds", "seconds of one video in each stage", ["stage"])
+        self.batch_size = histogram(
             "vsg_batch_size",
-            "clips in one run of a model's stage, or frames where it takes single ones",
-            ["model", "stage"],
+            "clips in one batch of a model's stage, or frames if the stage takes single frames",
+            of_stage,
             buckets=_SIZES,
-            registry=self.registry,
         )
-        self.batch_wait_seconds = Histogram(
-            "vsg_batch_wait_seconds",
-            "seconds that the first clip of a batch has waited for it",
-            ["model", "stage"],
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.batch_wait_seconds = histogram(
+            "vsg_batch_wait_seconds", "seconds that the first clip of a batch waited", of_stage
         )
-        self.engine_seconds = Counter(
-            "vsg_engine_seconds",
-            "seconds that engines ran, by stage of the model",
-            ["model", "stage"],
-            registry=self.registry,
-        )
+        self.engine_seconds = counter("vsg_engine_seconds", "seconds that the model ran, by stage", of_stage)
 
     def count_job(self, status: str, accepted: datetime) -> None:
-        """Counts a job that has ended now."""
+        """Counts a job that ends now."""
         self.jobs.labels(status).inc()
         self.job_seconds.labels(status).observe(max(0.0, time.time() - accepted.timestamp()))
 
@@ -92,17 +69,12 @@ class Metrics:
         for stage, seconds in summary.timings.items():
             self.stage_seconds.labels(stage).observe(seconds)
 
-    def watch(self, engine: Engine) -> None:
-        """Counts the batches of an engine from now on."""
-        model = engine.manifest.name
-
-        def count(batch: Batch) -> None:
-            self.batch_size.labels(model, batch.stage).observe(batch.size)
-            self.batch_wait_seconds.labels(model, batch.stage).observe(batch.waited)
-            self.engine_seconds.labels(model, batch.stage).inc(batch.seconds)
-
-        engine.on_batch = count
+    def count_batch(self, model: str, batch: Batch) -> None:
+        """Counts a batch that has run. Thread-safe."""
+        self.batch_size.labels(model, batch.stage).observe(batch.size)
+        self.batch_wait_seconds.labels(model, batch.stage).observe(batch.waited)
+        self.engine_seconds.labels(model, batch.stage).inc(batch.seconds)
 
     def exposition(self) -> bytes:
-        """The text that a Prometheus server scrapes."""
+        """All metrics as the text that a Prometheus server reads."""
         return generate_latest(self.registry)

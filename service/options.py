@@ -1,163 +1,133 @@
-"""The options of a request: read from text, checked, and limited to what the operator allows."""
+"""The options of a request: declared here for HTTP, its OpenAPI document, the command line and docs/api.md."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from models.graph.scene_graph import Constraint, Options, Warning
+from models.graph.validation import accepted_values, first_mistake, shortened
 from service.errors import InvalidOption
-from service.settings import Settings
 
-DEFAULT_FPS = 2.0
-DEFAULT_TOP_K = 20
-# No camera goes beyond; above it a rate is a mistake, not a wish that an operator's cap could grant in part.
-HIGHEST_FPS = 1000.0
-HIGHEST_TOP_K = 1000
-HIGHEST_COUNT = 10**12 - 1
 # Thirty years. Arithmetic with times near the largest number would overflow.
-HIGHEST_SECONDS = 1e9
+_HIGHEST_SECONDS = 1e9
+_LONGEST_NAME = 80  # characters; of an option that does not exist
+
+
+def _check_flag(value: object, info: ValidationInfo) -> object:
+    """Refuses the other texts that pydantic takes for a truth value, such as `yes`, `on` and `T`."""
+    # The third mode is `string`, which the types do not know.
+    if info.mode not in ("python", "json") and value not in ("true", "false", "1", "0"):
+        raise ValueError("give true or false")
+    return value
 
 
 class VideoOptions(BaseModel):
-    """What a caller asks for; None means the operator's choice.
+    """What a caller asks of the graph of a video.
 
-    Built by `parse_options`, which says more about a wrong value; the limits here are also those of the OpenAPI schema.
+    A value over one of these limits is a mistake. A value over the operator's cap is lowered later, with a warning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str | None = None
-    fps: float = Field(DEFAULT_FPS, gt=0, le=HIGHEST_FPS)
-    start: float = Field(0.0, ge=0, le=HIGHEST_SECONDS)
-    end: float | None = Field(None, ge=0, le=HIGHEST_SECONDS)
-    max_frames: int | None = Field(None, ge=1, le=HIGHEST_COUNT)
-    min_score: float = Field(0.0, ge=0, le=1)
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=HIGHEST_TOP_K)
-    constraint: Constraint = "with"
-    uncertainty: bool = False
+    model: str | None = Field(default=None, description="name of a model of GET /models; by default the first")
+    fps: float = Field(default=2.0, gt=0, le=1000.0, description="frames sampled per second")
+    start: float = Field(
+        default=0.0, ge=0, le=_HIGHEST_SECONDS, description="seconds from the beginning where sampling starts"
+    )
+    end: float | None = Field(
+        default=None,
+        ge=0,
+        le=_HIGHEST_SECONDS,
+        description="seconds from the beginning where sampling ends; by default the end",
+    )
+    max_frames: int | None = Field(
+        default=None, ge=1, le=10**12 - 1, description="most frames to sample; by default the operator's cap"
+    )
+    min_score: float = Field(default=0.0, ge=0, le=1, description="least score of a triplet")
+    top_k: int = Field(default=20, ge=1, le=1000, description="most triplets per frame")
+    constraint: Constraint = Field(
+        default="with",
+        description="predicates kept of a pair: the best of each group (with), those over 0.9 too (semi), all (no)",
+    )
+    uncertainty: Annotated[bool, BeforeValidator(_check_flag)] = Field(
+        default=False, description="triplets carry the model's uncertainty, where it knows it"
+    )
 
-    def applied(self, settings: Settings) -> tuple[Options, list[Warning]]:
-        """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
-        warnings = []
-        fps, max_frames = self.fps, settings.max_frames if self.max_frames is None else self.max_frames
-        if fps > settings.max_fps:
-            detail = f"fps {fps:g} is over this service's cap; {settings.max_fps:g} is used"
-            warnings.append(Warning(code="fps_lowered", detail=detail))
-            fps = settings.max_fps
-        if max_frames > settings.max_frames:
-            detail = f"max_frames {max_frames} is over this service's cap; {settings.max_frames} is used"
-            warnings.append(Warning(code="max_frames_lowered", detail=detail))
-            max_frames = settings.max_frames
-        options = Options(
-            fps=fps,
-            start=self.start,
-            end=self.end,
-            max_frames=max_frames,
-            min_score=self.min_score,
-            top_k=self.top_k,
-            constraint=self.constraint,
-            uncertainty=self.uncertainty,
-        )
-        return options, warnings
-
-
-OPTION_NAMES = tuple(VideoOptions.model_fields)
-WEBHOOK = "webhook"
-"""Given like an option, but not about the graph."""
-
-
-def parse_options(texts: Mapping[str, str]) -> VideoOptions:
-    """Reads options from form fields or query parameters, but for `webhook`; an empty text means not given.
-
-    Raises InvalidOption, naming the option, the value and what is allowed.
-    """
-    values: dict[str, object] = {}
-    for name, text in texts.items():
-        if name not in (*OPTION_NAMES, WEBHOOK):
-            raise InvalidOption(
-                name, f"{name!r} is not an option; the options are {', '.join(OPTION_NAMES)}, {WEBHOOK}"
+    @model_validator(mode="after")
+    def _start_is_before_end(self) -> Self:
+        if self.end is not None and self.start >= self.end:
+            raise ValueError(
+                f"start {self.start:g} is not before end {self.end:g}: give seconds from the beginning of the video"
             )
-        if text.strip() == "" or name == WEBHOOK:
-            continue
-        values[name] = _READERS[name](name, text.strip())
-    options = VideoOptions.model_validate(values)
-    if options.end is not None and options.start >= options.end:
-        detail = f"start {options.start:g} is not before end {options.end:g}; both are seconds from the beginning"
-        raise InvalidOption("start", detail)
-    return options
+        return self
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str], *, spelled: Callable[[str], str] = str) -> Self:
+        """Reads form fields, query parameters or options of the command line. An empty text means not given.
+
+        spelled: how an error names an option, such as `--max-frames`.
+
+        Raises InvalidOption.
+        """
+        # An unknown name is refused also where its text is empty.
+        given = {name: text.strip() for name, text in texts.items() if text.strip() or name not in cls.model_fields}
+        try:
+            return cls.model_validate_strings(given)
+        except ValidationError as error:
+            raise cls.invalid_option(error, spelled) from error
+
+    @classmethod
+    def invalid_option(cls, error: ValidationError, spelled: Callable[[str], str] = str) -> InvalidOption:
+        """The first mistake in words: the option, the value and what is allowed."""
+        mistake = first_mistake(error)
+        if not mistake.path:
+            return InvalidOption("start", mistake.reason)
+        name = str(mistake.path[0])[:_LONGEST_NAME]
+        if mistake.kind == "extra_forbidden":
+            return InvalidOption(name, f"{name!r} is not an option: use {', '.join(map(spelled, cls.model_fields))}")
+        detail = f"{spelled(name)} is {shortened(mistake.value)}: give {accepted_values(cls, name)}"
+        return InvalidOption(name, detail)
+
+    def applied(self, *, max_fps: float, max_frames: int) -> tuple[Options, list[Warning]]:
+        """The options as they will be used, with a warning for each that was lowered to the operator's cap."""
+        values = self.model_dump(exclude={"model"})
+        if self.max_frames is None:
+            values["max_frames"] = max_frames
+        warnings = []
+        for name, cap in (("fps", max_fps), ("max_frames", max_frames)):
+            if values[name] > cap:
+                detail = f"{name} {values[name]:.15g} is over this service's cap; {cap:.15g} is used"
+                warnings.append(Warning(code=f"{name}_lowered", detail=detail))
+                values[name] = cap
+        return Options(**values), warnings
 
 
-def _number(name: str, text: str, low: float, high: float, *, above: bool = False) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    # Every comparison with nan is false, so nan is refused here too.
-    if not ((low < value if above else low <= value) and value <= high):
-        span = f"over {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a number {span}")
-    return value
+class RequestOptions(VideoOptions):
+    """The options of POST /videos: those of the graph, and what happens when it is made."""
 
+    webhook: str | None = Field(default=None, description="URL that is told when the job has ended; by default none")
 
-def _fps(name: str, text: str) -> float:
-    return _number(name, text, 0, HIGHEST_FPS, above=True)
+    @property
+    def of_graph(self) -> VideoOptions:
+        """The options that make a difference to the graph."""
+        return VideoOptions(**self.model_dump(include=set(VideoOptions.model_fields)))
 
+    def with_body(self, body: RequestOptions) -> RequestOptions:
+        """The options of a query together with those of its body.
 
-def _seconds(name: str, text: str) -> float:
-    return _number(name, text, 0, HIGHEST_SECONDS)
+        Raises InvalidOption where both give the same one, or where they contradict each other.
+        """
+        query, other = self._given(), body._given()
+        if twice := sorted(query.keys() & other.keys()):
+            raise InvalidOption(twice[0], f"{twice[0]} is given in the body and in the query: give it once")
+        try:
+            return RequestOptions(**query, **other)
+        except ValidationError as error:
+            raise self.invalid_option(error) from error
 
-
-def _fraction(name: str, text: str) -> float:
-    return _number(name, text, 0, 1)
-
-
-def _count(name: str, text: str) -> int:
-    # isdecimal takes other scripts' digits, which int reads as well; the length keeps int from minutes of work.
-    if not (text.isdecimal() and len(text) <= len(str(HIGHEST_COUNT)) and int(text) >= 1):
-        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be a whole number from 1 up")
-    return int(text)
-
-
-def _top_k(name: str, text: str) -> int:
-    value = _count(name, text)
-    if value > HIGHEST_TOP_K:
-        raise InvalidOption(name, f"{name} is {value}, but must be a whole number from 1 to {HIGHEST_TOP_K}")
-    return value
-
-
-def _constraint(name: str, text: str) -> str:
-    if text not in get_args(Constraint):
-        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be one of {', '.join(get_args(Constraint))}")
-    return text
-
-
-def _flag(name: str, text: str) -> bool:
-    if text not in _FLAGS:
-        raise InvalidOption(name, f"{name} is {_shown(text)}, but must be true or false")
-    return _FLAGS[text]
-
-
-def _text(name: str, text: str) -> str:
-    return text
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "…")
-
-
-_FLAGS = {"true": True, "1": True, "false": False, "0": False}
-_READERS = {
-    "model": _text,
-    "fps": _fps,
-    "start": _seconds,
-    "end": _seconds,
-    "max_frames": _count,
-    "min_score": _fraction,
-    "top_k": _top_k,
-    "constraint": _constraint,
-    "uncertainty": _flag,
-}
+    def _given(self) -> dict[str, Any]:
+        given = self.model_dump(include=set(RequestOptions.model_fields), exclude_unset=True)
+        return {name: value for name, value in given.items() if value not in (None, "")}

@@ -1,4 +1,4 @@
-"""A video file becomes its scene graph: decode, engine, graph, prompt."""
+"""Turns a video file into its scene graph: decode, run the model, build graph and prompt."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 from models.engines import Tensors
 from models.graph.bundle import sha256_of
 from models.graph.predictions import PairPredictions
-from models.graph.scene_graph import Frame, ModelReference, Options, SceneGraph, Video, Warning
+from models.graph.scene_graph import Frame, Options, SceneGraph, Video, Warning
 from models.graph.vocabulary import Vocabulary
 from service.errors import UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
-from service.scheduling import Engine, EngineJob, TimedClip
+from service.scheduling import Scheduler, VideoRun
 from service.scheduling.errors import JobCancelled
-from service.settings import Settings, decode_limits
 from service.tracing import add_part
-from service.video import FrameChunk, Sampling, VideoInfo, VideoReader
+from service.video import DecodeLimits, FrameChunk, Sampling, VideoInfo, VideoReader
 from service.video.errors import VideoUnreadable
 
 _CANCEL_INTERVAL = 0.1  # seconds
@@ -36,7 +35,11 @@ _CANCEL_INTERVAL = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: frames done of those expected, which is the most possible where no duration is known."""
+    """How far a run is.
+
+    frames: frames done.
+    expected: frames that the video is expected to have; the most possible where its duration is unknown.
+    """
 
     frames: int
     expected: int
@@ -44,9 +47,11 @@ class Progress:
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds that one video spends in each part, since it was made.
+    """Adds up the seconds that one video spends in each part. All moments are of `time.perf_counter`.
 
-    spans  when each part began first and ended last; all moments are of `time.perf_counter`
+    seconds: by part.
+    began: when the stopwatch was made.
+    spans: when each part first began and last ended.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -54,20 +59,20 @@ class Stopwatch:
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, part: str, since: float) -> None:
-        """Adds the time from `since` (of `time.perf_counter`) until now to a part."""
+        """Adds the time from `since` until now to a part."""
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - since
         self.spans[part] = (self.spans.get(part, (since, now))[0], now)
 
     def trace(self, part: str) -> None:
-        """Adds a part, if it has begun, to the trace of the job at hand."""
+        """Adds a part, if it has begun, to the trace of the current job."""
         if part in self.spans:
             since, until = self.spans[part]
             add_part(part, since=since, until=until, busy=self.seconds[part])
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Adds the time that the context takes to a part."""
+        """Adds the duration of the context to a part."""
         since = time.perf_counter()
         try:
             yield
@@ -75,14 +80,19 @@ class Stopwatch:
             self.add(part, since)
 
     def timings(self) -> dict[str, float]:
-        """Seconds by part, and in total until now."""
+        """Seconds by part, and the total until now."""
         seconds = {**self.seconds, "total": time.perf_counter() - self.began}
         return {part: round(value, 4) for part, value in seconds.items()}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a graph that has been written; `timings` in seconds by part."""
+    """A graph that has been written.
+
+    model: name of the model that made it.
+    frames: number of its frames.
+    timings: seconds by part.
+    """
 
     model: str
     frames: int
@@ -90,16 +100,26 @@ class Summary:
 
 
 class Pipeline:
-    """Turns videos into scene graphs. `write` and `run` may be called from several threads."""
+    """Turns videos into scene graphs. Thread-safe: several threads may call `write` and `run` at once.
 
-    def __init__(self, models: Mapping[str, Engine], settings: Settings) -> None:
-        """`models` by name, the default first; must not be empty."""
+    models: by name; the first is the default.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Scheduler], limits: DecodeLimits, *, max_fps: float, max_frames: int
+    ) -> None:
+        """
+        models: by name, the default first; at least one.
+        limits: of decoding one video.
+        max_fps, max_frames: the most that a caller gets; more is lowered, with a warning in the graph.
+        """
         self.models = models
-        self._settings = settings
-        self._limits = decode_limits(settings)
+        self._limits = limits
+        self._max_fps = max_fps
+        self._max_frames = max_frames
 
-    def model(self, name: str | None) -> Engine:
-        """The model of that name, or the default for None. Raises UnknownModel."""
+    def model(self, name: str | None) -> Scheduler:
+        """Finds a model by name; None means the default. Raises UnknownModel."""
         if name is None:
             return next(iter(self.models.values()))
         try:
@@ -109,12 +129,12 @@ class Pipeline:
             raise UnknownModel("model", f"no model named {name[:80]!r} is served here; there is {served}") from None
 
     def close(self) -> None:
-        """Ends the engines' threads."""
-        for engine in self.models.values():
-            engine.close()
+        """Ends the threads of all models."""
+        for model in self.models.values():
+            model.close()
 
     def run(self, path: Path, options: VideoOptions, **rest: Any) -> SceneGraph:
-        """The scene graph of one video file, in memory; takes and raises what `write` does."""
+        """Returns the scene graph of one video file. Takes and raises what `write` does."""
         out = BytesIO()
         self.write(path, options, out, **rest)
         return SceneGraph.model_validate_json(out.getvalue())
@@ -132,22 +152,22 @@ class Pipeline:
     ) -> Summary:
         """Writes the scene graph of one video file as the JSON of `SceneGraph`.
 
-        Decoding, engine and graph go on at the same time. Of the frames a few clips are held, however long the video
-        is; of the rest, what linking over time and the model's stages of span `video` need.
+        Decoding, model and graph run at the same time. Only a few clips of frames are in memory, however long the video
+        is. The rest of the video takes what linking over time and the model's stages of span `video` need.
 
-        video_id   names the graph; by default the beginning of the sha256
-        sha256     of the file, where the caller knows it
-        progress   is called after every clip
-        cancelled  is asked ten times a second from another thread; once it says so, all stops at once
+        video_id: names the graph; by default the first half of the sha256.
+        sha256: of the file, if the caller knows it.
+        progress: is called after every clip.
+        cancelled: is asked ten times a second from another thread. Once it returns True, the run stops.
 
-        Raises UnknownModel, a VideoError or UnsupportedMedia for what is wrong with the request, ClipFailed,
-        EngineDied, JobCancelled.
+        Raises UnknownModel, a VideoError or UnsupportedMedia when the request cannot be served, ClipFailed, EngineDied,
+        and JobCancelled.
         """
         stopwatch = Stopwatch()
-        engine = self.model(options.model)
-        applied, warnings = options.applied(self._settings)
+        model = self.model(options.model)
+        applied, warnings = options.applied(max_fps=self._max_fps, max_frames=self._max_frames)
         sha256 = sha256_of(path) if sha256 is None else sha256
-        reader = VideoReader(path, sampling_of(applied, engine), self._limits)
+        reader = VideoReader(path, sampling_of(applied, model), self._limits)
         with ExitStack() as stack:
             stack.callback(stopwatch.trace, "decode")
             stops = stack.enter_context(_stopped_by(cancelled))
@@ -157,28 +177,28 @@ class Pipeline:
             info = reader.info
             expected = expected_frames(applied, info)
             progress(Progress(0, expected))
-            job = stack.enter_context(engine.open(expected))
-            stops.append(job.cancel)
+            run = stack.enter_context(VideoRun(model, expected))
+            stops.append(run.cancel)
             builder = GraphBuilder(
-                vocabulary=engine.manifest.vocabulary,
+                vocabulary=model.manifest.vocabulary,
                 width=info.width,
                 height=info.height,
-                thresholds=engine.manifest.thresholds,
-                scoring=engine.manifest.scoring,
+                thresholds=model.manifest.thresholds,
+                scoring=model.manifest.scoring,
                 min_score=applied.min_score,
                 top_k=applied.top_k,
                 constraint=applied.constraint,
                 duration=info.duration,
             )
             knows_uncertainty = False
-            for times, outputs in _run_stages(engine, job, reader, stopwatch, expected, progress):
+            for times, outputs in _run_stages(model, run, reader, stopwatch, expected, progress):
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
-                    builder.add(_predictions(outputs, engine.manifest.vocabulary, uncertain=applied.uncertainty), times)
+                    builder.add(_predictions(outputs, model.manifest.vocabulary, uncertain=applied.uncertainty), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()
         if applied.uncertainty and not knows_uncertainty:
-            detail = f"{engine.manifest.name!r} is a model that knows no uncertainty; its triplets carry none"
+            detail = f"the model {model.manifest.name!r} gives no uncertainty, so the triplets carry none"
             warnings.append(Warning(code="no_uncertainty", detail=detail))
         since = time.perf_counter()
         appearances = Appearances()
@@ -200,7 +220,7 @@ class Pipeline:
                 frame_rate=info.frame_rate,
                 codec=info.codec,
             ),
-            model=model_reference(engine),
+            model=model.reference,
             options=applied,
             vocabulary=graph.vocabulary,
             frames=_noted(graph.frames(), appearances),
@@ -210,12 +230,12 @@ class Pipeline:
             warnings=[*warnings, *reader.warnings],
         )
         stopwatch.trace("graph")
-        return Summary(engine.manifest.name, len(graph), timings)
+        return Summary(model.manifest.name, len(graph), timings)
 
 
-def sampling_of(options: Options, engine: Engine) -> Sampling:
-    """What the decoder is asked for: the options' times, the model's frame size."""
-    size = engine.manifest.frame_size
+def sampling_of(options: Options, model: Scheduler) -> Sampling:
+    """What to ask the decoder for: the times that the options name, at the model's frame size."""
+    size = model.manifest.frame_size
     return Sampling(
         fps=options.fps,
         start=options.start,
@@ -227,25 +247,17 @@ def sampling_of(options: Options, engine: Engine) -> Sampling:
 
 
 def expected_frames(options: Options, info: VideoInfo) -> int:
-    """How many frames sampling will give, at least 1; the most possible where the container gives no duration."""
+    """The number of frames that sampling will give, at least 1; the most possible where the duration is unknown."""
     ends = [moment for moment in (options.end, info.duration) if moment is not None]
     if not ends:
         return options.max_frames
     return max(1, min(options.max_frames, math.ceil((min(ends) - options.start) * options.fps)))
 
 
-def model_reference(engine: Engine) -> ModelReference:
-    """How a graph names the model that made it."""
-    manifest = engine.manifest
-    return ModelReference(
-        name=manifest.name, version=manifest.version, engine=engine.name, precision=manifest.precision
-    )
+def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[FrameChunk]:
+    """Regroups frames, as they arrive, into clips of `length` consecutive frames; the last clip may be shorter.
 
-
-def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[TimedClip]:
-    """Regroups frames, as they arrive, into clips of `length` consecutive ones; the last may be shorter.
-
-    A clip that lies within a chunk is a view of it.
+    A clip that lies within one chunk is a view of it.
     """
     times: list[NDArray[np.float64]] = []
     frames: list[NDArray[np.uint8]] = []
@@ -265,40 +277,40 @@ def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[TimedClip]:
         yield _joined(times, frames)
 
 
-def _joined(times: list[NDArray[np.float64]], frames: list[NDArray[np.uint8]]) -> TimedClip:
+def _joined(times: list[NDArray[np.float64]], frames: list[NDArray[np.uint8]]) -> FrameChunk:
     if len(frames) == 1:
-        return TimedClip(times[0], frames[0])
-    return TimedClip(np.concatenate(times), np.concatenate(frames))
+        return FrameChunk(times[0], frames[0])
+    return FrameChunk(np.concatenate(times), np.concatenate(frames))
 
 
 def _run_stages(
-    engine: Engine,
-    job: EngineJob,
+    model: Scheduler,
+    run: VideoRun,
     reader: VideoReader,
     stopwatch: Stopwatch,
     expected: int,
     progress: Callable[[Progress], None],
 ) -> Iterator[tuple[NDArray[np.float64], Tensors]]:
-    """What the model makes of a video: timestamps (T,) and tensors (T, …), of a few frames or of all.
+    """Yields timestamps (T,) and the model's tensors (T, …): clip by clip, or once for the whole video.
 
-    Raises VideoUnreadable where there is not one frame.
+    Raises VideoUnreadable when the video gives no frame.
     """
     times: list[NDArray[np.float64]] = []
     done: list[Tensors] = []
     count = 0
-    for clip_times, outputs in job.run(clips(_timed(reader, stopwatch), engine.manifest.clip_length)):
+    for clip_times, outputs in run.outputs(clips(_timed(reader, stopwatch), model.manifest.clip_length)):
         count += len(clip_times)
         progress(Progress(count, max(expected, count)))
-        if engine.first_video_stage is None:
+        if model.first_video_stage is None:
             yield clip_times, outputs
         else:
             times.append(clip_times)
             done.append(outputs)
     if done:
-        yield np.concatenate(times), job.finish(done)
+        yield np.concatenate(times), run.finish(done)
     if not count:
         raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
-    stopwatch.seconds["engine"] = job.waited
+    stopwatch.seconds["engine"] = run.waited
 
 
 def _predictions(outputs: Tensors, vocabulary: Vocabulary, *, uncertain: bool) -> PairPredictions:
@@ -324,9 +336,9 @@ def _timed(reader: Iterable[FrameChunk], stopwatch: Stopwatch) -> Iterator[Frame
 
 @contextmanager
 def _stopped_by(cancelled: Callable[[], bool] | None) -> Iterator[list[Callable[[], None]]]:
-    """Calls what is in the list that it gives, from another thread, once `cancelled` says so.
+    """Yields a list of functions, and calls them from another thread once `cancelled` returns True.
 
-    Waiting for a frame, or for an engine that others use, can take minutes.
+    Without them, a run that waits for a frame, or for a model that others use, would go on for minutes.
     """
     stops: list[Callable[[], None]] = []
     if cancelled is None:
@@ -345,7 +357,7 @@ def _stopped_by(cancelled: Callable[[], bool] | None) -> Iterator[list[Callable[
     try:
         yield stops
     except Exception as error:
-        if cancelled():  # whatever reader and engine say after they were stopped, this is the reason
+        if cancelled():  # whatever reader and model raise after they were stopped, this is the reason
             raise JobCancelled("the job was cancelled") from error
         raise
     finally:

@@ -11,10 +11,10 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def problem(error: ServiceError, *, instance: str | None = None, job_id: str | None = None) -> dict[str, Any]:
-    """The document that tells a caller about an error: type, title, status, detail, code, and what is known besides.
+    """The problem document of an error.
 
-    instance  path of the request that failed
-    job_id    of the job that failed
+    instance: path of the request that failed.
+    job_id: of the job that failed.
     """
     document: dict[str, Any] = {
         "type": f"urn:vsg:problem:{error.code}",

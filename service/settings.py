@@ -1,4 +1,4 @@
-"""What an operator can set: one typed object, read from `VSG_*` environment variables and from the command line."""
+"""The settings of an operator, read from `VSG_*` environment variables and from flags of the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import difflib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,14 +14,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.engines import EngineName
-from models.graph.bundle import MANIFEST_FILE
-from service.errors import NoModels, SettingsError
+from models.graph.validation import accepted_values, first_mistake, shortened
+from service.bundles import find_bundles, installed_bundles
+from service.errors import SettingsError
 from service.fetching import HostPattern, Network
 from service.video.sampling import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
-DEFAULT_BUNDLE_FOLDER = Path("bundles")
+_SECRETS = ("webhook_secret", "caption_key")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -38,7 +39,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
         key = b""
     if not 24 <= len(key) <= 64:
         raise ValueError(
-            "not the base64 of 24 to 64 random bytes, such as `echo whsec_$(openssl rand -base64 32)` makes"
+            "give the base64 of 24 to 64 random bytes, as `echo whsec_$(openssl rand -base64 32)` makes it"
         )
     return secret
 
@@ -48,38 +49,41 @@ WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
 
 
 class Settings(BaseSettings):
-    """Settings of the service; each field is also the environment variable `VSG_` + its name in capitals."""
+    """Settings of the service. Each field is the environment variable `VSG_` and its name in capitals.
+
+    The commands make their flags of these fields (service/commands/flags.py); docs/settings.md lists them all.
+    """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="form of the log; auto: for people where stderr is a terminal, else JSON"
+        "auto", description="format of the log; auto: console where stderr is a terminal, else json"
     )
     keys: Path | None = Field(
         None,
-        description="file of the keys that let callers in; needed unless `host` is localhost, which may go without",
+        description="file of the keys that callers need (`vsg key NAME` makes one); may be empty only on localhost",
     )
     rate_limit: str = Field(
         "",
-        description="most videos that one key may post and captions it may ask for, such as 60/minute; empty: no limit",
+        description="most videos and captions that one key may ask for, such as 60/minute; empty: no limit",
     )
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="bundle folders, separated by ':', the first the default; empty: every bundle in ./bundles"
+        (),
+        description="bundles, or folders of bundles, separated by ':'; the first is the default; empty: every bundle "
+        "in ./bundles, else those beside the packages",
     )
-    data: str | None = Field(
-        None, description="folder or fsspec URL of uploads and results; empty: a private, temporary folder"
-    )
+    data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
     queue_url: str = Field(
-        "memory://", description="the job queue; memory:// lives and dies with the process, redis:// serves a fleet"
+        MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"
     )
 
     max_body_bytes: Count = Field(512 * 2**20, description="largest request body in bytes")
     upload_idle_seconds: Seconds = Field(
         60.0,
-        description="a request is given up whose head takes longer, or of whose upload nothing arrives for so long",
+        description="seconds without a byte after which an upload is given up, and most seconds for a request's head",
     )
     url_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
         (),
@@ -87,70 +91,78 @@ class Settings(BaseSettings):
         "or * for every public one; empty: no URLs",
     )
     url_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
-        (), description="networks, such as 10.1.0.0/16, that videos and webhooks may reach although they are private"
+        (), description="private networks, such as 10.1.0.0/16, that URLs of videos and webhooks may reach"
     )
-    url_seconds: Seconds = Field(900.0, description="most seconds that fetching one video takes")
+    url_seconds: Seconds = Field(900.0, description="most seconds to fetch one video")
     webhook_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
-        (), description="hosts that webhooks go to, written like VSG_URL_HOSTS; empty: no webhooks"
+        (), description="hosts that webhooks may go to, written like VSG_URL_HOSTS; empty: no webhooks"
     )
     webhook_secret: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
         (),
-        description="signs webhooks, whsec_…; two, separated by ',', while one replaces the other; empty: no webhooks",
+        description="secret that signs webhooks, whsec_…; two, separated by ',', to replace one; empty: no webhooks",
     )
-    default_wait: float = Field(60.0, ge=0, le=3600, description="seconds POST /videos waits before it answers 202")
+    default_wait: float = Field(
+        60.0, ge=0, le=3600, description="seconds that POST /videos waits before it answers 202"
+    )
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
-    concurrency: Count = Field(16, description="videos worked on at once")
-    queue_limit: Count = Field(64, description="jobs that may wait or run; over it POST /videos answers 429")
+    concurrency: Count = Field(16, description="videos that are worked on at once")
+    queue_limit: Count = Field(64, description="jobs that may wait or run; above it POST /videos answers 429")
 
     engine: EngineName | Literal["stub"] = Field(
-        "onnxruntime-cpu", description="what runs the models; `stub` makes things up, to measure the service alone"
+        "onnxruntime-cpu", description="what runs the models; `stub` invents results, to measure the service alone"
     )
-    stub_seconds: Seconds = Field(0.02, description="how long the engine `stub` takes for a batch")
+    stub_seconds: Seconds = Field(0.02, description="seconds that the engine `stub` takes for a batch")
     device: int = Field(0, ge=0, description="number of the GPU")
-    engine_cache: Path | None = Field(None, description="folder of engines that TensorRT built; empty: user's cache")
+    engine_cache: Path | None = Field(
+        None, description="folder of engines that TensorRT built; empty: the user's cache"
+    )
     streams: int = Field(
         0, ge=0, le=64, description="batches of one model that run at once; 0: on a CPU one per core up to 4, else 1"
     )
     threads: int = Field(0, ge=0, description="threads of one stream on a CPU; 0: the cores divided by the streams")
     max_batch: int = Field(0, ge=0, le=1024, description="most clips in one batch; 0: 1 on a CPU, 16 on a GPU")
     job_share: int = Field(
-        0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, `max_batch` on a GPU"
+        0, ge=0, le=1024, description="most clips of one video in one batch; 0: 1 on a CPU, VSG_MAX_BATCH on a GPU"
     )
-    max_batch_wait: float = Field(0.005, ge=0, le=1, description="seconds a batch that is not full waits for more")
+    max_batch_wait: float = Field(0.005, ge=0, le=1, description="seconds that a batch waits to be filled")
 
     max_fps: float = Field(
         MAXIMUM_FPS, gt=0, le=MAXIMUM_FPS, description="a higher `fps` is lowered to this, with a warning"
     )
     max_frames: Count = Field(3600, description="a higher `max_frames` is lowered to this, with a warning")
 
-    decode_seconds: Seconds = Field(900.0, description="most seconds of decoding one video")
-    decode_memory_bytes: int = Field(3 * 2**30, ge=MINIMUM_MEMORY, description="most address space of a decoder")
-    max_pixels: Count = Field(7680 * 4320, description="most pixels of one frame of a video")
-
-    retention: Seconds = Field(3600.0, description="seconds a finished graph is kept")
-    reuse_results: bool = Field(
-        True, description="a video posted again with the same options, by the same caller, gets the graph that is kept"
+    decode_seconds: Seconds = Field(900.0, description="most seconds to decode one video")
+    decode_memory_bytes: int = Field(
+        3 * 2**30, ge=MINIMUM_MEMORY, description="most bytes of address space of a decoder"
     )
-    sweep_seconds: Seconds = Field(60.0, description="how often storage is searched for what nobody needs any more")
+    max_pixels: Count = Field(7680 * 4320, description="most pixels in one frame of a video")
+
+    retention: Seconds = Field(3600.0, description="seconds that a finished graph is kept")
+    reuse_results: bool = Field(True, description="answer a video that the same caller posts again with its kept graph")
+    sweep_seconds: Seconds = Field(60.0, description="seconds between two searches of storage for files to delete")
     lease_seconds: Seconds = Field(
-        60.0, description="a job whose worker shows no life for so long is given to another; queues on Redis only"
+        60.0, description="seconds after which the job of a silent worker goes to another; with Redis only"
     )
     stall_seconds: Seconds = Field(
-        960.0, description="a running job without progress for so long makes /health/ready fail; over decode_seconds"
+        960.0, description="seconds without progress after which /health/ready fails; more than VSG_DECODE_SECONDS"
     )
     caption_base_url: str = Field(
-        "", description="chat API that speaks OpenAI's protocol, such as http://127.0.0.1:8001/v1; empty: no captions"
+        "", description="URL of a chat API like OpenAI's, such as http://127.0.0.1:8001/v1; empty: no captions"
     )
-    caption_model: str = Field("", description="name of its model")
+    caption_model: str = Field("", description="model of the chat API")
     caption_key: SecretStr | None = Field(
-        None, description="its key, where it needs one; empty: the variable OPENAI_API_KEY"
+        None, description="key of the chat API, where it needs one; empty: the variable OPENAI_API_KEY"
     )
-    caption_seconds: Seconds = Field(120.0, description="most seconds that one caption takes")
+    caption_seconds: Seconds = Field(120.0, description="most seconds for one caption")
 
     metrics_host: str = Field("127.0.0.1", description="address where a worker answers /metrics and /health")
-    metrics_port: int = Field(0, ge=0, le=65535, description="port for it; 0: a worker listens nowhere")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port where a worker answers /metrics and /health; 0: none"
+    )
     shutdown_seconds: int = Field(
-        10, ge=0, description="seconds that requests and jobs get to end when a process stops; jobs then go back"
+        10,
+        ge=0,
+        description="seconds for requests and jobs to end when a process stops; then jobs go back",
     )
 
     @field_validator("url_hosts", "url_networks", "webhook_hosts", "webhook_secret", mode="before")
@@ -175,45 +187,52 @@ def decode_limits(settings: Settings) -> DecodeLimits:
     )
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Reads the settings: `overrides` (None: not given) come before the environment, and that before defaults.
+def load_settings(overrides: Mapping[str, Any] | None = None, *, spelled: Callable[[str], str] = str) -> Settings:
+    """Reads the settings: overrides first, then the environment, then the defaults. None means not given.
 
-    Raises SettingsError, naming the key, when a value is wrong or when a `VSG_` variable is not a setting.
+    spelled: how an error names an override, such as `--port`.
+
+    Raises SettingsError, which names the key, where a value is wrong or a `VSG_` variable is not a setting.
     """
     for key in os.environ:
         name = key.removeprefix(ENV_PREFIX).lower()
         if key.startswith(ENV_PREFIX) and name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else "; docs/api.md lists the settings"
-            raise SettingsError(f"{key} is not a setting{hint}")
+            hint = f"did you mean {variable_of(close[0])}?" if close else "docs/settings.md lists them all"
+            raise SettingsError(f"{key} is not a setting: {hint}")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        key = name if name in given else ENV_PREFIX + name.upper()
-        shown = "that is not shown" if name == "webhook_secret" else repr(first["input"])
-        raise SettingsError(f"setting {key} has value {shown}: {first['msg']}") from error
+        raise _settings_error(error, {name: spelled(name) for name in given}) from error
     if settings.data is None and not settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(
-            f"setting {ENV_PREFIX}DATA is not set; with a queue on Redis, API and workers need a folder or fsspec URL "
-            "that they share for uploads and results"
+            f"{variable_of('data')} is not set: with a queue on Redis, give the folder or fsspec URL that API and "
+            "workers share for uploads and results"
         )
     return settings
 
 
-def bundle_folders(settings: Settings) -> list[Path]:
-    """The bundles to serve: those set, else every folder in ./bundles with a manifest, by name.
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + name.upper()
 
-    Raises NoModels when there are none.
+
+def _settings_error(error: ValidationError, overrides: Mapping[str, str]) -> SettingsError:
+    mistake = first_mistake(error)
+    name = str(mistake.path[0])
+    key = overrides.get(name, variable_of(name))
+    if name in _SECRETS:
+        return SettingsError(f"{key} is wrong: {mistake.reason}")
+    remedy = mistake.reason if mistake.kind == "value_error" else f"give {accepted_values(Settings, name)}"
+    return SettingsError(f"{key} is {shortened(mistake.value)}: {remedy}")
+
+
+def bundle_folders(settings: Settings) -> list[Path]:
+    """The bundles to serve: those set, by path or name, else the installed ones.
+
+    Raises NoModels where there are none, or none of a name.
     """
-    if settings.bundles:
-        return list(settings.bundles)
-    found = sorted(path.parent for path in DEFAULT_BUNDLE_FOLDER.glob(f"*/{MANIFEST_FILE}"))
-    if not found:
-        raise NoModels(
-            f"there is no bundle in {DEFAULT_BUNDLE_FOLDER.absolute()}; name one with --bundle PATH, "
-            f"or {ENV_PREFIX}BUNDLES, or write one with `vsg export`"
-        )
-    return found
+    if not settings.bundles:
+        return installed_bundles()
+    return [folder for given in settings.bundles for folder in find_bundles(given)]

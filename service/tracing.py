@@ -1,7 +1,7 @@
-"""Traces of what becomes of a request, in OpenTelemetry's terms; sent where the standard variables name an endpoint.
+"""Traces of requests and their jobs with OpenTelemetry, sent to the endpoint that the standard variables name.
 
-A trace goes from the request over the queue to the worker's job and its batches. Spans are made with OpenTelemetry's
-API, which does nothing as long as no endpoint is named.
+A trace goes from the request through the queue to the worker's job and its batches. Without an endpoint,
+OpenTelemetry's API does nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from docket import Execution
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+# Batches of one job that get a span. A long video has thousands, and the first ones tell enough.
 _MOST_BATCHES = 200
-"""Batches of one job that get a span; a long video has thousands, and the first ones tell enough."""
 _FLUSH_SECONDS = 2.0
 
 _tracer = trace.get_tracer("vsg")
@@ -33,9 +33,9 @@ _tracer = trace.get_tracer("vsg")
 def configure_tracing(service_name: str) -> None:
     """Sends traces from now on, if a standard variable names an endpoint for OTLP over HTTP.
 
-    service_name  is what the process is called where OTEL_SERVICE_NAME calls it nothing else
+    service_name: name of the process, unless OTEL_SERVICE_NAME gives another.
 
-    Raises SettingsError when the extra `tracing` is not installed.
+    Raises SettingsError when there is an endpoint and the extra `tracing` is not installed.
     """
     named = [name for name in _ENDPOINTS if os.environ.get(name)]
     if not named:
@@ -47,8 +47,8 @@ def configure_tracing(service_name: str) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SettingsError(
-            f"{named[0]} is set, but what sends traces is not installed: "
-            "pip install 'video-scene-graph[tracing]', or unset it"
+            f"{named[0]} is set, but the extra `tracing` is not installed: "
+            "run pip install 'video-scene-graph[tracing]', or unset the variable"
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or service_name
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
@@ -57,10 +57,10 @@ def configure_tracing(service_name: str) -> None:
 
 
 def flush_traces() -> None:
-    """Sends what has not been sent yet, for at most 2 seconds; blocks."""
+    """Sends the spans that have not been sent yet. Blocks for at most 2 seconds."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
-        # Its own limit of time does not hold while it tries again.
+        # Its own time limit does not hold while it tries again.
         flushing = threading.Thread(target=flush, name="vsg-flush", daemon=True)
         flushing.start()
         flushing.join(_FLUSH_SECONDS)
@@ -68,16 +68,16 @@ def flush_traces() -> None:
 
 @contextmanager
 def request_span(method: str, headers: Mapping[str, str]) -> Iterator[Span]:
-    """The span of a request, in the caller's trace if it has one."""
+    """Traces a request, within the caller's trace if there is one."""
     with _tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER) as span:
         yield span
 
 
 @contextmanager
 def job_span(execution: Execution) -> Iterator[None]:
-    """The span of a worker's work on a job, in the trace of the request that asked for it.
+    """Traces a worker's work on a job, within the trace of the request that posted the video.
 
-    The queue makes a span of its own around it, at the beginning of another trace; a link leads there.
+    Docket makes a span around it, which begins another trace; a link leads there.
     """
     with _tracer.start_as_current_span(
         "job",
@@ -90,7 +90,7 @@ def job_span(execution: Execution) -> Iterator[None]:
 
 
 def note_end(status: str, code: str | None) -> None:
-    """Says in the span of the job at hand how it has ended."""
+    """Notes in the span of the current job how the job has ended."""
     span = trace.get_current_span()
     span.set_attribute("vsg.status", status)
     if code is not None:
@@ -99,16 +99,16 @@ def note_end(status: str, code: str | None) -> None:
 
 @contextmanager
 def span(name: str) -> Iterator[None]:
-    """A span around the context."""
+    """Traces what runs in the context."""
     with _tracer.start_as_current_span(name):
         yield
 
 
 def add_part(name: str, *, since: float, until: float, busy: float) -> None:
-    """Adds the span of what has gone on beside other things.
+    """Adds a span for a part of the work that runs beside other parts.
 
-    since, until  when it began first and ended last, by time.perf_counter
-    busy          seconds between them that it really took
+    since, until: when it first began and last ended, by `time.perf_counter`.
+    busy: seconds in between that it took.
     """
     offset = time.time_ns() - int(time.perf_counter() * 1e9)
     part = _tracer.start_span(name, attributes={"vsg.busy_seconds": busy}, start_time=offset + int(since * 1e9))
@@ -116,7 +116,10 @@ def add_part(name: str, *, since: float, until: float, busy: float) -> None:
 
 
 class JobTrace:
-    """Where the spans of a job's batches go, from threads that work for several jobs."""
+    """Takes the spans of a job's batches from threads that work for several jobs. Make it in the job's context.
+
+    is_on: whether the job is traced.
+    """
 
     def __init__(self) -> None:
         self._context: Context = get_current()
@@ -124,12 +127,12 @@ class JobTrace:
         self._batches_left = _MOST_BATCHES
 
     def add_batch(self, model: str, stage: str, *, size: int, frames: int, waited: float, seconds: float) -> None:
-        """Adds a batch that has ended now. One that several jobs share is in the trace of each, with its whole time.
+        """Adds a batch that ends now. A batch that several jobs share is in the trace of each, with its whole time.
 
-        size     clips, or frames, of all jobs
-        frames   of this job
-        waited   seconds that this job's first clip has waited for the batch
-        seconds  that the batch ran
+        size: clips, or frames, of all jobs.
+        frames: frames of this job.
+        waited: seconds that this job's first clip waited for the batch.
+        seconds: duration of the batch.
         """
         if not self.is_on or not self._batches_left:
             return

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the service: a small real bundle, real servers on free loopback ports."""
+"""Fixtures for tests of the service: a small real bundle, and real servers on free ports of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from xdist.scheduler import LoadScopeScheduling
 
 from service.http import create_app
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from service.settings import load_settings
 from tests.support.bundles import make_tiny_bundle, make_video_bundle
 from tests.support.paths import SHARED
@@ -31,7 +31,7 @@ from tests.support.waiting import until
 
 @dataclass(frozen=True)
 class Server:
-    """A service that listens on loopback; `data` is its folder of uploads and results."""
+    """A service on 127.0.0.1; `data` is its folder of uploads and results."""
 
     client: httpx.Client
     url: str
@@ -46,23 +46,23 @@ class Server:
         return self.client.post("/videos", files={"video": (name, content)}, **arguments)
 
     def uploads(self) -> list[Path]:
-        """The uploads that lie in storage."""
+        """The uploads in storage."""
         return list((self.data / "uploads").iterdir())
 
     def results(self) -> list[Path]:
-        """The results that lie in storage."""
+        """The results in storage."""
         return [path for path in (self.data / "results").rglob("*") if path.is_file()]
 
 
 class _InGroups(LoadScopeScheduling):
-    """Of several processes one does all tests of a file, and one all those that share exported networks."""
+    """Runs all tests of a file in one process, and all tests that share exported networks in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "export" if nodeid.startswith("tests/export/") else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """pytest-xdist's own `--dist loadgroup` does nothing under pytest 9.2."""
+    """Replaces pytest-xdist's own `--dist loadgroup`, which does nothing under pytest 9.2."""
     return _InGroups(config, log)
 
 
@@ -111,7 +111,7 @@ def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def start_server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts services with settings of the test's own."""
+    """Starts services with the settings that a test gives."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Server:
@@ -123,13 +123,13 @@ def start_server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Se
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has clients that heed the environment connect to loopback themselves."""
+    """Makes clients that obey proxy variables connect to 127.0.0.1 directly."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A real redis-server, empty, on a free port of loopback."""
+    """A real, empty redis-server on a free port of 127.0.0.1."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed; tests/install-system-packages does that")
     port = unused_port()
@@ -162,18 +162,18 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def slow_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every batch take a fifth of a second longer, without keeping a core busy."""
-    run = batching._gathered
+    run = scheduler._gathered
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return run(*arguments)
 
-    monkeypatch.setattr(batching, "_gathered", slowly)
+    monkeypatch.setattr(scheduler, "_gathered", slowly)
 
 
 @pytest.fixture(scope="session")
 def shared_videos() -> Path:
-    """The folder of real clips; tests that need it are skipped where it is not."""
+    """The folder of real clips; tests that need it are skipped where it is missing."""
     folder = SHARED / "videos"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here; real clips are kept beside the checkout")

@@ -167,10 +167,9 @@ def _require_labelled_boxes(owner: object, boxes: Floats, labels: Integers, voca
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """A frame's predictions as the protocol sees them: a row per pair and group, the pairs of one group after those of
-    the one before. In groups whose triplets run from the object, subject and object are swapped.
+    """A frame's predictions as the protocol sees them: a row per pair and group, group after group.
 
-    subjects, objects: (G * P,) indices of boxes.
+    subjects, objects: (G * P,) indices of boxes; swapped in groups whose triplets run from the object.
     weights: (G * P,) subject score x object score.
     relation_scores: (G * P,); None where the model has no relation scorer.
     probabilities: (G * P, R), zero outside the row's own group.
@@ -197,20 +196,17 @@ class _Candidates:
 def _rows(predictions: FramePredictions) -> _Rows:
     vocabulary = predictions.vocabulary
     count, pairs = len(vocabulary.groups), len(predictions.pairs)
-    ends: list[tuple[Integers, Integers]] = []
     probabilities = np.zeros((count, pairs, len(vocabulary.predicates)))
     in_group = np.zeros_like(probabilities, dtype=np.bool_)
     for block, group in enumerate(vocabulary.groups):
         columns = vocabulary.group_slices[group.name]
         probabilities[block, :, columns] = predictions.predicate_scores[:, columns]
         in_group[block, :, columns] = True
-        subjects, objects = predictions.pairs.T
-        ends.append((objects, subjects) if group.direction == "object_to_subject" else (subjects, objects))
     subjects, objects = predictions.pairs.T
     relation_scores = predictions.relation_scores
     return _Rows(
-        subjects=np.concatenate([first for first, _ in ends]),
-        objects=np.concatenate([second for _, second in ends]),
+        subjects=np.concatenate([objects if group.runs_from_object else subjects for group in vocabulary.groups]),
+        objects=np.concatenate([subjects if group.runs_from_object else objects for group in vocabulary.groups]),
         weights=np.tile(predictions.scores[subjects] * predictions.scores[objects], count),
         relation_scores=None if relation_scores is None else np.tile(relation_scores, count),
         probabilities=probabilities.reshape(count * pairs, -1),
@@ -220,11 +216,9 @@ def _rows(predictions: FramePredictions) -> _Rows:
 
 
 def _triplet_scores(rows: _Rows, chosen: _Candidates, scoring: Scoring) -> Floats:
+    relations = None if rows.relation_scores is None else rows.relation_scores[chosen.rows]
     return join_scores(
-        rows.weights[chosen.rows],
-        rows.probabilities[chosen.rows, chosen.predicates],
-        None if rows.relation_scores is None else rows.relation_scores[chosen.rows],
-        scoring,
+        rows.weights[chosen.rows], rows.probabilities[chosen.rows, chosen.predicates], relations, scoring
     )
 
 
@@ -310,11 +304,7 @@ class _Tally:
 
     def figures(self, frames: int, occurrences: Integers) -> dict[str, float]:
         per_predicate = self.found / (occurrences + 1e-10)  # TEMPURA's guard against predicates that never occur
-        columns = {
-            "R": self.recall / frames,
-            "mR": per_predicate.mean(axis=1),
-            "P": self.precision / frames,
-        }
+        columns = {"R": self.recall / frames, "mR": per_predicate.mean(axis=1), "P": self.precision / frames}
         return {
             f"{name}@{k}": float(value)
             for name, values in columns.items()

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from models.networks.arn.network import ArnOutput, EntityOutput
 from models.networks.arn.proposals import DenseDetections
@@ -88,13 +89,9 @@ def arn_loss(
 
 
 def focal(logits: Tensor, truth: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sigmoid focal loss by element (Lin et al., 2017), in float32."""
-    logits, truth = logits.float(), truth.float()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    probability = logits.sigmoid()
-    miss = probability + truth - 2 * probability * truth
-    weight: Tensor = alpha * truth + (1 - alpha) * (1 - truth)
-    return weight * miss**gamma * cross_entropy
+    """Returns the sigmoid focal loss (Lin et al., 2017) of each element, in float32."""
+    loss: Tensor = sigmoid_focal_loss(logits.float(), truth.float(), alpha, gamma)
+    return loss
 
 
 def _pick(queries: Tensor, matched: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.engines import EngineName, EngineOptions, Tensors, open_stages
+from models.engines import EngineName, EngineOptions, FunctionStage, RunnableStage, open_stages, run_stages
 from models.graph.bundle import MANIFEST_FILE, Bundle, Scoring
 from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
@@ -21,7 +20,7 @@ from models.networks.arn import Arn
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
 from models.networks.scored import Scored
-from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, Span
+from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
 from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome, read_vocabulary
 from training.data.clips import read_frame
@@ -31,32 +30,21 @@ from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
 
 Outputs = Mapping[str, NDArray[np.generic]]
-Run = Callable[[Outputs], Outputs]
-"""Named tensors (B, T, …) to the named tensors of one stage."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stage, however it runs: what it takes by name, and how much of a video it must see."""
-
-    inputs: tuple[str, ...]
-    span: Span
-    run: Run
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A model that can be run over a video.
 
-    steps: the model's stages in order.
+    stages: stages in order.
     frame_size: height and width that frames are stretched to.
-    clip_length: most frames that a step takes whose span is not `video`.
-    task: what the model is given; boxes and labels go to the first step for all but SGDet.
+    clip_length: most frames that a stage takes at once, unless its span is `video`.
+    task: what the model is given; boxes and labels go to the first stage for all but SGDet.
     vocabulary: what the model can name.
     scoring: how its scores join.
     """
 
-    steps: Sequence[Step]
+    stages: Sequence[RunnableStage]
     frame_size: tuple[int, int]
     clip_length: int
     task: Task = "sgdet"
@@ -64,26 +52,10 @@ class Predictor:
     scoring: Scoring = field(default_factory=Scoring)
 
     def __call__(self, video: Outputs) -> PairPredictions:
-        """What the model says of a video whose named tensors, `frames` above all, are (T, …) each."""
-        known = dict(video)
-        length = len(known[FRAMES])
-        for step in self.steps:
-            needed = {name: known[name] for name in step.inputs}
-            known.update(self._run(step, needed, length))
-        return PairPredictions.from_tensors(known, self.vocabulary)
-
-    def _run(self, step: Step, needed: Outputs, length: int) -> Tensors:
-        """Full clips share a batch; what is left over is a shorter clip of its own."""
-        clip = length if step.span == "video" else self.clip_length
-        full = length // clip * clip
-        parts: list[Outputs] = []
-        if full:
-            said = step.run({name: array[:full].reshape(-1, clip, *array.shape[1:]) for name, array in needed.items()})
-            parts.append({name: array.reshape(full, *array.shape[2:]) for name, array in said.items()})
-        if full < length:
-            said = step.run({name: array[None, full:] for name, array in needed.items()})
-            parts.append({name: array[0] for name, array in said.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
+        batch = {name: array[None] for name, array in video.items()}
+        known = run_stages(self.stages, batch, clip_length=self.clip_length)
+        return PairPredictions.from_outputs(known, self.vocabulary)
 
 
 def evaluate_model(
@@ -128,34 +100,24 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
 
 def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
     """Runs a network as it stands, on the device it is on."""
-    device = next(network.parameters()).device
-    steps = [_torch_step(stage.inputs, stage.span, partial(_outputs_of, stage), device) for stage in network.stages()]
+    stages: list[RunnableStage] = [*network.stages()]
     if task != "sgdet":
         host = network.host if isinstance(network, Scored) else network
         if not isinstance(host, TwoStage) or host.config.task != task:
             made_for = host.config.task if isinstance(host, TwoStage) else "sgdet"
             raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
-        steps[0] = _torch_step((FRAMES, TIMESTAMPS, *_GIVEN), "clip", host.given_tensors, device)
-    return Predictor(steps, network.frame_size, network.clip_length, task, network.vocabulary)
+        stages[0] = FunctionStage((FRAMES, TIMESTAMPS, *_GIVEN), "clip", partial(_given_tensors, host))
+    return Predictor(stages, network.frame_size, network.clip_length, task, network.vocabulary)
 
 
 _GIVEN = ("boxes", "labels", "mask")
 
 
-def _outputs_of(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return dict(zip(stage.outputs, stage.module(*(tensors[name] for name in stage.inputs)), strict=True))
-
-
-def _torch_step(
-    inputs: tuple[str, ...], span: Span, run: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
-    device: torch.device,
-) -> Step:  # fmt: skip
-    @torch.inference_mode()
-    def in_torch(arrays: Outputs) -> Outputs:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in inputs}
-        return {name: tensor.cpu().numpy() for name, tensor in run(tensors).items()}
-
-    return Step(inputs, span, in_torch)
+@torch.inference_mode()
+def _given_tensors(host: TwoStage, arrays: Outputs) -> Outputs:
+    device = next(host.parameters()).device
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in host.given_tensors(tensors).items()}
 
 
 def bundle_predictor(
@@ -170,12 +132,8 @@ def bundle_predictor(
     if engine.startswith("torch") and options.checkpoint is None:
         raise EvaluationError(f"{engine} takes its weights from a checkpoint, so evaluate that: --model CHECKPOINT")
     manifest = bundle.manifest
-    steps = [
-        Step(tuple(tensor.name for tensor in stage.inputs), stage.span, opened.run)
-        for stage, opened in zip(manifest.stages, open_stages(bundle, engine, options), strict=True)
-    ]
     return Predictor(
-        steps,
+        open_stages(bundle, engine, options),
         (manifest.frame_size.height, manifest.frame_size.width),
         manifest.clip_length,
         vocabulary=manifest.vocabulary,

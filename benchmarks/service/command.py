@@ -13,8 +13,8 @@ from rich.console import Console
 from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
-from models.engines import ENGINES
-from service.commands.common import check_video, options_of, video_argument
+from service.commands.common import check_video, video_argument
+from service.commands.flags import option_flags, read_options, settings_flags
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")
@@ -23,10 +23,9 @@ _PARTS = ("offline", "decode", "engine", "http")
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @video_argument
-@click.option("--fps", help="Frames sampled per second (2).")
-@click.option("--max-frames", help="Most frames to sample.")
-@click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}.")
-@click.option("--stub", type=float, metavar="MS", help="Instead of an engine, one that takes so long for any batch.")
+@option_flags("fps", "max_frames")
+@settings_flags("engine")
+@click.option("--stub", type=float, metavar="MS", help="Use a stub that takes MS milliseconds for any batch.")
 @click.option("--clients", default="1,8", show_default=True, metavar="N,…", help="Clients that post at once.")
 @click.option("--videos", "videos_each", default=2, show_default=True, help="Videos that each client posts.")
 @click.option("--only", type=click.Choice(_PARTS), multiple=True, help="Measure only this; may be repeated.")
@@ -34,7 +33,7 @@ _PARTS = ("offline", "decode", "engine", "http")
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights for --compare torch; at random without it, which is as fast.",
+    help="Weights for --compare torch; random ones by default, which are as fast.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the rates to this file.")
@@ -55,9 +54,9 @@ def bench(
 ) -> None:
     """Measure where the time goes: decoding, engine, the whole, the service.
 
-    All in one run and with the same frames: decoding alone; the engine alone, fed from memory; the whole for one video
-    without HTTP; and a service of its own process under the given numbers of clients. The settings (VSG_*) are those of
-    `vsg serve`.
+    One run measures with the same frames: decoding alone; the engine alone, fed from memory; the whole pipeline for one
+    video without HTTP; and a service in a process of its own under the given numbers of clients. The settings (VSG_*)
+    are those of `vsg serve`.
     """
     settings = load_settings(
         {"engine": engine} if stub is None else {"engine": "stub", "stub_seconds": stub / 1e3, "engine_cache": None}
@@ -65,7 +64,7 @@ def bench(
     check_video(video)
     parts = only or _PARTS
     counts = _numbers(clients)
-    measured = Bench(bundle, video, options_of(fps=fps, max_frames=max_frames), settings)
+    measured = Bench(bundle, video, read_options({"fps": fps, "max_frames": max_frames}), settings)
     with closing(measured), StolenTime() as stolen:
         offline = measured.offline() if "offline" in parts else None
         decode, clips = measured.decode() if {"decode", "engine"} & set(parts) else (None, [])
@@ -73,13 +72,13 @@ def bench(
         http = measured.http(counts, videos_each=videos_each) if "http" in parts else []
         torch = measured.torch(checkpoint) if compare == "torch" else None
     report = Report(
-        model=measured.engine.manifest.name,
-        engine=measured.engine.name,
-        precision=measured.engine.manifest.precision,
+        model=measured.model.manifest.name,
+        engine=measured.model.engine,
+        precision=measured.model.manifest.precision,
         video=video.name,
         cores=len(os.sched_getaffinity(0)),
-        streams=measured.engine.streams,
-        max_batch=measured.engine.max_batch,
+        streams=measured.model.streams,
+        max_batch=measured.model.max_batch,
         stolen=stolen.share,
         offline=offline,
         decode=decode,
@@ -99,7 +98,7 @@ def _numbers(text: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise click.UsageError(f"--clients {text!r} must be whole numbers with commas between them") from error
+        raise click.UsageError(f"--clients is {text!r}: give whole numbers with commas between them") from error
     if min(numbers) < 1:
-        raise click.UsageError(f"--clients {text!r}: every number must be at least 1")
+        raise click.UsageError(f"--clients is {text!r}: give numbers from 1 up")
     return numbers

@@ -1,4 +1,4 @@
-"""What processes use, read from /proc: Linux only."""
+"""Reads from /proc what processes use; Linux only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 class PeakMemory:
     """Watches a process and its children while the context lasts.
 
-    `resource.getrusage` would not do: it counts the parent's size at the moment of the start as the child's.
+    `resource.getrusage` counts the size of the parent at the start of a child as the child's, so it does not help.
     """
 
     INTERVAL = 0.02  # seconds; a decoder lives longer
 
     def __init__(self, process: int | None = None) -> None:
-        """`process`: its number; None is this one."""
+        """`process`: its number; None for this process."""
         self._process = "self" if process is None else str(process)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vsg-memory", daemon=True)
@@ -34,7 +34,7 @@ class PeakMemory:
 
     @property
     def mebibytes(self) -> float:
-        """The peak of the process since it began, plus the largest sum of its children's."""
+        """The peak of the process since it began, plus the largest sum of the peaks of its children."""
         return (_high_water_kib(self._process) + self._children) / 1024
 
     def _watch(self) -> None:
@@ -43,7 +43,7 @@ class PeakMemory:
 
 
 def cpu_seconds(process: int | None = None, *, with_children: bool = False) -> float:
-    """Processor time of a process since it began; with that of all its descendants, whether they live or have ended."""
+    """Returns the processor time of a process since it began; with children, that of all descendants, ended or not."""
     number = "self" if process is None else str(process)
     user, system, *ended = _ticks(number)
     if not with_children:
@@ -67,8 +67,8 @@ def _high_water_kib(process: str) -> int:
 
 
 def _ticks(process: str) -> tuple[int, int, int, int]:
-    """User and system time of a process, and of those children of its that have ended."""
-    # The process's name stands before, in brackets, and may hold anything but the last one.
+    """Returns user and system time of a process, then both of its children that have ended."""
+    # The process's name comes before, in brackets, and may itself hold brackets.
     fields = _read(Path("/proc", process, "stat")).rpartition(")")[2].split()
     if not fields:
         return 0, 0, 0, 0

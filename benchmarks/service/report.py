@@ -1,4 +1,4 @@
-"""What `vsg bench` found, as text, JSON and a plot."""
+"""The report of `vsg bench`: as text, as JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from benchmarks.stolen_time import say_stolen
 
 @dataclass(frozen=True)
 class Report:
-    """The measurements of one run; None is what was not asked for.
+    """The measurements of one run; None where one was not asked for.
 
-    stolen  share of the processors' time that the machine's host gave to others meanwhile
+    stolen: share of the processors' time that the machine's host gave to other machines meanwhile.
     """
 
     model: str
@@ -37,7 +37,7 @@ class Report:
     torch: TorchRate | None = None
 
     def ratios(self) -> dict[str, float]:
-        """What can be compared between machines: rates of this run as shares of each other."""
+        """Returns rates of this run as shares of each other, which can be compared between machines."""
         found: dict[str, float] = {}
         for load in self.http:
             if self.engine_only is not None:
@@ -51,7 +51,7 @@ class Report:
         return {name: round(value, 3) for name, value in found.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values, rounded."""
+        """Returns the report as plain values, rounded."""
         values = {name: value for name, value in asdict(self).items() if value is not None and value != ()}
         values["http"] = [
             {**asdict(load), "latency_p50": _percentile(load, 50), "latency_p95": _percentile(load, 95)}
@@ -61,7 +61,7 @@ class Report:
         return rounded | {"ratios": self.ratios()}
 
     def print(self, console: Console) -> None:
-        """As tables."""
+        """Prints the report as tables."""
         table = Table("", "frames / s", "CPU ms / frame", "busy", "p50 s", "p95 s", "MiB", title=self._title())
         if self.decode is not None:
             table.add_row("decoding alone", *_cells(self.decode))
@@ -93,7 +93,7 @@ class Report:
             console.print(disturbed)
 
     def plot(self, path: Path) -> None:
-        """Bars of the rates, and of the latencies with HTTP. Raises BenchError where matplotlib is missing."""
+        """Draws the rates and the latencies over HTTP. Raises BenchError where matplotlib is missing."""
         try:
             from matplotlib.figure import Figure
         except ModuleNotFoundError as error:
@@ -132,7 +132,7 @@ def _cells(rate: Rate) -> tuple[str, str]:
 
 
 def _percentile(load: Load, percent: int) -> float:
-    """By nearest rank."""
+    """Returns a percentile of the latencies by nearest rank."""
     return load.latencies[max(0, -(-percent * len(load.latencies) // 100) - 1)]
 
 

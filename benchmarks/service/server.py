@@ -29,15 +29,15 @@ _FRAME_INDEX = re.compile(rb'^\{"index":', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Load:
-    """What so many clients that post videos one after the other got out of a service.
+    """The rates of a service under a number of clients, each of which posts one video after the other.
 
-    frames            in all graphs
-    fps               of these, per second
-    latencies         seconds from the beginning of each request to the end of its answer
-    batch_sizes       how many batches of each stage had about which size, by stage and by size's upper bound
-    busy              share of the time that the engine's threads were busy
-    service_cpu       seconds of processor time of the service's process, without its decoders'
-    peak_memory_mib   of the service and its decoders
+    frames: frames in all graphs.
+    fps: frames per second.
+    latencies: seconds from the beginning of each request to the end of its answer, sorted.
+    batch_sizes: numbers of batches by stage and by upper bound of their size.
+    busy: share of the time that the engine's threads were busy.
+    service_cpu: seconds of processor time of the service's process, without its decoders.
+    peak_memory_mib: peak memory of the service and its decoders.
     """
 
     clients: int
@@ -59,7 +59,10 @@ class BenchServer:
         self._streams = streams
 
     def load(self, video: Path, query: str, *, clients: int, videos_each: int) -> Load:
-        """Lets `clients` post the video at the same time, each `videos_each` times. Raises BenchError."""
+        """Lets clients post the video at the same time, each `videos_each` times.
+
+        Raises BenchError where an answer is not a graph.
+        """
         content = video.read_bytes()
         answers: list[tuple[float, int]] = []
         errors: list[Exception] = []
@@ -109,7 +112,7 @@ class BenchServer:
         return len(_FRAME_INDEX.findall(graph))
 
     def _metrics(self) -> Mapping[tuple[str, str, str], float]:
-        """Values by name of the sample, stage and upper bound of the bucket."""
+        """Returns values by name of the sample, stage and upper bound of the bucket."""
         with urlopen(f"{self._url}/metrics", timeout=60) as answer:
             families = text_string_to_metric_families(answer.read().decode())
         return {
@@ -122,7 +125,7 @@ class BenchServer:
 
 @contextmanager
 def serving(bundle: Path, environment: Mapping[str, str], *, streams: int) -> Iterator[BenchServer]:
-    """Starts `vsg serve` on a free port, waits until it is ready, and ends it. Raises BenchError where it does not."""
+    """Starts `vsg serve` on a free port, waits until it is ready, and stops it. Raises BenchError where it fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

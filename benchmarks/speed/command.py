@@ -21,15 +21,17 @@ _PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 @click.command()
 @click.argument("source")
-@click.option("--engines", metavar="NAME,…", help="What to measure; all that run here by default.")
+@click.option("--engines", metavar="NAME,…", help="Engines to measure; by default all that run here.")
 @click.option("--precisions", metavar="NAME,…", default=",".join(_PRECISIONS), show_default=True)
-@click.option("--batches", metavar="N,…", help="Clips at once; by default 1 on a CPU, 1,2,4,8,16 on a GPU.")
-@click.option("--threads", type=click.IntRange(1), help="Of every engine on the CPU; one for each core by default.")
-@click.option("--seconds", type=click.FloatRange(0), default=5, show_default=True, help="For each measurement.")
+@click.option("--batches", metavar="N,…", help="Clips at once; by default 1 on a CPU and 1,2,4,8,16 on a GPU.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of an engine on the CPU; by default one for each core."
+)
+@click.option("--seconds", type=click.FloatRange(0), default=5, show_default=True, help="Time for each measurement.")
 @click.option(
     "--calibration",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Data folder that int8 is calibrated on; noise by default, which is as fast.",
+    help="Data folder to calibrate int8 on; noise by default, which gives the same speed.",
 )
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder for what is exported.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,9 +50,9 @@ def speed(
 ) -> None:
     """Measure how fast every engine and precision runs one network.
 
-    SOURCE is a bundle in fp32, a checkpoint, or `arn-r50`: the paper's ARN with random weights. What is measured takes
-    turns, and eager PyTorch in fp32 always takes part. Precisions other than fp32 are made for their speed alone;
-    `vsg export --precision` measures what they cost.
+    SOURCE is a bundle in fp32, a checkpoint, or `arn-r50`: the paper's ARN with random weights. Engines take turns, and
+    eager PyTorch in fp32 always takes part. Other precisions are made only to measure their speed; `vsg export
+    --precision` measures what they cost.
     """
     from rich.console import Console
 
@@ -65,7 +67,7 @@ def speed(
         seconds=seconds,
     )
     if keep is not None and keep.is_dir() and any(keep.iterdir()):
-        raise click.UsageError(f"--keep {keep} is not empty; name a new folder")
+        raise click.UsageError(f"--keep is {str(keep)!r}, which is not empty: name a new folder")
     with TemporaryDirectory() if keep is None else nullcontext(keep) as name:
         folder = Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def _ways(text: str | None) -> list[Way]:
 
 
 def _precisions(text: str) -> list[Precision]:
-    """In the order of all precisions: fp32 first."""
+    """Returns the precisions that are asked for, fp32 first."""
     asked = _listed("--precisions", text, _PRECISIONS)
     return [precision for precision in _PRECISIONS if precision in asked]
 
@@ -95,7 +97,7 @@ def _precisions(text: str) -> list[Precision]:
 def _listed(option: str, text: str, known: tuple[str, ...]) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in known]:
-        raise click.UsageError(f"{option}: there is no {unknown[0]!r}; there are {', '.join(known)}")
+        raise click.UsageError(f"{option} has {unknown[0]!r}: choose from {', '.join(known)}")
     return names
 
 
@@ -104,5 +106,5 @@ def _numbers(text: str | None) -> list[int] | None:
         return None
     numbers = [int(part) for part in text.split(",") if part.isdecimal()]
     if len(numbers) != len(text.split(",")) or min(numbers) < 1:
-        raise click.UsageError(f"--batches {text!r} must be whole numbers from 1 on with commas between them")
+        raise click.UsageError(f"--batches is {text!r}: give whole numbers from 1 up with commas between them")
     return numbers

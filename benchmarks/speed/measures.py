@@ -1,4 +1,4 @@
-"""Engines and precisions side by side: opened one after the other, measured by turns."""
+"""Measures engines and precisions side by side: opens one after the other, then runs them in turn."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from benchmarks.speed.report import Missing, Report, Row
 from benchmarks.speed.source import Source
 from benchmarks.stolen_time import StolenTime
 from export.errors import ExportError
-from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages
+from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages, run_stages
 from models.engines.opening import PRECISIONS
 from models.errors import ModelError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Precision
-from models.networks.stages import run_stage
 
 ROUNDS = 5
 _GPU_ENGINES: frozenset[EngineName] = frozenset({"onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda"})
@@ -33,19 +32,19 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 
 @dataclass(frozen=True)
 class Way:
-    """An engine, and how PyTorch runs in it."""
+    """An engine and, for PyTorch, how it runs."""
 
     engine: EngineName
     graphs: Literal["none", "cuda-graphs", "compile"] = "none"
 
     @property
     def name(self) -> str:
-        """Such as `openvino` or `torch-cuda+compile`."""
+        """A name such as `openvino` or `torch-cuda+compile`."""
         return self.engine if self.graphs == "none" else f"{self.engine}+{self.graphs}"
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it needs a GPU."""
+        """Whether the engine needs a GPU."""
         return self.engine in _GPU_ENGINES
 
 
@@ -55,13 +54,19 @@ WAYS = (
     Way("torch-cuda", "cuda-graphs"),
     Way("torch-cuda", "compile"),
 )
-"""All that can be asked for."""
+"""Everything that can be measured."""
 _EAGER_CPU, _EAGER_GPU = Way("torch-cpu"), Way("torch-cuda")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure. `batches` are clips; None: one on a CPU, powers of two up to 16 on a GPU."""
+    """What to measure.
+
+    ways: engines.
+    batches: clips at once; None for 1 on a CPU and powers of two up to 16 on a GPU.
+    threads: threads of each engine on the CPU.
+    seconds: time for each measurement.
+    """
 
     ways: Sequence[Way]
     precisions: Sequence[Precision]
@@ -70,13 +75,16 @@ class Asked:
     seconds: float
 
     def batches_on(self, gpu: bool) -> list[int]:
-        """The batch sizes of a kind of device, ascending."""
+        """Returns the batch sizes for a kind of device, ascending."""
         return sorted(set(self.batches or ((1, 2, 4, 8, 16) if gpu else (1,))))
 
 
 @dataclass
 class _Contender:
-    """A way and a precision, loaded; `memory` is what it took of the GPU by batch, in bytes."""
+    """An engine, loaded in one precision.
+
+    memory: bytes of the GPU that it took, by batch.
+    """
 
     way: Way
     precision: Precision
@@ -84,17 +92,15 @@ class _Contender:
     memory: dict[int, int | None]
 
     def run(self, tensors: Tensors) -> None:
-        """One batch of clips through all stages; the results lie in the memory of the CPU when it returns."""
-        known = dict(tensors)
-        for stage in self.stages:
-            known.update(stage.run(known))
+        """Runs one batch of clips through all stages; returns when the results are in the memory of the CPU."""
+        run_stages(self.stages, tensors)
 
 
 def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
-    """Frames per second of the stages that see frames or clips, for clips of the network's full length.
+    """Measures frames per second of the stages that see frames or clips, for clips of the network's full length.
 
-    Eager PyTorch in fp32 is always among what is measured, on each kind of device that is asked for. `say` takes lines
-    about the progress. Raises ExportError where nothing at all runs here.
+    Always measures eager PyTorch in fp32 too, on each kind of device that is asked for. `say` takes lines about the
+    progress. Raises ExportError where nothing runs here.
     """
     rows: list[Row] = []
     missing: list[Missing] = []
@@ -126,7 +132,7 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
 
 @contextmanager
 def _compiling_or_failing(asked: Asked) -> Iterator[None]:
-    """Past a number of shapes and precisions torch would stop compiling and run the operators one by one."""
+    """Lets torch fail where it would stop compiling, after many shapes, and run the operators one by one."""
     if all(way.graphs != "compile" for way in asked.ways):
         yield
         return
@@ -137,12 +143,12 @@ def _compiling_or_failing(asked: Asked) -> Iterator[None]:
 
 
 class _Field:
-    """All that is measured on one kind of device."""
+    """Everything that is measured on one kind of device."""
 
     def __init__(
         self, source: Source, asked: Asked, gpu: bool, flops: float | None, say: Callable[[str], None]
     ) -> None:
-        """`flops` are those of a frame."""
+        """`flops`: floating-point operations for one frame."""
         self.missing: list[Missing] = []
         self._source, self._asked, self._gpu, self._flops, self._say = source, asked, gpu, flops, say
         self._batches = asked.batches_on(gpu)
@@ -150,7 +156,7 @@ class _Field:
         self._contenders: list[_Contender] = []
 
     def open(self, ways: Sequence[Way]) -> None:
-        """Opens eager PyTorch in fp32, then whatever else of these runs here, and runs each batch size once."""
+        """Opens eager PyTorch in fp32, then those of `ways` that run here; runs each batch size once."""
         eager = _EAGER_GPU if self._gpu else _EAGER_CPU
         pairs: list[tuple[Way, Precision]] = [(eager, "fp32")]
         for way in ways:
@@ -161,12 +167,12 @@ class _Field:
             pairs += [(way, precision) for precision in able if (way, precision) != pairs[0]]
         absent: set[Way] = set()
         for way, precision in pairs:
-            # What does not run in fp32 is not here, and its other precisions need not be made.
+            # An engine that does not run in fp32 is not here, so its other precisions are not made.
             if way not in absent and not self._open(way, precision) and precision == "fp32":
                 absent.add(way)
 
     def measure(self) -> Iterator[Row]:
-        """One row for each contender and batch."""
+        """Yields one row for each contender and batch."""
         for batch in self._batches:
             able = [contender for contender in self._contenders if batch in contender.memory]
             if not able:
@@ -202,8 +208,7 @@ class _Field:
         )
         try:
             bundle = source.bundle(way.engine, precision, options)
-            opened = zip(bundle.manifest.stages, open_stages(bundle, way.engine, options), strict=True)
-            stages = [engine for stage, engine in opened if stage.span != "video"]
+            stages = [stage for stage in open_stages(bundle, way.engine, options) if stage.span != "video"]
         except (ExportError, ModelError) as error:
             self.missing.append(Missing(way.name, precision, None, str(error)))
             return False
@@ -222,27 +227,25 @@ class _Field:
 
 @torch.no_grad()
 def count_flops(source: Source) -> float | None:
-    """Floating-point operations for one frame in products and convolutions, a multiply-add being two.
+    """Counts floating-point operations for one frame in products and convolutions; a multiply-add counts as two.
 
-    Those of the stages that see whole videos are not counted, as these are not measured. None where the network is not
+    Leaves out the stages that see whole videos, since they are not measured. Returns None where the network is not
     known.
     """
     if (network := source.network) is None:
         return None
     network.requires_grad_(False)  # the counter would hook itself into gradients
-    tensors = {name: torch.from_numpy(array) for name, array in _random_clips(source, 1).items()}
+    stages = [stage for stage in network.stages() if stage.span != "video"]
     with FlopCounterMode(display=False) as counter:
-        for stage in network.stages():
-            if stage.span != "video":
-                tensors.update(run_stage(stage, tensors))
+        run_stages(stages, _random_clips(source, 1))
     return float(counter.get_total_flops()) / source.manifest.clip_length
 
 
 def take_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """How often each runs in a second: the median of `ROUNDS` rounds, in each of which each has its turn.
+    """Returns the runs per second of each function: the median over `ROUNDS` rounds, in which all take turns.
 
-    So a machine that gets slower or faster meanwhile does so for all of them. `seconds` are for each, all rounds
-    together; each turn is one run at least.
+    A machine that gets slower or faster meanwhile does so for all of them. `seconds` is the time for each function in
+    all rounds together; each turn is at least one run.
     """
     rates: list[list[float]] = [[] for _ in runs]
     for _ in range(ROUNDS):
@@ -276,7 +279,7 @@ def _random_clips(source: Source, batch: int) -> Tensors:
 
 
 def _product(dtype: torch.dtype) -> Callable[[], None]:
-    """A product of two large square matrices on the GPU, in fp32 without TF32."""
+    """Returns a function that multiplies two large square matrices on the GPU, in fp32 without TF32."""
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     # Not zeros: a chip that multiplies those draws less power and runs faster.
     left, right = (torch.randn(_SIDE, _SIDE, device="cuda").to(dtype) for _ in range(2))
@@ -291,7 +294,7 @@ def _product(dtype: torch.dtype) -> Callable[[], None]:
 
 
 def _memory_in_use(gpu: bool, *, give_back: bool = True) -> int | None:
-    """Bytes of the GPU in use, by this process or another; None where torch sees no GPU."""
+    """Returns the bytes of the GPU in use by any process; None where torch sees no GPU."""
     if not gpu or not torch.cuda.is_available():
         return None
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""What was measured, as JSON, for people, and as the tables of docs/performance.md."""
+"""The report of `vsg speed`: as JSON, as a table, and as the tables of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from benchmarks.stolen_time import say_stolen
 class Row:
     """One engine in one precision at one batch size.
 
-    fps      frames per second
-    ratio    to eager PyTorch in fp32 with the same batch on the same device in the same run; None where it did not run
-    ceiling  FLOP/s of a large square matrix product in the same precision on the same GPU; None on a CPU
-    share    the network's FLOP/s as a share of that
-    memory   bytes that the engine took of the GPU to run batches up to this one
+    fps: frames per second.
+    ratio: speed relative to eager PyTorch in fp32 with the same batch on the same device in the same run; None where
+        that did not run.
+    ceiling: FLOP/s of a large square matrix product in the same precision on the same GPU; None on a CPU.
+    share: the network's FLOP/s as a share of the ceiling.
+    memory: bytes of the GPU that the engine took to run batches up to this one.
     """
 
     engine: str
@@ -36,7 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Missing:
-    """What does not run here, and why; `batch` is the smallest that does not, None where none does."""
+    """Something that does not run here, and why.
+
+    batch: the smallest that does not run; None where no batch does.
+    """
 
     engine: str
     precision: str
@@ -50,11 +54,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Report:
-    """All of one run.
+    """The measurements of one run.
 
-    threads  of a CPU
-    seconds  of each measurement
-    stolen   share of the processors' time that the machine's host gave to others meanwhile
+    threads: threads of each engine on the CPU.
+    seconds: time that each measurement took.
+    stolen: share of the processors' time that the machine's host gave to other machines meanwhile.
     """
 
     source: str
@@ -70,11 +74,11 @@ class Report:
     stolen: float
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Returns the report as plain values."""
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """Tables: ratios alone for a CPU, everything for a GPU."""
+        """Returns Markdown tables: only ratios for a CPU, everything for a GPU."""
         parts = []
         if on_cpu := [row for row in self.rows if not row.gpu]:
             cells = [[row.engine, row.precision, str(row.batch), _times(row.ratio)] for row in on_cpu]
@@ -86,7 +90,7 @@ class Report:
         return "\n\n".join([*parts, *filter(None, [missing, say_stolen(self.stolen)])])
 
     def print(self, console: Console) -> None:
-        """As a table for people, then what does not run and why."""
+        """Prints a table, then what does not run and why."""
         console.print(f"{self._network()}; {_threads(self.threads)}, GPU: {self.gpu or 'none'}", highlight=False)
         table = Table(*_GPU_HEADING)
         table.columns[0].no_wrap = True

@@ -1,4 +1,4 @@
-"""What is measured: one network, as the bundle that each engine and precision takes."""
+"""The network that is measured, as the bundle that each engine and precision takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
-from models.engines import EngineName, EngineOptions
+from models.engines import EngineName, EngineOptions, Tensors, run_stages
 from models.graph.bundle import (
     FRAMES,
     TIMESTAMPS,
@@ -30,18 +30,18 @@ from models.networks.arn.config import arn_r50
 from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
 from models.networks.detectors import Detector
 from models.networks.scored import Scored
-from models.networks.stages import SceneGraphNetwork, run_stage
+from models.networks.stages import SceneGraphNetwork
 from models.networks.two_stage import TwoStage
 
 ARN_R50 = "arn-r50"
-"""The paper's ARN with random weights, for which no file is needed."""
+"""The paper's ARN with random weights; needs no file."""
 _RANDOM_CLIPS = 2
 
 
 class Source:
-    """A network whose bundles are made when an engine first asks for them.
+    """A network whose bundles are made when an engine first needs them.
 
-    PyTorch needs no graphs: where only its engines are asked for, nothing is exported.
+    PyTorch needs no graphs, so nothing is exported where only its engines are measured.
     """
 
     def __init__(
@@ -55,8 +55,13 @@ class Source:
         graphs: Bundle | None = None,
         calibration: Path | None = None,
     ) -> None:
-        """`folder` takes what is made. `network` is None where a bundle does not say which it holds; `graphs` is the
-        fp32 bundle where there is one, `checkpoint` the weights where there are any.
+        """Takes what is known of the network.
+
+        folder: where bundles are written.
+        network: None where a bundle does not say which network it holds.
+        checkpoint: the weights, where there are any.
+        graphs: the fp32 bundle, where there is one.
+        calibration: data folder for int8; None for noise.
         """
         self.name = name
         self.manifest = manifest
@@ -67,9 +72,9 @@ class Source:
         self._graphs: dict[Precision, Bundle] = {} if graphs is None else {"fp32": graphs}
 
     def bundle(self, engine: EngineName, precision: Precision, options: EngineOptions) -> Bundle:
-        """What the engine opens to compute in the precision.
+        """Returns the bundle that the engine opens to compute in the precision.
 
-        Raises ExportError or a ModelError with the reason where it cannot be made here.
+        Raises ExportError or ModelError with the reason where it cannot be made here.
         """
         if engine in ("torch-cpu", "torch-cuda"):
             return Bundle(self._folder, self.manifest.model_copy(update={"precision": precision}))
@@ -103,7 +108,7 @@ class Source:
         return convert(self._graphs["fp32"], self._folder / precision, precision, data)
 
     def _random_frames(self) -> Path:
-        """A data folder of noise: ranges of activations decide how right int8 is, not how fast."""
+        """Writes a data folder of noise: the ranges of activations decide how exact int8 is, not how fast."""
         import cv2
 
         data = self._folder / "random-frames"
@@ -117,7 +122,7 @@ class Source:
         return data
 
     def _build_engines(self, graphs: Bundle, options: EngineOptions) -> Bundle:
-        """A copy of the bundle with its TensorRT engines, which lie beside the graphs."""
+        """Copies the bundle and adds TensorRT engines beside its graphs."""
         from export.tensorrt import build_engines
 
         copied = shutil.copytree(graphs.folder, self._folder / f"tensorrt-{graphs.manifest.precision}")
@@ -125,10 +130,10 @@ class Source:
 
 
 def open_source(given: str, folder: Path, *, calibration: Path | None = None) -> Source:
-    """A bundle's folder, a checkpoint's file or `arn-r50`; `folder` takes what is made of it.
+    """Opens a bundle's folder, a checkpoint's file or `arn-r50`; what is made of it goes to `folder`.
 
-    Raises ExportError where it is none of these, or holds nothing that turns frames into pairs; BundleError or
-    WeightsError where it cannot be read.
+    Raises ExportError where `given` is none of these or holds only a detector; BundleError or WeightsError where it
+    cannot be read.
     """
     path = Path(given)
     if given == ARN_R50:
@@ -136,7 +141,9 @@ def open_source(given: str, folder: Path, *, calibration: Path | None = None) ->
     if path.is_file():
         return _of_checkpoint(path.name, path, folder, calibration)
     if not path.is_dir():
-        raise ExportError(f"{given} is no bundle's folder, no checkpoint's file and not {ARN_R50!r}")
+        raise ExportError(
+            f"{given} is neither a bundle's folder nor a checkpoint's file nor {ARN_R50!r}: name one of these"
+        )
     bundle = Bundle.load(path)
     if bundle.manifest.precision != "fp32":
         raise ExportError(
@@ -147,7 +154,7 @@ def open_source(given: str, folder: Path, *, calibration: Path | None = None) ->
 
 
 def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
-    """None where it is not said or not understood; the engines of PyTorch, which need it too, give the reason."""
+    """Returns None where the bundle does not say which network it holds; PyTorch's engines then give the reason."""
     adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
     try:
         network = make_network(adapter.validate_python(bundle.manifest.training.network), bundle.manifest.vocabulary)
@@ -171,24 +178,22 @@ def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path 
     return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
 
 
-@torch.inference_mode()
 def _outline(network: Arn | TwoStage | Scored) -> Manifest:
-    """The manifest that export would write, of files that do not exist."""
+    """Returns the manifest that export would write; its files do not exist."""
     height, width = network.frame_size
-    tensors = {
-        FRAMES: torch.zeros(1, 1, height, width, 3, dtype=torch.uint8),
-        TIMESTAMPS: torch.zeros(1, 1),
+    frame: Tensors = {
+        FRAMES: np.zeros((1, 1, height, width, 3), np.uint8),
+        TIMESTAMPS: np.zeros((1, 1), np.float32),
     }
-    for stage in network.stages():
-        tensors.update(run_stage(stage, tensors))
+    arrays = run_stages(network.stages(), frame)
 
     def describe(names: tuple[str, ...]) -> list[Tensor]:
         return [
             Tensor.model_validate(
                 {
                     "name": name,
-                    "dtype": str(tensors[name].dtype).removeprefix("torch."),
-                    "shape": ("batch", "time", *tensors[name].shape[2:]),
+                    "dtype": str(arrays[name].dtype),
+                    "shape": ("batch", "time", *arrays[name].shape[2:]),
                 }
             )
             for name in names
@@ -222,7 +227,7 @@ def _outline(network: Arn | TwoStage | Scored) -> Manifest:
 
 
 def _needed(network: SceneGraphNetwork, place: int) -> tuple[str, ...]:
-    """Outputs of a stage that a later one or the service reads; export writes no others."""
+    """Returns the outputs of a stage that a later stage or the service reads; export writes only these."""
     stages = network.stages()
     read = {name for later in stages[place + 1 :] for name in later.inputs}
     read |= prediction_names(network.vocabulary)

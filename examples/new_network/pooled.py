@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.layers import Perceptron
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
@@ -33,12 +33,12 @@ class Pooled(RelationNetwork):
 
     config: PooledConfig
 
-    def __init__(self, config: PooledConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: PooledConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
+        super().__init__(config, vocabulary)
         read = 3 if config.clip_context else 2
         self.mix = Perceptron(read * config.width, config.feed_forward, config.width, 2)
         self.heads = nn.ModuleDict(
-            {group: nn.Linear(config.width, len(predicates)) for group, predicates in PREDICATES_OF_GROUP.items()}
+            {group.name: nn.Linear(config.width, len(group.predicates)) for group in vocabulary.groups}
         )
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
@@ -48,11 +48,9 @@ class Pooled(RelationNetwork):
         if self.config.clip_context:
             read.append(mean_of_pairs(represented, real, (1, 2)))
         decoded = represented + self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
-        return Relations(
-            {group: activate(self.heads[group](decoded), group) for group in ACTION_GENOME.group_names},
-            represented,
-            decoded,
-        )
+        groups = self.vocabulary.groups
+        probabilities = {group.name: activate(self.heads[group.name](decoded), group) for group in groups}
+        return Relations(probabilities, represented, decoded)
 
 
 def mean_of_pairs(tokens: Tensor, real: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What engines prepare for: batch sizes, the shapes of every input, and engine files named after what they fit."""
+"""Batch sizes, input shapes and file names that engines prepare."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from models.graph.bundle import Manifest, Stage, Tensor
 
 LONGEST_VIDEO = 4096
-"""Frames of the longest video that TensorRT prepares a stage of span `video` for; over half an hour at two a second."""
+"""Frames of the longest video that TensorRT prepares for: over half an hour at two frames a second."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a batch that runs at once: items `start` to `stop`, padded to `size`."""
+    """A part of a batch that runs at once: items `start` to `stop` (excluded), padded to `size`."""
 
     start: int
     stop: int
@@ -21,7 +21,7 @@ class Piece:
 
 
 def pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
-    """Cuts a batch into pieces of the largest bucket; what is left over gets the smallest one it fits."""
+    """Cuts a batch into pieces of the largest bucket; the rest takes the smallest bucket that holds it."""
     largest = buckets[-1]
     starts = range(0, batch, largest)
     return [_piece(start, min(start + largest, batch), buckets) for start in starts]
@@ -32,7 +32,7 @@ def _piece(start: int, stop: int, buckets: Sequence[int]) -> Piece:
 
 
 def exact_pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
-    """Cuts a batch into pieces of bucket sizes, the largest first, so that nothing is padded; 1 must be a bucket."""
+    """Cuts a batch into pieces of bucket sizes without padding, the largest first; 1 must be a bucket."""
     cut: list[Piece] = []
     start = 0
     while start < batch:
@@ -43,13 +43,13 @@ def exact_pieces(batch: int, buckets: Sequence[int]) -> list[Piece]:
 
 
 def buckets_of(stage: Stage, buckets: tuple[int, ...]) -> tuple[int, ...]:
-    """The batch sizes of one stage: whole videos run one by one."""
+    """Returns the batch sizes of a stage; whole videos run one by one."""
     return (1,) if stage.span == "video" else buckets
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Least, likeliest and largest shape of one input, as TensorRT asks for them."""
+    """The least, likeliest and largest shape of one input, for TensorRT."""
 
     least: tuple[int, ...]
     likeliest: tuple[int, ...]
@@ -57,7 +57,7 @@ class Profile:
 
 
 def profiles(stage: Stage, clip_length: int, buckets: tuple[int, ...]) -> dict[str, Profile]:
-    """The profile of every input of a stage by name: all buckets, all times up to a full clip or the longest video."""
+    """Returns the profile of every input of a stage by name: all buckets, and all times up to a clip or video."""
     most = buckets_of(stage, buckets)[-1]
     time = LONGEST_VIDEO if stage.span == "video" else clip_length
     return {
@@ -67,15 +67,17 @@ def profiles(stage: Stage, clip_length: int, buckets: tuple[int, ...]) -> dict[s
 
 
 def shape_of(tensor: Tensor, batch: int, time: int) -> tuple[int, ...]:
-    """A tensor's shape with its symbolic axes filled in."""
+    """Returns a tensor's shape with its symbolic axes filled in."""
     return (batch, time, *(int(length) for length in tensor.shape[2:]))
 
 
 def engine_file(manifest: Manifest, stage: Stage, gpu: str, version: str) -> str:
-    """Name of a stage's engine, such as `detector.f7e639279b74.fp16.nvidia-h200.tensorrt-10.13.3.engine`.
+    """Returns the file name of an engine, such as `detector.f7e639279b74.fp16.nvidia-h200.tensorrt-10.13.3.engine`.
 
-    gpu: `Gpu.file_name`. version: `tensorrt.__version__`. An engine runs on no other GPU and no other version, and the
-    digest of the graph keeps one from outliving it.
+    An engine runs on no other GPU and with no other version; the digest ties it to its graph.
+
+    gpu: `Gpu.file_name`.
+    version: `tensorrt.__version__`.
     """
     digest = manifest.sha256[stage.file][:12]
     return f"{stage.name}.{digest}.{manifest.precision}.{gpu}.tensorrt-{version}.engine"

@@ -1,4 +1,4 @@
-"""The interface that every engine has."""
+"""The interface of all engines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.graph.bundle import Span
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Tensors = dict[str, NDArray[np.generic]]
@@ -25,12 +27,13 @@ ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
 class EngineOptions:
     """How stages are opened.
 
-    threads      inside one operator, 0 for one per core; CPUs only
-    device       number of the GPU
-    max_batch    largest batch that will be asked for; on a GPU batches are padded to `buckets`
-    cache        folder that TensorRT keeps its engines in; None: a folder of the user's cache
-    checkpoint   whose weights the torch engines take; None: weights at random, which is good for measuring speed only
-    graphs       how torch runs: operator by operator, as a CUDA graph for each shape, or compiled
+    threads: threads inside one operator, 0 for one per core; CPUs only.
+    device: number of the GPU.
+    max_batch: largest batch that will be asked for; on a GPU batches are padded to `buckets`.
+    cache: folder that TensorRT keeps its engines in; None for a folder of the user's cache.
+    checkpoint: file that the torch engines take their weights from; None for random weights, which only serve to
+        measure speed.
+    graphs: how torch runs: operator by operator, as one CUDA graph for each shape, or compiled.
     """
 
     threads: int = 0
@@ -42,7 +45,7 @@ class EngineOptions:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """Batch sizes that GPU engines are prepared for: powers of two up to `max_batch`, and that itself."""
+        """Batch sizes that GPU engines prepare for: powers of two up to `max_batch`, and `max_batch` itself."""
         sizes = {1 << power for power in range(self.max_batch.bit_length())} | {self.max_batch}
         return tuple(sorted(size for size in sizes if size <= self.max_batch))
 
@@ -54,16 +57,26 @@ class EngineOptions:
 
 
 class StageEngine(Protocol):
-    """One stage of a bundle, loaded. Each is run by one thread at a time; a stage may be opened several times."""
+    """One stage of a bundle, loaded. One thread at a time runs it; a stage may be opened several times."""
 
     @property
     def name(self) -> str:
         """The engine that really runs, such as `onnxruntime-cpu`, read from the runtime where it can tell."""
         ...
 
-    def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each, from its inputs by name; other names are ignored.
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays that the stage takes."""
+        ...
 
-        The arrays are the caller's: no later run writes into them.
+    @property
+    def span(self) -> Span:
+        """How much of a video the stage sees at once."""
+        ...
+
+    def run(self, tensors: Arrays) -> Tensors:
+        """Returns the stage's outputs by name from its inputs by name, (B, T, …) each; other names are ignored.
+
+        The arrays belong to the caller: no later run writes into them.
         """
         ...

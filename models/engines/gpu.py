@@ -1,4 +1,4 @@
-"""CUDA without torch: a GPU, its memory and one stream, for engines that take addresses."""
+"""CUDA without torch: a GPU, its memory and one stream, for engines that work on addresses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.graph.bundle import Stage, Tensor
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a CUDA function gives beside its status. Raises EngineError naming what CUDA says."""
+    """Returns the result of a CUDA function. Raises EngineError with CUDA's message where its status is an error."""
     status, *values = result
     if status != cuda.cudaError_t.cudaSuccess:
         _, text = cuda.cudaGetErrorString(status)
@@ -30,7 +30,7 @@ def _checked(result: tuple[Any, ...]) -> Any:
 
 
 class Gpu:
-    """A GPU that works, with a stream that everything of one bundle runs on, one thing after the other."""
+    """A working GPU, with one stream that runs everything of a bundle in order."""
 
     def __init__(self, device: int) -> None:
         """Raises EngineError where there is no such GPU or no driver for it."""
@@ -48,7 +48,7 @@ class Gpu:
 
     @property
     def file_name(self) -> str:
-        """The name as a part of a file's name, such as `nvidia-h200`."""
+        """The GPU's name for use in file names, such as `nvidia-h200`."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     def activate(self) -> None:
@@ -56,7 +56,7 @@ class Gpu:
         _checked(cuda.cudaSetDevice(self.device))
 
     def wait(self) -> None:
-        """Until all that was asked for is done."""
+        """Waits until the stream has done all its work."""
         _checked(cuda.cudaStreamSynchronize(self.stream))
 
 
@@ -70,7 +70,7 @@ class Binding:
 
 
 class _Buffer:
-    """Pinned memory and as much on the GPU for one tensor; it grows to the most that was needed."""
+    """Pinned memory, and as much memory on the GPU, for one tensor; it grows as needed."""
 
     def __init__(self, tensor: Tensor, gpu: Gpu) -> None:
         self.tensor, self.gpu = tensor, gpu
@@ -78,7 +78,7 @@ class _Buffer:
         self.size = self.pinned = self.address = 0
 
     def reserve(self, batch: int, time: int) -> NDArray[np.generic]:
-        """The pinned memory as an array (batch, time, …)."""
+        """Returns the pinned memory as an array (batch, time, …)."""
         shape = shape_of(self.tensor, batch, time)
         count = math.prod(shape)
         if (needed := count * self.dtype.itemsize) > self.size:
@@ -110,25 +110,26 @@ class _Buffer:
 
 
 class GpuStage(ABC):
-    """One stage on a GPU, whatever computes it: pads to buckets, copies in, computes, copies out."""
+    """One stage on a GPU: pads batches to buckets, copies in, computes, copies out."""
 
     def __init__(self, stage: Stage, buckets: tuple[int, ...], gpu: Gpu) -> None:
         self.gpu = gpu
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._buckets = buckets_of(stage, buckets)
         self._inputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.inputs}
         self._outputs = {tensor.name: _Buffer(tensor, gpu) for tensor in stage.outputs}
-        self._gives_memory_back = stage.span == "video"
 
     @abstractmethod
     def compute(self, inputs: Mapping[str, Binding], outputs: Mapping[str, Binding]) -> None:
-        """Asks the stream for outputs of inputs."""
+        """Enqueues the computation of the outputs on the stream."""
 
     def run(self, tensors: Arrays) -> Tensors:
         """The stage's outputs by name, (B, T, …) each."""
         self.gpu.activate()
-        batch, time = next(tensors[name] for name in self._inputs).shape[:2]
+        batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets)]
-        if self._gives_memory_back:
+        if self.span == "video":
             for buffer in (*self._inputs.values(), *self._outputs.values()):
                 buffer.free()
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
@@ -138,7 +139,7 @@ class GpuStage(ABC):
         for name, buffer in self._inputs.items():
             array = buffer.reserve(piece.size, time)
             array[:count] = tensors[name][piece.start : piece.stop]
-            # Not zeros: frames without a pair may take other ways through a network.
+            # Not zeros: frames without a pair may take another path through a network.
             array[count:] = array[0]
             buffer.upload(array)
         arrays = {name: buffer.reserve(piece.size, time) for name, buffer in self._outputs.items()}
@@ -149,5 +150,5 @@ class GpuStage(ABC):
         for name, array in arrays.items():
             self._outputs[name].download(array)
         self.gpu.wait()
-        # Copied, because the next run writes into the same memory.
+        # The next run writes into the same memory.
         return {name: array[:count].copy() for name, array in arrays.items()}

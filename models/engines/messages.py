@@ -1,4 +1,4 @@
-"""Catches what native libraries print: often the only place where they say why they refuse."""
+"""Catches what native libraries print, often the only place where they give a reason for an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @contextmanager
 def native_messages() -> Iterator[IO[bytes]]:
-    """Sends standard error of the whole process into the file that it gives."""
+    """Redirects standard error of the whole process to the file that it yields."""
     sys.stderr.flush()
     with _ONE_AT_A_TIME, TemporaryFile() as file:
         kept = os.dup(2)
@@ -30,7 +30,7 @@ def native_messages() -> Iterator[IO[bytes]]:
 
 
 def read_messages(file: IO[bytes]) -> str:
-    """What was printed so far, without colours, its lines joined."""
+    """Returns what was printed so far as one line without colours."""
     file.seek(0)
     lines = _COLOUR.sub("", file.read().decode(errors="replace")).splitlines()
     return " ".join(line.strip() for line in lines if line.strip())

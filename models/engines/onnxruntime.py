@@ -1,4 +1,4 @@
-"""ONNX Runtime: opening sessions on any provider, and the CPU's."""
+"""ONNX Runtime: sessions on any provider, and stages on the CPU."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _CPU: Provider = ("CPUExecutionProvider", {})
 
 
 def open_session(path: Path, threads: int = 0, providers: Sequence[Provider] = (_CPU,)) -> Any:
-    """An `onnxruntime.InferenceSession`; `threads` is the number inside one operator, 0 for one per core.
+    """Opens an `onnxruntime.InferenceSession`; `threads` is the number inside one operator, 0 for one per core.
 
     Raises EngineError where ONNX Runtime does not take the graph, or where the first provider did not take the session.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Warnings about constant folding and the like go to stderr from native code; errors are raised anyway.
+    # Native code prints warnings, such as of constant folding, to stderr; errors are raised anyway.
     options.log_severity_level = 3
     asked = _ENGINE_OF_PROVIDER[providers[0][0]]
-    # Where a provider cannot be loaded, ONNX Runtime prints why and goes on with the CPU.
+    # Where a provider cannot be loaded, ONNX Runtime prints the reason and uses the CPU.
     with native_messages() as printed, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
@@ -56,7 +56,7 @@ def open_session(path: Path, threads: int = 0, providers: Sequence[Provider] = (
 
 
 def name_of(session: Any) -> str:
-    """The engine that a session really runs on."""
+    """Returns the engine that a session really runs on."""
     provider = str(session.get_providers()[0])
     return _ENGINE_OF_PROVIDER.get(provider, provider)
 
@@ -66,21 +66,22 @@ class OnnxRuntimeCpu:
 
     def __init__(self, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
         self._session = open_session(bundle.path_of(stage), options.threads)
-        self._inputs = [tensor.name for tensor in stage.inputs]
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._outputs = [tensor.name for tensor in stage.outputs]
         self._run_options = _giving_memory_back() if stage.span == "video" else None
         self.name = name_of(self._session)
 
     def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each."""
-        values = self._session.run(self._outputs, {name: tensors[name] for name in self._inputs}, self._run_options)
+        """Returns the stage's outputs by name, (B, T, …) each."""
+        values = self._session.run(self._outputs, {name: tensors[name] for name in self.inputs}, self._run_options)
         return dict(zip(self._outputs, values, strict=True))
 
 
 def _giving_memory_back() -> Any:
-    """Options of a run after which ONNX Runtime frees what it allocated; by itself it keeps the most it ever needed.
+    """Returns options with which ONNX Runtime frees its memory after a run; by default it keeps the peak.
 
-    Clips need the same amount again and again, whole videos much more, and rarely.
+    Clips need the same amount again and again; whole videos need much more, and rarely.
     """
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")

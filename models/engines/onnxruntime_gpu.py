@@ -16,9 +16,9 @@ from models.graph.bundle import Bundle, Stage
 
 
 class OnnxRuntimeGpu(GpuStage):
-    """One stage on a GPU: buffers of its own, bound by address, on one stream with the copies.
+    """One stage on a GPU with buffers of its own, bound by address; copies share its stream.
 
-    TensorRT may use TF32 for fp32; CUDA is kept from it.
+    TensorRT may use TF32 for fp32; CUDA does not.
     """
 
     def __init__(self, bundle: Bundle, stage: Stage, options: EngineOptions, gpu: Gpu, engine: EngineName) -> None:
@@ -40,7 +40,7 @@ class OnnxRuntimeGpu(GpuStage):
         self.name = name_of(self._session)
 
     def compute(self, inputs: Mapping[str, Binding], outputs: Mapping[str, Binding]) -> None:
-        """Runs on what lies at the bound addresses."""
+        """Runs the session on the bound addresses."""
         binding = self._session.io_binding()
         for name, tensor in inputs.items():
             binding.bind_input(name, "cuda", self.gpu.device, tensor.dtype, tensor.shape, tensor.address)
@@ -68,7 +68,7 @@ def _tensorrt(bundle: Bundle, stage: Stage, options: EngineOptions, gpu: Gpu) ->
             "trt_profile_min_shapes": _listed({name: profile.least for name, profile in shapes.items()}),
             "trt_profile_opt_shapes": _listed({name: profile.likeliest for name, profile in shapes.items()}),
             "trt_profile_max_shapes": _listed({name: profile.largest for name, profile in shapes.items()}),
-            # By default suppression goes to CUDA, which cuts the graph into parts whose inputs have no profile.
+            # By default suppression runs on CUDA, which cuts the graph into parts whose inputs have no profile.
             "trt_op_types_to_exclude": "",
         },
     )
@@ -79,7 +79,7 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _cache_folder(bundle: Bundle, stage: Stage, options: EngineOptions, gpu: Gpu) -> Path:
-    """One folder for all that an engine depends on; TensorRT's version is in the names that the provider gives."""
+    """Returns the folder for engines of a stage; the provider puts TensorRT's version into file names."""
     versions = f"onnxruntime-{onnxruntime.__version__}-driver-{gpu.driver}"
     graph = f"{stage.name}-{bundle.manifest.sha256[stage.file][:16]}-{bundle.manifest.precision}"
     shapes = f"{options.max_batch}x{bundle.manifest.clip_length}"

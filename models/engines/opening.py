@@ -9,7 +9,7 @@ from models.errors import EngineError
 from models.graph.bundle import Bundle, Precision
 
 PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
-    # Where a CPU lacks fp16, ONNX Runtime rounds to it between the operators: slow, but as exact as it would be.
+    # Where a CPU lacks fp16, ONNX Runtime rounds to it between operators: slow, but equally exact.
     "onnxruntime-cpu": ("fp32", "fp16", "int8"),
     "onnxruntime-cuda": ("fp32", "fp16"),
     "onnxruntime-tensorrt": ("fp32", "fp16", "bf16"),
@@ -18,7 +18,7 @@ PRECISIONS: dict[EngineName, tuple[Precision, ...]] = {
     "torch-cpu": ("fp32", "bf16"),
     "torch-cuda": ("fp32", "fp16", "bf16"),
 }
-"""What each engine computes in."""
+"""The precisions that each engine computes in."""
 _EXTRA_OF_MODULE = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
@@ -32,9 +32,9 @@ def open_stages(
     engine: EngineName,
     options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
 ) -> Sequence[StageEngine]:
-    """The stages of a bundle in order, each loaded by the engine.
+    """Loads the stages of a bundle in an engine; returns them in order.
 
-    Raises EngineError, naming the reason, where there is no such engine, it is not installed, it did not take a stage,
+    Raises EngineError, naming the reason, where there is no such engine, it is not installed, it refuses a stage,
     or it does not compute in the bundle's precision.
     """
     if engine not in ENGINES:

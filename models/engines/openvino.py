@@ -14,16 +14,16 @@ from models.engines.onnxruntime import OnnxRuntimeCpu
 from models.errors import EngineError
 from models.graph.bundle import Bundle, Precision, Stage
 
-# int8 graphs say themselves what is int8; the rest stays fp32.
+# An int8 graph marks its int8 parts; the rest stays fp32.
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _NEEDED = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
 
 def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[StageEngine]:
-    """All stages; ONNX Runtime runs those that see whole videos, of which every other length is another shape.
+    """Opens all stages; ONNX Runtime runs those that see whole videos.
 
-    OpenVINO keeps about a megabyte for each shape it has seen, for good.
-    Raises EngineError where this CPU lacks the instructions for the precision, or a stage is refused.
+    OpenVINO keeps about a megabyte for each shape for good, and every length of video is another shape. Raises
+    EngineError where this CPU lacks the instructions for the precision, or OpenVINO refuses a stage.
     """
     core = openvino.Core()
     precision = bundle.manifest.precision
@@ -40,14 +40,15 @@ def open_openvino(bundle: Bundle, options: EngineOptions) -> Sequence[StageEngin
 
 
 class OpenVino:
-    """One stage, compiled for any shape and, up to a quarter faster, for the one that comes again and again.
+    """One stage, compiled for any shape and, up to a quarter faster, for the most frequent one.
 
-    That is a full batch of frames, or one clip of full length. Batches have bucket sizes, so that there are few shapes.
-    Where the precision is fp32 it stays so: by itself OpenVINO takes bf16 on CPUs that have it.
+    The most frequent shape is a full batch of frames, or one clip of full length. Batches have bucket sizes, so that
+    there are few shapes. fp32 stays fp32, although OpenVINO prefers bf16 on CPUs that have it.
     """
 
     def __init__(self, core: openvino.Core, bundle: Bundle, stage: Stage, options: EngineOptions) -> None:
-        self._inputs = [tensor.name for tensor in stage.inputs]
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._outputs = [tensor.name for tensor in stage.outputs]
         self._buckets = options.buckets
         self._usual = (self._buckets[-1], 1) if stage.span == "frame" else (1, bundle.manifest.clip_length)
@@ -56,7 +57,7 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            # Stages and decoders share the cores; pinned threads would wait for each other.
+            # Stages and decoders share the cores: pinned threads would wait for each other.
             "ENABLE_CPU_PINNING": False,
         }
         path = bundle.path_of(stage)
@@ -72,24 +73,24 @@ class OpenVino:
 
     @property
     def name(self) -> str:
-        """The engine and, were it not the CPU, the device."""
+        """The engine, and the device where that is not the CPU."""
         devices = self._compiled.get_property("EXECUTION_DEVICES")
         return "openvino" if devices == ["CPU"] else f"openvino-{'-'.join(devices).lower()}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the stage was really compiled with, by OpenVINO's names."""
+        """The properties that the stage was really compiled with, by OpenVINO's names."""
         return {name: self._compiled.get_property(name) for name in self._compiled.get_property("SUPPORTED_PROPERTIES")}
 
     def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each."""
-        batch = {name: tensors[name] for name in self._inputs}
-        cut = exact_pieces(len(batch[self._inputs[0]]), self._buckets)
+        """Returns the stage's outputs by name, (B, T, …) each."""
+        batch = {name: tensors[name] for name in self.inputs}
+        cut = exact_pieces(len(batch[self.inputs[0]]), self._buckets)
         parts = [self._infer({name: batch[name][each.start : each.stop] for name in batch}) for each in cut]
         if len(parts) == 1:
             return {name: parts[0][name] for name in self._outputs}
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def _infer(self, piece: Arrays) -> Any:
-        is_usual = piece[self._inputs[0]].shape[:2] == self._usual
+        is_usual = piece[self.inputs[0]].shape[:2] == self._usual
         return (self._usual_request if is_usual else self._request).infer(piece)

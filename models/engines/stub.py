@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from models.engines.engine import Arrays, Tensors
-from models.graph.bundle import FRAMES, Manifest, Stage, Tensor
+from models.graph.bundle import FRAMES, Manifest, Span, Stage, Tensor
 from models.graph.predictions import prediction_depths
 from models.graph.vocabulary import Vocabulary
 
@@ -35,6 +35,8 @@ class StubStage:
     """Sleeps for `seconds` whatever the batch, then makes up the same pairs of one subject and four things."""
 
     name = "stub"
+    inputs = (FRAMES,)
+    span: Span = "clip"
 
     def __init__(self, seconds: float, vocabulary: Vocabulary) -> None:
         self._seconds = seconds

@@ -1,4 +1,4 @@
-"""Native TensorRT: runs engine files that `vsg export --tensorrt` built for one GPU and one version."""
+"""Runs native TensorRT engines, which `vsg export --tensorrt` builds for one GPU and one version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.graph.bundle import Bundle, Stage
 
 
 def open_tensorrt(bundle: Bundle, options: EngineOptions) -> Sequence[TensorRt]:
-    """All stages. Raises EngineError where TensorRT, a GPU or an engine is missing or does not fit."""
+    """Opens all stages. Raises EngineError where TensorRT, a GPU or an engine file is missing or does not fit."""
     try:
         import tensorrt
     except ImportError as error:
@@ -23,7 +23,7 @@ def open_tensorrt(bundle: Bundle, options: EngineOptions) -> Sequence[TensorRt]:
             f"TensorRT cannot be loaded: {error}; install its libraries and Python package as its maker describes, "
             "or choose another engine"
         ) from error
-    # Without a GPU, deserialising crashes the process.
+    # Deserialising without a GPU crashes the process.
     gpu = Gpu(options.device)
     # They must live as long as the engines.
     logger = tensorrt.Logger(tensorrt.Logger.WARNING)
@@ -56,7 +56,7 @@ def _deserialise(runtime: Any, path: Path) -> Any:
 
 
 class TensorRt(GpuStage):
-    """One stage."""
+    """One stage in TensorRT."""
 
     name = "tensorrt"
 
@@ -68,7 +68,7 @@ class TensorRt(GpuStage):
             raise EngineError(f"TensorRT has no memory left on {gpu.name} for stage {stage.name!r}; free some")
 
     def compute(self, inputs: Mapping[str, Binding], outputs: Mapping[str, Binding]) -> None:
-        """Raises EngineError where a shape lies outside what the engine was built for."""
+        """See `GpuStage`. Raises EngineError where the engine was not built for a shape."""
         for name, tensor in inputs.items():
             if not self._context.set_input_shape(name, tensor.shape):
                 raise EngineError(f"the engine was not built for {name} of shape {tensor.shape}; build it for larger")

@@ -1,4 +1,4 @@
-"""Eager PyTorch, for comparison; on a GPU also compiled or as captured CUDA graphs."""
+"""PyTorch as the reference engine: eager, compiled or, on a GPU, as captured CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from models.engines.batches import Piece, buckets_of, pieces
 from models.engines.engine import Arrays, EngineOptions, Tensors
+from models.engines.running import run_stages
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
 from models.networks.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
 from models.networks.detectors import Detector
-from models.networks.stages import NetworkStage, SceneGraphNetwork, run_stage
+from models.networks.stages import NetworkStage, SceneGraphNetwork
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -25,9 +26,9 @@ Compute = Callable[..., tuple[Tensor, ...]]
 
 
 def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], options: EngineOptions) -> Sequence[Torch]:
-    """All stages. Raises EngineError where there is no GPU, or where the network is not known or is not the bundle's.
+    """Opens all stages; `options.threads` holds for all of torch in this process.
 
-    `options.threads` holds for all of torch in this process.
+    Raises EngineError where there is no GPU, or where the network is unknown or not the bundle's.
     """
     if engine == "torch-cpu":
         device = torch.device("cpu")
@@ -37,7 +38,7 @@ def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], optio
     if options.graphs == "cuda-graphs" and engine == "torch-cpu":
         raise EngineError("torch-cpu has no CUDA graphs; take torch-cuda, or the graphs `none` or `compile`")
     if engine == "torch-cuda" and bundle.manifest.precision == "fp32":
-        # By itself torch convolves in TF32. Only this older switch sets all that torch.export compares.
+        # By default torch convolves in TF32. Only this older switch sets all flags that torch.export compares.
         torch.backends.cudnn.allow_tf32 = False
     network = _network(bundle, options).to(device).eval()
     if isinstance(network, Detector):
@@ -77,23 +78,21 @@ def _network(bundle: Bundle, options: EngineOptions) -> Network:
         return make_network(config, bundle.manifest.vocabulary)
 
 
-@torch.inference_mode()
 def _blanks(network: SceneGraphNetwork, device: torch.device) -> dict[str, Tensor]:
-    """Zeros of the shape that each tensor has for one frame.
+    """Returns zeros of the shape that each tensor has for one frame.
 
-    Export drops inputs of a stage that nothing depends on; its module takes them nevertheless.
+    Export drops inputs of a stage that no output depends on, but the stage's module still takes them.
     """
-    known = {
-        FRAMES: torch.zeros(1, 1, *network.frame_size, 3, dtype=torch.uint8, device=device),
-        TIMESTAMPS: torch.zeros(1, 1, device=device),
+    frame: Tensors = {
+        FRAMES: np.zeros((1, 1, *network.frame_size, 3), np.uint8),
+        TIMESTAMPS: np.zeros((1, 1), np.float32),
     }
-    for stage in network.stages():
-        known.update(run_stage(stage, known))
-    return {name: torch.zeros_like(tensor) for name, tensor in known.items()}
+    known = run_stages(network.stages(), frame)
+    return {name: torch.zeros_like(torch.from_numpy(array), device=device) for name, array in known.items()}
 
 
 class Torch:
-    """One stage; on a GPU batches are padded to buckets."""
+    """One stage in torch; on a GPU batches are padded to buckets."""
 
     def __init__(
         self,
@@ -107,7 +106,8 @@ class Torch:
         self.name = engine
         self._source = source
         self._wanted = [tensor.name for tensor in stage.outputs]
-        self._read = {tensor.name for tensor in stage.inputs}
+        self.inputs = tuple(tensor.name for tensor in stage.inputs)
+        self.span = stage.span
         self._blanks = blanks
         self._device = blanks[FRAMES].device
         self._buckets = buckets_of(stage, options.buckets) if engine == "torch-cuda" else None
@@ -117,7 +117,7 @@ class Torch:
         module, device = self._source.module, self._device.type
 
         def compute(*inputs: Tensor) -> tuple[Tensor, ...]:
-            # Weights that were cast while a graph was captured would be gone when it is replayed.
+            # Weights cast during the capture of a graph would be gone when it is replayed.
             kept = options.graphs != "cuda-graphs"
             with torch.autocast(device, dtype, enabled=dtype != torch.float32, cache_enabled=kept):
                 outputs = module(*inputs)
@@ -127,7 +127,7 @@ class Torch:
             case "none":
                 return compute
             case "compile":
-                # Inductor's attention pattern for half precision takes our five axes for four and fails.
+                # Inductor's attention pattern for half precision fails on five axes: it permutes four.
                 compiled: Compute = torch.compile(compute, options={"pattern_matcher": False})
                 return compiled
             case "cuda-graphs":
@@ -138,21 +138,21 @@ class Torch:
 
     @torch.inference_mode()
     def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each."""
-        batch, time = next(tensors[name] for name in self._read).shape[:2]
+        """Returns the stage's outputs by name, (B, T, …) each."""
+        batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets or (batch,))]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._wanted}
 
     def _run(self, tensors: Arrays, piece: Piece, time: int) -> Tensors:
         inputs = [
-            self._padded(tensors[name], piece) if name in self._read else self._blank(name, piece.size, time)
+            self._padded(tensors[name], piece) if name in self.inputs else self._blank(name, piece.size, time)
             for name in self._source.inputs
         ]
         outputs = dict(zip(self._source.outputs, self._compute(*inputs), strict=True))
         return {name: outputs[name][: piece.stop - piece.start].cpu().numpy() for name in self._wanted}
 
     def _padded(self, array: NDArray[np.generic], piece: Piece) -> Tensor:
-        """A piece of a batch on the device; what is missing is its first item again."""
+        """Returns a piece of a batch on the device, padded with its first item."""
         part = torch.from_numpy(np.ascontiguousarray(array[piece.start : piece.stop])).to(self._device)
         missing = piece.size - part.shape[0]
         return torch.cat((part, part[:1].expand(missing, *part.shape[1:]))) if missing else part
@@ -163,7 +163,7 @@ class Torch:
 
 
 class _Captured:
-    """A CUDA graph for each shape, captured when it is first needed and replayed from then on."""
+    """Captures a CUDA graph for each new shape and replays it afterwards."""
 
     def __init__(self, stage: str, compute: Compute) -> None:
         self._stage = stage
@@ -181,7 +181,7 @@ class _Captured:
         return outputs
 
     def _capture(self, places: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]:
-        """Runs beside the stream first, as torch asks for, so that libraries set up nothing while it records."""
+        """Captures a graph after three runs on another stream, so that libraries are set up, as torch requires."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

@@ -1,1 +1,1 @@
-"""What a video scene graph is, and what a bundle is that makes one; needs NumPy and pydantic, no torch."""
+"""Scene graphs of videos, and the bundles that make them; needs NumPy and pydantic, no torch."""

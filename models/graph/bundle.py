@@ -22,11 +22,13 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
 
 FRAMES = "frames"
-"""(batch, time, height, width, 3) uint8 RGB; what a bundle reads."""
+"""(batch, time, height, width, 3) uint8 RGB: the input of a bundle."""
 TIMESTAMPS = "timestamps"
 """(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
 RELATION_SCORES = "relation_scores"
-"""(batch, time, pairs) float32; what a relation scorer gives."""
+"""(batch, time, pairs) float32: the output of a relation scorer."""
+SUBJECT_CLASSES = "subject_classes"
+"""(batch, time, pairs) int64; indices into the vocabulary's objects."""
 _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 
 Span = Literal["frame", "clip", "video"]
@@ -35,8 +37,9 @@ frames will do. `video`: the stage must see all sampled frames of a video at onc
 """
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""What a bundle is computed in. `fp16`, `int8`: the graphs say themselves where; the rest is fp32. `bf16`: the graphs
-are fp32, and the engine computes most of them in it. No precision changes the types of inputs and outputs.
+"""The number type that a bundle is computed in. `fp16`, `int8`: the graphs themselves say where; the rest is fp32.
+`bf16`: the graphs are fp32, and the engine computes most of them in it. No precision changes the types of inputs and
+outputs.
 """
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -78,13 +81,13 @@ class FrameSize(_Part):
 
 
 class Thresholds(_Part):
-    """What the service uses where the request does not say otherwise.
+    """Thresholds that the service uses.
 
-    object_score     object score x subject score under which a pair is not shown
-    predicate_score  predicate score under which a triplet is not shown
-    relation_score   relation score under which a pair's triplets are not shown, where the model has a relation scorer;
-                     its person and its thing are
-    duplicate_iou    IoU over which two boxes of one class are one thing
+    object_score: object score x subject score under which a pair is not shown.
+    predicate_score: predicate score under which a triplet is not shown.
+    relation_score: relation score under which a pair's triplets are not shown, where the model has a relation scorer.
+        Its subject and its thing are shown all the same.
+    duplicate_iou: IoU over which two boxes of one class are one thing.
     """
 
     object_score: Score = 0.3
@@ -105,10 +108,11 @@ class Scoring(_Part):
 
 
 class Training(_Part):
-    """Where the weights come from: data, command and measured figures by world and constraint.
+    """The origin of the weights.
 
-    `network` is the network's configuration as checkpoints store it (`models.networks.checkpoint.make_network` takes
-    it), for engines that build the network itself.
+    figures: measured, by world and constraint.
+    network: the network's configuration as checkpoints store it (`models.networks.checkpoint.make_network` takes it),
+        for engines that build the network itself.
     """
 
     data: str
@@ -119,7 +123,7 @@ class Training(_Part):
 
 
 class PrecisionCost(_Part):
-    """What the precision costs: SGDet R@20, no constraint, of the bundle on `engine` and of its fp32 original."""
+    """The cost of the precision: SGDet R@20, no constraint, of the bundle on `engine` and of its fp32 original."""
 
     data: str
     engine: str
@@ -195,6 +199,11 @@ class Manifest(_Part):
         if taken := sorted({*FIELD_NAMES, FRAMES, TIMESTAMPS} & set(self.vocabulary.group_names)):
             raise ValueError(f"a group of predicates is named {taken[0]!r}, as another tensor is; give it another name")
         outputs = {tensor.name: tensor for stage in self.stages for tensor in stage.outputs}
+        if len(self.vocabulary.subjects) > 1 and SUBJECT_CLASSES not in outputs:
+            raise ValueError(
+                f"the vocabulary has {len(self.vocabulary.subjects)} subjects, but no stage has an output "
+                f"{SUBJECT_CLASSES!r}, which says the one of each pair"
+            )
         for name, depth in prediction_depths(self.vocabulary).items():
             if name in outputs and not _fits(outputs[name].shape, depth):
                 raise ValueError(
@@ -205,11 +214,8 @@ class Manifest(_Part):
 
 
 def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
-    """Whether axes after batch, time and pairs are these; a symbolic axis may be any."""
-    axes = shape[3:]
-    return len(shape) == 3 + len(depth) and all(
-        isinstance(axis, str) or axis == count for axis, count in zip(axes, depth, strict=True)
-    )
+    """Whether the fixed axes after batch, time and pairs are these."""
+    return all(isinstance(axis, str) or axis == count for axis, count in zip(shape[3:], depth, strict=False))
 
 
 class Bundle:

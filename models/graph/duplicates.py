@@ -55,7 +55,7 @@ def pair_scores(predictions: PairPredictions) -> Array:
 
 
 def slot_ranks(predictions: PairPredictions) -> Array:
-    """Which slot speaks best for a pair, (T, P) float32: `pair_scores` times the relation score, where there is one."""
+    """Rank of slots that show one pair, (T, P) float32: `pair_scores` x the relation score, where there is one."""
     scores = pair_scores(predictions)
     return scores if predictions.relation_scores is None else scores * predictions.relation_scores
 

@@ -52,7 +52,7 @@ def with_article(noun: str) -> str:
 
 
 def phrase_of(predicate: str, *, from_object: bool) -> str:
-    """What a sentence says of the subject, with `{}` for the thing where it does not come last.
+    """The words of a sentence about the subject, with `{}` for the thing where it does not come last.
 
     from_object: whether the predicate is said of the thing, as `behind` is in `<table, behind, person>`.
 

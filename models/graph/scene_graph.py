@@ -90,9 +90,9 @@ class Relation(_Part):
 
 
 class Video(_Part):
-    """What was posted.
+    """The video that was posted.
 
-    Width and height are those of the displayed (rotated) video; what a container does not say is null.
+    Width and height are those of the displayed (rotated) video. A field is null where the container does not tell.
     """
 
     sha256: str
@@ -126,14 +126,14 @@ class Options(_Part):
 
 
 class Warning(_Part):
-    """Something the user should know about a graph that was made all the same."""
+    """A remark on a graph that was made all the same."""
 
     code: str
     detail: str
 
 
 class GraphHead(_Part):
-    """What is known of a graph before its first frame."""
+    """The part of a graph that is known before its first frame."""
 
     id: str
     status: Status = "succeeded"
@@ -151,7 +151,7 @@ class _Frames(_Part):
 
 
 class GraphTail(_Part):
-    """What is known of a graph after its last frame."""
+    """The part of a graph that is known after its last frame."""
 
     relations: list[Relation]
     prompt: str

@@ -72,8 +72,8 @@ class PredicateGroup:
     direction: which way a triplet reads. `object_to_subject` gives `<table, in_front_of, person>`.
     exclusive: whether one predicate of the group holds at most. Its scores then come from a softmax, others' from
         sigmoids, and the constraint `semi` keeps only the best.
-    phrases: predicate to what a sentence says of the subject: "sits on". `{}` stands for the thing where it does not
-        come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
+    phrases: predicate to the words of a sentence about the subject: "sits on". `{}` stands for the thing where it does
+        not come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
     weight: how much an event of the group tells beside those of other groups, from 0 up.
     says_little: predicates that are told only where there is nothing else to tell, such as `not_looking_at`.
     overshadowed_by: groups whose predicates let this group's go without saying while they hold: where a thing stands
@@ -103,7 +103,7 @@ class PredicateGroup:
         return self.direction == "object_to_subject"
 
     def phrase(self, predicate: str) -> str:
-        """What a sentence says of the subject; made of the predicate's name where `phrases` has no words for it.
+        """The words of a sentence about the subject; made of the predicate's name where `phrases` has none.
 
         >>> PredicateGroup(name="holding", predicates=("reaching_for",)).phrase("reaching_for")
         'is reaching for'
@@ -114,7 +114,7 @@ class PredicateGroup:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Vocabulary:
-    """What a model can name.
+    """The objects and predicates that a model can name.
 
     Raises ValueError where a name is repeated, or where one part names what another does not have.
 
@@ -182,7 +182,7 @@ class Vocabulary:
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
-        """In order."""
+        """Names of the groups, in order."""
         return tuple(group.name for group in self.groups)
 
     @cached_property
@@ -302,18 +302,3 @@ ACTION_GENOME: Final = Vocabulary(
     },
 )  # fmt: skip
 """Action Genome's objects and predicates, in the order of its files."""
-
-# Transitional names, to be gone when everything takes a Vocabulary.
-PERSON: Final = "person"
-OBJECT_CLASSES: Final = ACTION_GENOME.objects
-ATTENTION, SPATIAL, CONTACTING = (group.predicates for group in ACTION_GENOME.groups)
-PREDICATES: Final = ACTION_GENOME.predicates
-PREDICATES_OF_GROUP: Final = {group.name: group.predicates for group in ACTION_GENOME.groups}
-GROUPS: Final = ACTION_GENOME.group_names
-OBJECT_INDEX: Final = ACTION_GENOME.object_index
-PREDICATE_INDEX: Final = ACTION_GENOME.predicate_index
-GROUP_OF_PREDICATE: Final = {name: ACTION_GENOME.group_of(name).name for name in PREDICATES}
-GROUP_SLICE: Final = ACTION_GENOME.group_slices
-RAW_OBJECT_CLASSES: Final = tuple(name.replace("/", "") for name in OBJECT_CLASSES)
-RAW_PREDICATES: Final = tuple(name.replace("_", "") for name in PREDICATES)
-runs_from_object = ACTION_GENOME.runs_from_object

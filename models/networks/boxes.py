@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 
 def to_corners(boxes: Tensor) -> Tensor:
-    """(..., 4) centre boxes to corner boxes."""
-    centre, size = boxes[..., :2], boxes[..., 2:]
-    return torch.cat((centre - size / 2, centre + size / 2), -1)
+    """Turns centre boxes (..., 4) into corner boxes (..., 4)."""
+    corners: Tensor = box_convert(boxes, "cxcywh", "xyxy")
+    return corners
 
 
 def to_centres(boxes: Tensor) -> Tensor:
-    """(..., 4) corner boxes to centre boxes."""
-    first, second = boxes[..., :2], boxes[..., 2:]
-    return torch.cat(((first + second) / 2, second - first), -1)
-
-
-def inverse_sigmoid(values: Tensor, margin: float = 1e-4) -> Tensor:
-    """Logit of numbers clamped to [margin, 1 - margin]."""
-    clamped = values.clamp(margin, 1 - margin)
-    return torch.log(clamped / (1 - clamped))
+    """Turns corner boxes (..., 4) into centre boxes (..., 4)."""
+    centres: Tensor = box_convert(boxes, "xyxy", "cxcywh")
+    return centres
 
 
 def area(boxes: Tensor) -> Tensor:
-    """(..., 4) corner boxes -> (...,); never negative."""
+    """Returns the areas (...,) of corner boxes (..., 4), 0 for a box that is turned inside out."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
 
 
 def paired_generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU of corner boxes that broadcast against each other: (..., 4) x 2 -> (...,) x 2."""
+    """Returns IoU and generalised IoU (...,) of corner boxes (..., 4) that broadcast against each other.
+
+    Boxes without an area give numbers too, which torchvision's functions do not; those take two lists of boxes only.
+    """
     low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
     intersection = (high - low).clamp(min=0).prod(-1)
     union = area(first) + area(second) - intersection

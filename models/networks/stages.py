@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from models.graph.bundle import FRAMES, RELATION_SCORES, TIMESTAMPS, Span
 from models.graph.vocabulary import Vocabulary
@@ -40,6 +43,14 @@ class NetworkStage:
     outputs: tuple[str, ...]
     span: Span = "clip"
 
+    @torch.inference_mode()
+    def run(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Returns the outputs by name from the inputs by name, computed on the device that the module is on."""
+        device = next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
+        inputs = (torch.from_numpy(np.ascontiguousarray(arrays[name])).to(device) for name in self.inputs)
+        outputs = zip(self.outputs, self.module(*inputs), strict=True)
+        return {name: tensor.cpu().numpy() for name, tensor in outputs}
+
 
 class SceneGraphNetwork(Protocol):
     """What prediction and export need to know of a network that turns frames into scored pairs."""
@@ -67,16 +78,3 @@ class SceneGraphNetwork(Protocol):
     def stages(self) -> list[NetworkStage]:
         """The stages in order; together they give the tensors of `models.graph.predictions.prediction_names`."""
         ...
-
-
-def run_stages(network: SceneGraphNetwork, frames: Tensor, timestamps: Tensor) -> dict[str, Tensor]:
-    """Runs all stages on B videos that are one clip each: (B, T, H, W, 3) uint8 and (B, T) -> all outputs by name."""
-    tensors: dict[str, Tensor] = {FRAMES: frames, TIMESTAMPS: timestamps}
-    for stage in network.stages():
-        tensors.update(run_stage(stage, tensors))
-    return {name: tensor for name, tensor in tensors.items() if name not in (FRAMES, TIMESTAMPS)}
-
-
-def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
-    """One stage's outputs by name, from the tensors it needs."""
-    return zip(stage.outputs, stage.module(*(tensors[name] for name in stage.inputs)), strict=True)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from models.engines import ENGINES
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
-from service.captioning import CaptionEndpoint, Captioner, endpoint_of
-from service.commands.common import check_video, frames_bar, options_of, read_graph, video_argument
+from service.commands.common import STANDARD_INPUT, frames_bar, read_graph, video_argument, video_file
+from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import InvalidOption, SettingsError
-from service.key_frames import read_key_frames
 from service.options import VideoOptions
-from service.pipeline import Pipeline
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
-from service.scheduling import load_engines
-from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits, load_settings
+from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
+from service.prompt.key_frames import read_key_frames
+from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
+from vsg import open_model
 
 
 @click.command()
 @video_argument
-@click.option("--base-url", help="Chat API that speaks OpenAI's protocol, up to /v1.")
-@click.option("--model", help="Model of that API.")
-@click.option("--timeout", type=float, help="Most seconds that the caption takes (120).")
+@settings_flags("caption_base_url", "caption_model", "caption_seconds")
 @click.option("--stream/--no-stream", "streamed", default=True, help="Print words as they come, or all at the end.")
 @click.option("--key-frames", type=click.IntRange(0, 32), default=4, show_default=True, help="Most images to send.")
 @click.option(
@@ -36,35 +33,40 @@ from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 )
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
 @click.option(
-    "--graph", "graph_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Graph of the video."
+    "--graph",
+    "graph_file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Graph of the video.",
 )
-@click.option("--engine", help=f"What runs the model of the graph: {', '.join(ENGINES)}.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Its bundle; default: the first.")
-@click.option("--fps", help="Frames sampled per second (2).")
-@click.option("--start", help="Seconds from the beginning where sampling starts (0).")
-@click.option("--end", help="Seconds from the beginning where it ends.")
+@settings_flags("engine", "bundles")
+@option_flags("fps", "start", "end")
 def caption(
     video: Path,
-    base_url: str | None,
-    model: str | None,
-    timeout: float | None,
+    caption_base_url: str | None,
+    caption_model: str | None,
+    caption_seconds: str | None,
     streamed: bool,
     key_frames: int,
     max_tokens: int,
     dry_run: bool,
     graph_file: Path | None,
     engine: str | None,
-    bundle: Path | None,
+    bundles: tuple[str, ...] | None,
     **texts: str | None,
 ) -> None:
-    """Have a language model caption a video from its scene graph."""
-    settings = load_settings(
+    """Have a language model caption a video from its scene graph.
+
+    VIDEO or the graph may be -, which reads standard input.
+    """
+    if STANDARD_INPUT == video == graph_file:
+        raise click.UsageError("VIDEO and --graph are both -, but standard input holds only one of them")
+    settings = read_settings(
         {
-            "caption_base_url": base_url,
-            "caption_model": model,
-            "caption_seconds": timeout,
+            "caption_base_url": caption_base_url,
+            "caption_model": caption_model,
+            "caption_seconds": caption_seconds,
             "engine": engine,
-            "bundles": (bundle,) if bundle else None,
+            "bundles": bundles,
         }
     )
     endpoint = endpoint_of(settings)
@@ -73,17 +75,17 @@ def caption(
             f"no endpoint to ask: name one with --base-url or {ENV_PREFIX}CAPTION_BASE_URL, and its model with --model"
         )
     captioner = None if dry_run else Captioner(endpoint)  # what is missing is told before the work begins
-    options = options_of(**texts)
-    check_video(video)
-    graph = make_graph(video, options, settings) if graph_file is None else graph_of(graph_file, video)
-    prompt = build_prompt(
-        Appearances.of(graph.frames),
-        graph.relations,
-        graph.vocabulary,
-        duration=graph.video.duration,
-        max_tokens=max_tokens,
-    )
-    images = read_key_frames(video, graph.video, key_moments(graph, key_frames), decode_limits(settings))
+    options = read_options(texts)
+    with video_file(video) as path:
+        graph = make_graph(path, options, settings) if graph_file is None else graph_of(graph_file, path, named=video)
+        prompt = build_prompt(
+            Appearances.of(graph.frames),
+            graph.relations,
+            graph.vocabulary,
+            duration=graph.video.duration,
+            max_tokens=max_tokens,
+        )
+        images = read_key_frames(path, graph.video, key_moments(graph, key_frames), decode_limits(settings))
     messages = build_messages(prompt, graph.vocabulary, images)
     if captioner is None:
         click.echo(shown_request(endpoint, messages, streamed=streamed))
@@ -92,19 +94,17 @@ def caption(
 
 
 def make_graph(video: Path, options: VideoOptions, settings: Settings) -> SceneGraph:
-    """The graph of a video, with a progress bar."""
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings)[:1], settings), settings)) as pipeline,
-        frames_bar() as show,
-    ):
-        return pipeline.run(video, options, progress=show)
+    """The graph of a video, by the first bundle, under a progress bar."""
+    chosen = options.model_dump(exclude={"model"}, exclude_unset=True)
+    with open_model(bundle_folders(settings)[0], settings.engine) as model, frames_bar() as show:
+        return model(video, progress=show, **chosen)
 
 
-def graph_of(path: Path, video: Path) -> SceneGraph:
+def graph_of(path: Path, video: Path, *, named: Path) -> SceneGraph:
     """A graph that was made before. Raises InvalidOption when it is none, or one of another video."""
     graph = read_graph(path)
     if graph.video.sha256 != sha256_of(video):
-        raise InvalidOption("graph", f"{path} is the graph of another video than {video}")
+        raise InvalidOption("graph", f"{path} is the graph of another video than {named}")
     return graph
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
 
 import click
@@ -15,33 +17,51 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from models.engines import ENGINES
+import vsg
 from models.graph.scene_graph import SceneGraph
-from service.errors import InvalidOption
-from service.options import OPTION_NAMES, VideoOptions, parse_options
-from service.pipeline import Pipeline, Progress
-from service.scheduling import load_engines
-from service.settings import bundle_folders, load_settings
+from models.graph.validation import in_words
+from service.commands.flags import option_flags, read_options, read_settings, settings_flags
+from service.errors import EmptyUpload, InvalidOption
+from service.loading import open_pipeline
+from service.options import VideoOptions
+from service.pipeline import Progress
+from service.settings import bundle_folders
 from service.video import SNIFF_BYTES, sniff_container
-from service.video.errors import EmptyUpload
 
+STANDARD_INPUT = Path("-")
+# How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
+# times for every batch, would wait longer for the jobs' threads than the batch takes.
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which wants it back
-several times for every batch, waits longer for those of the jobs than the batch takes."""
 
 
 def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument VIDEO, a file that exists."""
-    return click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))(function)
+    """The argument VIDEO, a file that exists or `-`; `video_file` opens it."""
+    return click.argument("video", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))(
+        function
+    )
 
 
-def options_of(**texts: str | None) -> VideoOptions:
-    """Options of the command line, read by the same rules as those of a request. Raises InvalidOption."""
-    return parse_options({name: text for name, text in texts.items() if text is not None and name in OPTION_NAMES})
+@contextmanager
+def video_file(video: Path) -> Iterator[Path]:
+    """The path of a video: that of VIDEO, or of a temporary file with what standard input holds.
+
+    Raises EmptyUpload or UnsupportedMedia, by the first bytes, as the API does before it takes a job.
+    """
+    if video != STANDARD_INPUT:
+        check_video(video)
+        yield video
+        return
+    with NamedTemporaryFile(prefix="vsg-") as file:  # decoders need a file, since MP4 is not read from front to back
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        if not file.tell():
+            raise EmptyUpload("standard input has no bytes; pipe a video into it")
+        check_video(Path(file.name))
+        yield Path(file.name)
 
 
 def check_video(path: Path) -> None:
-    """Looks at the first bytes, as the API does before it takes a job. Raises EmptyUpload or UnsupportedMedia."""
+    """Looks at the first bytes of a file. Raises EmptyUpload or UnsupportedMedia."""
     with path.open("rb") as file:
         head = file.read(SNIFF_BYTES)
     if not head:
@@ -50,35 +70,33 @@ def check_video(path: Path) -> None:
 
 
 def graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that makes a graph; it gets them as `engine`, `bundles` and texts for `options_of`."""
-    for option in reversed(_GRAPH_OPTIONS):
-        function = option(function)
-    return function
+    """Flags of a command that makes a graph: `engine`, `bundles`, and all options of a video."""
+    return settings_flags("engine", "bundles")(option_flags(*VideoOptions.model_fields)(function))
 
 
 def make_graph(
-    video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[Path, ...], texts: dict[str, str | None]
+    video: Path, out: BinaryIO, *, engine: str | None, bundles: tuple[str, ...] | None, texts: dict[str, str | None]
 ) -> None:
     """Writes the scene graph of a video file as JSON, under a progress bar. Raises what the pipeline raises."""
-    settings = load_settings({"bundles": bundles or None, "engine": engine})
-    options = options_of(**texts)
-    check_video(video)
-    with (
-        closing(Pipeline(load_engines(bundle_folders(settings), settings), settings)) as pipeline,
-        frames_bar() as show,
-    ):
+    settings = read_settings({"bundles": bundles, "engine": engine})
+    options = read_options(texts)
+    folders = bundle_folders(settings)
+    if options.model is None:
+        del folders[1:]  # the first is the default; opening the others would only take time
+    with closing(open_pipeline(settings, bundles=folders)) as pipeline, frames_bar() as show:
         pipeline.write(video, options, out, progress=show)
 
 
 def read_graph(path: Path) -> SceneGraph:
-    """A graph that was made before. Raises InvalidOption, which says what is wrong with it."""
+    """A graph that was made before, of a file or of standard input. Raises InvalidOption for what is none."""
+    is_file = path != STANDARD_INPUT
+    content = path.read_bytes() if is_file else sys.stdin.buffer.read()
     try:
-        return SceneGraph.model_validate_json(path.read_bytes())
+        return SceneGraph.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InvalidOption("graph", f"{path} is not a scene graph as `vsg graph` writes it: {reason}") from error
+        name = path if is_file else "standard input"
+        detail = f"{name} is not a scene graph as `vsg graph` writes it: {in_words(error)}"
+        raise InvalidOption("graph", detail) from error
 
 
 def progress_bar(count: ProgressColumn) -> ProgressBar:
@@ -99,8 +117,8 @@ def whole_file(output: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def frames_bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar that shows the progress of a pipeline, which the function that it gives is to be told."""
+def frames_bar() -> Iterator[Callable[[Progress | vsg.Progress], None]]:
+    """A bar for the frames of a graph; the function that it gives takes the progress."""
     with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("frames")
         yield lambda progress: bar.update(task, completed=progress.frames, total=progress.expected)
@@ -114,20 +132,3 @@ def open_output(output: Path | None) -> Iterator[BinaryIO]:
         return
     with whole_file(output) as part, part.open("wb") as file:
         yield file
-
-
-_GRAPH_OPTIONS = (
-    click.option("--engine", help=f"What runs the model: {', '.join(ENGINES)}."),
-    click.option(
-        "--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated."
-    ),
-    click.option("--model", help="Name of the model; default: the first."),
-    click.option("--fps", help="Frames sampled per second (2)."),
-    click.option("--start", help="Seconds from the beginning where sampling starts (0)."),
-    click.option("--end", help="Seconds from the beginning where it ends."),
-    click.option("--max-frames", help="Most frames to sample."),
-    click.option("--min-score", help="Least score of a triplet (0)."),
-    click.option("--top-k", help="Most triplets per frame (20)."),
-    click.option("--constraint", help="with, semi or no (with)."),
-    click.option("--uncertainty", is_flag=True, flag_value="true", default=None, help="Add the model's uncertainty."),
-)

@@ -2,100 +2,32 @@
 
 from __future__ import annotations
 
-import socket
 import sys
-import threading
-from functools import partial
-from pathlib import Path
 
 import click
-import uvicorn
-from fastapi import FastAPI
 
-from models.engines import ENGINES
 from service.commands.common import SWITCH_SECONDS
+from service.commands.flags import read_settings, settings_flags
 from service.http import create_app
-from service.http.protocol import GuardedProtocol
+from service.http.web_server import WebServer
+from service.jobs import ProcessLife
 from service.logs import configure_logging
-from service.settings import load_settings
 from service.tracing import configure_tracing
 
 
 @click.command()
-@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
-@click.option("--host", help="Address to listen on.")
-@click.option("--port", type=int, help="Port to listen on.")
-@click.option("--redis", "queue_url", help="URL of the Redis where `vsg worker` takes jobs; default: work here.")
-@click.option("--keys", type=click.Path(path_type=Path), help="File of keys; `vsg key NAME` makes one.")
-@click.option("--data", help="Folder or fsspec URL of uploads and results; default: a private, temporary one.")
-@click.option("--concurrency", type=int, help="Videos worked on at once.")
-@click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
-@click.option("--threads", type=int, help="Threads of one stream of a CPU engine; 0 shares the cores out.")
-def serve(
-    bundles: tuple[Path, ...],
-    host: str | None,
-    port: int | None,
-    queue_url: str | None,
-    keys: Path | None,
-    data: str | None,
-    concurrency: int | None,
-    engine: str | None,
-    threads: int | None,
-) -> None:
-    """Serve the API, with a worker in the same process unless --redis names a queue that other processes work on.
+@settings_flags("bundles", "host", "port", "queue_url", "keys", "data", "concurrency", "engine", "device", "threads")
+def serve(**flags: str | None) -> None:
+    """Serve the API, with a worker in the same process unless --redis names a queue for other processes.
 
-    Without --bundle, every bundle in ./bundles is served; the first is the default model. All settings can also be
-    given as VSG_* environment variables; docs/api.md lists them.
+    Every setting can also be given as an environment variable; docs/settings.md lists them. A flag wins.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    settings = load_settings(
-        {
-            "bundles": bundles or None,
-            "host": host,
-            "port": port,
-            "queue_url": queue_url,
-            "keys": keys,
-            "data": data,
-            "concurrency": concurrency,
-            "engine": engine,
-            "threads": threads,
-        }
-    )
+    settings = read_settings(flags)
     configure_logging(settings)
     configure_tracing("vsg-api")
-    died = threading.Event()
-
-    def end() -> None:
-        died.set()
-        server.should_exit = True
-
-    app = create_app(settings, on_engine_death=end)
-    server = _Server(
-        app,
-        uvicorn.Config(
-            app,
-            http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-            server_header=False,
-            ws="none",  # there are none, and the answer to who asks for one would name the library
-            log_config=None,  # ours holds for its loggers as well
-            access_log=False,  # ours knows routes and ids
-        ),
-    )
+    life = ProcessLife()
+    server = WebServer(create_app(settings, life), settings, life)
     server.run()
-    if died.is_set() or not server.started:
+    if life.engine_lost.is_set() or not server.started:
         sys.exit(1)
-
-
-class _Server(uvicorn.Server):
-    """Tells the application first when it stops: it waits for requests to end, and streams do so only then."""
-
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.service.jobs.stopping.set()
-        await super().shutdown(sockets)

@@ -7,22 +7,22 @@ import signal
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
-from pathlib import Path
 
 import click
 import structlog
 import uvicorn
 from redis.exceptions import RedisError
 
-from models.engines import ENGINES
 from service.commands.common import SWITCH_SECONDS
+from service.commands.flags import read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
-from service.jobs import Duties, JobQueue, JobWorker, open_pipeline, supervise
+from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise
 from service.jobs.queue import in_time
+from service.loading import open_pipeline
 from service.logs import configure_logging
 from service.metrics import Metrics
-from service.settings import ENV_PREFIX, MEMORY_QUEUE, Settings, load_settings
+from service.settings import MEMORY_QUEUE, Settings, variable_of
 from service.storage import Storage
 from service.tracing import configure_tracing
 
@@ -30,44 +30,17 @@ log = structlog.get_logger(__name__)
 
 
 @click.command()
-@click.option("--redis", "queue_url", help="URL of the Redis that holds the queue.")
-@click.option("--data", help="Folder or fsspec URL of uploads and results, the same as the API's.")
-@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="Bundle; may be repeated.")
-@click.option("--concurrency", type=int, help="Videos worked on at once.")
-@click.option("--engine", help=f"What runs the models: {', '.join(ENGINES)}.")
-@click.option("--device", type=int, help="Number of the GPU.")
-@click.option("--threads", type=int, help="Threads of one stream of a CPU engine; 0 shares the cores out.")
-@click.option("--metrics-port", type=int, help="Port for /metrics and /health; 0: none.")
-def worker(
-    queue_url: str | None,
-    data: str | None,
-    bundles: tuple[Path, ...],
-    concurrency: int | None,
-    engine: str | None,
-    device: int | None,
-    threads: int | None,
-    metrics_port: int | None,
-) -> None:
+@settings_flags("queue_url", "data", "bundles", "concurrency", "engine", "device", "threads", "metrics_port")
+def worker(**flags: str | None) -> None:
     """Take jobs from Redis and make their graphs; start one per GPU.
 
-    Told to stop (SIGTERM), it takes no more jobs, ends those that it can within VSG_SHUTDOWN_SECONDS, and hands back
-    the rest. It exits with 1 when its engine dies, so that what supervises it starts another.
+    On SIGTERM it takes no more jobs, ends those that it can within VSG_SHUTDOWN_SECONDS, and hands back the rest. It
+    exits with 1 when its engine dies, so that its supervisor starts another.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    settings = load_settings(
-        {
-            "queue_url": queue_url,
-            "data": data,
-            "bundles": bundles or None,
-            "concurrency": concurrency,
-            "engine": engine,
-            "device": device,
-            "threads": threads,
-            "metrics_port": metrics_port,
-        }
-    )
+    settings = read_settings(flags)
     if settings.queue_url.startswith(MEMORY_QUEUE):
-        raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {ENV_PREFIX}QUEUE_URL")
+        raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {variable_of('queue_url')}")
     configure_logging(settings)
 
     def work(duties: Duties) -> bool:
@@ -78,11 +51,11 @@ def worker(
 
 
 async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
-    """Counts that a worker has died of one of these jobs."""
+    """Counts for each of these jobs that a worker has died while it did them."""
     log.error("the worker has died", jobs=sorted(video_ids))
     queue = JobQueue(settings, Metrics())
     try:
-        async with in_time(), queue.docket:  # and neither its watcher nor its webhooks
+        async with in_time(), queue.docket:  # without its watcher and its webhooks
             for video_id in video_ids:
                 await queue.records.blame(video_id)
     except RedisError as error:
@@ -90,23 +63,18 @@ async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
 
 
 async def _work(settings: Settings, duties: Duties) -> bool:
-    """Works until told to stop; False when an engine has died."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    died = asyncio.Event()
+    """Works until the process is told to stop. Returns False when an engine has died."""
+    life = ProcessLife()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, life.stop)
     metrics = Metrics()
-
-    def on_engine_death() -> None:
-        loop.call_soon_threadsafe(died.set)
-
-    pipeline = open_pipeline(settings, metrics, on_engine_death)
+    pipeline = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     assert settings.data is not None, "load_settings refuses a queue on Redis without it"
     with closing(pipeline):
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
-            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, lost=died, duties=duties)
+            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, life, duties=duties)
             await stack.enter_async_context(worker)
             if settings.metrics_port:
                 app = create_worker_app(worker, queue, metrics)
@@ -121,15 +89,12 @@ async def _work(settings: Settings, duties: Duties) -> bool:
                 )
                 serving = asyncio.create_task(server.serve())
                 stack.push_async_callback(_close, server, serving)
-            ends = [asyncio.ensure_future(event.wait()) for event in (stop, died)]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                end.cancel()
-    return not died.is_set()
+            await life.until_over()
+    return not life.engine_lost.is_set()
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the worker."""
+    """Leaves the signals to the worker."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

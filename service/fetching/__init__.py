@@ -1,12 +1,10 @@
-"""Reaches other servers for callers, without letting them reach what only this machine can.
+"""Fetches from other servers for callers, without letting callers reach what only this machine can.
 
-An operator names the hosts. A name is resolved once, every address of it must be public, and the connection goes to an
-address that was checked, whatever the name means by then. Redirects are checked as the first URL is.
+An operator names the hosts. A name is resolved once, all its addresses must be public, and the connection goes to an
+address that was checked, whatever the name means by then. Redirects are checked like the first URL.
 """
 
-from service.fetching.addresses import Network, Resolver, resolve_name
 from service.fetching.client import exchange, fetch
-from service.fetching.hosts import HostPattern
-from service.fetching.policy import FetchPolicy, url_policy
+from service.fetching.policy import FetchPolicy, HostPattern, Network, Resolver, resolve_name
 
-__all__ = ["FetchPolicy", "HostPattern", "Network", "Resolver", "exchange", "fetch", "resolve_name", "url_policy"]
+__all__ = ["FetchPolicy", "HostPattern", "Network", "Resolver", "exchange", "fetch", "resolve_name"]

@@ -1,4 +1,4 @@
-"""Requests to addresses that were checked."""
+"""Sends requests to addresses that were checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
-from service.fetching.errors import BodyTooLarge, UrlNotAllowed, UrlStalled, UrlUnreachable
+from service.errors import BodyTooLarge
+from service.fetching.errors import UrlNotAllowed, UrlStalled, UrlUnreachable
 from service.fetching.policy import FetchPolicy, public_authorities
 
 USER_AGENT = "video-scene-graph"
@@ -16,7 +17,7 @@ _MOST_REDIRECTS = 5
 
 
 async def fetch(text: str, policy: FetchPolicy) -> AsyncGenerator[bytes, None]:
-    """The bytes behind a URL, in blocks as they arrive. Close the iterator when you do not exhaust it.
+    """Yields the bytes behind a URL, in blocks as they arrive. Close the iterator if you do not exhaust it.
 
     Raises UrlNotAllowed, UrlUnreachable, UrlStalled or BodyTooLarge.
     """
@@ -34,7 +35,9 @@ async def fetch(text: str, policy: FetchPolicy) -> AsyncGenerator[bytes, None]:
                     yield block
                 return
             url = _redirected(url, answer.headers["location"], policy)
-    raise UrlUnreachable(f"the URL redirects more than {_MOST_REDIRECTS} times, last to {host_of(url)}")
+    raise UrlUnreachable(
+        f"the URL redirects more than {_MOST_REDIRECTS} times, last to {host_of(url)}: give the final URL"
+    )
 
 
 @asynccontextmanager
@@ -47,18 +50,18 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
 ) -> AsyncIterator[httpx.Response]:
-    """Sends one request for a URL that `policy.check` returned; the answer's body is not read yet.
+    """Sends one request for a URL that `policy.check` returned, and gives the answer before its body is read.
 
-    deadline  by the event loop's clock, until which the answer must have begun
+    deadline: time by the event loop's clock until which the answer must have begun.
 
     Raises UrlNotAllowed, UrlUnreachable or UrlStalled.
     """
     patience = httpx.Timeout(policy.idle_seconds, connect=policy.connect_seconds)
-    # One client for one request, so that nothing, such as a cookie, gets from one host to the next.
+    # Every request has a client of its own, so that nothing, such as a cookie, gets from one host to the next.
     async with httpx.AsyncClient(
         verify=policy.tls or public_authorities(), trust_env=False, timeout=patience
     ) as client:
-        with _problems(url):
+        with _told_as_errors(url):
             async with asyncio.timeout_at(deadline):
                 answer = await _send(client, method, url, await policy.addresses(url), headers or {}, content)
         try:
@@ -75,8 +78,8 @@ async def _send(
     headers: Mapping[str, str],
     content: bytes | None,
 ) -> httpx.Response:
-    """Sends a request to the first of these addresses that takes a connection."""
-    # The address takes the name's place only in what is connected to; the server and its certificate see the name.
+    """Sends a request to the first of the addresses that takes a connection."""
+    # The address replaces the name only in the connection. The server and its certificate see the name.
     named = {**headers, "Host": host_of(url), "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     server_name = {"sni_hostname": url.raw_host.decode("ascii")}
     for address in addresses:
@@ -90,17 +93,22 @@ async def _send(
 
 
 async def _next_block(stream: AsyncIterator[bytes], url: httpx.URL, deadline: float) -> bytes | None:
-    """None at the end. The time limit is not around the whole loop: it would strike while the caller stores a block."""
-    with _problems(url):
+    """Returns the next block, None at the end.
+
+    The time limit is not around the whole loop, where it would strike while the caller stores a block.
+    """
+    with _told_as_errors(url):
         async with asyncio.timeout_at(deadline):
             return await anext(stream, None)
 
 
 def _check_answer(url: httpx.URL, answer: httpx.Response, policy: FetchPolicy) -> None:
     if answer.status_code != 200:
-        raise UrlUnreachable(f"{host_of(url)} answered {answer.status_code}; the URL must answer 200 with the video")
+        raise UrlUnreachable(f"{host_of(url)} answered {answer.status_code}: the URL must answer 200 with the video")
     if (encoding := answer.headers.get("content-encoding", "identity").lower()) != "identity":
-        raise UrlUnreachable(f"{host_of(url)} sent the video as {encoding[:40]}, though asked to send it as it is")
+        raise UrlUnreachable(
+            f"{host_of(url)} sent the video as {encoding[:40]}: the URL must answer with the plain video"
+        )
     declared = answer.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > policy.max_bytes:
         raise _too_large(declared, policy)
@@ -113,18 +121,18 @@ def _too_large(size: str, policy: FetchPolicy) -> BodyTooLarge:
 def _redirected(url: httpx.URL, location: str, policy: FetchPolicy) -> httpx.URL:
     target = policy.check(location, base=url)
     if url.scheme == "https" and target.scheme == "http":
-        raise UrlNotAllowed(f"{host_of(url)} redirects from https to http")
+        raise UrlNotAllowed(f"{host_of(url)} redirects from https to http, which this service does not follow")
     return target
 
 
 def host_of(url: httpx.URL) -> str:
-    """The host of a URL, with its port where that is not the scheme's own."""
+    """Returns the host of a URL, with its port where the URL names one."""
     return url.netloc.decode("ascii")
 
 
 @contextmanager
-def _problems(url: httpx.URL) -> Iterator[None]:
-    """Turns what goes wrong on the way into what a caller is told."""
+def _told_as_errors(url: httpx.URL) -> Iterator[None]:
+    """Turns errors of the connection into errors for the caller."""
     try:
         yield
     except (TimeoutError, httpx.TimeoutException) as error:

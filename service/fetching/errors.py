@@ -1,4 +1,12 @@
-"""Errors of fetching a video from a URL."""
+"""Errors of fetching a video from a URL.
+
+RequestError            4xx  (in `service.errors`)
+  UrlNotAllowed         403  the operator does not allow the URL
+  UrlUnreachable        424  the server does not answer with a video's bytes
+    UrlStalled               the server is too slow, or stopped sending
+
+A video that is over the operator's limit is `service.errors.BodyTooLarge`.
+"""
 
 # ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
 
@@ -8,7 +16,7 @@ from service.errors import RequestError
 
 
 class UrlNotAllowed(RequestError):
-    """The operator does not allow that URL, or none at all; the words do not tell what a host resolves to."""
+    """The operator does not allow this URL, or any. The detail does not tell what a host resolves to."""
 
     status = 403
     code = "url_not_allowed"
@@ -16,7 +24,7 @@ class UrlNotAllowed(RequestError):
 
 
 class UrlUnreachable(RequestError):
-    """The URL's server takes no connection, breaks it, or answers with something else than a video's bytes."""
+    """The server of the URL takes no connection, breaks it, or answers with anything but a video's bytes."""
 
     status = 424
     code = "url_unreachable"
@@ -24,15 +32,7 @@ class UrlUnreachable(RequestError):
 
 
 class UrlStalled(UrlUnreachable):
-    """The URL's server has stopped sending, or is slower than the operator waits."""
+    """The server of the URL stopped sending, or is slower than the operator waits."""
 
     code = "url_stalled"
     title = "Fetching the video took too long"
-
-
-class BodyTooLarge(RequestError):
-    """The body is over the operator's limit."""
-
-    status = 413
-    code = "body_too_large"
-    title = "The body is too large"

@@ -1,36 +1,88 @@
-"""What may be reached, and how long and how much it may take."""
+"""Says what may be reached: which hosts, which addresses, for how long, and how many bytes."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Self
 
 import httpx
 
-from service.fetching.addresses import Network, Resolver, may_be_reached, resolve_name
 from service.fetching.errors import UrlNotAllowed
-from service.fetching.hosts import HostPattern
 
-if TYPE_CHECKING:
-    from service.settings import Settings
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+# Takes a host and a port, returns the host's IP addresses as text. Raises OSError or UnicodeError where it has none.
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _PORTS = {"http": 80, "https": 443}
+_PATTERN = re.compile(r"(\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+# All IPv6 addresses that were ever given out for the open Internet. Most special ones lie outside.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+# Threads of their own: a name server that does not answer must not hold up the threads that store uploads.
+_RESOLVER_THREADS = ThreadPoolExecutor(8, "vsg-resolve")
+
+
+@dataclass(frozen=True)
+class HostPattern:
+    """Hosts that may be reached.
+
+    host: `example.org`, an IP address, or a pattern.
+        `*.example.org` is every name below example.org, but not example.org itself; `*` is every host.
+    port: the only port, None for 80 and 443.
+    """
+
+    host: str
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `host` or `host:port`, with an IPv6 address in brackets. Raises ValueError where it is neither."""
+        match = _PATTERN.fullmatch(text.strip().lower())
+        port = int(match[2]) if match and match[2] else None
+        if match is None or not (port is None or 1 <= port <= 65535):
+            raise ValueError(f"{text!r} is not a host: give example.org, *.example.org, example.org:8443 or *")
+        return cls(match[1].strip("[]"), port)
+
+    def matches(self, host: str, port: int) -> bool:
+        """Tells whether the pattern allows `host`, in lower case and without brackets, on that port."""
+        if port != self.port and not (self.port is None and port in _PORTS.values()):
+            return False
+        if self.host.startswith("*"):
+            return host.endswith(self.host[1:])
+        return host == self.host
+
+
+async def resolve_name(host: str, port: int) -> list[str]:
+    """Returns the addresses of a host in the order to try them, as the system resolves it.
+
+    Raises OSError or UnicodeError where the host has none.
+    """
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_RESOLVER_THREADS, ask)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """What may be reached, and how long and how much it may take.
+    """Limits what is reached.
 
-    hosts            that may be reached; all others are refused
-    networks         that may be reached although they are not public
-    max_bytes        of a body
-    connect_seconds  until a name is resolved, and until a connection to one address stands
-    idle_seconds     without a byte until a connection is given up
-    total_seconds    from the URL to the last byte, redirects included
-    tls              None: certificates of public authorities, or those named by SSL_CERT_FILE
+    hosts: hosts that may be reached; all others are refused.
+    networks: networks that may be reached although they are not public.
+    max_bytes: most bytes of a body.
+    connect_seconds: most seconds to resolve a name, and to connect to one address.
+    idle_seconds: seconds without a byte after which a connection is given up.
+    total_seconds: most seconds from the URL to the last byte, redirects included.
+    resolve: turns a name into addresses.
+    tls: trusted certificates, None for those of public authorities or of SSL_CERT_FILE.
     """
 
     hosts: tuple[HostPattern, ...]
@@ -43,62 +95,56 @@ class FetchPolicy:
     tls: ssl.SSLContext | None = None
 
     def deadline(self) -> float:
-        """When what begins now must have ended, by the event loop's clock."""
+        """Returns when a request that begins now must have ended, by the event loop's clock."""
         return asyncio.get_running_loop().time() + self.total_seconds
 
     def check(self, text: str, *, base: httpx.URL | None = None) -> httpx.URL:
-        """Reads a URL, which may be relative to `base`, and checks what can be told without asking anybody.
+        """Reads a URL, which may be relative to `base`, and checks everything but the addresses of its host.
 
         Raises UrlNotAllowed.
         """
         try:
             url = httpx.URL(text) if base is None else base.join(text)
         except httpx.InvalidURL as error:
-            raise UrlNotAllowed(f"{text[:80]!r} is not a URL") from error
+            raise UrlNotAllowed(f"{text[:80]!r} is not a URL: give one such as https://example.org/clip.mp4") from error
         host = url.raw_host.decode("ascii").rstrip(".")
         if url.scheme not in _PORTS or not host:
             raise UrlNotAllowed("a URL must begin with https:// or http:// and name a host")
         if url.userinfo:
-            raise UrlNotAllowed("the URL holds a user name or a password; this service sends none")
+            raise UrlNotAllowed("the URL holds a user name or a password, which this service does not send: remove it")
         url = url.copy_with(host=host)
         if not any(pattern.matches(host, port_of(url)) for pattern in self.hosts):
-            raise refusal(url)
+            raise _refusal(url)
         return url
 
     async def addresses(self, url: httpx.URL) -> list[str]:
-        """The addresses of a checked URL's host, resolved now, once, and all checked. Raises UrlNotAllowed."""
+        """Resolves the host of a checked URL once, and returns its addresses, which are all allowed.
+
+        Raises UrlNotAllowed where there are none, or where one of them is not allowed.
+        """
         try:
             async with asyncio.timeout(self.connect_seconds):
                 found = list(await self.resolve(url.raw_host.decode("ascii"), port_of(url)))
         except (OSError, UnicodeError) as error:
-            raise refusal(url) from error
-        # One bad address among good ones is refused as well: nothing that is meant to be public has it.
+            raise _refusal(url) from error
+        # One private address among public ones is refused too: no host that is meant to be public has it.
         if not found or not all(may_be_reached(address, self.networks) for address in found):
-            raise refusal(url)
+            raise _refusal(url)
         return found
 
 
-def url_policy(settings: Settings) -> FetchPolicy:
-    """What the operator allows URLs of videos."""
-    return FetchPolicy(
-        settings.url_hosts,
-        settings.url_networks,
-        max_bytes=settings.max_body_bytes,
-        idle_seconds=settings.upload_idle_seconds,
-        total_seconds=settings.url_seconds,
-    )
-
-
-def refusal(url: httpx.URL) -> UrlNotAllowed:
-    """The same words for every reason, so that nobody learns from them what the inner network has."""
-    host = url.netloc.decode("ascii")[:80]
-    return UrlNotAllowed(
-        f"this service does not connect to {host}: its operator has not named it, or it has no public address"
-    )
+def may_be_reached(text: str, networks: Sequence[Network]) -> bool:
+    """Tells whether an IP address is public or in one of `networks`. IPv4 within IPv6 is judged as IPv4."""
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return False
+        address = _embedded(address) or address
+    return _is_public(address) or any(address in network for network in networks)
 
 
 def port_of(url: httpx.URL) -> int:
-    """The port of a URL, also where it is the scheme's own."""
+    """Returns the port of a URL, which is that of its scheme where the URL names none."""
     return url.port or _PORTS[url.scheme]
 
 
@@ -106,3 +152,25 @@ def port_of(url: httpx.URL) -> int:
 def public_authorities() -> ssl.SSLContext:
     """Trusts the authorities that browsers trust, or those named by SSL_CERT_FILE or SSL_CERT_DIR."""
     return httpx.create_ssl_context()
+
+
+def _refusal(url: httpx.URL) -> UrlNotAllowed:
+    """Says the same for every reason, so that nobody learns from it what the inner network has."""
+    host = url.netloc.decode("ascii")[:80]
+    return UrlNotAllowed(
+        f"this service does not connect to {host}: its operator has not named it, or it has no public address"
+    )
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    """Returns the IPv4 address that gets the packets for a mapped, 6to4 or NAT64 address."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def _is_public(address: Address) -> bool:
+    # `is_global` is true of multicast too, which can have a global scope.
+    if address.is_multicast or address.is_reserved or not address.is_global:
+        return False
+    return isinstance(address, IPv4Address) or address in _GLOBAL_UNICAST

@@ -1,9 +1,9 @@
-"""A stored scene graph in the formats that are used elsewhere.
+"""A stored scene graph in the formats of other programs.
 
-json     the graph as it is stored
-jsonl    its frames, one on a line
-graphml  objects as nodes and relations as edges, for networkx, Gephi and other graph tools
-coco     boxes as COCO annotations with tracks, triplets beside them
+json: the graph as it is stored.
+jsonl: its frames, one on a line.
+graphml: objects as nodes and relations as edges, for networkx, Gephi and other graph tools.
+coco: boxes as COCO annotations with tracks, triplets beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEDIA_TYPES: Final[Mapping[Format, str]] = {
     "coco": "application/vnd.coco+json",
 }
 _BLOCK = 1 << 16
-"""Least bytes of a block but the last: where they are sent, every block costs a turn of a thread."""
+"""Least bytes of every block but the last: to send a block costs a turn of a thread."""
 
 
 def parse_format(text: str) -> Format:
@@ -39,7 +39,7 @@ def formatted(blocks: Iterable[bytes], form: Format) -> Iterator[bytes]:
     """The document that `write_graph` has written, read in `blocks` that are cut anywhere, in another format.
 
     Frames pass one after the other; nothing is read before the first block of the answer is asked for. Raises
-    ValueError for a document that `write_graph` has not written, and whatever reading a block raises.
+    ValueError for a document that `write_graph` has not written, and the errors of reading a block.
     """
     if form == "json":
         yield from blocks

@@ -22,9 +22,9 @@ class _Node:
 
 
 def graphml_document(graph: GraphReader) -> Iterator[bytes]:
-    """The graph in GraphML, in one block: no frames, only who appears when and which relation holds from when to when.
+    """The graph in GraphML, in one block: objects and relations with their times in seconds, but no frames.
 
-    Node ids are object ids. What is null in the graph is left out, for GraphML has no such value. Times are seconds.
+    Node ids are object ids. Values that are null in the graph are left out, since GraphML has no null.
     """
     # Imported when it is needed: it takes longer than the rest of a command, and most never write this.
     import networkx as nx

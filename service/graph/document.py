@@ -46,16 +46,19 @@ def write_graph(
 
 
 class GraphReader:
-    """Reads what `write_graph` has written, in order: `head`, then the frames, then the tail."""
+    """Reads a document of `write_graph` in order: `head`, then the frames, then the tail."""
 
     head: GraphHead
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
-        """`blocks`: the document, cut anywhere. Raises ValueError when it is not one of `write_graph`."""
+        """Raises ValueError when the document is not one of `write_graph`.
+
+        blocks: the document, cut anywhere.
+        """
         self._lines = _lines(blocks)
         line = next(self._lines, b"")
         if not line.endswith(_FRAMES_BEGIN):
-            raise ValueError("the stored graph does not have its frames on lines of their own; make it anew")
+            raise ValueError("the stored graph does not have its frames on lines of their own; make it again")
         self.head = GraphHead.model_validate_json(line.removesuffix(_FRAMES_BEGIN) + b"}")
         self._last = b""
 
@@ -66,10 +69,10 @@ class GraphReader:
                 self._last = line
                 return
             yield line.removesuffix(b",")
-        raise ValueError("the stored graph is cut short; make it anew")
+        raise ValueError("the stored graph is cut short; make it again")
 
     def tail(self) -> GraphTail:
-        """What comes after the frames; those that were not read are skipped. Raises ValueError as `frames` does."""
+        """The part after the frames; those that were not read are skipped. Raises ValueError as `frames` does."""
         if not self._last:
             for _ in self.frames():
                 pass

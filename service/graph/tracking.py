@@ -106,7 +106,7 @@ class Linker:
     def _assign(
         self, seen: _Sightings, rows: slice, live: Integers, now: float, interval: float
     ) -> tuple[Integers, Integers]:
-        """Which detections continue which tracks: positions in `rows` and in `live`, of equal length."""
+        """Detections and the tracks that they continue: positions in `rows` and in `live`, of equal length."""
         if not len(live):
             return live, live
         unseen = now - seen.times[live]

@@ -20,7 +20,7 @@ SEMI_CONSTRAINT_SCORE = 0.9
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides which triplets are shown, and how they rank.
+    """Rules by which triplets are chosen and ranked.
 
     vocabulary: of the bundle.
     thresholds: of the bundle.
@@ -143,7 +143,7 @@ def _pair_scores(detections: Detections, pairs: Pairs | Candidates) -> Floats:
 
 
 def _allowed(predicates: Floats, rules: Rules) -> NDArray[np.bool_]:
-    """Which of the R predicates of every pair the constraint admits, (M, R)."""
+    """The predicates of every pair that the constraint admits, (M, R)."""
     if rules.constraint == "no":
         return np.ones(predicates.shape, dtype=np.bool_)
     allowed = np.zeros(predicates.shape, dtype=np.bool_)

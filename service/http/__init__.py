@@ -1,6 +1,5 @@
 """The HTTP interface."""
 
-from service.http.app import create_app
-from service.http.worker_app import create_worker_app
+from service.http.app import create_app, create_worker_app
 
 __all__ = ["create_app", "create_worker_app"]

@@ -1,49 +1,62 @@
-"""Builds the application."""
+"""Builds the applications: that of the API, and the small one of a worker in a fleet."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
-from service.access import keys_of
-from service.captioning import Captioner, endpoint_of
-from service.http import events, operations, page, videos
-from service.http.access import RequireKey, declare_keys
-from service.http.docs import install_docs
-from service.http.headers import SecurityHeaders
-from service.http.limits import RateLimit
-from service.http.problems import install_problem_handlers
-from service.http.state import Service
-from service.http.watching import WatchRequests
-from service.jobs import JobQueue, Jobs, JobWorker, open_pipeline
+from service.http import operations, pages, streams, videos
+from service.http.authentication import RequireKey
+from service.http.error_handlers import ErrorHandlers
+from service.http.middleware import SecurityHeaders, WatchRequests
+from service.http.openapi import declare_keys
+from service.http.operations import Health
+from service.http.rate_limit import RateLimit
+from service.http.request import Service
+from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
+from service.keys import keys_of
+from service.loading import open_pipeline
 from service.metrics import Metrics
+from service.prompt.captioner import Captioner, endpoint_of
 from service.settings import Settings
 from service.storage import Storage
 from service.tracing import flush_traces
 
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+}  # the framework's spans carry queries
 
-def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application; queue, storage and worker start and end with its lifespan.
 
-    With a memory queue it has a worker, and the models are loaded here; with another queue the workers are processes of
+def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
+    """The API. Queue, storage and worker start and end with its lifespan.
+
+    With a memory queue it has a worker, and the models are loaded here. With another queue the workers are processes of
     their own, started with `vsg worker`.
 
-    on_engine_death  is called, from another thread, when an engine dies: the process should end and be started anew
+    life: of the process. It learns when an engine dies: the process should then end and start again.
 
-    Raises SettingsError when other machines could reach it without a key, or a setting cannot be used; CaptionsMissing
-    when captions are set but not installed; NoModels, BundleError or EngineError when the models cannot be served.
+    Raises SettingsError where other machines could reach it without a key, or a setting cannot be used; CaptionsMissing
+    where captions are set but not installed; NoModels, BundleError or EngineError where the models cannot be served.
     """
+    life = life or ProcessLife()
     keys = keys_of(settings)
     rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
     endpoint = endpoint_of(settings)
     captioner = Captioner(endpoint) if endpoint else None
     metrics = Metrics()
     queue = JobQueue(settings, metrics)
-    pipeline = open_pipeline(settings, metrics, on_engine_death) if queue.in_memory else None
+    pipeline = (
+        open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
+        if queue.in_memory
+        else None
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,18 +65,23 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
             storage = Storage(folder)
             # The web server ends the process by the signal that it was given, so nothing runs later than this.
             stack.push_async_callback(asyncio.to_thread, flush_traces)
+            await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            jobs = Jobs(queue, storage, settings, metrics)
-            worker = None
-            if pipeline is not None:
-                worker = JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost)
+            jobs = Jobs(queue, storage, settings, metrics, life)
+            if pipeline is None:
+                app.state.health = Health(lambda: queue.is_alive, jobs.check, queue.measure, metrics)
+            else:
+                worker = JobWorker(queue, pipeline, storage, settings, metrics, life)
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(worker)
+                app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
             if rate_limit is not None:
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
                 await stack.enter_async_context(captioner)
-            app.state.service = Service(settings, storage, queue, jobs, worker, metrics, rate_limit, captioner)
+            app.state.service = Service(
+                settings, life, storage, jobs, metrics, queue.webhooks.check, rate_limit, captioner
+            )
             yield
 
     app = FastAPI(
@@ -74,18 +92,26 @@ def create_app(settings: Settings, *, on_engine_death: Callable[[], None] = lamb
         docs_url=None,  # the framework's page would be loaded from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the host that the caller named, and an upload be sent twice
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans carry queries, ours do not
+        telemetry=_NO_TELEMETRY,
     )
-    app.include_router(videos.router)
-    app.include_router(events.router)
-    app.include_router(operations.router)
-    app.include_router(page.router)
-    install_docs(app)
-    install_problem_handlers(app)
+    for router in (videos.router, streams.router, operations.router, operations.health_router, pages.router):
+        app.include_router(router)
+    pages.install_docs(app)
+    errors = ErrorHandlers(metrics)
+    errors.install(app)
     if keys is not None:
         declare_keys(app)
-    # The last one added is the first that a request comes to.
-    app.add_middleware(RequireKey, keys=keys)
+    # The middleware that is added last comes first.
+    app.add_middleware(RequireKey, keys=keys, errors=errors)
     app.add_middleware(WatchRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
+    return app
+
+
+def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> FastAPI:
+    """What a worker answers to those who supervise it: /health/live, /health/ready and /metrics."""
+    app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
+    app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
+    app.include_router(operations.health_router)
+    ErrorHandlers(metrics).install(app)
     return app

@@ -8,7 +8,7 @@ from service.errors import RequestError
 
 
 class NotHttp(RequestError):
-    """What was sent is not a request of HTTP."""
+    """The bytes on the connection are not an HTTP request."""
 
     code = "not_http"
     title = "The request is not HTTP"
@@ -22,14 +22,14 @@ class MissingVideo(RequestError):
 
 
 class MalformedUpload(RequestError):
-    """The body is cut short or is not the multipart form or the JSON that its Content-Type claims."""
+    """The body is cut short, or is not the form or the JSON that its Content-Type claims."""
 
     code = "malformed_upload"
     title = "The upload is malformed"
 
 
 class KeyMissing(RequestError):
-    """The service wants a key and the request has none."""
+    """The service needs a key and the request has none."""
 
     status = 401
     code = "key_missing"
@@ -37,7 +37,7 @@ class KeyMissing(RequestError):
 
 
 class KeyWrong(RequestError):
-    """The key of the request is not known, or not any more."""
+    """The key of the request is not known, or no longer valid."""
 
     status = 401
     code = "key_wrong"
@@ -45,7 +45,7 @@ class KeyWrong(RequestError):
 
 
 class CaptionsOff(RequestError):
-    """The operator has set no endpoint of captions."""
+    """The operator has set no endpoint for captions."""
 
     status = 404
     code = "captions_off"
@@ -53,7 +53,7 @@ class CaptionsOff(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The page exists, but not for this method."""
+    """The path exists, but not for this method."""
 
     status = 405
     code = "method_not_allowed"
@@ -61,7 +61,7 @@ class MethodNotAllowed(RequestError):
 
 
 class UploadStalled(RequestError):
-    """No byte of the body has arrived for longer than the operator waits."""
+    """No byte of the body has arrived for longer than the operator allows."""
 
     status = 408
     code = "upload_stalled"
@@ -69,7 +69,7 @@ class UploadStalled(RequestError):
 
 
 class NotReady(RequestError):
-    """A part of a graph was asked for that is not made yet."""
+    """The graph is not made yet, and neither is what is asked of it."""
 
     status = 409
     code = "not_ready"
@@ -77,7 +77,7 @@ class NotReady(RequestError):
 
 
 class UnsupportedContentType(RequestError):
-    """The Content-Type is neither a multipart form, nor a video type, nor plain bytes."""
+    """The Content-Type is not a multipart form, a video type, plain bytes or JSON."""
 
     status = 415
     code = "unsupported_content_type"
@@ -85,7 +85,10 @@ class UnsupportedContentType(RequestError):
 
 
 class RateLimited(RequestError):
-    """The caller sends too many requests; the same one can succeed after `retry_after` seconds."""
+    """The caller sends too many requests.
+
+    retry_after: seconds after which the same request can succeed.
+    """
 
     status = 429
     code = "rate_limited"
@@ -97,7 +100,7 @@ class RateLimited(RequestError):
 
 
 class HeadTooLarge(RequestError):
-    """The URL and headers have more bytes than any client needs."""
+    """The URL and headers have too many bytes."""
 
     status = 431
     code = "head_too_large"

@@ -1,46 +1,66 @@
-"""The routes for operators: models, health, metrics."""
+"""The routes for operators: models, health, metrics. A worker of a fleet has those of health and metrics too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from service.errors import Unavailable
-from service.http import documentation
-from service.http.state import service_of
+from service.http import openapi
+from service.http.request import service_of
 from service.jobs.catalog import ServedModel
-from service.metrics import CONTENT_TYPE
+from service.metrics import CONTENT_TYPE, Metrics
 
-router = APIRouter(tags=["operations"], responses=documentation.PROBLEM_RESPONSES)
+router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
+health_router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a process is asked about itself.
+
+    is_alive: False when only a restart helps.
+    check: raises Unavailable while the process should get no requests.
+    measure: sets those metrics that are known only when they are asked for.
+    """
+
+    is_alive: Callable[[], bool]
+    check: Callable[[], Awaitable[None]]
+    measure: Callable[[], Awaitable[None]]
+    metrics: Metrics
+
+
+def _health_of(request: Request) -> Health:
+    health: Health = request.app.state.health
+    return health
 
 
 @router.get("/models", summary="The models served here")
 async def get_models(request: Request) -> dict[str, Sequence[ServedModel]]:
-    """What can be asked for as the option `model`, the default first."""
+    """The values of the option `model`, the default first."""
     return {"models": await service_of(request).jobs.catalog.models()}
 
 
-@router.get("/health/live", summary="Whether the process should be kept")
+@health_router.get("/health/live", summary="Whether the process should be kept")
 async def get_live(request: Request) -> dict[str, str]:
     """Answers 503 once the worker of this process has ended: only a restart brings it back."""
-    service = service_of(request)
-    if not (service.queue if service.worker is None else service.worker).is_alive:
-        raise Unavailable("the worker has ended; restart the service")
+    if not _health_of(request).is_alive():
+        raise Unavailable("the worker has ended: restart the service")
     return {"status": "live"}
 
 
-@router.get("/health/ready", summary="Whether requests should be sent here")
+@health_router.get("/health/ready", summary="Whether requests should be sent here")
 async def get_ready(request: Request) -> dict[str, str]:
     """Answers 503 when the queue does not answer, has no worker, or a job of this process does not move."""
-    service = service_of(request)
-    await (service.jobs if service.worker is None else service.worker).check()
+    await _health_of(request).check()
     return {"status": "ready"}
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", **documentation.GET_METRICS)
+@health_router.get("/metrics", summary="Metrics for Prometheus", **openapi.GET_METRICS)
 async def get_metrics(request: Request) -> Response:
-    """What docs/metrics.md lists; also while the queue does not answer."""
-    service = service_of(request)
-    await service.queue.measure()
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+    """The metrics that docs/metrics.md lists, also while the queue does not answer."""
+    health = _health_of(request)
+    await health.measure()
+    return Response(health.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -1,5 +1,4 @@
-"""The routes under /videos: post one, look at it, read its prompt or caption, delete it; events.py has the one to
-follow it."""
+"""The routes under /videos: post a video, look at it, read its prompt or caption, delete it. `streams` follows it."""
 
 from __future__ import annotations
 
@@ -16,74 +15,95 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.graph.scene_graph import Frame
 from models.graph.vocabulary import Vocabulary
-from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
-from service.http import documentation
-from service.http.accept import accepted_format
-from service.http.access import owner_of
-from service.http.captions import caption_response
-from service.http.connection import ClientLeftError, while_connected
+from service.http import openapi
+from service.http.authentication import owner_of
 from service.http.errors import CaptionsOff, NotReady
-from service.http.limits import limit_rate
-from service.http.link import download, has_link, receive_link
-from service.http.prefer import read_preference
-from service.http.state import Service, service_of
-from service.http.upload import receive_upload
+from service.http.request import (
+    ClientLeftError,
+    accepted_format,
+    idempotency_key,
+    limit_rate,
+    query_texts,
+    read_preference,
+    service_of,
+    while_connected,
+)
+from service.http.streams import caption_response
+from service.http.uploads import fetch_video, has_url, receive_upload, receive_url
 from service.jobs import JobRecord, JobState
+from service.jobs.catalog import ServedModel, find_model
 from service.jobs.errors import NotFound
-from service.options import WEBHOOK, VideoOptions, parse_options
+from service.options import RequestOptions
 from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
 from service.storage import StoredResult
 
 _CLIENT_GONE = 499
-_LONGEST_REQUEST_KEY = 255
 _SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread
 
 T = TypeVar("T")
 MaxTokens = Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")]
 
-router = APIRouter(tags=["videos"], responses=documentation.PROBLEM_RESPONSES)
+router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES)
 
 
 @router.post(
-    "/videos",
-    summary="Make the scene graph of a video",
-    dependencies=[Depends(limit_rate)],
-    **documentation.POST_VIDEO,
+    "/videos", summary="Make the scene graph of a video", dependencies=[Depends(limit_rate)], **openapi.POST_VIDEO
 )
 async def post_video(request: Request) -> Response:
     """Answers 200 with the graph if it is ready within the wait, else 202 with the `Location` to ask at."""
-    service = service_of(request)
+    # The way of a request. Each step refuses what it can (in parentheses), so that the next ones, which cost more, are
+    # for good requests only:
+    #   web_server      reads the head, in time and of a size (400, 431)
+    #   authentication  finds the owner of the key (401)
+    #   limit_rate      counts the caller's requests (429)
+    #   here            1. options of the query (422), model (422) and webhook (403); the one look at the catalogue
+    #                   2. room in the queue (429)
+    #                   3. body: an upload, or JSON and what its URL has (400 to 424); its options join those of 1
+    #                   4. job: the queue takes it, if there is room still (429), or has such a graph already
+    #                   5. wait, and answer
+    service, owner = service_of(request), owner_of(request)
     preference = read_preference(
         request.headers.getlist("prefer"), default=service.settings.default_wait, cap=service.settings.max_wait
     )
-    # What can be refused without reading the body is refused before it.
-    owner = owner_of(request)
-    texts = _query_options(request)
-    request_key = _idempotency_key(request)
-    await _check_options(service, texts)
+    request_key = idempotency_key(request)
+    options = RequestOptions.from_texts(query_texts(request))
+    models = await service.jobs.catalog.models()
+
+    def served_model(options: RequestOptions) -> ServedModel:
+        """The model that the options name. Raises UnknownModel, and WebhookNotAllowed for a webhook."""
+        if options.webhook is not None:
+            service.check_webhook(options.webhook)
+        return find_model(models, options.model)
+
+    model = served_model(options)
     await service.jobs.check_room()
-    link = await receive_link(request, service.settings) if has_link(request) else None
-    if link is not None:
-        texts = _merged(texts, link.fields)
-        await _check_options(service, texts)
 
     new_id = secrets.token_hex(16)
     structlog.contextvars.bind_contextvars(id=new_id)
     try:
-        if link is None:
-            upload = await receive_upload(request, new_id, service.storage, service.settings)
+        if has_url(request):
+            video = await receive_url(request, service.settings)
+            options = options.with_body(video)
+            model = served_model(options)
+            upload = await fetch_video(request, video.url, new_id, service.storage, service.settings)
         else:
-            upload = await download(request, link, new_id, service.storage, service.settings)
+            upload = await receive_upload(request, new_id, service.storage, service.settings)
+            if upload.fields:
+                options = options.with_body(RequestOptions.from_texts(upload.fields))
+                model = served_model(options)
         service.metrics.upload_bytes.inc(upload.size)
-        options, webhook = await _check_options(service, _merged(texts, upload.fields))
-        record = JobRecord(owner=owner, sha256=upload.sha256, options=options, webhook=webhook)
+
         video_id = await service.jobs.submit(
-            new_id, record, request_key=request_key, reuse="no-cache" not in request.headers.get("cache-control", "")
+            new_id,
+            JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
+            model.reference,
+            request_key=request_key,
+            reuse="no-cache" not in request.headers.get("cache-control", ""),
         )
-    except BaseException:  # a client that went away cancels this request
+    except BaseException:  # a client that leaves cancels this request
         await asyncio.to_thread(service.storage.delete_upload, new_id)
         raise
 
@@ -91,7 +111,7 @@ async def post_video(request: Request) -> Response:
         try:
             await while_connected(request, service.jobs.wait(video_id, owner, preference.seconds))
         except ClientLeftError:
-            if request_key is None:  # nobody has learnt the id, so nobody could ask for the graph
+            if request_key is None:  # nobody knows the id, so nobody could ask for the graph
                 await service.jobs.delete(video_id, owner)
             return Response(status_code=_CLIENT_GONE)
     answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
@@ -101,13 +121,13 @@ async def post_video(request: Request) -> Response:
     return answer
 
 
-@router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **documentation.GET_VIDEO)
+@router.get("/videos/{video_id}", summary="Status, progress, and the graph when it is done", **openapi.GET_VIDEO)
 async def get_video(
     request: Request,
-    video_id: documentation.VideoId,
+    video_id: openapi.VideoId,
     format: Annotated[Format | None, Query(description="instead of the media type in `Accept`")] = None,
 ) -> Response:
-    """A failed job answers with its problem. The other formats are those of a finished graph."""
+    """A failed job answers with its problem. Other formats than JSON need a finished graph."""
     chosen = format or accepted_format(request.headers.get("accept", ""))
     state = await service_of(request).jobs.state(video_id, owner_of(request))
     if chosen == "json":
@@ -119,14 +139,14 @@ async def get_video(
     return StreamingResponse(blocks, media_type=MEDIA_TYPES[chosen])
 
 
-@router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **documentation.GET_PROMPT)
+@router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **openapi.GET_PROMPT)
 async def get_prompt(
     request: Request,
-    video_id: documentation.VideoId,
+    video_id: openapi.VideoId,
     format: Annotated[Literal["text", "messages"], Query(description="plain text, or chat messages as JSON")] = "text",
     max_tokens: MaxTokens = None,
 ) -> Response:
-    """The prompt that hands the graph to a language model."""
+    """The prompt that describes the graph to a language model."""
     result = _finished(await service_of(request).jobs.state(video_id, owner_of(request)))
     if result.failed:
         return await _failed(result)
@@ -138,16 +158,16 @@ async def get_prompt(
     "/videos/{video_id}/caption",
     summary="A caption by a language model",
     dependencies=[Depends(limit_rate)],
-    **documentation.GET_CAPTION,
+    **openapi.GET_CAPTION,
 )
-async def get_caption(request: Request, video_id: documentation.VideoId, max_tokens: MaxTokens = None) -> Response:
+async def get_caption(request: Request, video_id: openapi.VideoId, max_tokens: MaxTokens = None) -> Response:
     """Sends the prompt, without images, to the endpoint that the operator has set, and passes its answer on."""
     service = service_of(request)
     state = await service.jobs.state(video_id, owner_of(request))
     if service.captioner is None:
         raise CaptionsOff(
-            "this service asks no language model; its operator would have to set one. "
-            f"/videos/{video_id}/prompt has what to send to one of your own"
+            "this service asks no language model, because its operator has set none: "
+            f"send /videos/{video_id}/prompt to one of your own"
         )
     result = _finished(state)
     if result.failed:
@@ -157,46 +177,12 @@ async def get_caption(request: Request, video_id: documentation.VideoId, max_tok
 
 
 @router.delete(
-    "/videos/{video_id}",
-    summary="Cancel what runs, delete what is kept",
-    status_code=204,
-    **documentation.DELETE_VIDEO,
+    "/videos/{video_id}", summary="Cancel what runs, delete what is kept", status_code=204, **openapi.DELETE_VIDEO
 )
-async def delete_video(request: Request, video_id: documentation.VideoId) -> Response:
+async def delete_video(request: Request, video_id: openapi.VideoId) -> Response:
     """Cancels the job, wherever it is, and deletes its graph."""
     await service_of(request).jobs.delete(video_id, owner_of(request))
     return Response(status_code=204)
-
-
-def _query_options(request: Request) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for name, text in request.query_params.multi_items():
-        if name in texts:
-            raise InvalidOption(name[:80], f"{name[:80]} is given twice")
-        texts[name] = text
-    return texts
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= _LONGEST_REQUEST_KEY:
-        raise InvalidOption("Idempotency-Key", f"the Idempotency-Key has {len(key)} characters; use 1 to 255")
-    return key
-
-
-def _merged(query: dict[str, str], body: dict[str, str]) -> dict[str, str]:
-    if twice := sorted(query.keys() & body.keys()):
-        raise InvalidOption(twice[0][:80], f"{twice[0][:80]} is given in the body and in the query; give it once")
-    return query | body
-
-
-async def _check_options(service: Service, texts: dict[str, str]) -> tuple[VideoOptions, str | None]:
-    """The options, and the URL of the webhook, if one is wanted."""
-    options, webhook = parse_options(texts), texts.get(WEBHOOK, "").strip() or None
-    await service.jobs.catalog.find(options.model)
-    if webhook is not None:
-        service.queue.webhooks.check(webhook)
-    return options, webhook
 
 
 async def _answer(state: JobState, *, unfinished: int) -> Response:
@@ -211,9 +197,9 @@ async def _answer(state: JobState, *, unfinished: int) -> Response:
 
 
 def _finished(state: JobState) -> StoredResult:
-    """What came out of a job. Raises NotReady while it is being made."""
+    """The result of a job. Raises NotReady while it is being made."""
     if state.result is None:
-        raise NotReady(f"the video is {state.status}; ask again later, or follow /videos/{state.id}/events")
+        raise NotReady(f"the video is {state.status}: ask again later, or follow /videos/{state.id}/events")
     return state.result
 
 
@@ -223,17 +209,17 @@ async def _failed(result: StoredResult) -> Response:
 
 
 async def _begun(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same blocks, the first of them read, so that what is not there is told before the answer has begun."""
+    """The same blocks, with the first one read: an error shows before the answer begins."""
     first = await _reading(next, blocks, b"")
     return chain([first], blocks)
 
 
 async def _reading(read: Callable[..., T], *arguments: Any) -> T:
-    """Reads a result in a thread. Raises NotFound when it was deleted since its job was looked at."""
+    """Reads a result in a thread. Raises NotFound where it was deleted since its job was looked at."""
     try:
         return await asyncio.to_thread(read, *arguments)
     except FileNotFoundError as error:
-        raise NotFound("the video was deleted in this moment; post it again if it is still needed") from error
+        raise NotFound("the video has just been deleted: post it again if you still need it") from error
 
 
 def _prompt_of(result: StoredResult, max_tokens: int | None) -> tuple[str, Vocabulary]:

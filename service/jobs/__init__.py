@@ -1,14 +1,23 @@
-"""Jobs: what was uploaded waits in a queue until a worker has made its graph.
+"""Jobs: an uploaded video waits in a queue until a worker makes its graph.
 
-The queue is docket's, on Redis Streams. With `memory://` (the default) queue and worker live in this process; with a
-Redis URL the API (`Jobs`) and any number of workers (`JobWorker`) meet only in Redis and in `Storage`.
+The queue is docket's, on Redis Streams. With `memory://`, the default, queue and worker are in one process. With a
+Redis URL, the API (`Jobs`) and any number of workers (`JobWorker`) share only Redis and `Storage`.
 """
 
+from service.jobs.job_worker import JobWorker
 from service.jobs.jobs import Jobs
+from service.jobs.life import Duties, ProcessLife, supervise
 from service.jobs.queue import JobQueue
-from service.jobs.records import JobRecord
-from service.jobs.state import JobState
-from service.jobs.supervising import Duties, supervise
-from service.jobs.worker import JobWorker, open_pipeline
+from service.jobs.records import VIDEO_ID, JobRecord, JobState
 
-__all__ = ["Duties", "JobQueue", "JobRecord", "JobState", "JobWorker", "Jobs", "open_pipeline", "supervise"]
+__all__ = [
+    "VIDEO_ID",
+    "Duties",
+    "JobQueue",
+    "JobRecord",
+    "JobState",
+    "JobWorker",
+    "Jobs",
+    "ProcessLife",
+    "supervise",
+]

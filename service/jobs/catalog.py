@@ -1,4 +1,4 @@
-"""The models that the workers serve, as the API knows them: announced in the queue's Redis by every worker at start."""
+"""The models that the workers serve. Each worker announces them in the queue's Redis when it starts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from docket import Docket
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from models.graph.scene_graph import ModelReference
-from models.graph.vocabulary import Vocabulary
+from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from service.errors import Unavailable, UnknownModel
 from service.jobs.queue import in_time
-from service.pipeline import model_reference
-from service.scheduling import Engine
+from service.scheduling import Scheduler
 
 
 class ServedModel(BaseModel):
-    """A model that can be asked for, as GET /models shows it; the rest is of its bundle's manifest."""
+    """A model that callers can choose, as GET /models shows it. Most fields are those of its bundle's manifest."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -31,16 +30,16 @@ class ServedModel(BaseModel):
     frame_size: dict[str, int]
     clip_length: int
     relation_scoring: bool
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary = ACTION_GENOME
     thresholds: dict[str, Any]
     training: dict[str, Any]
 
     @classmethod
-    def of(cls, engine: Engine, *, default: bool) -> ServedModel:
-        """What a loaded engine serves."""
-        manifest = engine.manifest
+    def of(cls, model: Scheduler, *, default: bool) -> ServedModel:
+        """Describes a loaded model."""
+        manifest = model.manifest
         return cls(
-            **model_reference(engine).model_dump(),
+            **model.reference.model_dump(),
             default=default,
             family=manifest.family,
             description=manifest.description,
@@ -62,21 +61,21 @@ _MODELS = TypeAdapter(list[ServedModel])
 
 
 class Catalog:
-    """The models of the fleet. All workers of a queue must serve the same; the last to start is believed."""
+    """The models of the fleet. All workers of a queue must serve the same; the one that started last is believed."""
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
         self._announced = b""
         self._models: Sequence[ServedModel] = ()
 
-    async def announce(self, engines: Iterable[Engine]) -> None:
-        """Says what this worker serves, the default first."""
-        models = [ServedModel.of(engine, default=index == 0) for index, engine in enumerate(engines)]
+    async def announce(self, models: Iterable[Scheduler]) -> None:
+        """Announces the models of this worker, the default first."""
+        served = [ServedModel.of(model, default=index == 0) for index, model in enumerate(models)]
         async with self._docket.redis() as redis:
-            await redis.set(self._key, _MODELS.dump_json(models))
+            await redis.set(self._key, _MODELS.dump_json(served))
 
     async def models(self) -> Sequence[ServedModel]:
-        """What is served, the default first. Raises RedisError, and Unavailable before the first worker has started."""
+        """The models, the default first. Raises Unavailable before the first worker has started, and RedisError."""
         async with in_time(), self._docket.redis() as redis:
             announced = await redis.get(self._key)
         if announced is None:
@@ -86,15 +85,15 @@ class Catalog:
             self._announced = announced
         return self._models
 
-    async def find(self, name: str | None) -> ServedModel:
-        """The model of that name, or the default for None. Raises UnknownModel, Unavailable."""
-        models = await self.models()
-        for model in models:
-            if name is None or model.name == name:
-                return model
-        served = ", ".join(model.name for model in models)
-        raise UnknownModel("model", f"no model named {name!r:.80} is served here; there is {served}")
-
     @property
     def _key(self) -> str:
         return self._docket.key("models")
+
+
+def find_model(models: Sequence[ServedModel], name: str | None) -> ServedModel:
+    """The model of that name, or the first for None. Raises UnknownModel."""
+    for model in models:
+        if name is None or model.name == name:
+            return model
+    served = ", ".join(model.name for model in models)
+    raise UnknownModel("model", f"no model named {name!r:.80} is served here: use {served}")

@@ -8,7 +8,7 @@ from service.errors import RequestError, ServiceError
 
 
 class NotFound(RequestError):
-    """No such video, or no such page."""
+    """There is no such video or no such page."""
 
     status = 404
     code = "not_found"
@@ -16,7 +16,7 @@ class NotFound(RequestError):
 
 
 class IdempotencyMismatch(RequestError):
-    """An `Idempotency-Key` that came before, with another video or other options."""
+    """An `Idempotency-Key` was used before, with another video or other options."""
 
     status = 422
     code = "idempotency_mismatch"
@@ -24,7 +24,7 @@ class IdempotencyMismatch(RequestError):
 
 
 class QueueFull(RequestError):
-    """Too many jobs wait already; the same request can succeed later."""
+    """Too many jobs wait or run; the same request can succeed later."""
 
     status = 429
     code = "queue_full"
@@ -32,14 +32,14 @@ class QueueFull(RequestError):
 
 
 class WorkerCrashed(ServiceError):
-    """The process that made the graph ended without a word, again and again."""
+    """The processes that worked on a video died, again and again."""
 
     code = "worker_crashed"
     title = "The video has ended its workers"
 
 
 class WebhookNotAllowed(RequestError):
-    """The operator does not allow that webhook, or none at all."""
+    """The operator does not allow this webhook, or allows none."""
 
     status = 403
     code = "webhook_not_allowed"
@@ -47,9 +47,9 @@ class WebhookNotAllowed(RequestError):
 
 
 class WebhookFailed(ServiceError):
-    """A webhook could not be delivered; `is_final` says that the receiver wants no more of them.
+    """A webhook could not be delivered. No caller sees this: the delivery is logged and tried again.
 
-    No caller is answered with this: it is tried again, and logged.
+    is_final: whether the receiver wants no more of them.
     """
 
     status = 502

@@ -1,4 +1,4 @@
-"""What the API does with jobs: takes them, tells how they are, and gives out or deletes what came of them."""
+"""The API's side of jobs: submits them, tells their state, and returns or deletes their results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from docket import ExecutionState
 from redis.exceptions import RedisError
 
+from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
+from service.jobs.life import ProcessLife
 from service.jobs.queue import JobQueue, answer_in_time, in_time
-from service.jobs.records import JobRecord
-from service.jobs.state import OVER, VIDEO_ID, JobState, not_found
+from service.jobs.records import OVER, VIDEO_ID, JobRecord, JobState, not_found
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage, StoredResult
@@ -24,43 +25,54 @@ _RECONNECT_SECONDS = 0.5
 
 
 class Jobs:
-    """The API's side of the queue. Whoever asks for a job is named by `owner`; another's jobs are not found.
+    """The jobs as the API sees them. `owner` names the caller; the jobs of others are not found.
 
     All methods raise RedisError when the queue does not answer.
+
+    catalog: the models that can be asked for.
     """
 
-    def __init__(self, queue: JobQueue, storage: Storage, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, queue: JobQueue, storage: Storage, settings: Settings, metrics: Metrics, life: ProcessLife
+    ) -> None:
+        """`life` is that of this process."""
         self.catalog = Catalog(queue.docket)
         self._queue = queue
         self._storage = storage
         self._settings = settings
         self._metrics = metrics
-        # Set when the engine of this process dies: what waits for a job of a memory queue waits in vain.
-        self.lost = asyncio.Event()
-        # Set when this process has been told to stop: nothing is waited for any longer that goes on without it.
-        self.stopping = asyncio.Event()
+        self._life = life
 
     async def check_room(self) -> None:
         """Raises QueueFull when the operator's limit of jobs is reached."""
         async with in_time():
             length = await self._queue.length()
         if length >= self._settings.queue_limit:
-            raise QueueFull(f"{self._settings.queue_limit} videos wait or run already, the most here; try again later")
+            raise QueueFull(
+                f"{length} videos wait or run, and the limit here is {self._settings.queue_limit}; try again later"
+            )
 
     async def submit(
-        self, video_id: str, record: JobRecord, *, request_key: str | None = None, reuse: bool = True
+        self,
+        video_id: str,
+        record: JobRecord,
+        model: ModelReference,
+        *,
+        request_key: str | None = None,
+        reuse: bool = True,
     ) -> str:
-        """Puts a job for a stored upload into the queue; once it is there, the upload is the job's to delete.
+        """Puts a job for a stored upload into the queue. From then on the job deletes the upload.
 
-        request_key  the request's `Idempotency-Key`: a second request with it is answered by the first one's job
-        reuse        whether a graph that is kept may answer, where the operator allows it
+        model: that the record's options name.
+        request_key: the request's `Idempotency-Key`; a second request with it gets the job of the first.
+        reuse: whether a graph that is kept may answer, if the operator allows it.
 
-        Returns the job's id, which is another than `video_id` for a repeated request; the upload is deleted then.
-        Raises QueueFull, and IdempotencyMismatch when a request of that key asked for something else.
+        Returns the job's id. For a repeated request it is that of the first job, and the new upload is deleted. Raises
+        QueueFull, and IdempotencyMismatch when the first request with this key asked for something else.
         """
         await self.check_room()
         try:
-            return await self._submit(video_id, record, request_key, reuse)
+            return await self._submit(video_id, record, model if reuse else None, request_key)
         except BaseException:
             with contextlib.suppress(RedisError):
                 async with in_time():
@@ -68,7 +80,7 @@ class Jobs:
             raise
 
     async def state(self, video_id: str, owner: str) -> JobState:
-        """What is known about a job. Raises NotFound when it never was, was deleted, or is kept no longer."""
+        """The state of a job. Raises NotFound when it does not exist, or no longer."""
         result = await self._result(video_id, owner)
         if result is None:
             async with in_time():
@@ -77,26 +89,27 @@ class Jobs:
                 raise not_found(video_id)
             if known.state is not None and known.state not in OVER:
                 return JobState.of_queue(video_id, known.state, known.progress)
-            result = await self._result(video_id, owner)  # it may have ended between the two looks
+            result = await self._result(video_id, owner)  # it may have ended since
             if result is None:
                 raise not_found(video_id)
         return JobState.of_result(video_id, result)
 
     async def wait(self, video_id: str, owner: str, seconds: float) -> bool:
-        """Waits until a job is over, at most so long; says whether it is.
+        """Waits at most `seconds` until a job is over. Returns whether it is.
 
-        Once the process has been told to stop, it waits only for the jobs of a memory queue, which would be lost.
-        Raises Unavailable when the engine of this process dies and such a job with it.
+        When the process stops, it no longer waits for jobs that go on without the process, and so only for those of a
+        memory queue. Raises NotFound, and Unavailable when such a job is lost because the engine has died.
         """
+        in_memory = self._queue.in_memory
         over = asyncio.ensure_future(self._until_over(video_id, owner))
-        in_vain = asyncio.ensure_future((self.lost if self._queue.in_memory else self.stopping).wait())
+        in_vain = asyncio.ensure_future((self._life.engine_lost if in_memory else self._life.stopping).wait())
         try:
             await asyncio.wait({over, in_vain}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if over.done():
                 over.result()
                 return True
-            if self.lost.is_set() and self._queue.in_memory:
-                raise Unavailable("the engine has died, and this video with it; post it again")
+            if in_memory and in_vain.done():
+                raise Unavailable("the engine has died and this video is lost; post it again")
             return False
         finally:
             for task in (over, in_vain):
@@ -108,14 +121,14 @@ class Jobs:
             pass
 
     async def events(self, video_id: str, owner: str) -> AsyncIterator[JobState]:
-        """The states of a job as they change, the present one first, until it is over.
+        """Yields the present state of a job and then each new one, until the job is over.
 
-        Goes on when the queue was away for a while. Raises NotFound; once it has begun, a job that is deleted ends as
-        cancelled.
+        A job that is deleted meanwhile ends as cancelled. If the queue does not answer for a while, the events go on
+        afterwards. Raises NotFound before the first state.
         """
         state = await self.state(video_id, owner)
         yield state
-        with self._queue.watcher.watching(video_id) as change:
+        with self._queue.changes.following(video_id) as change:
             while not state.is_over:
                 try:
                     now = await self._state_or_cancelled(video_id, owner)
@@ -136,7 +149,7 @@ class Jobs:
             return JobState(video_id, "cancelled")
 
     async def delete(self, video_id: str, owner: str) -> None:
-        """Cancels a job, wherever it is, and deletes what is kept of it. Raises NotFound."""
+        """Cancels a job that waits or runs, and deletes what is kept of it. Raises NotFound."""
         await self.state(video_id, owner)
         async with in_time():
             execution = await self._queue.docket.get_execution(video_id)
@@ -145,52 +158,53 @@ class Jobs:
             record = await self._queue.records.get(video_id)
             await self._queue.records.delete(video_id)
         if execution is not None and execution.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
-            # A job that runs counts itself, and deletes its upload when it has stopped reading.
+            # The worker of a running job counts it, and deletes its upload after the thread has stopped reading.
             self._metrics.count_job("cancelled", execution.when)
             if record is not None:
                 await self._queue.announce(video_id, record, "cancelled")
             await asyncio.to_thread(self._storage.delete_upload, video_id)
         await asyncio.to_thread(self._storage.delete_result, video_id, owner)
-        self._queue.watcher.tell(video_id)
+        self._queue.changes.tell(video_id)
 
     async def check(self) -> None:
-        """Raises Unavailable when the queue does not answer, holds jobs and no worker lives, or none of them moves."""
+        """Raises Unavailable when the queue does not answer, when it has jobs and no worker, or when nothing moves."""
         backlog = await self._queue.backlog()
         async with answer_in_time():
             workers = await self._queue.docket.workers()
         if backlog.length and not workers:
-            raise Unavailable(f"{backlog.length} videos wait and no worker lives; start one with `vsg worker`")
-        still = time.monotonic() - self._queue.watcher.moved_at
+            raise Unavailable(f"{backlog.length} videos wait and no worker runs; start one with `vsg worker`")
+        still = time.monotonic() - self._queue.changes.moved_at
         if min(backlog.age, still) > self._settings.stall_seconds:
             raise Unavailable(
                 f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
             )
 
-    async def _submit(self, video_id: str, record: JobRecord, request_key: str | None, reuse: bool) -> str:
+    async def _submit(
+        self, video_id: str, record: JobRecord, model: ModelReference | None, request_key: str | None
+    ) -> str:
         records, first = self._queue.records, video_id
-        async with in_time():  # storage, which may be far away, has no part in the limits here
+        async with in_time():  # the limit is for the queue only: storage may be far away
             await records.create(video_id, record)
             if request_key is not None:
                 first = await records.claim_request(record.owner, request_key, video_id)
             if first != video_id:
-                await self._repeats(first, record)
+                await self._check_same(first, record)
                 await records.delete(video_id)
         if first != video_id:
             await asyncio.to_thread(self._storage.delete_upload, video_id)
             return first
-        if not (reuse and await self._answer_from_kept(video_id, record)):
+        if model is None or not await self._answer_from_kept(video_id, record, model):
             async with in_time():
                 await self._queue.add(video_id)
         return video_id
 
-    async def _answer_from_kept(self, video_id: str, record: JobRecord) -> bool:
-        """Gives the job the graph that a like one has made; says whether there was one."""
+    async def _answer_from_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
+        """Gives the job a copy of the graph of an equal job. Returns whether there is one."""
         if not self._settings.reuse_results:
             return False
-        model = await self.catalog.find(record.options.model)
         async with in_time():
-            like = await self._queue.records.like(record, model.reference)
-        if like is None or not await asyncio.to_thread(self._storage.copy_result, like, video_id, record.owner):
+            kept = await self._queue.records.find_result(record, model)
+        if kept is None or not await asyncio.to_thread(self._storage.copy_result, kept, video_id, record.owner):
             return False
         async with in_time():
             await self._queue.records.keep(video_id)
@@ -199,16 +213,16 @@ class Jobs:
         self._metrics.jobs.labels("reused").inc()
         return True
 
-    async def _repeats(self, first: str, record: JobRecord) -> None:
+    async def _check_same(self, first: str, record: JobRecord) -> None:
         known = await self._queue.records.get(first)
         if known is not None and known != record:
             raise IdempotencyMismatch(
-                "a request with this Idempotency-Key has sent another video or other options; use a new key"
+                "this Idempotency-Key was used with another video or other options; use a new key"
             )
 
     async def _result(self, video_id: str, owner: str) -> StoredResult | None:
         if not VIDEO_ID.fullmatch(video_id):
             raise not_found(video_id)
         result = await asyncio.to_thread(self._storage.result, video_id, owner)
-        # What is over its retention is gone, even if it has not been swept yet.
+        # After its retention a result does not exist, even if it has not been swept yet.
         return result if result is not None and result.age <= self._settings.retention else None

@@ -1,4 +1,4 @@
-"""The queue that API and workers share: docket's, with what else they keep in its Redis."""
+"""The queue that API and workers share: docket's queue, the records of its jobs, and the webhooks about them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
-from docket import CurrentExecution, Docket, Execution, ExecutionState
+from docket import Docket, ExecutionState
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
+from service.jobs.progress import JobChanges
 from service.jobs.records import JobRecord, Records
-from service.jobs.watching import Watcher
+from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
 from service.metrics import Metrics
 from service.pipeline import Progress
 from service.settings import MEMORY_QUEUE, Settings
-from service.tracing import job_span
-from service.webhooks import Ending, Event, WebhookQueue, Webhooks
 
-_MAKE_GRAPH = "make_graph"
+MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
@@ -40,12 +39,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Backlog:
-    """What is in the queue.
+    """The jobs in the queue.
 
-    depth           jobs that no worker has taken yet
-    oldest_seconds  for how long the first of them has waited
-    length          jobs that wait or run
-    age             seconds since the first of them was added
+    depth: jobs that no worker has taken yet.
+    oldest_seconds: seconds that the first of these has waited.
+    length: jobs that wait or run.
+    age: seconds since the first of these was added.
     """
 
     depth: int
@@ -56,7 +55,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Look:
-    """What the queue knows of a job: its record, its state, and how far it is; None each where it knows nothing."""
+    """What the queue knows of a job. Each part is None where it knows nothing."""
 
     record: JobRecord | None
     state: ExecutionState | None
@@ -64,9 +63,13 @@ class Look:
 
 
 class JobQueue:
-    """Jobs in order, and their records. Use it as an async context manager; all of one process share one.
+    """Jobs in order, and their records. Use it as an async context manager; a process has one.
 
-    work  does a job; set by the worker of this process, if it has one
+    in_memory: whether it ends with this process.
+    docket: the queue itself. A worker registers its task there as `MAKE_GRAPH`.
+    records: of the jobs.
+    changes: wakes those who follow a job.
+    webhooks: checks the URLs of webhooks.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -74,20 +77,21 @@ class JobQueue:
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else _with_room(settings.queue_url)
         self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
-        self.docket.register(self._make_graph, names=[_MAKE_GRAPH])
+        self.docket.register(_make_graph, names=[MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
         self._metrics = metrics
-        self.watcher = Watcher(self.docket, in_memory=self.in_memory)
+        self.changes = JobChanges(self.docket, in_memory=self.in_memory)
         self.webhooks = Webhooks(settings)
-        self._announcements = WebhookQueue(self.webhooks, settings) if settings.webhook_secret else None
-        if self._announcements is not None:
-            self._announcements.on_attempt = lambda outcome: metrics.webhooks.labels(outcome).inc()
-        self.work: Callable[[str, Execution], Awaitable[None]] | None = None
+        self._announcements = (
+            WebhookQueue(self.webhooks, settings, on_attempt=lambda outcome: metrics.webhooks.labels(outcome).inc())
+            if settings.webhook_secret
+            else None
+        )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
-            await stack.enter_async_context(self.watcher)
+            await stack.enter_async_context(self.changes)
             if self._announcements is not None:
                 await stack.enter_async_context(self._announcements)
             self._stack = stack.pop_all()
@@ -97,11 +101,11 @@ class JobQueue:
         await self._stack.aclose()
 
     async def add(self, video_id: str) -> None:
-        """Puts a job, whose record and upload are there, at the end of the queue."""
-        await self.docket.add(_MAKE_GRAPH, key=video_id)(video_id)
+        """Puts a job at the end of the queue. Its record and its upload must be stored already."""
+        await self.docket.add(MAKE_GRAPH, key=video_id)(video_id)
 
     async def look(self, video_id: str) -> Look:
-        """What is known of a job, in one round trip: docket's own way takes two, and this is asked very often.
+        """Looks a job up in one round trip. Docket's own way takes two, and this is called very often.
 
         Raises RedisError when the queue does not answer.
         """
@@ -119,27 +123,27 @@ class JobQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it hears of jobs, and sends webhooks where the operator allows them; neither begins again."""
-        return self.watcher.is_alive and (self._announcements is None or self._announcements.is_alive)
+        """Whether it hears of jobs and, where the operator allows webhooks, sends them. Neither begins again."""
+        return self.changes.is_alive and (self._announcements is None or self._announcements.is_alive)
 
     async def announce(
         self, video_id: str, record: JobRecord, status: Ending, problem: dict[str, Any] | None = None
     ) -> None:
-        """Has the webhook of a job told that it has ended, if it wants to be told."""
+        """Queues the webhook that tells of a job's end, if the job has one."""
         if self._announcements is not None and record.webhook is not None:
             url, announcements = record.webhook, self._announcements
             await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
 
     async def length(self) -> int:
-        """How many jobs wait or run. Raises RedisError when the queue does not answer."""
+        """The number of jobs that wait or run. Raises RedisError when the queue does not answer."""
         async with self.docket.redis() as redis:
             return await redis.xlen(self.docket.stream_key)
 
     async def backlog(self) -> Backlog:
-        """What waits and runs. Raises Unavailable when the queue does not answer within 2 seconds."""
+        """The jobs that wait and run. Raises Unavailable when the queue does not answer within 2 seconds."""
         async with answer_in_time(), self.docket.redis() as redis:
             length = await redis.xlen(self.docket.stream_key)
-            if not length:  # before the first job there is nothing to ask about
+            if not length:  # before the first job there is no group to ask about
                 return Backlog(0, 0.0, 0, 0.0)
             groups = await redis.xinfo_groups(self.docket.stream_key)
             taken: bytes = groups[0]["last-delivered-id"] if groups else b"0-0"
@@ -151,7 +155,7 @@ class JobQueue:
         return Backlog(max(0, length - pending), _age(waiting), length, _age(all_jobs))
 
     async def measure(self) -> None:
-        """Sets the metrics of the queue; those that nobody can know while it does not answer are no number."""
+        """Sets the metrics of the queue. While it does not answer, those that are unknown are NaN."""
         try:
             backlog = await self.backlog()
         except Unavailable:
@@ -161,7 +165,7 @@ class JobQueue:
         self._metrics.queue_oldest_seconds.set(math.nan if backlog is None else backlog.oldest_seconds)
 
     async def insist(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a command until Redis is there to carry it out: what a job has to say at its end must not be lost."""
+        """Repeats a command until Redis carries it out, because the end of a job must not get lost."""
         while True:
             try:
                 return await command()
@@ -169,21 +173,17 @@ class JobQueue:
                 log.warning("the job queue does not answer; trying again", error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _make_graph(
-        self,
-        video_id: str,
-        execution: Execution = CurrentExecution(),  # noqa: B008 - docket's way of asking for it
-    ) -> None:
-        assert self.work is not None, "a process without a worker takes no jobs"
-        with structlog.contextvars.bound_contextvars(id=video_id), job_span(execution):
-            await self.work(video_id, execution)
+
+async def _make_graph(video_id: str) -> None:
+    """Stands for the task in a process without a worker, which only adds jobs. A worker registers its own instead."""
+    raise NotImplementedError
 
 
 @asynccontextmanager
 async def in_time(seconds: float = _ANSWER_SECONDS) -> AsyncIterator[None]:
-    """What is asked of the queue in this context has a limit; docket's client would wait for ever.
+    """Limits the time that commands to the queue take; docket's client would wait for ever.
 
-    Raises RedisError, also when the time is over. A worker sets none: a job whose end cannot be told must wait.
+    Raises RedisError when the time is over. A worker sets no limit: a job waits until it can tell the queue of its end.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -194,7 +194,7 @@ async def in_time(seconds: float = _ANSWER_SECONDS) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def answer_in_time() -> AsyncIterator[None]:
-    """As `in_time`, for who asks for a service's health. Raises Unavailable when the queue does not answer."""
+    """Limits the time as `in_time` does, for checks of health. Raises Unavailable when the queue does not answer."""
     try:
         async with in_time(_HEALTH_SECONDS):
             yield
@@ -203,12 +203,12 @@ async def answer_in_time() -> AsyncIterator[None]:
 
 
 def _age(entries: Sequence[tuple[bytes, Any]]) -> float:
-    """Seconds since the first of a stream's entries was added; 0 where there is none."""
+    """Seconds since the first of these entries of a stream was added; 0 if there are none."""
     return max(0.0, time.time() - int(entries[0][0].split(b"-")[0]) / 1000) if entries else 0.0
 
 
 def _with_room(url: str) -> str:
-    """The URL with room for as many requests as may come at once: over the client's own limit, 100, they would fail."""
+    """Adds a limit of connections to a URL. Requests over the client's own limit, 100 at once, would fail."""
     parts = urlsplit(url)
     if "max_connections=" in parts.query:
         return url

@@ -1,24 +1,83 @@
-"""What is kept of every job beside its place in the queue: whose it is, what was asked, how often it was begun."""
+"""The state of a job, and its record in Redis beside the queue: its owner, what it asks for, and its attempts."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from docket import Docket
+from docket import Docket, ExecutionState
 from pydantic import BaseModel, ConfigDict
 
-from models.graph.scene_graph import ModelReference
+from models.graph.scene_graph import ModelReference, Status
+from service.jobs.errors import NotFound
 from service.options import VideoOptions
+from service.pipeline import Progress
+from service.storage import StoredResult
+
+VIDEO_ID = re.compile(r"[0-9a-f]{32}")
+OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
+_STATUS: dict[ExecutionState, Status] = {
+    ExecutionState.SCHEDULED: "queued",
+    ExecutionState.QUEUED: "queued",
+    ExecutionState.RUNNING: "running",
+    ExecutionState.COMPLETED: "succeeded",
+    ExecutionState.FAILED: "failed",
+    ExecutionState.CANCELLED: "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class JobState:
+    """The state of a job at one moment.
+
+    progress: how far it is, while it runs.
+    result: the stored graph or, for a failed job, the stored problem document.
+    """
+
+    id: str
+    status: Status
+    progress: Progress | None = None
+    result: StoredResult | None = None
+
+    @classmethod
+    def of_queue(cls, video_id: str, state: ExecutionState, progress: Progress | None) -> JobState:
+        """The state that the queue knows, without a result."""
+        status = _STATUS[state]
+        return cls(video_id, status, progress if status == "running" else None)
+
+    @classmethod
+    def of_result(cls, video_id: str, result: StoredResult) -> JobState:
+        """The state of a job that has ended with a result."""
+        return cls(video_id, "failed" if result.failed else "succeeded", result=result)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job has ended."""
+        return self.status in ("succeeded", "failed", "cancelled")
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of an answer about a job that has not ended."""
+        body: dict[str, Any] = {"id": self.id, "status": self.status}
+        if self.progress is not None:
+            body["progress"] = {"frames": self.progress.frames, "expected": self.progress.expected}
+        return body
+
+
+def not_found(video_id: str) -> NotFound:
+    """The error for an id that belongs to no video of the caller."""
+    return NotFound(f"there is no video {video_id[:40]!r}: it never existed, was deleted, or its retention is over")
 
 
 class JobRecord(BaseModel):
-    """What a job was asked for.
+    """What a job asks for.
 
-    owner    who posted it; nobody else learns of it
-    sha256   of the upload
-    webhook  the URL that is told when the job has ended
+    owner: who posted it; nobody else sees it.
+    sha256: of the upload.
+    options: of the graph.
+    webhook: URL to tell when the job has ended.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,10 +90,10 @@ class JobRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often a worker has begun a job and not come to an end, and how often it died of itself meanwhile.
+    """How often workers have begun a job without ending it.
 
-    begun    also those that somebody killed together with their parent
-    crashes  those of which their parent says so
+    begun: all attempts, including those of workers that were killed together with their parent.
+    crashes: attempts whose worker died by itself, as its parent reports.
     """
 
     begun: int
@@ -42,7 +101,7 @@ class Attempts:
 
 
 class Records:
-    """The records of jobs in Redis. A record lives while its job waits or runs, and as long as its result is kept.
+    """The records of jobs in Redis. A record exists while its job waits or runs, and while its result is kept.
 
     All methods raise RedisError when Redis does not answer.
     """
@@ -52,52 +111,52 @@ class Records:
         self._retention = retention
 
     async def create(self, video_id: str, record: JobRecord) -> None:
-        """Keeps the record of a new job."""
+        """Stores the record of a new job."""
         async with self._docket.redis() as redis:
             await redis.hset(self.key(video_id), mapping={"record": record.model_dump_json()})
 
     async def get(self, video_id: str) -> JobRecord | None:
-        """The record of a job; None when it is kept no longer, was deleted, or never was."""
+        """The record of a job; None if there is none, or none any longer."""
         async with self._docket.redis() as redis:
             text = await redis.hget(self.key(video_id), "record")
         return None if text is None else JobRecord.model_validate_json(text)
 
     async def attempts(self, video_id: str) -> Attempts:
-        """What has become of the workers that have begun the job."""
+        """The attempts at a job so far."""
         async with self._docket.redis() as redis:
             record = await redis.hgetall(self.key(video_id))
         return Attempts(int(record.get(b"begun", 0)), int(record.get(b"crashes", 0)))
 
     async def begin(self, video_id: str) -> None:
-        """Counts that a worker begins the job."""
+        """Counts an attempt that begins."""
         async with self._docket.redis() as redis:
             await redis.hincrby(self.key(video_id), "begun", 1)
 
     async def blame(self, video_id: str) -> None:
-        """Counts that a worker has died while it did the job; one that is not known any more stays forgotten."""
+        """Counts a worker that died while it did the job. Does nothing for a job without a record."""
         async with self._docket.redis() as redis:
             if await redis.exists(self.key(video_id)):
                 await redis.hincrby(self.key(video_id), "crashes", 1)
 
     async def hand_back(self, video_id: str) -> None:
-        """Takes back that it was begun, because the worker stops and not because of the job."""
+        """Takes an attempt back, because the worker stops for a reason of its own."""
         async with self._docket.redis() as redis:
             await redis.hincrby(self.key(video_id), "begun", -1)
 
     async def keep(self, video_id: str) -> None:
-        """Lets the record be forgotten when the operator's retention is over; for a job that has ended."""
+        """Keeps the record of a job that has ended for the operator's retention."""
         async with self._docket.redis() as redis:
             await redis.expire(self.key(video_id), self._retention)
 
     async def delete(self, video_id: str) -> None:
-        """Forgets a job."""
+        """Deletes the record of a job."""
         async with self._docket.redis() as redis:
             await redis.delete(self.key(video_id))
 
     async def claim_request(self, owner: str, key: str, video_id: str) -> str:
-        """The id of the job that the first request with this `Idempotency-Key` has made; `video_id` if this is it.
+        """Claims an `Idempotency-Key` for a job. Returns the id of the job that has claimed it first.
 
-        The record of `video_id` must be there before, so that who comes second finds it.
+        Store the record of `video_id` before, so that a second request finds it.
         """
         name = self._docket.key(f"request:{_digest(owner, key)}")
         async with self._docket.redis() as redis:
@@ -105,24 +164,24 @@ class Records:
                 return video_id
             first = await redis.get(name)
             known = first is not None and await redis.exists(self.key(first.decode()))
-            if first is None or not known:  # deleted, or over its retention
+            if first is None or not known:  # it was deleted, or its retention is over
                 await redis.set(name, video_id, ex=self._retention)
                 return video_id
             return first.decode()
 
     async def note_result(self, video_id: str, record: JobRecord, model: ModelReference) -> None:
-        """Remembers that this job's graph answers every like request of its owner."""
+        """Notes that the graph of this job answers equal requests of its owner."""
         async with self._docket.redis() as redis:
             await redis.set(self._result_key(record, model), video_id, ex=self._retention)
 
-    async def like(self, record: JobRecord, model: ModelReference) -> str | None:
-        """A job of the same owner that has made the same graph: same bytes, options, model, version and engine."""
+    async def find_result(self, record: JobRecord, model: ModelReference) -> str | None:
+        """The id of a job with the same graph: same owner, bytes, options, model, version, engine and precision."""
         async with self._docket.redis() as redis:
             found = await redis.get(self._result_key(record, model))
         return None if found is None else found.decode()
 
     def key(self, video_id: str) -> str:
-        """Where the record of a job is in Redis: a hash, whose field `record` holds it."""
+        """The key in Redis of a job's hash, whose field `record` holds the record."""
         return self._docket.key(f"video:{video_id}")
 
     def _result_key(self, record: JobRecord, model: ModelReference) -> str:
@@ -133,5 +192,5 @@ class Records:
 
 
 def _digest(*parts: str) -> str:
-    """A name for what callers sent, of fixed length and without separators that they could imitate."""
+    """A key of fixed length for texts that callers sent; no text can imitate another list of them."""
     return hashlib.sha256("\0".join(hashlib.sha256(part.encode()).hexdigest() for part in parts).encode()).hexdigest()

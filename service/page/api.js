@@ -215,12 +215,12 @@ function field(block, name) {
  */
 function problemOf(text, type, status) {
   if (!type.startsWith("application/problem+json")) {
-    return new Problem(`The answer is ${status}`, "It did not come from the service, but from before it.", status);
+    return new Problem(`The answer is ${status}`, "It came from a proxy in front of the service, not from the service.", status);
   }
   const { title, detail } = JSON.parse(text);
   return new Problem(title, detail, status);
 }
 
 function noAnswer() {
-  return new Problem("The service does not answer", "Look whether it runs and can be reached, then try again.");
+  return new Problem("The service does not answer", "Check that it runs and can be reached, then try again.");
 }

@@ -36,7 +36,7 @@ export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-const canvas = document.createElement("canvas").getContext("2d");
+const measure = document.createElement("canvas").getContext("2d");
 
 /**
  * How wide a text is, in CSS pixels.
@@ -44,9 +44,9 @@ const canvas = document.createElement("canvas").getContext("2d");
  * @param {string} font as in CSS
  */
 export function widthOf(text, font) {
-  if (!canvas) return 0;
-  canvas.font = font;
-  return canvas.measureText(text).width;
+  if (!measure) return 0;
+  measure.font = font;
+  return measure.measureText(text).width;
 }
 
 /**

@@ -37,7 +37,7 @@ async function work(video) {
     const sent = (/** @type {number} */ loaded, /** @type {number} */ total) =>
       step(`Sending the video: ${megabytes(loaded)} of ${megabytes(total)} MB`, loaded, total);
     id = await api.upload(video, options(), sent, working.signal);
-    say("The video is there; its graph is being made");
+    say("The video has arrived; its graph is being made");
     await api.follow(id, (state) => showState(state), working.signal);
     step("Fetching the graph");
     const graph = await api.graph(id, working.signal);

@@ -69,5 +69,5 @@ function once(target, name, signal) {
 }
 
 function failed() {
-  return new Problem("The video is not recorded", "This browser cannot play it, or stopped recording.");
+  return new Problem("The video could not be recorded", "This browser cannot play it, or it stopped recording.");
 }

@@ -40,7 +40,7 @@ export class Timeline {
       );
       return html("section", { class: "pair", "aria-label": name }, html("h4", {}, name), ...lanes);
     });
-    const nothing = html("p", { class: "quiet" }, "No relation is left; lower the least score or show more predicates.");
+    const nothing = html("p", { class: "quiet" }, "No relations to show; lower the least score or show more predicates.");
     this.#place.replaceChildren(...(pairs.length ? [this.#axis(), ...pairs] : [nothing]));
   }
 

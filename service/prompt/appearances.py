@@ -1,4 +1,4 @@
-"""Who and what appears in a video, and what each is called by number."""
+"""Objects that appear in a video, and their numbers among those of one label."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from models.graph.scene_graph import Frame
 
 @dataclass
 class Appearances:
-    """Who and what appears in a video: all that a prompt needs of its frames, gathered frame by frame.
+    """Objects that appear in a video: all that a prompt needs of its frames, gathered frame by frame.
 
-    labels  by id
-    first   position of the first frame that shows it, by id
-    last    position of the last frame that shows it, by id
-    scores  sum over all frames, by label
+    labels: by id.
+    first: position of the first frame that shows it, by id.
+    last: position of the last frame that shows it, by id.
+    scores: sum over all frames, by label.
+    frame_count: frames so far.
     """
 
     labels: dict[int, str] = field(default_factory=dict)
@@ -26,7 +27,7 @@ class Appearances:
 
     @classmethod
     def of(cls, frames: Iterable[Frame]) -> Appearances:
-        """What appears in all frames of a video."""
+        """Gathers the objects of all frames of a video."""
         appearances = cls()
         for frame in frames:
             appearances.add(frame)
@@ -44,7 +45,7 @@ class Appearances:
 
 @dataclass(frozen=True)
 class Entity:
-    """One person or thing of a video: the `number`th of its label, from 1."""
+    """One subject or thing of a video: the `number`th of its label, from 1."""
 
     label: str
     number: int
@@ -53,8 +54,8 @@ class Entity:
 def entities_of(appearances: Appearances) -> dict[int, Entity]:
     """The entity of every id.
 
-    Two ids of one label that are never there at the same time may well be one thing that was lost from sight, and are
-    one entity.
+    Two ids of one label that are never there at the same time are one entity: most likely a thing that was lost from
+    sight.
     """
     first, last = appearances.first, appearances.last
     entities: dict[int, Entity] = {}

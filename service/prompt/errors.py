@@ -8,14 +8,14 @@ from service.errors import ServiceError, SetupError
 
 
 class CaptionFailed(ServiceError):
-    """The endpoint of captions gave none, or only a part of one.
+    """The endpoint gave no caption, or only a part of one.
 
     `detail` is for every caller; `str` also has the endpoint's own words, for a terminal or a log.
     """
 
     status = 502
     code = "caption_failed"
-    title = "The caption could not be had"
+    title = "No caption could be made"
 
     def __init__(self, detail: str, reason: str = "") -> None:
         super().__init__(detail)
@@ -26,14 +26,14 @@ class CaptionFailed(ServiceError):
 
 
 class CaptionRefused(CaptionFailed):
-    """The endpoint does not take the key, the model or the request: its settings are wrong."""
+    """The endpoint refuses the key, the model or the request: the settings are wrong."""
 
     code = "caption_refused"
-    title = "The caption endpoint refuses"
+    title = "The caption endpoint refuses the request"
 
 
 class CaptionTooLong(CaptionFailed):
-    """The prompt, with its key frames, is longer than the endpoint's model takes."""
+    """The prompt, with its key frames, is too long for the endpoint's model."""
 
     status = 422
     code = "caption_too_long"
@@ -41,7 +41,7 @@ class CaptionTooLong(CaptionFailed):
 
 
 class CaptionBusy(CaptionFailed):
-    """The endpoint has too much to do; the same request can succeed after `retry_after` seconds."""
+    """The endpoint is busy; the same request can succeed after `retry_after` seconds."""
 
     status = 503
     code = "caption_busy"
@@ -53,7 +53,7 @@ class CaptionBusy(CaptionFailed):
 
 
 class CaptionTimeout(CaptionFailed):
-    """The caption was not complete in the time that it may take."""
+    """The caption was not complete within the time limit."""
 
     status = 504
     code = "caption_timeout"
@@ -61,4 +61,4 @@ class CaptionTimeout(CaptionFailed):
 
 
 class CaptionsMissing(SetupError):
-    """What captions need is not installed."""
+    """A package that captions need is not installed."""

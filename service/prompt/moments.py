@@ -1,4 +1,4 @@
-"""Events, which are the relations of a graph that are worth telling, and the moments that show most of them."""
+"""Events, the relations of a graph that are worth telling, and the moments that show most of them."""
 
 from __future__ import annotations
 

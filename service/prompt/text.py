@@ -100,7 +100,7 @@ def _rest(
     vocabulary: Vocabulary,
     max_tokens: int,
 ) -> list[str]:
-    """A line with the labels that no event names, subjects and what is seen best first, as many as fit; or no line."""
+    """A line with as many of the labels that no event names as fit, subjects and the best seen first; or no line."""
     named = {entity.label for event in told for entity in (event.subject, event.thing)}
     counts = {label: count for label, count in count_labels(entities).items() if label not in named}
     line = ""
@@ -127,7 +127,7 @@ class Form(Protocol):
 
 
 class ByTime:
-    """A line for every interval, with all that holds over it; by when it begins."""
+    """A line for every interval, with all that holds over it, in order of time."""
 
     heading = "What happens, in order:"
 
@@ -178,7 +178,7 @@ class ByRelevance(ByTime):
 
 
 class ByPerson:
-    """A line for every subject: what they do with which thing, and when; by when it begins."""
+    """A line for every subject, with all events of it; things in order of time."""
 
     heading = "Who does what:"
 

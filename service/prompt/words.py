@@ -19,7 +19,7 @@ _BRIEF = 5.0  # seconds, up to which they are told to a tenth
 
 @dataclass(frozen=True)
 class Name:
-    """How an entity is called: "the cup or bottle", "the second chair"."""
+    """The name of an entity: "the cup or bottle", "the second chair"."""
 
     text: str
     plural: bool = False
@@ -65,7 +65,7 @@ def amount_of(label: str, count: int, vocabulary: Vocabulary) -> str:
 
 
 def clause_of(thing: Name, predicates: Sequence[str], vocabulary: Vocabulary, *, is_known: bool = False) -> str:
-    """What a subject does with a thing: "holds and looks at the cup and has it behind them".
+    """A clause about a subject and a thing: "holds and looks at the cup and has it behind them".
 
     First comes what the subject does in words around the thing, then in words before it, then where the thing is.
 
@@ -93,7 +93,7 @@ def clause_of(thing: Name, predicates: Sequence[str], vocabulary: Vocabulary, *,
 
 
 def time_of(start: float, end: float, duration: float | None) -> str:
-    """When something happens, as a language model reads it best: "throughout", "until 4 s", "1:05 to 1:40".
+    """The time of an event, as a language model reads it best: "throughout", "until 4 s", "1:05 to 1:40".
 
     Times are seconds; `duration`, of the video, is None where unknown.
     """

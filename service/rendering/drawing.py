@@ -38,7 +38,7 @@ class Corner:
 
 
 def quietest_corner(graph: SceneGraph) -> Corner:
-    """The corner in which there is least to see over the whole video, so that what stands there need not move."""
+    """The corner with the fewest boxes over the whole video, so that the lines of text need not move."""
     width, height = graph.video.width, graph.video.height
 
     def seen(corner: Corner) -> float:

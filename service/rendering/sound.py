@@ -11,7 +11,7 @@ import av
 
 from service.video import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
 from service.video.media import opened
-from service.video.messages import Request
+from service.video.wire import Request
 
 _IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 """Codecs that players expect in an MP4."""

@@ -36,7 +36,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, *, width: int, height: int, frame_rate: float, sound: Sound | None) -> None:
-        """`sound`, where there is one, is copied beside the frames."""
+        """`sound`: copied beside the frames; None for a silent video."""
         # Said as a file: a name with a colon would be taken for a protocol.
         self._container = av.open(f"file:{path}", "w", format="mp4", container_options={"movflags": "+faststart"})
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))

@@ -1,8 +1,10 @@
-"""Shares an engine between videos: clips of all running jobs wait at the stages and go through them in batches."""
+"""Shares a model between videos: clips of all videos wait at its stages and go through them in batches.
 
-from service.scheduling.engine import Engine
-from service.scheduling.job import EngineJob, TimedClip
-from service.scheduling.loading import load_engines, open_engine
-from service.scheduling.statistics import Batch, EngineStatistics
+Frames come as `FrameChunk` of the decoder, wait and travel as `Clip`, and leave as tensors.
+"""
 
-__all__ = ["Batch", "Engine", "EngineJob", "EngineStatistics", "TimedClip", "load_engines", "open_engine"]
+from service.scheduling.batcher import Batch
+from service.scheduling.scheduler import Scheduler
+from service.scheduling.video_run import VideoRun
+
+__all__ = ["Batch", "Scheduler", "VideoRun"]

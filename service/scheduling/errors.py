@@ -1,4 +1,4 @@
-"""Errors of running clips on an engine."""
+"""Errors of running clips through a model."""
 
 # ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
 
@@ -16,14 +16,14 @@ class JobCancelled(ServiceError):
 
 
 class ClipFailed(ServiceError):
-    """A stage of the model failed on a clip, alone in its batch as well."""
+    """A stage of the model fails on a clip, even when the clip is alone in its batch."""
 
     code = "model_failed"
     title = "The model failed on the video"
 
 
 class EngineDied(ServiceError):
-    """A thread of the engine is gone. No job is answered with this: it goes back to the queue."""
+    """A thread that runs the model has died. No caller sees this: the job goes back to the queue."""
 
     status = 503
     code = "engine_died"

@@ -1,16 +1,26 @@
-"""The decoder process, one for each video that a VideoReader reads; forked by the spawner.
+"""Child processes of the reader: `python -m service.video.child` is the fork server, and forks one decoder per video.
 
-It reads a Request from its standard input, writes messages to its standard output (see `protocol`), and ends. It limits
-itself before it touches the video, and the kernel ends it when its parent is gone.
+What a decoder imports takes longer than to decode a short video, so the fork server imports it once. The fork server
+has one thread, touches no video, and passes nothing from one decoder to another.
+
+Its standard input is a socket. Every byte that arrives brings four file descriptors: the video, the decoder's standard
+input and output, and a pipe that gets the exit status, four bytes, when the decoder has ended. The answer is one byte
+with the decoder's pidfd.
+
+A decoder reads a Request from its standard input, writes messages to its standard output (see `wire`), and ends. It
+limits itself before it touches the video, and the kernel ends it when its parent is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import gc
 import os
 import resource
 import select
 import signal
+import socket
 import sys
 import traceback
 from dataclasses import asdict
@@ -18,69 +28,118 @@ from dataclasses import asdict
 import numpy as np
 
 from service.errors import ServiceError
-from service.video.messages import Request, encode_message
 from service.video.sampling import DecodeLimits
+from service.video.wire import EXIT_STATUS, VIDEO_FILE, Request, encode_message
 
+_NICENESS = 5  # engine and service come before the decoders, which only have to stay a few frames ahead
 _OPEN_FILES = 64
 
 
-def main() -> None:
-    """Decodes the one video of the request."""
+def serve_forks() -> None:
+    """Forks decoder processes until the other end of the socket is closed."""
+    _load_libraries()
+    gc.collect()
+    gc.freeze()  # the collector writes to the pages that it visits; frozen ones stay shared
+    control = socket.socket(fileno=0)
+    running: dict[int, tuple[int, int]] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll():
+            if ready in running:
+                poll.unregister(ready)
+                _report_exit(ready, *running.pop(ready))
+                continue
+            _, files, _, _ = socket.recv_fds(control, 1, 4)
+            if not files:
+                return
+            status = files.pop()
+            process = _fork_decoder(*files)
+            pidfd = os.pidfd_open(process)
+            running[pidfd] = (process, status)
+            poll.register(pidfd, select.POLLIN)
+            socket.send_fds(control, [b"\0"], [pidfd])
+
+
+def decode_video() -> None:
+    """Decodes the one video of the request. Runs in a decoder process."""
     with open(0, "rb", closefd=False) as requests:
         request = Request.from_json(requests.readline().decode())
     _die_with_parent()
     _limit(request.limits)
-    # Libraries print where they like; what they print must not end up between our messages.
+    # Libraries print where they like; what they print must not end up between the messages.
     output = os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     try:
-        _decode(request, output.fileno())
+        _write_frames(request, output.fileno())
     except MemoryError:
         allowed = f"{request.limits.memory_bytes / 2**20:.0f} MiB"
-        detail = f"Decoding needs more than {allowed} of memory. Scale the video down."
+        detail = f"decoding needs more than {allowed} of memory: scale the video down"
         _write(output.fileno(), encode_message("error", error="DecodeMemory", detail=detail))
     except ServiceError as error:
         _write(output.fileno(), encode_message("error", error=type(error).__name__, detail=error.detail))
     except Exception:
-        # A defect of ours, or of a library on a strange video. The parent has the log.
+        # A defect of this code, or of a library with a strange video. The parent writes it to the log.
         _write(output.fileno(), encode_message("defect", trace=traceback.format_exc(limit=-20)))
 
 
-def load_libraries() -> None:
-    """Imports what decoding needs."""
+def _load_libraries() -> None:
     # On import decord maps every CUDA library that is installed, half a gigabyte, unless there is no such package.
     sys.modules["nvidia"] = None  # type: ignore[assignment]
-    import service.video.frames  # noqa: F401
+    import service.video.sampled_frames  # noqa: F401
 
 
-def _decode(request: Request, output: int) -> None:
-    from service.video.frames import Frames
-    from service.video.media import examine
+def _fork_decoder(video: int, requests: int, messages: int) -> int:
+    process = os.fork()
+    if process == 0:
+        _become_decoder(video, requests, messages)
+    for file in (video, requests, messages):
+        os.close(file)
+    return process
 
-    _write(output, encode_message("ready"))
-    media = examine(request)
-    _write(output, encode_message("info", **asdict(media.info)))
-    frames = Frames(request, media)
-    for times, pixels in frames.chunks():
-        _write(output, encode_message("chunk", frames=len(times)))
-        _write(output, np.ascontiguousarray(times).data)
-        _write(output, np.ascontiguousarray(pixels).data)
-    _write(output, encode_message("end", warnings=frames.warnings))
+
+def _become_decoder(video: int, requests: int, messages: int) -> None:
+    """Makes this process a decoder. Does not return."""
+    os.nice(_NICENESS)
+    try:
+        os.setsid()
+        # Where the kernel shares time between sessions first, niceness counts only within one.
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as autogroup:
+            autogroup.write(str(_NICENESS))
+        os.dup2(requests, 0)
+        os.dup2(messages, 1)
+        os.dup2(video, VIDEO_FILE)
+        os.closerange(VIDEO_FILE + 1, 2**31 - 1)
+        decode_video()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
+
+
+def _report_exit(pidfd: int, process: int, status: int) -> None:
+    _, code = os.waitpid(process, 0)
+    with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+        os.write(status, EXIT_STATUS.pack(code))
+    os.close(status)
+    os.close(pidfd)
 
 
 def _die_with_parent() -> None:
     """Has the kernel end this process when the other end of its standard input closes, even while native code hangs.
 
-    Not by PR_SET_PDEATHSIG: that acts on the end of the thread that started the process, not of the parent.
+    PR_SET_PDEATHSIG would act on the end of the thread that started the process, not on the end of the parent.
     """
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)  # SIGIO, which ends a process
     poll = select.poll()
     poll.register(0, select.POLLIN)
     if poll.poll(0):
-        os._exit(1)  # closed before it was watched
+        os._exit(1)  # the other end closed before the kernel watched it
 
 
 def _limit(limits: DecodeLimits) -> None:
@@ -89,7 +148,7 @@ def _limit(limits: DecodeLimits) -> None:
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_AS, limits.memory_bytes)
     _lower(resource.RLIMIT_CPU, limits.cpu_seconds)
-    # The interpreter, or whoever started the parent, may have set these two aside.
+    # The interpreter, or the process that started the parent, may ignore these two signals.
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
 
@@ -97,11 +156,30 @@ def _limit(limits: DecodeLimits) -> None:
 def _lower(which: int, value: int) -> None:
     hard = resource.getrlimit(which)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    # The hard limit of processor time must lie above the soft one, or the process is killed without saying why.
+    # The hard limit of processor time must lie above the soft one, or the process is killed without a reason.
     resource.setrlimit(which, (value, value + 1 if which == resource.RLIMIT_CPU and value != hard else value))
+
+
+def _write_frames(request: Request, output: int) -> None:
+    from service.video.media import examine
+    from service.video.sampled_frames import SampledFrames
+
+    _write(output, encode_message("ready"))
+    media = examine(request)
+    _write(output, encode_message("info", **asdict(media.info)))
+    frames = SampledFrames(request, media)
+    for times, pixels in frames.chunks():
+        _write(output, encode_message("chunk", frames=len(times)))
+        _write(output, np.ascontiguousarray(times).data)
+        _write(output, np.ascontiguousarray(pixels).data)
+    _write(output, encode_message("end", warnings=frames.warnings))
 
 
 def _write(file: int, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:
         view = view[os.write(file, view) :]
+
+
+if __name__ == "__main__":
+    serve_forks()

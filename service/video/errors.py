@@ -1,18 +1,24 @@
-"""Errors of reading a video."""
+"""Errors of reading a video.
+
+ServiceError              500
+  UnsupportedMedia        415  the bytes are not a video container
+  VideoError              422  no frames can be taken from the container as asked
+    NoVideoStream              the container has no video stream
+    VideoUnreadable            no frame can be decoded, or the decoder crashed
+    VideoTooLarge              the frames have too many pixels
+    DecodeTimeout              decoding took too long
+    DecodeMemory               decoding needs too much memory
+    RangeOutsideVideo          the range begins after the end of the video
+  DecoderUnavailable      500  the decoder process does not start
+
+An upload without bytes is `service.errors.EmptyUpload`.
+"""
 
 # ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
 
 from __future__ import annotations
 
 from service.errors import ServiceError
-
-
-class EmptyUpload(ServiceError):
-    """The body or file has no bytes."""
-
-    status = 400
-    code = "empty_body"
-    title = "The upload is empty"
 
 
 class UnsupportedMedia(ServiceError):
@@ -24,7 +30,7 @@ class UnsupportedMedia(ServiceError):
 
 
 class VideoError(ServiceError):
-    """A video container that no frames can be taken from as asked."""
+    """No frames can be taken from the video container as asked."""
 
     status = 422
     code = "video_unreadable"
@@ -32,14 +38,14 @@ class VideoError(ServiceError):
 
 
 class NoVideoStream(VideoError):
-    """The container has no video stream, such as an MP4 that holds only audio."""
+    """The container has no video stream, such as an MP4 with sound only."""
 
     code = "no_video_stream"
     title = "The upload has no video stream"
 
 
 class VideoUnreadable(VideoError):
-    """Not one frame could be decoded, or the decoder crashed."""
+    """Not one frame can be decoded, or the decoder crashed."""
 
     code = "video_unreadable"
     title = "The video cannot be decoded"
@@ -53,28 +59,28 @@ class VideoTooLarge(VideoError):
 
 
 class DecodeTimeout(VideoError):
-    """Decoding took longer, by the clock or by processor time, than the service allows."""
+    """Decoding took longer than the service allows, by the clock or in processor time."""
 
     code = "decode_timeout"
     title = "Decoding the video took too long"
 
 
 class DecodeMemory(VideoError):
-    """Decoding took more memory than the service allows."""
+    """Decoding needs more memory than the service allows."""
 
     code = "decode_memory"
     title = "Decoding the video took too much memory"
 
 
 class RangeOutsideVideo(VideoError):
-    """The asked range begins after the end of the video."""
+    """The range that was asked for begins after the end of the video."""
 
     code = "range_outside_video"
     title = "The asked range is outside the video"
 
 
 class DecoderUnavailable(ServiceError):
-    """The decoder process does not start; nothing is wrong with the upload."""
+    """The decoder process does not start. Nothing is wrong with the upload."""
 
     code = "decoder_unavailable"
     title = "The video decoder does not start"

@@ -1,4 +1,4 @@
-"""The parent's side of decoding: starts the decoder process, takes frames from it, and never leaves it behind."""
+"""Reads the frames of a video from a decoder process, which never outlives the reader."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from service.errors import ServiceError
+from service.video.containers import SNIFF_BYTES, sniff_container
 from service.video.errors import DecoderUnavailable, DecodeTimeout, UnsupportedMedia, VideoUnreadable
-from service.video.messages import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
+from service.video.processes import FORK_SERVER, DecoderProcess
 from service.video.sampling import DecodeLimits, FrameChunk, Sampling, VideoInfo
-from service.video.sniffing import SNIFF_BYTES, sniff_container
-from service.video.spawning import SPAWNER, DecoderProcess
+from service.video.wire import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
 
 if TYPE_CHECKING:
     from models.graph.scene_graph import Warning
@@ -31,14 +31,15 @@ _DEFAULT_LIMITS = DecodeLimits()
 
 
 class VideoReader:
-    """The sampled frames of one video file, decoded in a process of its own: a context manager and an iterator.
+    """Iterates over the sampled frames of one video file, which a process of its own decodes. A context manager.
 
-    `info` is there from `__enter__` on; `warnings` is complete when the iteration has ended. Leaving the context ends
-    the process at once, whether or not all frames were taken. `close` may be called from another thread.
+    info: the video; set when the context is entered.
+    warnings: what the user should know; complete when the iteration has ended.
 
-    Raises, from `__enter__` or while iterating: EmptyUpload, UnsupportedMedia, NoVideoStream, VideoUnreadable,
-    VideoTooLarge, RangeOutsideVideo, DecodeTimeout, DecodeMemory; DecoderUnavailable if the installation is broken;
-    OSError if there is no such file.
+    Leaving the context ends the process at once, even before the last frame. Any thread may call `close`.
+
+    Entering the context and iterating raise EmptyUpload, UnsupportedMedia and every VideoError for what is wrong with
+    the video, DecoderUnavailable where the decoder does not start, and OSError where there is no such file.
     """
 
     info: VideoInfo
@@ -57,7 +58,7 @@ class VideoReader:
 
     def __enter__(self) -> Self:
         if self._process is not None or self._ended:
-            raise ValueError("a video reader reads once; make another one")
+            raise ValueError("a video reader reads once: make another one")
         try:
             self._start()
             self._receive("ready")
@@ -91,34 +92,34 @@ class VideoReader:
         raise StopIteration
 
     def close(self) -> None:
-        """Ends the decoder process and frees what it held; a second call does nothing."""
+        """Ends the decoder process and frees its file descriptors. A second call does nothing."""
         process = self._process
         if process is None:
             return
         process.kill()
-        # Another thread may be waiting for frames: the end of the process wakes it, then the pipes can be closed.
+        # Another thread may wait for frames. The end of the process wakes it; then the pipes can be closed.
         with self._reading:
             if self._process is None:
-                return  # that thread has closed it
+                return  # the other thread has closed it
             process.wait()
             process.close()
             self._process = None
 
     def _start(self) -> None:
-        file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)  # not to wait for the writer of a named pipe
+        file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not wait for its writer
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise UnsupportedMedia("The upload is not a regular file. Send the bytes of a video.")
+                raise UnsupportedMedia("the upload is not a regular file: send the bytes of a video")
             container = sniff_container(os.pread(file, SNIFF_BYTES, 0))
-            self._process = SPAWNER.start(file)
+            self._process = FORK_SERVER.start(file)
         finally:
             os.close(file)
         request = Request(container, self._sampling, self._limits)
-        with contextlib.suppress(BrokenPipeError):  # it has ended: found out, with the reason, by the first read
+        with contextlib.suppress(BrokenPipeError):  # it has ended; the first read finds out why
             os.write(self._process.requests, request.to_json().encode() + b"\n")
 
     def _receive(self, *kinds: str) -> dict[str, Any]:
-        """The next message, of one of the kinds. Raises what the child has to report instead."""
+        """Returns the next message, of one of the kinds. Raises what the child reports instead."""
         (length,) = LENGTH.unpack(self._read(bytearray(LENGTH.size)))
         if length > MAXIMUM_MESSAGE:
             raise self._failure("sent a message that is too long")
@@ -128,15 +129,15 @@ class VideoReader:
         except Defect as defect:
             _log.error("defect in the decoder process:\n%s", defect)
             if not self._ready:
-                raise DecoderUnavailable("The video decoder did not start. The log says why.") from None
+                raise DecoderUnavailable("the video decoder does not start: the log says why") from None
             raise _crash("failed") from None
         except (ValueError, TypeError, KeyError) as error:
-            # The child runs untrusted data, and may have been taken over by it.
+            # The child reads untrusted data, which may have taken it over.
             raise self._failure("sent a message that makes no sense") from error
 
     def _chunk(self, count: int) -> FrameChunk:
         self._frames += count
-        # The child runs untrusted data: it does not decide how much memory its parent takes.
+        # The child reads untrusted data: it must not decide how much memory its parent takes.
         if not 0 < count <= self._limits.chunk_frames or self._frames > self._sampling.max_frames:
             raise self._failure("sent more frames than were asked for")
         timestamps = np.empty(count, dtype=np.float64)
@@ -146,7 +147,7 @@ class VideoReader:
         return FrameChunk(timestamps, frames)
 
     def _read(self, buffer: Any) -> Any:
-        """Fills the buffer. Raises DecodeTimeout when the waiting exceeds the limit, VideoUnreadable after a crash."""
+        """Fills the buffer. Raises DecodeTimeout after the limit of seconds, VideoUnreadable after a crash."""
         view = memoryview(buffer).cast("B")
         if self._process is None:
             raise ValueError("the video reader is closed")
@@ -159,7 +160,7 @@ class VideoReader:
             self._patience -= time.monotonic() - before
             if not waiting:
                 raise DecodeTimeout(
-                    f"Decoding the video took more than {self._limits.seconds:g} s. Send a shorter or smaller video."
+                    f"decoding took more than {self._limits.seconds:g} s: send a shorter or smaller video"
                 )
             count = os.readv(pipe, [view])
             if count == 0:
@@ -168,7 +169,7 @@ class VideoReader:
         return buffer
 
     def _end(self, message: dict[str, Any]) -> None:
-        # Imported when it is needed: the child imports this package too, and has to start fast.
+        # Imported late because the child imports this package too and has to start fast.
         from models.graph.scene_graph import Warning
 
         self.warnings.extend(Warning(code=code, detail=detail) for code, detail in message["warnings"])
@@ -176,7 +177,7 @@ class VideoReader:
         self.close()
 
     def _failure(self, what: str) -> ServiceError:
-        """The error that fits the way in which the child has ended, if it has."""
+        """Returns the error that fits how the child ended, or what it did where it still runs."""
         assert self._process is not None
         try:
             code = self._process.wait(seconds=1.0)
@@ -184,15 +185,15 @@ class VideoReader:
             return _crash(what)
         if code == -signal.SIGXCPU:
             return DecodeTimeout(
-                f"Decoding the video took more than {self._limits.cpu_seconds} s of processor time. "
-                "Send a shorter or smaller video."
+                f"decoding took more than {self._limits.cpu_seconds} s of processor time: "
+                "send a shorter or smaller video"
             )
         if not self._ready:
-            return DecoderUnavailable(f"The video decoder did not start (exit code {code}). The log says why.")
+            return DecoderUnavailable(f"the video decoder does not start (exit code {code}): the log says why")
         if code is not None and code < 0:
             what = f"was ended by {signal.Signals(-code).name}"
         return _crash(what)
 
 
 def _crash(what: str) -> VideoUnreadable:
-    return VideoUnreadable(f"The decoder {what}; the video may be damaged. Encode it again as H.264 in MP4.")
+    return VideoUnreadable(f"the decoder {what}; the video may be damaged: encode it again as H.264 in MP4")

@@ -1,4 +1,4 @@
-"""What goes into decoding and what comes out of it."""
+"""Values that go into decoding and values that come out of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAXIMUM_FPS = 60.0
-"""That may be asked for; frames at a higher rate say nothing new."""
-EVERY_FRAME = 1000.0
-"""Samples every frame that is on display for two milliseconds or longer."""
+MAXIMUM_FPS = 60.0  # most that a caller may ask for; frames at a higher rate say nothing new
+EVERY_FRAME = 1000.0  # an fps that takes every frame that is displayed for two milliseconds or longer
 MAXIMUM_SIDE = 8192
-MINIMUM_MEMORY = 512 * 2**20
-"""The interpreter and the codec libraries alone reserve some 300 MiB of address space."""
+MINIMUM_MEMORY = 512 * 2**20  # the interpreter and the codec libraries alone reserve some 300 MiB of addresses
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """One video. `width` and `height` are pixels of the displayed (rotated) video, times are seconds.
+    """Describes one video.
 
-    Pixels are those that are stored: an anamorphic video is not widened.
+    width, height: pixels of the displayed (rotated) video.
+        They are the stored pixels: an anamorphic video is not widened.
+    duration: seconds, None where the file does not say.
+    frame_rate: frames per second, None where neither the file nor its packets tell.
+    codec: name as FFmpeg has it.
     """
 
     width: int
@@ -33,9 +34,14 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames to take: those on display at `start + k / fps`, k = 0, 1, …, before `end` (seconds, exclusive).
+    """Says which frames to take, and of which size: those on display at `start + k / fps`, k = 0, 1, …, before `end`.
 
-    Frames are stretched to `height` x `width`. Raises ValueError for values that make no sense.
+    fps: frames per second.
+    max_frames: most frames to take.
+    height, width: size in pixels to which frames are stretched.
+    start, end: seconds; `end` is exclusive, and None for the end of the video.
+
+    Raises ValueError for values that make no sense.
     """
 
     fps: float
@@ -61,20 +67,28 @@ class Sampling:
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What decoding one video may take. Raises ValueError for limits that no video could be decoded in."""
+    """Limits what decoding one video may take.
+
+    seconds: wall clock.
+        It runs only while somebody waits for the decoder: a slow consumer does not use it up.
+    cpu_seconds: processor time of all threads together.
+    memory_bytes: address space of the decoder process.
+        Ten-bit 8K video needs half of the default.
+    max_pixels: pixels of one frame as stored.
+    chunk_frames: most frames in one FrameChunk.
+        Up to two chunks exist at a time.
+    threads: threads of one decoder process.
+        A second one shortens the wait for a single video and costs processor time.
+
+    Raises ValueError for limits within which no video can be decoded.
+    """
 
     seconds: float = 900.0
-    """Wall clock, counted only while somebody waits for the decoder: a slow consumer does not use it up."""
     cpu_seconds: int = 1800
-    """Processor time over all threads."""
     memory_bytes: int = 2 * 2**30
-    """Address space of the decoder process. Ten-bit 8K video needs half of the default."""
     max_pixels: int = 7680 * 4320
-    """Pixels of one frame as stored."""
     chunk_frames: int = 4
-    """Most frames in one FrameChunk; up to two chunks exist at a time."""
     threads: int = 1
-    """Of one decoder process. A second one shortens the wait for a single video and costs processor time."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "cpu_seconds", "max_pixels", "chunk_frames", "threads"):
@@ -86,10 +100,11 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class FrameChunk:
-    """Consecutive sampled frames.
+    """Holds consecutive sampled frames.
 
-    `timestamps` (n,) float64 are presentation times in seconds after the first frame of the video, strictly
-    increasing; `frames` (n, height, width, 3) uint8 are RGB.
+    timestamps: (n,) float64, strictly increasing presentation times.
+        Seconds after the first frame of the video.
+    frames: (n, height, width, 3) uint8 RGB.
     """
 
     timestamps: NDArray[np.float64]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,10 +16,10 @@ from service.command_line import main
 from tests.support.paths import ROOT
 
 
-def bench(*arguments: str | Path) -> dict[str, object]:
+def bench(*arguments: str | Path) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["bench", *map(str, arguments), "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    report: dict[str, object] = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
@@ -58,16 +59,14 @@ def test_pytorch_is_measured_on_the_same_model(tiny_bundle: Path, clip: Path) ->
     assert report["ratios"]["engine_only_to_torch"] > 0
 
 
-def test_a_table_says_it_to_people(tiny_bundle: Path, clip: Path) -> None:
+def test_without_json_a_table_is_printed(tiny_bundle: Path, clip: Path) -> None:
     done = CliRunner().invoke(main, ["bench", str(tiny_bundle), str(clip), "--only", "offline", "--only", "decode"])
     assert done.exit_code == 0, done.output
     for word in ("decoding alone", "offline", "frames / s"):
         assert word in done.output
 
 
-def test_what_the_host_took_of_the_processors_is_said(
-    tiny_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_stolen_by_the_host_is_reported(tiny_bundle: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StolenTime, "__exit__", lambda stolen, *_: setattr(stolen, "share", 0.314))
     arguments = ["bench", str(tiny_bundle), str(clip), "--only", "decode"]
     assert "disturbed: 31% of the processors' time" in " ".join(CliRunner().invoke(main, arguments).output.split())

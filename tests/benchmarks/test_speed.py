@@ -17,7 +17,21 @@ from benchmarks.speed.report import Missing, Report, Row
 from benchmarks.speed.source import open_source
 from export.errors import ExportError
 from models.graph.bundle import Bundle
-from tests.export.conftest import Exported
+from models.networks.checkpoint import save_checkpoint
+from tests.support.networks import make_lively, tiny, tiny_scored, tiny_two_stage
+from tests.support.paths import ROOT
+
+BUNDLE = ROOT / "bundles" / "arn-compact"
+"""In fp32; its graphs need no export."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ARN with learned queries, as small as it gets."""
+    path = tmp_path_factory.mktemp("small") / "checkpoint.pt"
+    plain = {"predicate_association": False, "hierarchical_attention": False, "temporal_attention": False}
+    save_checkpoint(path, make_lively(tiny(entity_layers=1, predicate_layers=1, **plain)), {})
+    return path
 
 
 def run(*arguments: str | Path) -> Result:
@@ -35,13 +49,11 @@ def what(report: dict[str, Any]) -> set[tuple[str, str, int]]:
     return {(row["engine"], row["precision"], row["batch"]) for row in report["rows"]}
 
 
-def test_every_engine_precision_and_batch_has_a_row_with_its_ratio_to_eager_pytorch(
-    small: Exported, tmp_path: Path
+def test_every_engine_precision_and_batch_has_a_row_and_a_checkpoint_is_exported_for_those_that_need_graphs(
+    checkpoint: Path, tmp_path: Path
 ) -> None:
     engines, kept = "onnxruntime-cpu,openvino,torch-cpu", tmp_path / "kept"
-    report = measured(
-        small.bundle.folder, "--engines", engines, "--precisions", "int8,fp32", "--batches", "2,1", "--keep", kept
-    )
+    report = measured(checkpoint, "--engines", engines, "--precisions", "int8,fp32", "--batches", "2,1", "--keep", kept)
     able = [("torch-cpu", "fp32")] + [(name, each) for name in engines.split(",")[:2] for each in ("fp32", "int8")]
     assert what(report) == {(*pair, batch) for pair in able for batch in (1, 2)}
     eager = {row["batch"]: row["fps"] for row in report["rows"] if row["engine"] == "torch-cpu"}
@@ -49,12 +61,13 @@ def test_every_engine_precision_and_batch_has_a_row_with_its_ratio_to_eager_pyto
         assert row["ratio"] == pytest.approx(row["fps"] / eager[row["batch"]])
         assert row["memory"] is row["share"] is None, "they are of GPUs"
     assert report["missing"] == []
-    assert Bundle.load(kept / "int8").manifest.precision == "int8"
+    for precision in ("fp32", "int8"):
+        assert Bundle.load(kept / precision).manifest.precision == precision
 
 
-def test_what_does_not_run_here_is_listed_with_its_reason(small: Exported) -> None:
+def test_an_engine_that_does_not_run_here_is_listed_with_its_reason() -> None:
     engines = ["--engines", "onnxruntime-cpu,tensorrt", "--precisions", "fp32,bf16", "--batches", "1"]
-    report = measured(small.bundle.folder, *engines)
+    report = measured(BUNDLE, *engines)
     assert {row[:2] for row in what(report) if row[0] != "torch-cuda"} == {
         ("torch-cpu", "fp32"),
         ("onnxruntime-cpu", "fp32"),
@@ -65,33 +78,24 @@ def test_what_does_not_run_here_is_listed_with_its_reason(small: Exported) -> No
     assert reasons[0][1].startswith("no TensorRT engine can be built here: ")
 
 
-def test_an_engine_that_computes_in_nothing_asked_for_is_listed(small: Exported) -> None:
-    report = measured(small.bundle.folder, "--engines", "onnxruntime-cpu", "--precisions", "bf16")
+def test_an_engine_that_computes_in_nothing_asked_for_is_listed() -> None:
+    report = measured(BUNDLE, "--engines", "onnxruntime-cpu", "--precisions", "bf16")
     assert what(report) == {("torch-cpu", "fp32", 1)}
     assert [each["reason"] for each in report["missing"]] == ["onnxruntime-cpu does not compute in bf16"]
 
 
-def test_pytorch_alone_needs_no_graphs(
-    scored_sttran: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytorch_alone_needs_no_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where neither onnx nor ONNX Runtime is installed; the stage that sees whole videos is not measured."""
     for module in ("export.bundle", "export.onnx"):
-        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    report = measured(
-        scored_sttran.checkpoint, "--engines", "torch-cpu,openvino", "--precisions", "fp32,bf16", "--batches", "1"
-    )
+    checkpoint = tmp_path / "checkpoint.pt"
+    save_checkpoint(checkpoint, make_lively(tiny_scored(tiny_two_stage())), {})
+    report = measured(checkpoint, "--engines", "torch-cpu,openvino", "--precisions", "fp32,bf16", "--batches", "1")
     assert what(report) == {("torch-cpu", "fp32", 1), ("torch-cpu", "bf16", 1)}
     (missing,) = report["missing"]
     assert missing["engine"] == "openvino"
     assert "cannot be written without onnx, which is not installed; install it with: pip install" in missing["reason"]
-
-
-def test_a_checkpoint_is_exported_once_an_engine_needs_its_graphs(small: Exported, tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    report = measured(small.checkpoint, "--engines", "onnxruntime-cpu", "--precisions", "fp32", "--keep", kept)
-    assert what(report) == {("torch-cpu", "fp32", 1), ("onnxruntime-cpu", "fp32", 1)}
-    assert Bundle.load(kept / "fp32").manifest.stages[0].name == small.bundle.manifest.stages[0].name
 
 
 def test_engines_take_turns() -> None:
@@ -101,8 +105,8 @@ def test_engines_take_turns() -> None:
     assert len(rates) == 3
 
 
-def test_operations_are_those_of_one_frame(small: Exported, tmp_path: Path) -> None:
-    source = open_source(str(small.bundle.folder), tmp_path)
+def test_operations_are_those_of_one_frame(checkpoint: Path, tmp_path: Path) -> None:
+    source = open_source(str(checkpoint), tmp_path)
     flops = count_flops(source)
     patches = 2 * (64 // 4) ** 2 * (4 * 4 * 3) * 8
     """Of the first convolution: two for each multiply-add, 16x16 patches of 4x4x3 to 8 channels."""
@@ -128,32 +132,27 @@ def test_tables_give_ratios_for_a_cpu_and_all_for_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--engines", "torch"), "--engines: there is no 'torch'; there are onnxruntime-cpu, "),
-        (("--precisions", "fp32,int4"), "--precisions: there is no 'int4'; there are fp32, "),
-        (("--batches", "1,0"), "--batches '1,0' must be whole numbers from 1 on"),
+        (("--engines", "torch"), "--engines has 'torch': choose from onnxruntime-cpu, "),
+        (("--precisions", "fp32,int4"), "--precisions has 'int4': choose from fp32, "),
+        (("--batches", "1,0"), "--batches is '1,0': give whole numbers from 1 up"),
     ],
 )
-def test_what_there_is_not_cannot_be_asked_for(arguments: tuple[str, str], said: str) -> None:
+def test_unknown_engines_precisions_and_batches_are_refused(arguments: tuple[str, str], said: str) -> None:
     result = run("arn-r50", *arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
 
 
-def test_a_folder_that_holds_something_is_not_written_to(small: Exported) -> None:
-    result = run(small.checkpoint, "--keep", small.bundle.folder)
+def test_keep_refuses_a_folder_that_is_not_empty(checkpoint: Path) -> None:
+    result = run(checkpoint, "--keep", BUNDLE)
     assert result.exit_code == 2
     assert "is not empty" in result.output
 
 
-def test_a_source_must_be_in_fp32(small: Exported, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(
-        small.bundle.manifest.model_copy(update={"precision": "int8"}).model_dump_json()
-    )
-    for stage in small.bundle.manifest.stages:
-        (tmp_path / stage.file).write_bytes(small.bundle.path_of(stage).read_bytes())
+def test_a_source_must_be_in_fp32(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is in int8; name the fp32 bundle"):
-        open_source(str(tmp_path), tmp_path)
-    with pytest.raises(ExportError, match="no bundle's folder, no checkpoint's file and not 'arn-r50'"):
+        open_source(str(ROOT / "bundles" / "arn-compact-int8"), tmp_path)
+    with pytest.raises(ExportError, match="neither a bundle's folder nor a checkpoint's file nor 'arn-r50'"):
         open_source(str(tmp_path / "nothing"), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The files that deploy the service, read."""
+"""Reads the files that deploy the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFESTS = tuple(sorted(path for path in (DOCKER / "kubernetes").glob("*.yaml")
 
 
 def read_yaml(path: Path) -> Any:
-    """The one document of a file."""
+    """Reads a YAML file of one document."""
     return yaml.safe_load(path.read_text())
 
 

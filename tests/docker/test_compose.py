@@ -29,7 +29,7 @@ def test_the_schema_refuses_a_compose_file_that_is_wrong(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
-def test_what_a_compose_file_refers_to_is_there(path: Path) -> None:
+def test_files_that_a_compose_file_refers_to_exist(path: Path) -> None:
     model = read_yaml(path)
     base = read_yaml(COMPOSE_FILES[0])
     for service in model["services"].values():
@@ -69,7 +69,7 @@ def test_api_and_workers_share_queue_and_storage_on_both_kinds_of_machine() -> N
     assert all("data:/data" in service["volumes"] for service in services)
 
 
-def test_nothing_but_proxies_on_this_machine_reaches_the_ports_unless_told() -> None:
+def test_ports_are_published_on_localhost_unless_configured() -> None:
     for service in read_yaml(COMPOSE_FILES[0])["services"].values():
         for port in service.get("ports", ()):
             assert port.removeprefix("${API_ADDRESS:-").startswith("127.0.0.1:")

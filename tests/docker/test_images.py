@@ -25,7 +25,7 @@ def test_a_dockerfile_passes_the_linter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_an_image_is_pinned_runs_as_nobody_special_and_says_how_it_is(path: Path) -> None:
+def test_an_image_is_pinned_runs_unprivileged_and_has_a_health_check(path: Path) -> None:
     text = path.read_text()
     assert re.search(r"^ARG BASE=\S+:[\w.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     last = text.split("\nFROM ")[-1]
@@ -40,7 +40,7 @@ def test_every_image_of_others_is_pinned_by_digest() -> None:
     assert all(re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image) for image in images)
 
 
-def test_our_images_bear_the_version_of_the_project() -> None:
+def test_our_images_are_tagged_with_the_version_of_the_project() -> None:
     compose = [
         service["image"]
         for path in COMPOSE_FILES
@@ -78,7 +78,7 @@ def test_the_bundles_of_the_gpu_worker_are_there_and_in_a_precision_that_its_eng
         assert manifest.precision in PRECISIONS[engine]
 
 
-def test_the_api_starts_without_what_only_workers_have() -> None:
+def test_the_api_starts_without_decoders_and_engines() -> None:
     missing = {"av", "decord", "scipy", "onnxruntime", "torch", "cuda", "openvino"}
     code = f"""
 import sys

@@ -34,7 +34,7 @@ def test_the_kustomization_applies_every_manifest_but_the_other_autoscaler() -> 
 
 
 @pytest.mark.parametrize(("kind", "name"), WORKLOADS)
-def test_pods_have_no_rights_and_probes(kind: str, name: str) -> None:
+def test_pods_run_without_privileges_and_have_probes(kind: str, name: str) -> None:
     specification = pod(kind, name)
     assert specification["securityContext"]["runAsNonRoot"]
     assert not specification["automountServiceAccountToken"]
@@ -49,7 +49,7 @@ def test_pods_have_no_rights_and_probes(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vsg-api", "vsg-worker"])
-def test_services_do_not_become_settings_that_there_are_not(name: str) -> None:
+def test_environment_variables_of_services_are_not_taken_for_settings(name: str) -> None:
     assert pod("Deployment", name)["enableServiceLinks"] is False
 
 
@@ -77,12 +77,12 @@ def test_redis_is_the_same_as_in_the_compose_file() -> None:
     assert (container["image"], container["args"]) == (redis["image"], redis["command"])
 
 
-async def test_keda_watches_the_stream_that_the_queue_is() -> None:
+async def test_keda_watches_the_redis_stream_of_the_queue() -> None:
     (trigger,) = resource("ScaledObject", "vsg-worker")["spec"]["triggers"]
     assert trigger["metadata"]["stream"] == Docket(name="vsg", url="memory://").stream_key
 
 
-def test_patches_for_machines_without_gpus_name_what_is_there() -> None:
+def test_patches_for_machines_without_gpus_name_existing_resources() -> None:
     (patch,) = read_yaml(DOCKER / "kubernetes" / "cpu" / "kustomization.yaml")["patches"]
     worker = resource(patch["target"]["kind"], patch["target"]["name"])
     for operation in yaml.safe_load(patch["patch"]):

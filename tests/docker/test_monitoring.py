@@ -55,7 +55,7 @@ def exported() -> dict[str, set[str]]:
     return found
 
 
-def test_the_list_of_series_is_what_the_service_exports(exported: dict[str, set[str]]) -> None:
+def test_every_metric_of_the_service_is_among_the_known_series(exported: dict[str, set[str]]) -> None:
     text = Metrics().exposition().decode()
     without_labels = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     assert {name for name in without_labels if not name.endswith("_created")} <= exported.keys()
@@ -70,7 +70,7 @@ def test_every_metric_and_label_of_dashboard_and_alerts_exists(text: str, export
         assert selector.name in exported
         assert {matcher.name for matcher in selector.matchers.matchers} <= exported[selector.name]
     for labels in re.findall(r"\bby \(([^)]*)\)", text):
-        assert all(set(labels.split(", ")) <= exported[selector.name] for selector in read)
+        assert all(set(labels.split(", ")) <= exported[str(selector.name)] for selector in read)
 
 
 def test_panels_use_the_data_source_that_is_provisioned() -> None:
@@ -90,7 +90,7 @@ def test_prometheus_asks_the_services_of_the_compose_file_on_their_ports() -> No
     assert secret in services["prometheus"]["secrets"]
 
 
-def test_no_two_panels_lie_on_each_other() -> None:
+def test_no_two_panels_overlap() -> None:
     places = [panel["gridPos"] for panel in json.loads(DASHBOARD.read_text())["panels"]]
     assert len({(place["x"], place["y"]) for place in places}) == len(places)
     assert all(place["x"] % 8 == 0 and place["w"] == 8 for place in places)

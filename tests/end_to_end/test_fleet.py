@@ -1,4 +1,4 @@
-"""API and workers as processes of their own, that meet in a real Redis and in a folder."""
+"""API and workers as separate processes that share a real Redis and a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(redis_url: str, tiny_bundle: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts `vsg` commands that share a queue and a folder; ends those that still run."""
+    """Starts `vsg` commands that share a queue and a folder; stops them at the end."""
     environment = os.environ | {
         "VSG_QUEUE_URL": redis_url,
         "VSG_DATA": str(tmp_path / "data"),
@@ -68,7 +68,7 @@ def post(client: httpx.Client, video: Path, prefer: str = "respond-async") -> ht
     return client.post("/videos", files={"video": video.read_bytes()}, headers={"Prefer": prefer})
 
 
-def test_a_job_waits_for_a_worker_and_outlives_one_that_is_killed(
+def test_a_job_waits_for_a_worker_and_survives_a_killed_one(
     start: Start, client: httpx.Client, clip: Path, long_clip: Path, tmp_path: Path
 ) -> None:
     problem = post(client, clip).json()
@@ -87,7 +87,7 @@ def test_a_job_waits_for_a_worker_and_outlives_one_that_is_killed(
     until(lambda: not list((tmp_path / "data" / "uploads").iterdir()))
 
 
-def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
+def test_a_stopped_worker_finishes_what_it_can_and_hands_back_the_rest(
     start: Start, client: httpx.Client, clip: Path, long_clip: Path
 ) -> None:
     first = start("worker", VSG_STUB_SECONDS="1", VSG_SHUTDOWN_SECONDS="20")
@@ -105,7 +105,7 @@ def test_a_worker_told_to_stop_ends_what_it_can_and_hands_back_the_rest(
     until(lambda: client.get(long).json()["status"] == "succeeded")
 
 
-def test_a_worker_says_how_it_is(start: Start, client: httpx.Client, clip: Path) -> None:
+def test_a_worker_reports_health_and_metrics(start: Start, client: httpx.Client, clip: Path) -> None:
     port = unused_port()
     worker = start("worker", "--metrics-port", str(port))
     place = f"http://127.0.0.1:{port}"
@@ -124,14 +124,14 @@ def _status(url: str) -> int | None:
         return None
 
 
-def test_a_worker_without_a_queue_says_what_it_needs(start: Start) -> None:
+def test_a_worker_without_a_redis_queue_is_refused_with_a_remedy(start: Start) -> None:
     worker = start("worker", VSG_QUEUE_URL="memory://")
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert "--redis redis://HOST" in said
 
 
-def test_a_job_is_blamed_for_a_worker_that_dies_of_itself_and_not_for_one_that_is_killed(
+def test_a_job_is_blamed_for_a_crashed_worker_but_not_for_a_killed_one(
     start: Start, client: httpx.Client, redis_url: str, long_clip: Path
 ) -> None:
     with redis.Redis.from_url(redis_url) as records:

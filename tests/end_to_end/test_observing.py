@@ -1,4 +1,4 @@
-"""How processes tell how they are: readiness while Redis or an engine hangs, their logs, their traces."""
+"""Readiness of processes while Redis or an engine hangs, their logs and their traces."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.access import new_key
+from service.keys import new_key
 from tests.end_to_end.test_fleet import Start, client, post, start  # noqa: F401 - fixtures
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 
 
 @pytest.fixture
 def redis_server(redis_url: str) -> psutil.Process:
-    """The process of `redis_url`."""
+    """The redis-server process behind `redis_url`."""
     with redis.Redis.from_url(redis_url) as connection:
         return psutil.Process(connection.info("server")["process_id"])
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not move for a second stands still."""
+    """Lets a process count as stalled after one second."""
     monkeypatch.setenv("VSG_STALL_SECONDS", "1")
 
 
 @pytest.fixture
 def worker(start: Start, client: httpx.Client) -> Iterator[Callable[..., httpx.Client]]:  # noqa: F811
-    """Starts a worker beside the API, and gives who asks it how it is."""
+    """Starts a worker beside the API; returns a client for its health and metrics."""
     opened: list[httpx.Client] = []
 
     def begin(**settings: str) -> httpx.Client:
@@ -75,7 +75,7 @@ def metric(process: httpx.Client, name: str) -> float:
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def test_nobody_is_ready_while_redis_hangs_or_is_gone_and_all_say_so_soon(
+def test_no_process_is_ready_while_redis_hangs_or_is_gone(
     client: httpx.Client,  # noqa: F811
     worker: Callable[..., httpx.Client],
     redis_server: psutil.Process,
@@ -150,7 +150,7 @@ def test_every_line_of_the_log_is_an_object_and_says_which_video_it_is_about(
 
 
 def ended(service: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Stops a process and gives the lines of its log."""
+    """Stops a process and returns the lines of its log."""
     service.send_signal(signal.SIGTERM)
     _, said = service.communicate(timeout=60)
     return [json.loads(line) for line in said.splitlines()]
@@ -169,7 +169,7 @@ class Collector:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """A collector on loopback."""
+    """A collector on 127.0.0.1."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -182,7 +182,7 @@ def collector() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         found = Collector(f"http://127.0.0.1:{server.server_port}")
@@ -195,7 +195,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets processes send their traces to the collector."""
+    """Makes processes send their traces to the collector."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
@@ -238,7 +238,7 @@ def test_one_trace_goes_from_the_request_to_the_engine(
 
 
 @pytest.mark.parametrize(("endpoint", "loaded"), [("", False), ("http://127.0.0.1:9", True)])
-def test_only_an_endpoint_loads_what_sends_traces(endpoint: str, loaded: bool) -> None:
+def test_opentelemetrys_exporter_is_loaded_only_when_an_endpoint_is_set(endpoint: str, loaded: bool) -> None:
     program = """if True:
         import sys
         import service.commands.serve

@@ -1,4 +1,4 @@
-"""The bundled model on puppet videos, as a viewer would check it: boxes, ids, prompt, rotation."""
+"""The bundled model on puppet videos: boxes, ids, prompt and rotation are right."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from models.graph.duplicates import box_iou
 from models.graph.scene_graph import Frame, SceneGraph
+from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.prompt import count_tokens
-from service.scheduling import load_engines
 from service.settings import load_settings
 from tests.support.paths import ROOT
 from training.data.puppets.story import Story, make_story
@@ -32,7 +32,7 @@ SEEDS = range(9_000_000, 9_000_012)
 
 @dataclass(frozen=True)
 class Case:
-    """A puppet video's graph beside the truth at its frames' times."""
+    """A puppet video's graph, and the truth at the times of its frames."""
 
     graph: SceneGraph
     truth: list[Truth]
@@ -40,7 +40,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Iterator[Pipeline]:
-    with closing(Pipeline(load_engines([BUNDLE], load_settings()), load_settings())) as pipeline:
+    with closing(open_pipeline(load_settings(), bundles=[BUNDLE])) as pipeline:
         yield pipeline
 
 
@@ -75,7 +75,7 @@ def person_is_found(frame: Frame, truth: Truth) -> bool:
     return any(overlap(person.box, truth.person_box) >= 0.5 for person in people)
 
 
-def test_one_thing_keeps_one_id_while_it_is_visible(cases: list[Case]) -> None:
+def test_an_object_keeps_its_id_while_it_is_visible(cases: list[Case]) -> None:
     kept = [len(ids) == 1 for case in cases for ids in ids_by_identity(case)]
     assert len(kept) >= len(SEEDS)
     assert np.mean(kept) >= 0.9

@@ -1,4 +1,4 @@
-"""Real clips over HTTP, with a stand-in model: what decoding, sampling and the API make of them."""
+"""Decoding, sampling and the API on real clips, with a stand-in model."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def test_a_video_that_was_cut_short_gives_a_warning(service: Server, shared_vide
     assert graph["warnings"]
 
 
-def test_nothing_is_left_behind_after_all_that(service: Server) -> None:
+def test_no_process_or_file_is_left_behind(service: Server) -> None:
     until(lambda: not service.uploads() and not decoders())

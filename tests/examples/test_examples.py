@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from base64 import b64encode
@@ -19,7 +18,7 @@ from tests.support.chat import CAPTION, STREAM, body_of
 from tests.support.paths import ROOT
 from tests.support.ports import unused_port
 from tests.support.videos import make_video
-from tests.support.web import reply, serve_web
+from tests.support.web import serve_web
 
 EXAMPLES = ROOT / "examples"
 SECRET, OTHER = (f"whsec_{b64encode(bytes([number] * 32)).decode()}" for number in range(2))
@@ -49,54 +48,53 @@ def run(*command: str | Path | int, **environment: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("longest_wait", [600, 0.01])
-def test_who_does_what_whether_or_not_the_graph_is_there_within_the_wait(
-    start_server: Callable[..., Server], clip: Path, longest_wait: float
-) -> None:
-    lines, prompt = run("who_does_what.py", clip, start_server(max_wait=longest_wait).url).split("\n\n")
+def test_who_does_what_is_printed_best_first(server: Server, clip: Path) -> None:
+    lines, prompt = run("who_does_what.py", clip, server.url).split("\n\n")
     assert "  0.0 to   2.0 s  0.68  person holding cup/glass/bottle" in lines.splitlines()
     scores = [float(line.split()[4]) for line in lines.splitlines()]
     assert scores == sorted(scores, reverse=True)
     assert "holds" in prompt
 
 
-def test_who_does_what_says_what_is_wrong_with_a_video(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("longest_wait", [600, 0.01])
+def test_plain_httpx_gets_the_prompt_whether_or_not_the_graph_is_there_within_the_wait(
+    start_server: Callable[..., Server], clip: Path, longest_wait: float
+) -> None:
+    assert "holds" in run("plain_httpx.py", clip, start_server(max_wait=longest_wait).url)
+
+
+def test_plain_curl_saves_graph_and_prompt(server: Server, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "video.mp4")
+    assert "event: end" in run("plain_curl.sh", video, server.url)
+    graph = SceneGraph.model_validate_json((tmp_path / "video.json").read_bytes())
+    assert (tmp_path / "video.txt").read_text() == graph.prompt
+
+
+@pytest.mark.parametrize("example", ["who_does_what.py", "plain_httpx.py"])
+def test_what_is_wrong_with_a_video_is_said(server: Server, tmp_path: Path, example: str) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with start("who_does_what.py", tmp_path / "text.mp4", server.url) as process:
+    with start(example, tmp_path / "text.mp4", server.url) as process:
         _, err = process.communicate(timeout=240)
     assert process.returncode == 1
     assert err.endswith("(unsupported_media)\n")
     assert "Traceback" not in err
 
 
+def test_plain_curl_shows_the_problem_of_a_video(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with start("plain_curl.sh", tmp_path / "text.mp4", server.url) as process:
+        _, err = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert '"code": "unsupported_media"' in err
+
+
 @pytest.mark.usefixtures("slow_engine")
 def test_progress_is_told_until_the_prompt_is_there(server: Server, long_clip: Path) -> None:
-    progress, _, prompt = run("follow_progress.py", long_clip, server.url).partition("end: succeeded\n")
-    frames = [int(line.split()[2]) for line in progress.splitlines() if " of " in line]
+    progress, _, prompt = run("follow_progress.py", long_clip, server.url).partition("succeeded\n")
+    frames = [int(line.split()[1]) for line in progress.splitlines() if " of " in line]
     assert len(frames) > 2
     assert frames == sorted(frames)
     assert prompt.startswith("The following was read")
-
-
-def test_a_stream_that_breaks_off_is_taken_up_where_it_was(clip: Path) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
-
-    def answer(request: bytes, connection: socket.socket) -> None:
-        if request.startswith(b"POST"):
-            connection.sendall(reply(b"", "202 Accepted", "Location: /videos/1", "Connection: close"))
-        elif b"/prompt" in request:
-            connection.sendall(reply(b"A person.", "200 OK", "Connection: close"))
-        elif b"last-event-id: running-4" in request.lower():
-            event = b'event: end\ndata: {"id": "1", "status": "succeeded"}\nid: succeeded\n\n'
-            connection.sendall(head + b"\r\n: keep-alive\n\n" + event)
-        else:
-            progress = b'{"id": "1", "status": "running", "progress": {"frames": 4, "expected": 24}}'
-            event = b"event: progress\ndata: " + progress + b"\nid: running-4\n\n"
-            connection.sendall(head + b"Content-Length: 9999\r\n\r\n" + event)
-
-    with serve_web(answer) as web:
-        printed = run("follow_progress.py", clip, f"http://127.0.0.1:{web.port}")
-    assert printed.splitlines() == ["progress: running 4 of 24 frames", "end: succeeded", "A person."]
 
 
 def test_many_videos_are_posted_as_fast_as_the_service_takes_them_and_their_graphs_kept(
@@ -120,7 +118,7 @@ def test_many_videos_are_posted_as_fast_as_the_service_takes_them_and_their_grap
     assert not list(tmp_path.glob("[ct]*.json"))
 
 
-def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Server], clip: Path) -> None:
+def test_many_videos_refuses_webhooks_with_a_wrong_signature(start_server: Callable[..., Server], clip: Path) -> None:
     port = unused_port()
     service = start_server(webhook_hosts=f"127.0.0.1:{port}", url_networks="127.0.0.1/32", webhook_secret=OTHER)
     with start("many_videos.py", service.url, port, clip, VSG_WEBHOOK_SECRET=SECRET) as process:
@@ -131,7 +129,7 @@ def test_webhooks_of_somebody_else_are_not_taken(start_server: Callable[..., Ser
         assert (process.stdout.read(), '"POST / HTTP/1.1" 401' in said) == ("", True), said
 
 
-def test_without_http_what_hardly_matters_is_left_out(
+def test_without_http_leaves_out_relations_with_low_relation_scores(
     video_bundle: Path, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     said = run("without_http.py", clip, video_bundle, tmp_path / "kept.graphml")
@@ -146,7 +144,7 @@ def test_without_http_what_hardly_matters_is_left_out(
     assert "chair" in said
 
 
-def test_a_folder_is_captioned_and_its_graphs_are_kept(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_caption_folder_writes_captions_and_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{name}.mp4", seconds=1) for name in ("first video", "second")]
     with serve_web(STREAM) as web:
         endpoint = {"VSG_CAPTION_BASE_URL": f"http://127.0.0.1:{web.port}/v1", "VSG_CAPTION_MODEL": "small"}

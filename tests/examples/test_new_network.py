@@ -98,7 +98,7 @@ def test_the_steps_of_the_document_make_it_one_of_the_networks(tmp_path: Path) -
         "tests/training/test_ablation.py", "tests/training/test_configuration.py",
     )  # fmt: skip
     for test in (
-        "test_the_stages_say_what_the_parts_say[pooled]",
+        "test_the_stages_give_the_outputs_of_the_parts[pooled]",
         "test_a_relation_network_is_trained_and_scored[pooled]",
         "test_every_configuration_of_the_repository_loads[pooled_compact_puppets]",
         "test_every_plan_of_the_repository_can_be_run[puppets]",

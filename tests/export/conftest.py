@@ -1,4 +1,4 @@
-"""Bundles of lively networks, exported once for all tests: an export takes longer than all that is done with it."""
+"""Bundles of lively networks, exported once for all tests because an export takes longer than the tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIGURES = {"with": {"R@10": 0.5}}
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint, the bundle written from it, and the network in both; `said` is what the command printed."""
+    """A checkpoint, the bundle written from it, and their network; `said` is what the command printed."""
 
     checkpoint: Path
     bundle: Bundle
@@ -42,14 +42,14 @@ def save(config: NetworkConfig, folder: Path) -> tuple[Path, Network]:
 
 
 def export(config: NetworkConfig, folder: Path, name: str, **rest: Any) -> Exported:
-    """`rest` goes to `export_bundle`."""
+    """Exports a network; `rest` goes to `export_bundle`."""
     checkpoint, network = save(config, folder)
     bundle = export_bundle(checkpoint, folder / name, name=name, version="2", description="For tests.", **rest)
     return Exported(checkpoint, bundle, network)
 
 
 def export_beside(known: Exported, config: NetworkConfig, folder: Path, name: str, **rest: Any) -> Exported:
-    """Exports a network on the same detector as another's, which is not exported again."""
+    """Exports a network that shares another's detector, without exporting the detector again."""
     write = onnx_export._write
 
     def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:

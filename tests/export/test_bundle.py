@@ -39,7 +39,7 @@ def test_the_manifest_says_what_made_the_model(small: Exported) -> None:
     assert manifest.training.figures == {"easy": FIGURES}
 
 
-def test_a_network_of_one_stage_is_two_files(small: Exported) -> None:
+def test_a_one_stage_bundle_is_a_manifest_and_an_onnx_file(small: Exported) -> None:
     names = sorted(path.name for path in small.bundle.folder.iterdir())
     assert names == ["manifest.json", "scene_graph.onnx"], "weights lie inside the graph"
 
@@ -56,7 +56,7 @@ def test_a_two_stage_network_with_a_scorer_is_a_chain_that_ends_with_whole_video
     manifest = scored_sttran.bundle.manifest
     assert (manifest.family, manifest.relation_scoring, manifest.clip_length) == ("two_stage", True, 40)
     detector, relations, *scorer = manifest.stages
-    features = {"subject_features": ("batch", "time", 24), "object_features": (*PAIRS, 24),
+    features = {"subject_features": (*PAIRS, 24), "object_features": (*PAIRS, 24),
                 "union_features": (*PAIRS, 16, 3, 3)}  # fmt: skip
     assert {each.name: each.shape for each in detector.outputs} == DETECTED | features
     assert {each.name: each.shape for each in relations.outputs} == PREDICATES | {"representation": (*PAIRS, 32)}
@@ -68,7 +68,7 @@ def test_a_two_stage_network_with_a_scorer_is_a_chain_that_ends_with_whole_video
         known |= {each.name for each in stage.outputs}
 
 
-def test_an_arn_with_a_scorer_is_still_of_one_stage(scored_arn: Exported) -> None:
+def test_an_arn_with_a_scorer_keeps_the_one_stage_family(scored_arn: Exported) -> None:
     manifest = scored_arn.bundle.manifest
     assert (manifest.family, manifest.relation_scoring) == ("one_stage", True)
     assert "representation" in {each.name for each in manifest.stages[0].outputs}, "the scorer reads it"
@@ -139,7 +139,7 @@ def test_a_network_of_single_frames_is_refused(tmp_path: Path) -> None:
         export_bundle(tmp_path / "x.pt", tmp_path / "x", name="x", version="1", description="")
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_text("hello")
     with pytest.raises(WeightsError, match=r"x\.pt is not a checkpoint"):
         export_bundle(tmp_path / "x.pt", tmp_path / "x", name="x", version="1", description="")

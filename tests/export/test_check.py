@@ -111,7 +111,7 @@ def test_weights_that_differ_by_one_per_cent_are_noticed_in_the_outputs_they_mak
         check_network(Bundle.load(folder), exported.network, batches=(1, 2), times=(1, 3))
 
 
-def test_another_head_is_noticed_in_what_it_makes(other: Exported, tmp_path: Path) -> None:
+def test_a_changed_head_is_noticed_in_its_own_output(other: Exported, tmp_path: Path) -> None:
     changed = copy.deepcopy(other.network)
     relations = changed.relations
     head = relations.heads["spatial"]
@@ -121,7 +121,7 @@ def test_another_head_is_noticed_in_what_it_makes(other: Exported, tmp_path: Pat
         check_network(other.bundle, changed, batches=(1, 2), times=(1, 3))
 
 
-def test_weights_that_do_not_react_prove_nothing(small: Exported) -> None:
+def test_a_network_whose_outputs_are_constant_fails_the_check(small: Exported) -> None:
     sleepy = copy.deepcopy(small.network)
     for name, parameter in sleepy.named_parameters():
         parameter.data *= "_box." not in name
@@ -129,14 +129,14 @@ def test_weights_that_do_not_react_prove_nothing(small: Exported) -> None:
         check_network(small.bundle, sleepy, batches=(1, 2), times=(1, 2))
 
 
-def test_that_some_frames_have_no_pairs_is_no_reaction_of_what_is_said_of_the_others(scored_sttran: Exported) -> None:
+def test_empty_frames_do_not_count_as_a_reaction_to_the_input(scored_sttran: Exported) -> None:
     sleepy = copy.deepcopy(scored_sttran.network)
     sleepy.host.relations.c_rel_compress.weight.data *= 0
     with pytest.raises(ExportError, match=r"contacting hardly changes from frame to frame"):
         check_network(scored_sttran.bundle, sleepy, batches=(1, 2), times=(1, 3))
 
 
-def test_a_detector_that_finds_nobody_proves_nothing(scored_sttran: Exported, tmp_path: Path) -> None:
+def test_a_detector_that_finds_nobody_fails_the_check(scored_sttran: Exported, tmp_path: Path) -> None:
     person = np.arange(37) == 1
 
     def blinded(bias: Weights) -> Weights:
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_shape_is_noticed(small: Exported) -> None:
         check_network(small.bundle, other, batches=(1,), times=(1,))
 
 
-def test_ranked_slots_may_come_in_another_order_but_stay_together() -> None:
+def test_ranked_slots_may_be_reordered_only_as_whole_slots() -> None:
     random = np.random.default_rng(0)
     expected: dict[str, NDArray[np.generic]] = {
         "object_boxes": random.random((2, 3, 6, 4)), "object_scores": random.random((2, 3, 6, 36)),
@@ -174,7 +174,7 @@ def test_ranked_slots_may_come_in_another_order_but_stay_together() -> None:
         np.testing.assert_array_equal(restored[name], values)
 
 
-def test_learned_slots_may_not_change_places(small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learned_slots_may_not_be_reordered(small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = small.network.predict
 
     def turned(frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -185,7 +185,7 @@ def test_learned_slots_may_not_change_places(small: Exported, monkeypatch: pytes
         check_network(small.bundle, small.network, batches=(1, 2), times=(1, 2))
 
 
-def test_a_bundle_that_gives_no_numbers_does_not_agree(small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_whose_outputs_are_nan_fails_the_check(small: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = small.network.predict
 
     def spoilt(frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -208,7 +208,8 @@ def test_frames_are_thinned_to_none_one_and_all_of_their_pairs() -> None:
 
 def test_sample_frames_differ_from_each_other() -> None:
     frames = sample_frames(np.random.default_rng(0), 2, 3, 32, 48)
-    assert (frames.shape, frames.dtype) == ((2, 3, 32, 48, 3), np.uint8)
+    assert frames.shape == (2, 3, 32, 48, 3)
+    assert frames.dtype == np.uint8
     flat = frames.reshape(6, -1).astype(float)
     assert np.abs(flat[:, None] - flat[None]).mean(-1)[~np.eye(6, dtype=bool)].min() > 5
 

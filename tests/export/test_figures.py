@@ -37,16 +37,18 @@ def compare(exported: Exported, puppets: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["small", "scored_arn", "scored_sttran"])
-def test_figures_are_those_of_the_checkpoint(name: str, request: pytest.FixtureRequest, puppets: Path) -> None:
+def test_a_bundle_scores_the_same_figures_as_its_checkpoint(
+    name: str, request: pytest.FixtureRequest, puppets: Path
+) -> None:
     given = compare(request.getfixturevalue(name), puppets)
     assert given == ({"relation_scores"} if name != "small" else set())
 
 
-def test_so_are_those_of_every_relation_network(other: Exported, puppets: Path) -> None:
+def test_a_relation_networks_bundle_scores_the_same_figures_as_its_checkpoint(other: Exported, puppets: Path) -> None:
     uncertain = other.bundle.manifest.name in ("fremure-bayesian", "fremure-gmm")
     assert compare(other, puppets) == ({"epistemic", "aleatoric"} if uncertain else set())
 
 
-def test_a_bundle_takes_no_given_boxes(scored_sttran: Exported) -> None:
+def test_evaluating_a_bundle_with_given_boxes_is_refused(scored_sttran: Exported) -> None:
     with pytest.raises(EvaluationError, match="task 'predcls' needs given boxes, which a bundle does not take"):
         load_predictor(scored_sttran.bundle.folder, "predcls")

@@ -36,7 +36,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", ["crowded", "apart", "nothing", "ties", "at the limits", "without area"])
-def test_a_runtime_keeps_what_torch_keeps(graph: Path, case: str) -> None:
+def test_suppression_keeps_the_same_boxes_in_onnx_runtime_and_torch(graph: Path, case: str) -> None:
     random = torch.Generator().manual_seed(0)
     corner = torch.rand(40, 6, 2, generator=random) * 10
     boxes = torch.cat((corner, corner + 5 + torch.rand(40, 6, 2, generator=random) * 10), -1)

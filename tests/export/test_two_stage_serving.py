@@ -14,10 +14,12 @@ import pytest
 from export.bundle import write_bundle
 from export.check import sample_frames
 from models.graph.bundle import Thresholds
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import SceneGraph
-from service.scheduling import TimedClip, open_engine
+from service.loading import open_scheduler
+from service.scheduling import VideoRun
 from service.settings import load_settings
+from service.video import FrameChunk
 from tests.conftest import Server, serve
 from tests.export.conftest import Exported, export_beside
 from tests.support.networks import tiny_two_stage
@@ -86,7 +88,7 @@ def test_a_posted_video_becomes_a_graph(service: Server, video: Path, name: str)
     assert "person" in graph.prompt
 
 
-def test_uncertainty_comes_where_it_is_asked_for_and_known(service: Server, video: Path) -> None:
+def test_uncertainty_is_given_where_asked_for_and_known(service: Server, video: Path) -> None:
     silent = graph_of(service, video, "fremure-gmm")
     assert all(triplet.uncertainty is None for frame in silent.frames for triplet in frame.triplets)
     told = graph_of(service, video, "fremure-gmm", uncertainty="true")
@@ -97,30 +99,30 @@ def test_uncertainty_comes_where_it_is_asked_for_and_known(service: Server, vide
     assert "no_uncertainty" in {warning.code for warning in unknown.warnings}
 
 
-def test_what_one_model_knows_the_other_does_not(service: Server) -> None:
+def test_relation_scores_and_uncertainty_depend_on_the_model(service: Server) -> None:
     models = {model["name"]: model for model in service.client.get("/models").json()["models"]}
     assert {name: models[name]["relation_scoring"] for name in NAMES} == {"sttran-rs-net": True, "fremure-gmm": False}
     assert all(models[name]["family"] == "two_stage" for name in NAMES)
 
 
 @pytest.mark.parametrize("name", ["sttran", "fremure"])
-def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
+def test_the_engine_gives_the_networks_outputs_for_clips_and_whole_videos(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     exported: Exported = request.getfixturevalue(name)
     frames = sample_frames(np.random.default_rng(1), 1, 50, 64, 64)
     moments = np.arange(50, dtype=np.float32)[None] / 2
-    with closing(open_engine(exported.bundle, load_settings())) as engine, engine.open(50) as job:
+    with closing(open_scheduler(exported.bundle, load_settings())) as model, VideoRun(model, 50) as run:
         parts = slice(0, 40), slice(40, 50)
-        clips = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
-        outputs = job.finish([outputs for _, outputs in job.run(clips)])
-    served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
+        clips = [FrameChunk(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
+        outputs = run.finish([outputs for _, outputs in run.outputs(clips)])
+    served = PairPredictions.from_tensors(outputs, exported.bundle.manifest.vocabulary)
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)
     mask = wanted.pair_mask
     assert mask.any()
     assert not mask.all()
-    for field in ("subject_boxes", "object_scores", "contacting", "relation_scores", "epistemic", "aleatoric"):
+    for field in ("subject_boxes", "object_scores", "predicate_scores", "relation_scores", "epistemic", "aleatoric"):
         ours, theirs = getattr(wanted, field), getattr(served, field)
         assert (ours is None) == (theirs is None), field
         if ours is not None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph, Video
-from service.key_frames import LONGEST_SIDE, read_key_frames
+from service.prompt.key_frames import LONGEST_SIDE, read_key_frames
 from service.video import DecodeLimits
 from tests.service.test_command_line import ROOT, assert_one_line, vsg
 from tests.support.chat import CAPTION, STREAM, body_of, chunk, completion, hanging_after, refusal, stream
@@ -93,7 +93,7 @@ def test_what_goes_wrong_is_said_in_one_line(clip: Path, long_clip: Path, graph_
     assert_one_line(done, "answered 401", "Incorrect API key: …")
     with serve_web(hanging_after(b"")) as web:
         done = caption(clip, web, "--graph", graph_file, "--timeout", "0.5")
-    assert_one_line(done, "not there within 0.5 s")
+    assert_one_line(done, "not complete within 0.5 s")
     assert_one_line(caption(clip, None, "--graph", graph_file), "takes no connection")
     assert_one_line(caption(long_clip, None, "--graph", graph_file), "the graph of another video")
     (tmp_path / "text.json").write_text("{}")
@@ -110,3 +110,11 @@ def test_key_frames_are_those_on_display_in_the_videos_own_proportions(tmp_path:
         image = Image.open(BytesIO(frame.jpeg))
         assert image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
         assert np.asarray(image).mean() == pytest.approx(255 * (0.1 + 0.4 * seconds), abs=5)
+
+
+def test_a_video_is_piped_in(clip: Path, tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "service.command_line", "caption", "-", "--bundle", str(tiny_bundle), "--dry-run"]
+    command += ["--base-url", "http://127.0.0.1:1/v1", "--model", "small", "--key-frames", "1"]
+    done = subprocess.run(command, cwd=ROOT, input=clip.read_bytes(), capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "data:image/jpeg" in done.stdout.decode()

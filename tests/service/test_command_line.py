@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from models.graph.scene_graph import SceneGraph
-from service.command_line import main, summary_of
+from service.command_line import GROUP, main, summary_of
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -51,19 +51,41 @@ def test_the_overview_lists_every_command_with_a_summary() -> None:
         assert re.search(rf"^  {name}\b", overview.stdout, re.MULTILINE), overview.stdout
 
 
+def test_flags_are_made_of_options_and_settings() -> None:
+    assert "--top-k" in (shown := " ".join(vsg("graph", "--help").stdout.split()))
+    assert "Most triplets per frame. [a whole number from 1 to 1000; default: 20]" in shown
+    shown = " ".join(vsg("serve", "--help").stdout.split())
+    assert "Port to listen on; 0 takes a free one. [a whole number from 0 to 65535; default: 8000; VSG_PORT]" in shown
+    assert "--redis" in shown
+    assert "--metrics-port" not in shown
+
+
 def test_an_unknown_command_is_refused() -> None:
     assert vsg("dance").returncode == 2
 
 
-def test_a_missing_extra_is_said_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("train", "torch", "training"), ("speed", "numpy", "training"), ("bench", "onnxruntime", "cpu")],
+)
+def test_a_missing_extra_is_said_with_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch, command: str, module: str, extra: str
+) -> None:
     def load(self: EntryPoint) -> object:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(EntryPoint, "load", load)
     with pytest.raises(
-        click.ClickException, match=r"`vsg train` needs torch.*pip install 'video-scene-graph\[training\]'"
+        click.ClickException, match=rf"`vsg {command}` needs {module}.*pip install 'video-scene-graph\[{extra}\]'"
     ):
-        main(["train"], standalone_mode=False)
+        main([command], standalone_mode=False)
+
+
+def test_commands_of_packages_that_an_image_leaves_out_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint("speed", "nowhere.command:speed", GROUP), EntryPoint("key", "service.commands.key:key", GROUP)]
+    monkeypatch.setattr("service.command_line.entry_points", lambda group: points)
+    assert main.list_commands(click.Context(main)) == ["key"]
+    assert main.get_command(click.Context(main), "speed") is None
 
 
 def test_a_bug_in_our_own_imports_is_not_mistaken_for_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +109,7 @@ def test_graph_prints_json(tiny_bundle: Path, clip: Path) -> None:
     assert graph.options.constraint == "no"
 
 
-def test_graph_tells_the_uncertainty_where_it_is_asked_for(video_bundle: Path, clip: Path) -> None:
+def test_graph_has_uncertainty_where_it_is_asked_for(video_bundle: Path, clip: Path) -> None:
     done = vsg("graph", clip, "--bundle", video_bundle, "--uncertainty")
     assert done.returncode == 0, done.stderr
     graph = SceneGraph.model_validate_json(done.stdout)
@@ -106,7 +128,7 @@ def test_graph_says_known_errors_in_one_line(tiny_bundle: Path, clip: Path, tmp_
     text.write_text("text")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[:100])
-    assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--fps", "0"), "fps is '0'")
+    assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--fps", "0"), "--fps is '0': give a number")
     assert_one_line(vsg("graph", clip, "--bundle", tiny_bundle, "--model", "huge"), "huge", "tiny")
     assert_one_line(vsg("graph", text, "--bundle", tiny_bundle), "Error: ")
     assert_one_line(vsg("graph", cut, "--bundle", tiny_bundle), "Error: ")
@@ -114,7 +136,7 @@ def test_graph_says_known_errors_in_one_line(tiny_bundle: Path, clip: Path, tmp_
     assert_one_line(vsg("graph", clip, environment={"VSG_PROT": "1"}), "VSG_PROT", "VSG_PORT")
 
 
-def test_graph_wants_a_file_that_exists(tmp_path: Path) -> None:
+def test_graph_needs_a_file_that_exists(tmp_path: Path) -> None:
     assert vsg("graph", tmp_path / "nothing.mp4").returncode == 2
 
 
@@ -145,7 +167,10 @@ def test_serve_listens_until_it_is_told_to_stop(tiny_bundle: Path, clip: Path, t
 def test_serve_says_known_errors_in_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_one_line(vsg("serve", "--bundle", tmp_path / "empty"), "is not a bundle")
-    assert_one_line(vsg("serve", "--bundle", tiny_bundle, "--port", "99999"), "port", "99999")
+    assert_one_line(
+        vsg("serve", "--bundle", tiny_bundle, "--port", "99999"),
+        "--port is '99999': give a whole number from 0 to 65535",
+    )
 
 
 DYING = """

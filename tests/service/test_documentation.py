@@ -9,23 +9,35 @@ from pathlib import Path
 import click
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic.fields import FieldInfo
 
+from models.graph.validation import accepted_values
 from service.command_line import main
 from service.errors import RequestError, ServiceError, SetupError
 from service.metrics import Metrics
-from service.options import OPTION_NAMES
+from service.options import RequestOptions
 from service.prompt import DEFAULT_FORM, FORMS
-from service.settings import ENV_PREFIX, Settings
+from service.settings import ENV_PREFIX, Settings, variable_of
 from service.video.errors import VideoError
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "api.md").read_text()
+ROWS = {line for path in DOCS.glob("*.md") for line in path.read_text().splitlines() if line.startswith("|")}
 
 
 def errors_below(root: type[ServiceError]) -> set[type[ServiceError]]:
     """The class and all that derive from it, of whatever package of the service."""
     return {root}.union(*map(errors_below, root.__subclasses__()))
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of an option or a setting as a table shows it."""
+    if field.default in (None, "", ()):
+        return ""
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default:.15g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 
 def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
@@ -40,11 +52,17 @@ def test_every_error_that_a_caller_can_get_is_listed_with_its_status() -> None:
     assert listed == raised
 
 
-def test_every_option_and_every_setting_is_listed() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| [^|]*\| [^|]*\|$", TEXT, re.MULTILINE)) >= set(OPTION_NAMES)
-    assert set(re.findall(rf"^\| `{ENV_PREFIX}(\w+)`", TEXT, re.MULTILINE)) == {
-        name.upper() for name in Settings.model_fields
-    }
+def test_every_option_is_listed_as_it_is_declared() -> None:
+    for name, field in RequestOptions.model_fields.items():
+        values = accepted_values(RequestOptions, name)
+        assert f"| `{name}` | {field.description} | {values} | {default_of(field)} |" in ROWS
+
+
+def test_every_setting_is_listed_as_it_is_declared() -> None:
+    for name, field in Settings.model_fields.items():
+        assert f"| `{variable_of(name)}` | {field.description} | {default_of(field)} |" in ROWS
+    listed = {found[1].lower() for row in ROWS if (found := re.match(rf"\| `{ENV_PREFIX}(\w+)` \| ", row))}
+    assert listed == set(Settings.model_fields)
 
 
 def test_the_default_form_of_the_prompt_is_the_one_that_states_most_within_200_tokens() -> None:
@@ -70,7 +88,7 @@ def test_every_metric_is_listed_with_its_kind_and_labels() -> None:
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
-def test_every_command_has_the_options_that_it_is_shown_with_and_the_files_it_names_are_there(path: Path) -> None:
+def test_documented_commands_exist_with_their_options_and_files(path: Path) -> None:
     text = path.read_text()
     lines = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?(vsg [^|>\n]*)", text, re.MULTILINE) + re.findall(
         r"`(vsg [^`]*)`", text

@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 
 from service.errors import InvalidOption
-from service.options import VideoOptions, parse_options
-from service.settings import load_settings
+from service.options import RequestOptions, VideoOptions
 
 
 def test_nothing_given_means_the_defaults() -> None:
-    assert parse_options({}) == VideoOptions()
-    assert parse_options({"fps": "", "model": " "}) == VideoOptions()
+    assert VideoOptions.from_texts({}) == VideoOptions()
+    assert VideoOptions.from_texts({"fps": "", "model": " "}) == VideoOptions()
 
 
 def test_every_option_is_read() -> None:
@@ -24,7 +23,7 @@ def test_every_option_is_read() -> None:
         "constraint": "semi",
         "uncertainty": "true",
     }
-    options = parse_options(texts)
+    options = VideoOptions.from_texts(texts)
     assert options.model_dump() == {
         "model": "tiny",
         "fps": 0.5,
@@ -44,7 +43,7 @@ def test_every_option_is_read() -> None:
         *(("fps", text) for text in ("0", "-1", "1e9", "nan", "inf", "two", "1000.1")),
         *(("start", text) for text in ("-0.1", "nan", "inf", "1e300", "x")),
         *(("end", text) for text in ("-1", "nan", "inf", "1e300")),
-        *(("max_frames", text) for text in ("0", "-3", "1.5", "nan", "9" * 5000)),
+        *(("max_frames", text) for text in ("0", "-3", "1.5", "nan", "٣", "9" * 5000)),
         *(("min_score", text) for text in ("-0.1", "1.1", "nan")),
         *(("top_k", text) for text in ("0", "1001", "many")),
         *(("constraint", text) for text in ("without", "WITH")),
@@ -52,34 +51,59 @@ def test_every_option_is_read() -> None:
         ("resolution", "1"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, text: str) -> None:
+def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
     with pytest.raises(InvalidOption) as caught:
-        parse_options({name: text})
+        VideoOptions.from_texts({name: text})
     assert caught.value.option == name
     assert name in caught.value.detail
+    assert "give" in caught.value.detail or "use" in caught.value.detail
     assert len(caught.value.detail) < 300
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
-def test_uncertainty_is_asked_for_or_not(text: str, value: bool) -> None:
-    options = parse_options({"uncertainty": text})
+def test_uncertainty_is_true_or_false(text: str, value: bool) -> None:
+    options = VideoOptions.from_texts({"uncertainty": text})
     assert options.uncertainty is value
-    assert options.applied(load_settings())[0].uncertainty is value
+    assert options.applied(max_fps=60, max_frames=3600)[0].uncertainty is value
 
 
 @pytest.mark.parametrize("end", ["2", "1.5"])
 def test_start_must_come_before_end(end: str) -> None:
     with pytest.raises(InvalidOption, match=f"start 2 is not before end {end}"):
-        parse_options({"start": "2", "end": end})
+        VideoOptions.from_texts({"start": "2", "end": end})
 
 
-def test_what_is_over_the_operators_caps_is_lowered_with_a_warning() -> None:
-    settings = load_settings({"max_fps": 10, "max_frames": 50})
-    applied, warnings = parse_options({"fps": "30", "max_frames": "1000"}).applied(settings)
+def test_a_refusal_says_what_is_wrong_the_value_and_what_to_give() -> None:
+    for texts, detail in (
+        ({"fps": "0"}, "fps is '0': give a number over 0 and at most 1000"),
+        ({"top_k": "many"}, "top_k is 'many': give a whole number from 1 to 1000"),
+        ({"constraint": "loose"}, "constraint is 'loose': give one of with, no, semi"),
+        ({"uncertainty": "yes"}, "uncertainty is 'yes': give true or false"),
+    ):
+        with pytest.raises(InvalidOption, match=f"^{detail}$"):
+            VideoOptions.from_texts(texts)
+    with pytest.raises(InvalidOption, match=r"^--max-frames is '0'"):
+        VideoOptions.from_texts({"max_frames": "0"}, spelled=lambda name: f"--{name.replace('_', '-')}")
+
+
+def test_query_and_body_may_share_the_options_but_not_one_option() -> None:
+    query = RequestOptions.from_texts({"fps": "1", "start": "2"})
+    together = query.with_body(RequestOptions.from_texts({"end": "3", "webhook": "https://example.org"}))
+    assert together.of_graph == VideoOptions(fps=1, start=2, end=3)
+    assert together.webhook == "https://example.org"
+    assert query.with_body(RequestOptions(end=None, webhook="")) == query
+    with pytest.raises(InvalidOption, match="fps is given in the body and in the query"):
+        query.with_body(RequestOptions(fps=2))
+    with pytest.raises(InvalidOption, match="start 2 is not before end 1"):
+        query.with_body(RequestOptions(end=1))
+
+
+def test_values_over_the_operators_caps_are_lowered_with_a_warning() -> None:
+    applied, warnings = VideoOptions.from_texts({"fps": "30", "max_frames": "1000"}).applied(max_fps=10, max_frames=50)
     assert (applied.fps, applied.max_frames) == (10, 50)
     assert [warning.code for warning in warnings] == ["fps_lowered", "max_frames_lowered"]
 
 
-def test_what_is_within_the_caps_is_applied_silently() -> None:
-    applied, warnings = parse_options({"fps": "3", "max_frames": "5"}).applied(load_settings())
+def test_values_within_the_caps_are_applied_without_a_warning() -> None:
+    applied, warnings = VideoOptions.from_texts({"fps": "3", "max_frames": "5"}).applied(max_fps=60, max_frames=3600)
     assert (applied.fps, applied.max_frames, warnings) == (3, 5, [])

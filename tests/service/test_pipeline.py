@@ -11,9 +11,9 @@ import pytest
 
 from models.graph.scene_graph import SceneGraph
 from service.errors import UnknownModel
+from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
-from service.scheduling import load_engines
 from service.scheduling.errors import JobCancelled
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
@@ -23,7 +23,7 @@ from tests.support.videos import make_video
 
 def make_pipeline(bundle: Path) -> Iterator[Pipeline]:
     settings = load_settings({"max_frames": 100, "streams": 1, "threads": 1})
-    with closing(Pipeline(load_engines([bundle], settings), settings)) as pipeline:
+    with closing(open_pipeline(settings, bundles=[bundle])) as pipeline:
         yield pipeline
 
 
@@ -75,7 +75,7 @@ def test_frames_reach_the_engine_in_order_across_clips(pipeline: Pipeline, tmp_p
     assert edges[-1] > edges[0] + 15
 
 
-def test_a_video_where_nobody_is_there_gives_an_empty_graph(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_video_without_people_gives_an_empty_graph(pipeline: Pipeline, tmp_path: Path) -> None:
     graph = pipeline.run(make_video(tmp_path / "dark.mp4", brightness=lambda seconds: 0.0), VideoOptions())
     assert len(graph.frames) == 4
     assert all(not frame.objects and not frame.triplets for frame in graph.frames)
@@ -118,7 +118,7 @@ def relation_scores(graph: SceneGraph, predicate: str) -> list[float | None]:
     ]
 
 
-def test_a_model_that_must_see_the_whole_video_does_and_its_scores_reach_the_graph(
+def test_a_stage_of_the_whole_video_sees_all_of_it_and_its_scores_reach_the_graph(
     video_pipeline: Pipeline, tmp_path: Path
 ) -> None:
     video = make_video(tmp_path / "brighter.mp4", seconds=5, brightness=lambda seconds: 0.2 + 0.15 * seconds)
@@ -144,7 +144,7 @@ def test_timestamps_of_a_range_are_those_of_the_video(video_pipeline: Pipeline, 
         assert frame.triplets[0].uncertainty.aleatoric == pytest.approx(frame.timestamp / 100, abs=1e-4)
 
 
-def test_uncertainty_comes_where_it_is_asked_for_and_known(
+def test_uncertainty_is_given_if_it_is_asked_for_and_the_model_has_it(
     video_pipeline: Pipeline, pipeline: Pipeline, clip: Path
 ) -> None:
     silent = video_pipeline.run(clip, VideoOptions())

@@ -56,7 +56,7 @@ def test_a_graph_of_another_file_is_drawn_with_a_warning(clip: Path, tmp_path: P
 def test_what_cannot_be_drawn_is_said_in_one_line_and_leaves_no_file(clip: Path, tmp_path: Path) -> None:
     graph, out = tmp_path / "graph.json", tmp_path / "out.mp4"
     graph.write_text('{"id": "0", "status": "queued"}')
-    assert_one_line(vsg("render", clip, graph, "-o", out), "graph.json is not a scene graph", "video: Field required")
+    assert_one_line(vsg("render", clip, graph, "-o", out), "graph.json is not a scene graph", "video is missing")
     graph.write_text(scene_graph([], size=(64, 48)).model_dump_json())
     assert_one_line(vsg("render", graph, graph, "-o", out), "Error: ")
     large = make_video(tmp_path / "large.mp4", size=(96, 64), seconds=0.5)

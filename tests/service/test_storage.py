@@ -17,7 +17,7 @@ OWNER = "me"
 
 @pytest.fixture(params=["folder", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    """A folder, and something that is no disk of this machine."""
+    """A folder, and a store that is no disk of this machine."""
     yield Storage(str(tmp_path / "data") if request.param == "folder" else f"memory://{uuid.uuid4()}")
     fsspec.filesystem("memory").store.clear()
 
@@ -32,13 +32,13 @@ def test_an_upload_comes_back_as_a_local_file(storage: Storage) -> None:
         assert path.read_bytes() == b"one two"
 
 
-def test_deleting_what_is_not_there_is_no_error(storage: Storage) -> None:
+def test_deleting_a_missing_file_is_no_error(storage: Storage) -> None:
     storage.delete_upload("a")
     assert not storage.delete_result("a", OWNER)
 
 
 def content_of(storage: Storage, video_id: str) -> tuple[bytes, bool] | None:
-    """What is stored, and whether it is the problem of a failed job."""
+    """The stored content, and whether it is the problem of a failed job."""
     result = storage.result(video_id, OWNER)
     return None if result is None else (result.read(), result.failed)
 
@@ -48,7 +48,7 @@ def files(storage: Storage) -> list[str]:
     return sorted(Path(path).name for path in storage._files.find(f"{storage._root}/results"))
 
 
-def test_a_result_is_the_graph_or_the_problem(storage: Storage) -> None:
+def test_a_result_is_a_graph_or_a_problem(storage: Storage) -> None:
     assert storage.result("a", OWNER) is None
     storage.write_result("a", OWNER, b"graph")
     storage.write_result("b", OWNER, b"problem", failed=True)
@@ -98,7 +98,7 @@ def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> 
     assert files(storage) == ["a.json"]
 
 
-def test_a_result_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_result_that_is_deleted_while_it_is_read_can_be_read_to_its_end(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     storage.write_result("a", OWNER, b"graph" * 100_000)
     result = storage.result("a", OWNER)
@@ -111,7 +111,7 @@ def test_a_result_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: 
         result.read()
 
 
-def test_files_are_listed_with_their_age_and_whose_they_are(tmp_path: Path) -> None:
+def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     storage.write_result("a" * 32, OWNER, b"graph")
     storage.write_result("b" * 32, OWNER, b"{}", failed=True)

@@ -60,7 +60,7 @@ def hidden(split: str = "train") -> dict[str, Any]:
 
 
 def write(root: Path, persons: Any, objects: Any, *, images: bool = True) -> Path:
-    """Writes both pickles, the class files and, unless told not to, a black image for each person."""
+    """Writes both pickles, the class files and, by default, a black image for each person."""
     annotations = root / "annotations"
     annotations.mkdir(parents=True, exist_ok=True)
     (annotations / "object_classes.txt").write_text("\n".join(RAW_OBJECT_CLASSES) + "\n")
@@ -88,7 +88,7 @@ def write_two_videos(root: Path) -> Path:
 
 
 def rewrite(root: Path, name: str, change: Any) -> None:
-    """Changes what one of the pickles holds."""
+    """Changes the content of one pickle."""
     path = root / "annotations" / name
     content = pickle.loads(path.read_bytes())
     change(content)
@@ -96,12 +96,12 @@ def rewrite(root: Path, name: str, change: Any) -> None:
 
 
 def rewrite_objects(root: Path, change: Any) -> None:
-    """Changes what the pickle of objects holds."""
+    """Changes the content of the pickle of objects."""
     rewrite(root, "object_bbox_and_relationship.pkl", change)
 
 
 def change_first(**changes: Any) -> Any:
-    """For `rewrite_objects`: changes fields of the first object."""
+    """Changes fields of the first object; an argument for `rewrite_objects`."""
 
     def change(objects: Records) -> None:
         next(iter(objects.values()))[0].update(changes)
@@ -110,7 +110,7 @@ def change_first(**changes: Any) -> Any:
 
 
 class Touch:
-    """Unpickled by `pickle`, it makes a file."""
+    """An object that creates a file when `pickle` loads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

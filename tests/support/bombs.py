@@ -1,4 +1,4 @@
-"""Small files that say, or unpack to, far more than they hold."""
+"""Small files that claim, or unpack to, far more than they hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BILLION = struct.pack(">I", 10**9)
 
 
 def make_bombs(folder: Path) -> dict[str, bytes]:
-    """All of them, by what they do."""
+    """Writes all of them; returns their paths by what they do."""
     clip = make_video(folder / "clip.mp4").read_bytes()
     return {
         "H.264 of 32768x32768": _replaced_sps(clip),
@@ -34,13 +34,13 @@ def make_bombs(folder: Path) -> dict[str, bytes]:
 
 
 def _changed(clip: bytes, box: bytes, offset: int, value: bytes) -> bytes:
-    """Writes over what lies `offset` bytes after the name of the box."""
+    """Overwrites the bytes that begin `offset` bytes after the name of the box."""
     begin = clip.rindex(box) + offset
     return clip[:begin] + value + clip[begin + len(value) :]
 
 
 def _replaced_sps(clip: bytes) -> bytes:
-    """Has the H.264 headers themselves declare the size; the first ones are padded to the length of those before."""
+    """Makes the H.264 headers themselves declare the size; pads the first ones to the length of the old ones."""
     begin = clip.index(b"avcC") + 4 + 6
     (length,) = struct.unpack(">H", clip[begin : begin + 2])
     sps = _sequence_parameters(ABSURD_SIDE // 16)
@@ -77,7 +77,7 @@ def _huge_gif(path: Path) -> bytes:
 
 
 def _png_video(path: Path, width: int, height: int, *, rows: int | None = None, count: int = 3) -> bytes:
-    """A video of pictures that are black, of 16 bits, and cut off after so many rows."""
+    """A video of black 16-bit pictures that are cut off after some rows."""
     packer = zlib.compressobj(9)
     blank = (packer.compress(bytes(1 + 6 * width)) for _ in range(height if rows is None else rows))
     packed = b"".join(blank) + packer.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from models.graph.bundle import (
     Training,
     sha256_of,
 )
-from models.graph.vocabulary import ATTENTION, CONTACTING, OBJECT_CLASSES, OBJECT_INDEX, PREDICATES, SPATIAL
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 
 SIZE = 32
 CLIP_LENGTH = 4
@@ -28,14 +30,83 @@ PAIRS = 2
 # Frames darker than this hold nobody.
 DARK = 0.05
 
-_DTYPES = {"uint8": TensorProto.UINT8, "bool": TensorProto.BOOL, "float32": TensorProto.FLOAT}
+_DTYPES = {
+    "uint8": TensorProto.UINT8,
+    "bool": TensorProto.BOOL,
+    "int64": TensorProto.INT64,
+    "float32": TensorProto.FLOAT,
+}
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One pair that a bundle sees in every frame that is not dark.
+
+    subject: its label.
+    subject_box: as a fraction of the frame; `growth` times the brightness is added to its right edge.
+    thing: label of the thing, with its `box` and `score`.
+    predicates: scores; those that are left out get 0.05.
+    """
+
+    subject: str
+    subject_box: Box
+    growth: float
+    thing: str
+    box: Box
+    score: float
+    predicates: Mapping[str, float]
+
+
+TINY = (
+    Slot(
+        "person", (0.1, 0.1, 0.2, 0.9), 0.7, "cup/glass/bottle", (0.3, 0.3, 0.4, 0.4), 0.8,
+        {"looking_at": 0.9, "in_front_of": 0.7, "holding": 0.95, "touching": 0.5},
+    ),
+    Slot(
+        "person", (0.1, 0.1, 0.2, 0.9), 0.7, "chair", (0.5, 0.5, 0.9, 0.9), 0.7,
+        {"not_looking_at": 0.8, "beneath": 0.6, "sitting_on": 0.85},
+    ),
+)  # fmt: skip
+
+MADE_UP = Vocabulary(
+    objects=("robot", "Förderband Nº 2", "crate", "Müslischüssel/Jar", "person", "<b>Pipe & {}", "Gabelstapler"),
+    subjects=("person", "robot"),
+    groups=(
+        PredicateGroup(
+            name="handling",
+            predicates=("lifting", "pushes", "grips_with_both_arms"),
+            phrases={"lifting": "lifts", "grips_with_both_arms": "grips {} with both arms"},
+        ),
+        PredicateGroup(
+            name="placing", predicates=("stacked over", "next_to"), direction="object_to_subject", exclusive=True
+        ),
+    ),
+)
+"""Words that no data set has, some of them hard on those who print them."""
+MADE_UP_SLOTS = (
+    Slot(
+        "person", (0.05, 0.1, 0.2, 0.9), 0.2, "Müslischüssel/Jar", (0.15, 0.3, 0.3, 0.45), 0.8,
+        {"lifting": 0.9, "next_to": 0.7, "stacked over": 0.3},
+    ),
+    Slot(
+        "robot", (0.6, 0.1, 0.7, 0.9), 0.3, "<b>Pipe & {}", (0.5, 0.6, 0.95, 0.8), 0.75,
+        {"grips_with_both_arms": 0.85, "pushes": 0.4, "stacked over": 0.8},
+    ),
+)  # fmt: skip
 
 
 def make_tiny_bundle(folder: Path, *, name: str = "tiny") -> Path:
     """Writes a bundle of two stages: `brightness` measures each frame, `pairs` places a person who holds a cup and sits
     on a chair. The right edge of the person's box is 0.2 + 0.7 * brightness, as a fraction of the width.
     """
-    return _write_bundle(folder, name, _clip_stages(), family="one_stage")
+    return _write_bundle(folder, name, _clip_stages(ACTION_GENOME, TINY), family="one_stage")
+
+
+def make_made_up_bundle(folder: Path, *, name: str = "made-up") -> Path:
+    """Writes a bundle with a vocabulary of its own, `MADE_UP`: a person and a robot, each with one thing."""
+    stages = _clip_stages(MADE_UP, MADE_UP_SLOTS)
+    return _write_bundle(folder, name, stages, family="one_stage", vocabulary=MADE_UP)
 
 
 def make_video_bundle(folder: Path, *, name: str = "tiny-video") -> Path:
@@ -45,7 +116,7 @@ def make_video_bundle(folder: Path, *, name: str = "tiny-video") -> Path:
     score of the cup is the frame's brightness, that of the chair its timestamp, each as a share of the video's largest.
     """
     brightness, timestamps = _tensor("brightness", 1, 1), _tensor("timestamps")
-    depth = (PAIRS, len(PREDICATES))
+    depth = (PAIRS, len(ACTION_GENOME.predicates))
     doubts = Stage(
         name="doubts",
         file="doubts.onnx",
@@ -59,11 +130,11 @@ def make_video_bundle(folder: Path, *, name: str = "tiny-video") -> Path:
         outputs=[_tensor("relation_scores", PAIRS)],
         span="video",
     )
-    stages = [*_clip_stages(), (doubts, _doubt()), (relevance, _compare())]
+    stages = [*_clip_stages(ACTION_GENOME, TINY), (doubts, _doubt()), (relevance, _compare())]
     return _write_bundle(folder, name, stages, family="two_stage", relation_scoring=True)
 
 
-def _clip_stages() -> list[tuple[Stage, _Graph]]:
+def _clip_stages(vocabulary: Vocabulary, slots: Sequence[Slot]) -> list[tuple[Stage, _Graph]]:
     frames = Tensor(name="frames", dtype="uint8", shape=("batch", "time", SIZE, SIZE, 3))
     brightness = _tensor("brightness", 1, 1)
     pairs = [
@@ -71,14 +142,14 @@ def _clip_stages() -> list[tuple[Stage, _Graph]]:
         _tensor("subject_boxes", PAIRS, 4),
         _tensor("subject_scores", PAIRS),
         _tensor("object_boxes", PAIRS, 4),
-        _tensor("object_scores", PAIRS, len(OBJECT_CLASSES)),
-        _tensor("attention", PAIRS, len(ATTENTION)),
-        _tensor("spatial", PAIRS, len(SPATIAL)),
-        _tensor("contacting", PAIRS, len(CONTACTING)),
+        _tensor("object_scores", PAIRS, len(vocabulary.objects)),
+        *(_tensor(group.name, PAIRS, len(group.predicates)) for group in vocabulary.groups),
     ]
+    if len(vocabulary.subjects) > 1:
+        pairs.append(Tensor(name="subject_classes", dtype="int64", shape=("batch", "time", PAIRS)))
     return [
         (Stage(name="brightness", file="brightness.onnx", inputs=[frames], outputs=[brightness]), _measure()),
-        (Stage(name="pairs", file="pairs.onnx", inputs=[brightness], outputs=pairs), _place()),
+        (Stage(name="pairs", file="pairs.onnx", inputs=[brightness], outputs=pairs), _place(vocabulary, slots)),
     ]
 
 
@@ -117,7 +188,7 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
@@ -134,7 +205,7 @@ def _measure() -> _Graph:
     return graph
 
 
-def _place() -> _Graph:
+def _place(vocabulary: Vocabulary, slots: Sequence[Slot]) -> _Graph:
     graph = _Graph()
     zero = graph.constant("zero", np.array(0, np.float32))
     nothing = graph.add("Mul", ["brightness", zero], "nothing")  # (B, T, 1, 1)
@@ -144,32 +215,38 @@ def _place() -> _Graph:
         graph.add("Add", [nothing, graph.constant(f"{output}_value", value)], output)
 
     is_light = graph.add("Greater", ["brightness", graph.constant("dark", np.array(DARK, np.float32))], "is_light")
-    slots = graph.constant("slots", np.ones((1, PAIRS), np.bool_))
-    graph.add("And", [is_light, slots], "wide_mask")
+    every_slot = graph.constant("slots", np.ones((1, PAIRS), np.bool_))
+    graph.add("And", [is_light, every_slot], "wide_mask")
     # (B, T, 1, 1) and (1, P) broadcast to (B, T, 1, P): drop the third axis.
-    graph.add("Squeeze", ["wide_mask", graph.constant("third", np.array([2]))], "pair_mask")
+    third = graph.constant("third", np.array([2]))
+    graph.add("Squeeze", ["wide_mask", third], "pair_mask")
 
-    base = np.tile(np.array([0.1, 0.1, 0.2, 0.9], np.float32), (PAIRS, 1))
-    grows = np.tile(np.array([0, 0, 0.7, 0], np.float32), (PAIRS, 1))
+    base = np.array([slot.subject_box for slot in slots], np.float32)
+    grows = np.array([[0, 0, slot.growth, 0] for slot in slots], np.float32)
     growth = graph.add("Mul", ["brightness", graph.constant("grows", grows)], "growth")
     graph.add("Add", [growth, graph.constant("base", base)], "subject_boxes")
-    always("object_boxes", np.array([[0.3, 0.3, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9]], np.float32))
+    always("object_boxes", np.array([slot.box for slot in slots], np.float32))
 
-    scores = np.zeros((PAIRS, len(OBJECT_CLASSES)), np.float32)
-    scores[0, OBJECT_INDEX["cup/glass/bottle"]] = 0.8
-    scores[1, OBJECT_INDEX["chair"]] = 0.7
+    scores = np.zeros((PAIRS, len(vocabulary.objects)), np.float32)
+    for place, slot in enumerate(slots):
+        scores[place, vocabulary.object_index[slot.thing]] = slot.score
     always("object_scores", scores)
-    always("attention", _rows(ATTENTION, {"looking_at": 0.9}, {"not_looking_at": 0.8}))
-    always("spatial", _rows(SPATIAL, {"in_front_of": 0.7}, {"beneath": 0.6}))
-    always("contacting", _rows(CONTACTING, {"holding": 0.95, "touching": 0.5}, {"sitting_on": 0.85}))
+    for group in vocabulary.groups:
+        rows = [[slot.predicates.get(name, 0.05) for name in group.predicates] for slot in slots]
+        always(group.name, np.array(rows, np.float32))
     graph.add("Add", [nothing, graph.constant("certain", np.full((PAIRS, 1), 0.9, np.float32))], "wide_scores")
     graph.add("Squeeze", ["wide_scores", trailing], "subject_scores")
+    if len(vocabulary.subjects) > 1:
+        classes = np.array([[vocabulary.object_index[slot.subject] for slot in slots]])  # (1, P)
+        whole = graph.add("Cast", ["nothing"], "whole", to=TensorProto.INT64)
+        graph.add("Add", [whole, graph.constant("classes", classes)], "wide_classes")
+        graph.add("Squeeze", ["wide_classes", third], "subject_classes")
     return graph
 
 
 def _doubt() -> _Graph:
     graph = _Graph()
-    every = graph.constant("every", np.zeros((PAIRS, len(PREDICATES)), np.float32))
+    every = graph.constant("every", np.zeros((PAIRS, len(ACTION_GENOME.predicates)), np.float32))
     dim = graph.add("Div", ["brightness", graph.constant("ten", np.array(10, np.float32))], "dim")
     graph.add("Add", [dim, every], "epistemic")
     late = graph.add("Div", ["timestamps", graph.constant("hundred", np.array(100, np.float32))], "late")
@@ -194,10 +271,6 @@ def _compare() -> _Graph:
         shares.append(graph.add("Div", [slot, above_zero], f"share_{slot}"))
     graph.add("Concat", shares, "relation_scores", axis=2)
     return graph
-
-
-def _rows(names: tuple[str, ...], *slots: dict[str, float]) -> NDArray[np.float32]:
-    return np.array([[slot.get(name, 0.05) for name in names] for slot in slots], np.float32)
 
 
 def _write(path: Path, graph: _Graph, stage: Stage) -> None:

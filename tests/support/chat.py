@@ -1,4 +1,4 @@
-"""What servers that speak the chat-completions protocol answer."""
+"""Answers of servers that speak the chat-completions protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chunk(text: str | None = None, finish_reason: str | None = None) -> bytes:
 
 
 def stream(*parts: bytes) -> bytes:
-    """An answer of events, after which the connection closes."""
+    """An answer made of events; the connection closes after it."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{CLOSE}\r\n\r\n"
     return head.encode() + b"".join(parts)
 
@@ -43,13 +43,13 @@ STREAM = stream(*map(chunk, CAPTION), chunk(finish_reason="stop"), USAGE, DONE)
 
 
 def refusal(status: str, message: str, *headers: str, code: str | None = None) -> bytes:
-    """An error as the protocol has it."""
+    """An error in the form of the protocol."""
     body = {"error": {"message": message, "type": "error", "param": None, "code": code}}
     return reply(json.dumps(body).encode(), status, "Content-Type: application/json", CLOSE, *headers)
 
 
 def one_after_another(answers: Sequence[bytes]) -> Answer:
-    """Gives each request the next answer."""
+    """A server that gives each request the next answer."""
     left: Iterator[bytes] = iter(answers)
 
     def answer(request: bytes, connection: socket.socket) -> None:
@@ -59,7 +59,7 @@ def one_after_another(answers: Sequence[bytes]) -> Answer:
 
 
 def hanging_after(start: bytes) -> Answer:
-    """Sends the beginning of an answer, and nothing more for as long as the client waits."""
+    """A server that sends the beginning of an answer, then nothing while the client waits."""
 
     def answer(request: bytes, connection: socket.socket) -> None:
         connection.sendall(start)
@@ -70,7 +70,7 @@ def hanging_after(start: bytes) -> Answer:
 
 
 def dripping(request: bytes, connection: socket.socket) -> None:
-    """Keeps a connection alive, and says nothing."""
+    """A server that keeps the connection alive and never answers."""
     connection.sendall(stream())
     for _ in range(600):
         connection.sendall(b": wait\n\n")
@@ -78,6 +78,6 @@ def dripping(request: bytes, connection: socket.socket) -> None:
 
 
 def body_of(request: bytes) -> dict[str, Any]:
-    """What a client has sent."""
+    """The JSON body that a client sent."""
     sent: dict[str, Any] = json.loads(request.partition(b"\r\n\r\n")[2])
     return sent

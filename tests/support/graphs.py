@@ -30,7 +30,7 @@ def frame(
     held: Sequence[Held] = (),
     vocabulary: Vocabulary = ACTION_GENOME,
 ) -> Frame:
-    """A sampled frame; of the triplets the first has the best score."""
+    """A sampled frame. The first triplet has the best score."""
     return Frame(
         index=index,
         timestamp=timestamp,
@@ -59,7 +59,7 @@ def scene_graph(
     fps: float = 1.0,
     vocabulary: Vocabulary = ACTION_GENOME,
 ) -> SceneGraph:
-    """The graph of a video of that width and height in pixels, sampled `fps` times a second."""
+    """The graph of a video of this width and height in pixels, sampled at `fps` frames a second."""
     return SceneGraph(
         id="0123456789abcdef",
         video=Video(sha256="0" * 64, width=size[0], height=size[1], duration=duration, frame_rate=None, codec="h264"),

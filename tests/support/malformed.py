@@ -1,4 +1,4 @@
-"""Requests that no client should send: made from a seed, so that a request that fails the service can be sent again."""
+"""Requests that no client should send, made from a seed so that a harmful one can be sent again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HOST = b"Host: localhost\r\nConnection: close\r\n"
 
 @dataclass(frozen=True)
 class Malformed:
-    """What goes over a connection.
+    """The bytes that go over one connection.
 
-    pieces         sent one after the other
-    ends_early     the client says that it sends no more, although more was announced
+    pieces: sent one after the other.
+    ends_early: the client closes its side, although it announced more.
     """
 
     kind: str
@@ -28,24 +28,24 @@ class Malformed:
 
     @property
     def method(self) -> str:
-        """The method of the request, as far as it has one."""
+        """The method of the request, if it has one."""
         return self.pieces[0].split(b" ", 1)[0].decode("latin-1")
 
     def with_header(self, header: bytes) -> Malformed:
-        """The same request with this line more, if it has lines at all."""
+        """The same request with one more line, if it has lines at all."""
         line, end, rest = self.pieces[0].partition(b"\r\n")
         return Malformed(self.kind, (line + end + header + rest, *self.pieces[1:]), self.ends_early)
 
 
 def malformed_request(number: int, seed: int, clips: Sequence[bytes]) -> Malformed:
-    """The request of that number; the kinds take turns. `clips` are good videos to spoil."""
+    """Makes the request of this number; the kinds take turns. `clips` are good videos to spoil."""
     random = Random(f"{seed} {number}")
     make = _KINDS[number % len(_KINDS)]
     return make(random, random.choice(clips))
 
 
 def slow_requests(seed: int, clips: Sequence[bytes]) -> list[Malformed]:
-    """Uploads and heads that begin and then stop, to be sent at once."""
+    """Uploads and heads that begin and then stop; send them at the same time."""
     random = Random(f"slow {seed}")
     requests = []
     for number in range(SLOW_AT_ONCE):
@@ -258,7 +258,7 @@ def _odd_headers(random: Random, clip: bytes) -> Malformed:
 
 
 def _json(random: Random, clip: bytes) -> Malformed:
-    value = random.choice([None, True, -1, 1e308, "x", [], {}, "x" * 5000, ["url"]])
+    value: object = random.choice([None, True, -1, 1e308, "x", [], {}, "x" * 5000, ["url"]])
     body = random.choice(
         [
             b"",

@@ -7,14 +7,16 @@ A detector as it is initialised finds nothing at all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from export.check import sample_frames
+from models.engines import run_stages
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
@@ -26,6 +28,7 @@ from models.networks.relations.sttran import SttranConfig
 from models.networks.relations.tr2 import Tr2Config
 from models.networks.rs_net import RsNetConfig
 from models.networks.scored import HostConfig, Scored, ScoredConfig
+from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives
 
 RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -36,7 +39,7 @@ RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     "fremure-bayesian": (FremureConfig, {"decoder_layers": 1, "head": "bayesian"}),
     "fremure-gmm": (FremureConfig, {"decoder_layers": 1, "head": "gmm", "mixtures": 2}),
 }
-"""The relation networks of the two-stage family by a name for tests, each with what makes it tiny."""
+"""The relation networks of the two-stage family by their name in tests, each with changes that make it tiny."""
 
 SMALL_RELATIONS: dict[str, Any] = {"visual_width": 8, "word_width": 4, "heads": 2, "feed_forward": 16, "dropout": 0.0}
 
@@ -55,7 +58,7 @@ SMALL_WORLD = Vocabulary(
 
 
 def tiny(**changes: Any) -> ArnConfig:
-    """A configuration that runs in milliseconds; `changes` win."""
+    """A configuration of ARN that runs in milliseconds, with `changes` applied."""
     small: dict[str, Any] = {
         "frame_height": 64, "frame_width": 64, "clip_length": 3, "backbone": "compact",
         "width": 32, "heads": 2, "feed_forward": 32, "dropout": 0.0, "queries": 5, "text_width": 16,
@@ -66,7 +69,7 @@ def tiny(**changes: Any) -> ArnConfig:
 
 
 def tiny_detector(**changes: Any) -> DetectorConfig:
-    """The same for a detector; `pairs` are few enough to be all taken in some frames."""
+    """A configuration of a detector that runs in milliseconds. `pairs` are so few that some frames fill them all."""
     small: dict[str, Any] = {
         "frame_height": 64, "frame_width": 64, "clip_length": 40, "backbone": "compact",
         "anchor_sizes": (16, 32), "anchor_ratios": (0.5, 1.0), "proposals": 8, "proposals_before_suppression": 24,
@@ -85,7 +88,7 @@ def tiny_relations(name: str = "sttran", **changes: Any) -> RelationNetworkConfi
 
 
 def tiny_two_stage(name: str = "sttran", task: str = "sgdet", **changes: Any) -> TwoStageConfig:
-    """`tiny_detector` with a relation network; `changes` are the relation network's."""
+    """`tiny_detector` with a relation network; `changes` apply to the relation network."""
     return TwoStageConfig(tiny_detector(), tiny_relations(name, **changes), task)  # type: ignore[arg-type]
 
 
@@ -135,6 +138,18 @@ def make_lively(config: NetworkConfig, seed: int = 0, vocabulary: Vocabulary = A
     return network
 
 
+def run_network(network: SceneGraphNetwork, frames: Tensor, timestamps: Tensor) -> dict[str, Tensor]:
+    """Runs all stages on B videos of one clip each: (B, T, H, W, 3) uint8 and (B, T) to all outputs by name."""
+    known = run_stages(network.stages(), {FRAMES: frames.numpy(), TIMESTAMPS: timestamps.numpy()})
+    return {name: torch.from_numpy(array) for name, array in known.items() if name not in (FRAMES, TIMESTAMPS)}
+
+
+def run_stage(stage: NetworkStage, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Runs one stage; returns its outputs by name."""
+    outputs = stage.run({name: tensors[name].numpy() for name in stage.inputs})
+    return {name: torch.from_numpy(array) for name, array in outputs.items()}
+
+
 @torch.no_grad()
 def _spread(network: Arn) -> None:
     for module in network.modules():
@@ -150,7 +165,7 @@ def _spread(network: Arn) -> None:
 
 @torch.no_grad()
 def _spread_scores(detector: Detector) -> None:
-    """Scores that lie well apart, so that rounding does not change what is found."""
+    """Spreads the scores, so that rounding does not change which objects are found."""
     for module in detector.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -160,7 +175,7 @@ def _spread_scores(detector: Detector) -> None:
 
 @torch.no_grad()
 def _show_people(detector: Detector, seed: int) -> None:
-    """Moves the first subject's logit so that a quarter of the sample frames holds none of it."""
+    """Shifts the first subject's logit so that a quarter of the sample frames has none of it."""
     config = detector.config
     frames = sample_frames(np.random.default_rng(seed + 1), 1, 16, config.frame_height, config.frame_width)
     scores = detector.pairs(torch.from_numpy(frames), torch.zeros(1, 16)).subject_scores[0, :, 0]
@@ -170,14 +185,14 @@ def _show_people(detector: Detector, seed: int) -> None:
 
 @torch.no_grad()
 def _shake(module: nn.Module) -> None:
-    """Weights that let the signal pass, vectors that are neither 0 nor 1, and something in what training fills from the
-    data.
+    """Fills weights so that they pass the signal on, vectors so that they are neither 0 nor 1, and the buffers that
+    training fills from the data.
     """
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
         else:
-            parameter += torch.randn_like(parameter) * 0.3
+            parameter.add_(torch.randn_like(parameter) * 0.3)
     for name, buffer in module.named_buffers():
         if name == "predicate_counts":
             buffer.copy_(torch.randint(1, 1000, buffer.shape))
@@ -187,12 +202,12 @@ def _shake(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed: int) -> None:
-    """Sets the statistics of every batch norm to those of its own input, from the first to the last in one pass."""
+    """Sets the statistics of every batch norm to those of its input, from the first to the last in one pass."""
     frames = torch.from_numpy(sample_frames(np.random.default_rng(seed), 2, 1, config.frame_height, config.frame_width))
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator, union-attr]
-        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator, union-attr]
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))  # type: ignore[operator]
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))  # type: ignore[operator]
 
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]

@@ -1,4 +1,4 @@
-"""Where the checkout is, and the data that lies beside it."""
+"""Paths of the checkout and of the data beside it."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
-"""Videos, annotations and reference figures; tests that need them skip where it is missing."""
+"""Videos, annotations and reference figures. Tests that need the folder skip where it is missing."""

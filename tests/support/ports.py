@@ -1,4 +1,4 @@
-"""Ports of loopback for servers that tests start."""
+"""Free ports for servers that tests start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 def unused_port() -> int:
-    """A port that nothing listens on."""
+    """A port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

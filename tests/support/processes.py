@@ -1,4 +1,4 @@
-"""Parts of the service as processes of their own, as an operator starts them."""
+"""Parts of the service as separate processes, started as an operator starts them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ServiceProcess:
     """`vsg serve` on a free port of loopback; its log is the file `log`."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        """`settings` by their names; `data` is a folder within `folder` where it is not given."""
+        """Starts the process. `settings` go by their names; `data` defaults to a folder within `folder`."""
         self.port = unused_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = Path(settings.setdefault("data", folder / "data"))
@@ -32,33 +32,33 @@ class ServiceProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process has not ended."""
+        """True until the process has ended."""
         return self._process.poll() is None
 
     def is_ready(self) -> bool:
-        """Whether it says that it is ready."""
+        """True while /health/ready answers 200."""
         try:
             return httpx.get(f"{self.url}/health/ready", timeout=30, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
     def uploads(self) -> list[Path]:
-        """The uploads that lie in storage."""
+        """The uploads in storage."""
         return list((self.data / "uploads").iterdir())
 
     def decoders(self) -> list[psutil.Process]:
-        """Its decoder processes; the one that starts them stays, and is none."""
+        """Its decoder processes, without the permanent process that starts them."""
         return [decoder for spawner in self.process.children() for decoder in spawner.children()]
 
     def stop(self) -> None:
-        """Tells it to stop, and waits until it has; does nothing when it has ended."""
+        """Stops it and waits until it has ended; does nothing when it has ended already."""
         if self.is_alive:
             self._process.send_signal(signal.SIGTERM)
         self._process.wait(120)
 
 
 def start(command: str, log: Path, **settings: Any) -> subprocess.Popen[bytes]:
-    """Starts `vsg COMMAND`; settings go by the environment."""
+    """Starts `vsg COMMAND`, with settings in the environment."""
     environment = {f"VSG_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -71,7 +71,7 @@ def start(command: str, log: Path, **settings: Any) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def serve_process(folder: Path, **settings: Any) -> Iterator[ServiceProcess]:
-    """A `vsg serve` that is ready; stopped when the context ends."""
+    """Starts `vsg serve`, waits until it is ready, and stops it when the context ends."""
     service = ServiceProcess(folder, **settings)
     try:
         until(lambda: not service.is_alive or service.is_ready(), 120)

@@ -1,4 +1,4 @@
-"""Frames and relations as a test wants them."""
+"""Frames and relations made by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spoils bytes and videos, from a seed."""
+"""Damages bytes and videos, from a seed."""
 
 from __future__ import annotations
 

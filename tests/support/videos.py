@@ -21,15 +21,16 @@ def make_video(
 ) -> Path:
     """Writes a video of plain grey frames.
 
-    size        width and height in pixels
-    rate        frames per second
-    codec       encoder of FFmpeg; the suffix of `path` chooses the container
-    pixels      how they are stored
-    brightness  of a frame, 0 to 1, by its time in seconds
+    size: width and height in pixels.
+    rate: frames per second.
+    codec: encoder of FFmpeg. The suffix of `path` chooses the container.
+    pixels: FFmpeg's pixel format.
+    brightness: gives the brightness of a frame, 0 to 1, at a time in seconds.
     """
     width, height = size
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         for index in range(round(seconds * rate)):
             grey = round(255 * brightness(index / rate))
@@ -42,10 +43,11 @@ def make_video(
 
 
 def make_audio(path: Path, *, codec: str = "libmp3lame", seconds: float = 1.0) -> Path:
-    """Writes a file with silence only; the suffix of `path` chooses the container."""
+    """Writes a file that holds silence and no video; the suffix of `path` chooses the container."""
     rate = 44_100
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, int(rate * seconds)), np.float32), format="fltp", layout="mono")
         frame.rate = rate
         for packet in (*stream.encode(frame), *stream.encode()):
@@ -65,7 +67,7 @@ def make_png(path: Path) -> Path:
 
 
 def rotate(source: Path, path: Path, degrees: int) -> Path:
-    """Copies a video, saying that players are to turn it."""
+    """Copies a video with a rotation by `degrees` in its metadata."""
     with av.open(source) as reader, av.open(path, "w") as writer:
         stream = writer.add_stream_from_template(reader.streams.video[0])
         stream.set_display_rotation(degrees)
@@ -77,12 +79,13 @@ def rotate(source: Path, path: Path, degrees: int) -> Path:
 
 
 def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac") -> Path:
-    """Copies a video and puts a tone beside it; the suffix of `path` chooses the container."""
+    """Copies a video and adds a tone; the suffix of `path` chooses the container."""
     rate = 48_000
     tone = np.sin(np.arange(round(rate * seconds), dtype=np.float32) * 0.05, dtype=np.float32)[None]
     with av.open(source) as reader, av.open(path, "w") as writer:
         stream = writer.add_stream_from_template(reader.streams.video[0])
         sound = writer.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(sound, av.AudioStream)
         for packet in reader.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream

@@ -1,4 +1,4 @@
-"""What other threads and processes do, and waiting for it."""
+"""Waits for other threads and processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Waits until a condition holds; fails the test when it does not in time, which is long: cores may be shared."""
+    """Waits until a condition holds; fails the test after a long time, because cores may be shared."""
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, f"not true within {seconds} s"
@@ -18,5 +18,5 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 
 
 def decoders() -> list[psutil.Process]:
-    """The decoder processes of this process; the one that starts them stays, and is none."""
+    """The decoder processes of this process, without the permanent process that starts them."""
     return [process for spawner in psutil.Process().children() for process in spawner.children()]

@@ -1,4 +1,4 @@
-"""Real servers on loopback that answer as a test wants."""
+"""Real servers on 127.0.0.1 that answer as a test says."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 Answer = Callable[[bytes, socket.socket], None]
-"""Gets a request as it came, and the connection to write the answer to; the connection ends with the call."""
+"""Called with the bytes of a request and the connection to answer on, which closes after the call."""
 
 
 @dataclass
 class Web:
-    """A server that runs, and the requests that it got."""
+    """A running server and the requests that it got."""
 
     port: int
     requests: list[bytes] = field(default_factory=list)
 
 
 def reply(body: bytes = b"", status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
-    """An answer; `length` is the Content-Length, when it shall not be that of the body."""
+    """An HTTP answer. `length` replaces the true Content-Length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @contextmanager
 def serve_web(answer: Answer | bytes, *, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
-    """Runs a server on 127.0.0.1 that gives every request this answer."""
+    """Runs a server on 127.0.0.1 that gives this answer to every request."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from models.graph.predictions import PairPredictions
-from models.graph.vocabulary import CONTACTING
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
 from models.networks.two_stage import TwoStageConfig
 from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
@@ -144,7 +144,7 @@ def test_a_row_comes_after_the_one_it_starts_from(make: Callable[..., Plan]) -> 
         plan.in_order(("D",))
 
 
-def test_a_run_is_its_configuration_with_a_seed_a_folder_and_a_start(make: Callable[..., Plan], tmp_path: Path) -> None:
+def test_a_run_configuration_has_a_seed_a_folder_and_a_start(make: Callable[..., Plan], tmp_path: Path) -> None:
     runs = plan_runs(make(), Path("plan.yaml"), only=("B + x",))
     assert [(run.row, run.config.seed, run.asked_for) for run in runs] == [
         ("A", 1, False), ("B + x", 1, True), ("A", 2, False), ("B + x", 2, True),
@@ -180,9 +180,7 @@ def test_a_finished_run_is_not_repeated_and_a_changed_one_is_refused(
     assert trained[4:] == ["b-x/seed-1"], "A was not asked for"
 
 
-def test_a_key_that_is_new_since_makes_no_difference_at_its_default(
-    make: Callable[..., Plan], trained: list[str]
-) -> None:
+def test_a_new_key_at_its_default_does_not_change_a_finished_run(make: Callable[..., Plan], trained: list[str]) -> None:
     plan = make(seeds=[1])
     finish(plan, "A")
     path = plan.folder("A", 1) / "configuration.json"
@@ -232,11 +230,11 @@ def test_vsg_ablate_trains_scores_and_reports(
         )
         counted = network if row == "A" else network.scorer
         assert run.trained_parameters == sum(parameter.numel() for parameter in counted.parameters())
-        held = [getattr(frame, group) for video in load_action_genome(puppets, split="train", small_objects="keep")
-                for frame in video.frames for group in ("contacting",)]  # fmt: skip
-        assert [run.training_labels[name] for name in CONTACTING] == np.concatenate(held).sum(0).tolist()
+        videos = load_action_genome(puppets, split="train", small_objects="keep")
+        held = np.concatenate([frame.predicates for video in videos for frame in video.frames])
+        assert run.training_labels == dict(zip(ACTION_GENOME.predicates, held.sum(0).tolist(), strict=True))
     text = plan.report.read_text()
-    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` makes this file" in text
+    assert f"`vsg ablate {tmp_path / 'plan.yaml'} --seeds 5` writes this file" in text
     assert f"| A | {100 * runs[0].whole.figures['with']['R@10']:.2f} |" in text  # type: ignore[union-attr]
 
 
@@ -272,7 +270,7 @@ def test_networks_on_one_detector_share_what_it_finds(puppets: Path, monkeypatch
             alone = predict_video(video, network_predictor(network))
             assert alone.pair_mask.any()
             np.testing.assert_array_equal(shared.pair_mask, alone.pair_mask)
-            np.testing.assert_array_equal(shared.contacting, alone.contacting)
+            np.testing.assert_array_equal(shared.predicate_scores, alone.predicate_scores)
     # Each is asked for two videos by the comparison; the scorer asks those whose detector is new.
     assert [asked.count(name) for name in ("first", "second", "third")] == [4, 2, 4]
 
@@ -282,17 +280,19 @@ def video_of(*frames: dict[str, str]) -> AnnotatedVideo:
     labels = {"cup": 10, "table": 31, "bed": 2}
 
     def frame(done: dict[str, str]) -> AnnotatedFrame:
-        count = len(done)
+        count, index = len(done), ACTION_GENOME.predicate_index
+        predicates = np.zeros((count, 26), dtype=bool)
+        predicates[:, [index["looking_at"], index["above"]]] = True
+        predicates[np.arange(count), [index[contact] for contact in done.values()]] = True
         return AnnotatedFrame(
             Path("0.png"), 0, (64, 64), np.zeros(4), np.zeros((count, 4)), np.array([labels[name] for name in done]),
-            np.eye(3, dtype=bool)[[0] * count], np.eye(6, dtype=bool)[[0] * count],
-            np.eye(17, dtype=bool)[[CONTACTING.index(contact) for contact in done.values()]],
+            predicates,
         )  # fmt: skip
 
     return AnnotatedVideo("v", [frame(each) for each in frames])
 
 
-def test_the_share_of_changed_frames() -> None:
+def test_the_share_of_changed_frames_equals_a_case_by_hand() -> None:
     held, touched = {"cup": "holding", "table": "touching"}, {"cup": "touching", "table": "touching"}
     assert change_share(video_of(held, held, held)) == 0
     assert change_share(video_of(held, touched, touched, held, held)) == 2 / 4

@@ -46,7 +46,7 @@ def test_the_papers_configuration_holds_the_papers_network() -> None:
     assert (config.batch_size, config.learning_rate, config.text_learning_rate) == (8, 1e-4, 1e-5)
 
 
-def test_what_is_not_said_is_the_default(path: Path) -> None:
+def test_missing_keys_take_defaults(path: Path) -> None:
     config = load_config(path)
     assert config.model.queries == 7
     assert config.model.width == 256

@@ -53,12 +53,12 @@ def figures(videos: list[AnnotatedVideo], change: Any = lambda pairs: pairs) -> 
     return detection_figures(videos, Told(videos, change))  # type: ignore[arg-type]
 
 
-def test_who_knows_the_truth_finds_everything(videos: list[AnnotatedVideo]) -> None:
+def test_a_perfect_detector_scores_one(videos: list[AnnotatedVideo]) -> None:
     objects = [len(frame.labels) for video in videos for frame in video.frames]
     assert figures(videos) == {"persons": 1, "boxes": 1, "objects": 1, "pairs": 1, "slots": np.mean(objects)}
 
 
-def test_who_finds_nobody_finds_nothing(videos: list[AnnotatedVideo]) -> None:
+def test_a_detector_without_persons_scores_zero(videos: list[AnnotatedVideo]) -> None:
     said = figures(videos, lambda pairs: replace(pairs, mask=torch.zeros_like(pairs.mask)))
     assert said == {"persons": 0, "boxes": 0, "objects": 0, "pairs": 0, "slots": 0}
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from models.graph.vocabulary import RAW_OBJECT_CLASSES, RAW_PREDICATES
 from service.command_line import main
 from tests.support.paths import SHARED
+from training.data.action_genome import RAW_OBJECT_CLASSES, RAW_PREDICATES
 
 RECORDS = SHARED / "evaluation"
 
@@ -81,7 +81,7 @@ def test_a_wrong_file_is_one_line_and_exit_code_1(files: list[object]) -> None:
     "arguments",
     [[], ["--ground-truth", "g.json"], ["--data", "d"], ["--ground-truth", "g", "--predictions", "p", "--data", "d"]],
 )
-def test_half_a_question_is_refused(arguments: list[str]) -> None:
+def test_evaluating_needs_both_files_or_both_data_and_model(arguments: list[str]) -> None:
     result = vsg("evaluate", *arguments, "--task", "sgdet")
     assert result.exit_code == 2
     assert "give either --ground-truth and --predictions, or --data and --model" in result.stderr

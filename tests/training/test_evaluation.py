@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.vocabulary import CONTACTING, GROUPS, OBJECT_INDEX, PREDICATE_INDEX, SPATIAL
+from models.graph.bundle import Scoring
+from models.graph.vocabulary import ACTION_GENOME
+from tests.support.networks import SMALL_WORLD
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, FrameGroundTruth, FramePredictions, intersection_over_union
+
+GROUPS = ACTION_GENOME.group_names
+OBJECT_INDEX = ACTION_GENOME.object_index
+PREDICATE_INDEX = ACTION_GENOME.predicate_index
 
 PERSON, TABLE, CUP = (OBJECT_INDEX[name] for name in ("person", "table", "cup/glass/bottle"))
 BOXES = np.array([[0.0, 0.0, 99.0, 199.0], [150.0, 50.0, 249.0, 149.0], [300.0, 10.0, 339.0, 49.0]])
@@ -31,17 +37,22 @@ def distribution(names: tuple[str, ...], rest: float, **given: float) -> list[fl
 
 
 def predictions(**changes: Any) -> FramePredictions:
-    """One pair of a person and a table, sure of two spatial predicates and of one contacting predicate."""
+    """One pair of a person and a table, sure of two spatial predicates and of one contacting predicate.
+
+    Scores are given by group.
+    """
     fields: dict[str, Any] = {
         "boxes": BOXES[:2],
         "labels": [PERSON, TABLE],
         "scores": [0.5, 0.8],
         "pairs": [[0, 1]],
         "attention": [[0.7, 0.2, 0.1]],
-        "spatial": [distribution(SPATIAL, 0.1, in_front_of=0.95, behind=0.92)],
-        "contacting": [distribution(CONTACTING, 0.05, touching=0.91, holding=0.85)],
+        "spatial": [distribution(ACTION_GENOME.groups[1].predicates, 0.1, in_front_of=0.95, behind=0.92)],
+        "contacting": [distribution(ACTION_GENOME.groups[2].predicates, 0.05, touching=0.91, holding=0.85)],
     }
-    return FramePredictions(**{**fields, **changes})
+    fields |= changes
+    by_group = [np.asarray(fields.pop(group)) for group in GROUPS]
+    return FramePredictions(**{"predicate_scores": np.concatenate(by_group, axis=1), **fields})
 
 
 ALL_FOUR = truth((0, "looking_at", 1), (1, "in_front_of", 0), (1, "behind", 0), (0, "holding", 1))
@@ -94,13 +105,13 @@ def test_top_six_takes_the_best_six_of_a_pair() -> None:
 
 
 def test_the_threshold_of_the_semi_constraint_is_strict() -> None:
-    spatial = [distribution(SPATIAL, 0.1, in_front_of=0.9, behind=np.nextafter(0.9, 1))]
+    spatial = [distribution(ACTION_GENOME.groups[1].predicates, 0.1, in_front_of=0.9, behind=np.nextafter(0.9, 1))]
     found = figures((ALL_FOUR, predictions(spatial=spatial)))["semi"]
     assert found["R@10"] == exactly(2 / 4)  # behind and looking_at
 
 
 def test_a_semi_row_whose_first_two_probabilities_are_zero_gives_nothing() -> None:
-    spatial = [distribution(SPATIAL, 0.0, in_front_of=0.95)]
+    spatial = [distribution(ACTION_GENOME.groups[1].predicates, 0.0, in_front_of=0.95)]
     frame = truth((1, "in_front_of", 0))
     assert figures((frame, predictions(spatial=spatial)))["semi"]["R@10"] == 0.0
     assert figures((frame, predictions(spatial=spatial)))["with"]["R@10"] == 1.0
@@ -133,7 +144,7 @@ def test_triplets_of_a_frame_rank_by_the_product_of_all_scores() -> None:
     assert first == [1.0, 0.0, 1.0]
 
 
-def test_boxes_cover_their_last_pixel() -> None:
+def test_iou_counts_the_last_pixel_of_boxes() -> None:
     whole, half = np.array([[0.0, 0.0, 9.0, 9.0]]), np.array([[0.0, 0.0, 4.0, 9.0]])
     assert intersection_over_union(whole, half) == exactly(0.5)
     # Without that pixel it would be 36 / 81, and the relation would be missed.
@@ -152,17 +163,17 @@ def test_boxes_cover_their_last_pixel() -> None:
     ],
     ids=["object class", "subject class", "object box", "subject box", "predicate"],
 )
-def test_everything_about_a_triplet_must_agree(changes: dict[str, Any]) -> None:
+def test_a_triplet_matches_only_with_equal_classes_predicate_and_boxes(changes: dict[str, Any]) -> None:
     assert figures((truth((0, "looking_at", 1)), predictions(**changes)))["with"]["R@10"] == 0.0
 
 
-def test_one_triplet_may_match_two_relations_and_two_triplets_one() -> None:
+def test_one_triplet_may_match_two_relations_and_two_triplets_one_relation() -> None:
     relations = (0, "looking_at", 1), (0, "looking_at", 2)
     twice_annotated = truth(*relations, boxes=BOXES[[0, 1, 1]], labels=[PERSON, TABLE, TABLE])
     found = figures((twice_annotated, predictions()))["with"]
     assert (found["R@10"], found["P@10"]) == exactly((1.0, 1 / 3))
-    twice = {name: np.repeat(getattr(predictions(), name), 2, axis=0) for name in GROUPS}
-    twice_predicted = predictions(pairs=[[0, 1], [0, 1]], **twice)
+    twice = np.repeat(predictions().predicate_scores, 2, axis=0)
+    twice_predicted = predictions(pairs=[[0, 1], [0, 1]], predicate_scores=twice)
     found = figures((truth((0, "looking_at", 1)), twice_predicted))["with"]
     assert (found["R@10"], found["mR@10"], found["P@10"]) == exactly((1.0, 1 / 26, 2 / 6))
 
@@ -193,7 +204,9 @@ def test_recall_is_a_mean_over_frames_and_mean_recall_is_pooled() -> None:
     # looking_at: found in 1 of 1 and in 0 of 3 relations
     missed = truth(*[(0, "looking_at", 1)] * 3, (0, "holding", 1))
     holding = predictions(
-        attention=[[0.1, 0.8, 0.1]], contacting=[distribution(CONTACTING, 0.0, holding=1.0)], spatial=np.zeros((1, 6))
+        attention=[[0.1, 0.8, 0.1]],
+        contacting=[distribution(ACTION_GENOME.groups[2].predicates, 0.0, holding=1.0)],
+        spatial=np.zeros((1, 6)),
     )
     found = figures((truth((0, "looking_at", 1)), predictions()), (missed, holding))["with"]
     assert found["R@10"] == exactly((1 + 1 / 4) / 2)
@@ -230,11 +243,68 @@ def test_mean_recall_is_the_mean_of_recall_by_predicate_over_all_26() -> None:
 def test_of_equal_scores_the_later_candidate_ranks_first() -> None:
     certain = predictions(
         attention=[[1.0, 0.0, 0.0]],
-        spatial=[distribution(SPATIAL, 0.0, above=1.0)],
-        contacting=[distribution(CONTACTING, 0.0, carrying=1.0)],
+        spatial=[distribution(ACTION_GENOME.groups[1].predicates, 0.0, above=1.0)],
+        contacting=[distribution(ACTION_GENOME.groups[2].predicates, 0.0, carrying=1.0)],
     )
     assert figures((truth((0, "carrying", 1)), certain), recall_at=(1,))["with"]["R@1"] == 1.0
     assert figures((truth((0, "looking_at", 1)), certain), recall_at=(1,))["with"]["R@1"] == 0.0
+
+
+def test_scores_join_as_the_bundle_says() -> None:
+    # Two pairs: one with the likelier predicate, one that matters more.
+    two_pairs = {
+        "boxes": BOXES,
+        "labels": [PERSON, TABLE, CUP],
+        "scores": [1.0, 1.0, 1.0],
+        "pairs": [[0, 1], [0, 2]],
+        "attention": [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1]],
+        "spatial": np.zeros((2, 6)),
+        "contacting": np.zeros((2, 17)),
+        "relation_scores": [0.5, 0.75],
+    }
+    frame = truth((0, "looking_at", 1), boxes=BOXES, labels=(PERSON, TABLE, CUP))
+
+    def first(scoring: Scoring) -> float:
+        evaluator = Evaluator((1,), scoring=scoring)
+        evaluator.add(frame, predictions(**two_pairs))
+        return evaluator.result()["with"]["R@1"]
+
+    assert first(Scoring()) == 0, "0.8 x 0.5 against 0.6 x 0.75"
+    assert first(Scoring(relation_exponent=0)) == 1, "0.8 against 0.6"
+    assert first(Scoring(relation_exponent=0.5)) == 1, "0.566 against 0.520"
+    assert first(Scoring(predicate_temperature=3)) == 0, "0.985 x 0.5 against 0.771 x 0.75"
+    assert first(Scoring(predicate_temperature=3, relation_exponent=0.5)) == 1, "0.696 against 0.668"
+
+
+def test_groups_of_another_vocabulary_have_their_own_direction_and_exclusiveness() -> None:
+    # place (exclusive, from the object): over, under, beside; action: lifting, pushing
+    person, crate = SMALL_WORLD.object_index["person"], SMALL_WORLD.object_index["crate"]
+
+    def frame(subject: int, predicate: str, thing: int) -> FrameGroundTruth:
+        relation = [[subject, thing, SMALL_WORLD.predicate_index[predicate]]]
+        return FrameGroundTruth(BOXES[:2], np.array([person, crate]), np.array(relation), SMALL_WORLD)
+
+    said = FramePredictions(
+        BOXES[:2], np.array([person, crate]), np.ones(2), np.array([[0, 1]]), np.array([[0.5, 0.95, 0.3, 0.92, 0.91]]),
+        vocabulary=SMALL_WORLD,
+    )  # fmt: skip
+    found = {}
+    for annotated in ((1, "under", 0), (0, "under", 1), (1, "over", 0), (0, "lifting", 1), (0, "pushing", 1)):
+        evaluator = Evaluator((5,), SMALL_WORLD)
+        evaluator.add(frame(*annotated), said)
+        found[annotated[:2]] = [evaluator.result()[name]["R@5"] for name in ("with", "semi", "no", "top6")]
+    assert found == {
+        (1, "under"): [1, 1, 1, 1],
+        (0, "under"): [0, 0, 0, 0],  # the wrong way round
+        (1, "over"): [0, 0, 1, 1],  # the second of an exclusive group
+        (0, "lifting"): [1, 1, 1, 1],
+        (0, "pushing"): [0, 1, 1, 1],
+    }
+
+
+def test_frames_of_another_vocabulary_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="FramePredictions is of another vocabulary than the evaluator's"):
+        figures((truth((0, "looking_at", 1)), FramePredictions.none(SMALL_WORLD)))
 
 
 @pytest.mark.parametrize(
@@ -247,10 +317,10 @@ def test_of_equal_scores_the_later_candidate_ranks_first() -> None:
         ({"labels": [0.0, 1.0]}, "labels must hold integers, but holds float64"),
         ({"pairs": [[0, 2]]}, "pairs holds 2: indices of boxes lie in 0 to 1"),
         ({"scores": [0.5]}, "scores must have 2 rows, but has 1"),
-        ({"attention": [[0.5, 0.5]]}, r"attention must have shape \(any, 3\)"),
-        ({"spatial": [[-3.0, 0, 0, 0, 0, 0]]}, "spatial holds -3.0: probabilities lie in 0 to 1"),
-        ({"contacting": np.full((1, 17), np.nan)}, "contacting holds nan"),
-        ({"contacting": np.zeros((2, 17))}, "contacting must have 1 rows, but has 2"),
+        ({"attention": [[0.5, 0.5]]}, r"predicate_scores must have shape \(any, 26\)"),
+        ({"spatial": [[-3.0, 0, 0, 0, 0, 0]]}, "predicate_scores holds -3.0: probabilities lie in 0 to 1"),
+        ({"contacting": np.full((1, 17), np.nan)}, "predicate_scores holds nan"),
+        ({"predicate_scores": np.zeros((2, 26))}, "predicate_scores must have 1 rows, but has 2"),
         ({"relation_scores": [0.5, 0.5]}, "relation_scores must have 1 rows, but has 2"),
     ],
 )

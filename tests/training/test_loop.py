@@ -82,7 +82,9 @@ def test_the_loss_falls(configure: Callable[..., TrainingConfig], losses: list[f
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
-def test_a_checkpoint_says_what_made_it(configure: Callable[..., TrainingConfig], puppets: Path) -> None:
+def test_a_checkpoint_records_its_configuration_and_data(
+    configure: Callable[..., TrainingConfig], puppets: Path
+) -> None:
     checkpoint = train(configure(steps=2, validation_videos=2, clip_length=2, batch_size=2), command="vsg train x.yaml")
     assert checkpoint.name == "checkpoint.pt"
     network, training = load_checkpoint(checkpoint)
@@ -109,7 +111,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
 
 
 @pytest.mark.parametrize("kind", ["a detector", "a relation network", "on pairs that lie ready", "and its scorer"])
-def test_so_does_one_of_the_two_stage_family(
+def test_a_resumed_two_stage_run_ends_with_the_same_weights(
     configure: Callable[..., TrainingConfig], configure_relations: Callable[..., TrainingConfig], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, kind: str,
 ) -> None:  # fmt: skip
@@ -299,7 +301,7 @@ def test_half_precision_of_gpus_is_refused_on_a_cpu(configure: Callable[..., Tra
         train(configure(mixed_precision="fp16"))
 
 
-def test_a_loss_that_is_no_number_ends_the_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
     network = Arn(tiny())
     network.input_projection.weight.data[3] = torch.nan
     save_checkpoint(tmp_path / "spoiled.pt", network, {})
@@ -354,7 +356,7 @@ def test_with_mimicry_on_the_frames_clip_embeddings_are_imitated(
     settings = configure(steps=2, batch_size=2)
     mimicking = replace(settings, model=replace(settings.model, mimicry=True, text_width=512, triplet_prediction=False))
     seen: list[dict[str, Tensor]] = []
-    compute = arn_objective.arn_loss
+    compute = arn_objective.arn_loss  # type: ignore[attr-defined]
     monkeypatch.setattr(arn_objective, "arn_loss", lambda *arguments: seen.append(compute(*arguments)) or seen[-1])
     train(mimicking)
     assert [float(terms["mimicry"].detach()) > 0 for terms in seen] == [True, True]

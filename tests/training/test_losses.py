@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS
+from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn.network import ArnOutput, EntityOutput
 from models.networks.arn.proposals import DenseDetections
 from training.losses import LossConfig, arn_loss, dense_terms, focal
 from training.targets import Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 SURE = 15.0
 """A logit whose sigmoid is 1 for all that matters here."""
@@ -54,13 +57,14 @@ def perfect(targets: Targets, *, softmax: bool = True, triplets: bool = True, qu
         classes[0, 0, query, label] = SURE
         boxes[0, 0, query] = targets.object_boxes[0, 0, thing]
         for group in GROUPS:
-            holds = targets.predicates[0, 0, thing, GROUP_SLICE[group]]
+            holds = targets.predicates[0, 0, thing, SLICES[group]]
             predicates[group][0, 0, query, label if triplets else 0] = (holds * 2 - 1) * SURE
     people = targets.person_boxes[:, :, None].expand(-1, -1, queries, -1)
     return ArnOutput(
         [EntityOutput(classes, people, boxes)],
         [predicates],
         torch.ones(1, 1),
+        torch.zeros(1, 1, dtype=torch.int64),
         None,
         None,
         torch.zeros(1, 1, queries, 1),
@@ -77,7 +81,7 @@ def undecided(output: ArnOutput) -> ArnOutput:
     return replace(output, predicate_layers=[{group: torch.zeros_like(logits[group]) for group in GROUPS}])
 
 
-def test_focal_loss_by_hand() -> None:
+def test_focal_loss_equals_a_case_by_hand() -> None:
     values = focal(torch.tensor((0.0, math.log(3), math.log(3))), torch.tensor((1.0, 0.0, 1.0)), 0.25, 2.0)
     # p = 1/2, 3/4, 3/4
     wanted = [0.25 * 0.25 * LN2, 0.75 * 0.5625 * math.log(4), 0.25 * 0.0625 * math.log(4 / 3)]
@@ -92,7 +96,7 @@ def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("triplets", [True, False])
-def test_who_knows_the_truth_loses_nothing(softmax: bool, triplets: bool) -> None:
+def test_perfect_predictions_have_no_loss(softmax: bool, triplets: bool) -> None:
     targets = truth()
     terms = arn_loss(perfect(targets, softmax=softmax, triplets=triplets), targets, LossConfig())
     assert set(terms) == {"object", "subject_box", "object_box", *GROUPS}
@@ -190,7 +194,7 @@ def test_earlier_layers_learn_if_asked_for(auxiliary: bool) -> None:
     assert term == pytest.approx(alone if auxiliary else 0, rel=1e-3, abs=1e-4)
 
 
-def test_mimicry_compares_directions_by_hand() -> None:
+def test_mimicry_equals_a_cosine_by_hand() -> None:
     targets = truth()
     features = torch.full((1, 1, 4, 2), 100.0)  # what unmatched queries say does not matter
     features[0, 0, 2], features[0, 0, 0] = torch.tensor((-6.0, 0.0)), torch.tensor((0.0, -8.0))  # mean (-3, -4)
@@ -244,7 +248,7 @@ def test_a_dense_box_that_is_off_costs_its_own_cell_only() -> None:
     assert term.item() == pytest.approx(2.5 * 0.05 + (1 - 1 / 3), abs=1e-3)
 
 
-def test_where_things_overlap_a_cell_answers_for_the_smallest() -> None:
+def test_a_cell_under_overlapping_boxes_learns_the_smallest() -> None:
     large, small = (0.625, 0.625, 0.6, 0.6), (0.625, 0.625, 0.1, 0.1)
     targets, detections = planted()
     targets = replace(

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from training.matching import MatchingCosts, match_pairs
-from training.targets import Targets
+from training.targets import TENSORS, Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 PERSON = (0.5, 0.5, 0.4, 0.8)
 LEFT, MIDDLE, RIGHT = (0.2, 0.5, 0.1, 0.1), (0.5, 0.5, 0.1, 0.1), (0.8, 0.5, 0.1, 0.1)
@@ -37,7 +40,7 @@ def test_boxes_choose_the_nearest_query() -> None:
     assert matched.tolist() == [[2, 0]]
 
 
-def test_the_whole_assignment_is_the_cheapest_not_each_object_for_itself() -> None:
+def test_the_assignment_is_the_cheapest_over_all_objects() -> None:
     # Only L1 counts. Both objects are nearest to the query at 0.5; taking it for the first would cost the second 0.45.
     costs = MatchingCosts(object=0, predicate=0, box=1, giou=0)
     objects = truth([(0.45, 0.5, 0.1, 0.1), (0.55, 0.5, 0.1, 0.1)], [0, 0])
@@ -45,14 +48,14 @@ def test_the_whole_assignment_is_the_cheapest_not_each_object_for_itself() -> No
     assert matched.tolist() == [[1, 0]]
 
 
-def test_classes_decide_where_boxes_are_alike() -> None:
+def test_classes_decide_between_equal_boxes() -> None:
     probabilities, people, boxes = queries([MIDDLE, MIDDLE])
     probabilities[0, 0, 7], probabilities[0, 1, 4] = 0.9, 0.9
     matched = match_pairs(MatchingCosts(), truth([MIDDLE, MIDDLE], [4, 7]), probabilities, people, boxes)
     assert matched.tolist() == [[1, 0]]
 
 
-def test_the_persons_box_counts_too() -> None:
+def test_the_persons_box_counts_in_matching() -> None:
     probabilities, _, boxes = queries([MIDDLE, MIDDLE])
     people = torch.tensor((((0.1, 0.1, 0.1, 0.1), PERSON),))
     assert match_pairs(MatchingCosts(), truth([MIDDLE], [0]), probabilities, people, boxes).tolist() == [[1]]
@@ -67,7 +70,7 @@ def test_weights_balance_class_against_box(weight: float, chosen: int) -> None:
     assert match_pairs(costs, truth([MIDDLE], [7]), probabilities, people, boxes).tolist() == [[chosen]]
 
 
-def test_padding_takes_no_query_and_matches_0() -> None:
+def test_padding_takes_no_query() -> None:
     # The padding lies exactly on query 1, the only real object a little beside it.
     objects = truth([(0.55, 0.5, 0.1, 0.1), MIDDLE, LEFT], [0, 0, 0], real=1)
     assert match_pairs(MatchingCosts(), objects, *queries([LEFT, MIDDLE])).tolist() == [[1, 0, 0]]
@@ -77,9 +80,10 @@ def test_a_frame_without_objects_matches_nothing() -> None:
     assert match_pairs(MatchingCosts(), truth([LEFT], [0], real=0), *queries([LEFT, RIGHT])).tolist() == [[0]]
 
 
-def test_frames_are_matched_each_for_itself() -> None:
+def test_frames_are_matched_separately() -> None:
     first, second = truth([LEFT], [0]), truth([RIGHT], [0])
-    both = Targets(*(torch.cat(pair) for pair in zip(vars(first).values(), vars(second).values(), strict=True)))
+    names = [name for name in TENSORS if getattr(first, name) is not None]
+    both = Targets(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in names})
     doubled = [tensor.expand(2, *tensor.shape[1:]) for tensor in queries([LEFT, RIGHT])]
     assert match_pairs(MatchingCosts(), both, *doubled).tolist() == [[0], [1]]
 
@@ -91,7 +95,7 @@ def test_predicates_decide_between_otherwise_equal_queries() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0, [0, 4, 20]] = 0.9  # query 0 says what holds for object 1
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., SLICES[group]] for group in GROUPS}
     matched = match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group)
     assert matched.tolist() == [[1, 0]]
 
@@ -103,11 +107,11 @@ def test_predicates_that_do_not_hold_count_as_much_as_those_that_do() -> None:
     said = torch.full((1, 2, 26), 0.05)
     said[0, 0] = 0.9
     said[0, 1, [1, 5, 14]] = 0.9
-    by_group: dict[GroupName, Tensor] = {group: said[..., GROUP_SLICE[group]] for group in GROUPS}
+    by_group: dict[GroupName, Tensor] = {group: said[..., SLICES[group]] for group in GROUPS}
     assert match_pairs(MatchingCosts(), objects, *queries([MIDDLE, MIDDLE]), by_group).tolist() == [[1]]
 
 
-def test_a_diverged_network_is_matched_somehow_so_that_its_loss_can_tell() -> None:
+def test_nan_costs_are_still_matched() -> None:
     probabilities, people, boxes = queries([LEFT, RIGHT])
     nothing = torch.full_like(boxes, torch.nan)
     assert match_pairs(MatchingCosts(), truth([LEFT], [0]), probabilities, people, nothing).shape == (1, 1)

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
-from models.graph.vocabulary import OBJECT_INDEX, PREDICATE_INDEX
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from tests.support.paths import SHARED
 from training.errors import DataError
 from training.neutral import compare_files, load_ground_truth, load_predictions
+
+OBJECT_INDEX = ACTION_GENOME.object_index
+PREDICATE_INDEX = ACTION_GENOME.predicate_index
 
 RECORDS = SHARED / "evaluation"
 
@@ -47,7 +51,7 @@ def edit(path: Path, change: Any) -> None:
 
 @pytest.mark.skipif(not RECORDS.exists(), reason=f"the reference figures are not there: {RECORDS}")
 @pytest.mark.parametrize("task", ["predcls", "sgdet"])
-def test_figures_are_those_of_the_published_evaluator(task: Any) -> None:
+def test_figures_equal_those_of_the_published_evaluator(task: Any) -> None:
     expected = json.loads((RECORDS / "expected.json").read_text())[task]
     comparison = compare_files(RECORDS / f"{task}_ground_truth.json", RECORDS / f"{task}_predictions.json", task=task)
     assert (comparison.unpredicted, comparison.unannotated, comparison.off_task) == ((), (), ())
@@ -65,8 +69,35 @@ def test_neutral_files_give_the_arrays_they_hold(tmp_path: Path) -> None:
     found = load_predictions(predicted)["a.mp4", 3]
     assert (found.scores.tolist(), found.pairs.tolist()) == ([0.5, 0.8], [[0, 1]])
     np.testing.assert_array_equal(found.relation_scores, [1.0])
-    for group, probabilities in PROBABILITIES.items():
-        np.testing.assert_array_equal(getattr(found, group), [probabilities])
+    np.testing.assert_array_equal(found.predicate_scores, [np.concatenate(list(PROBABILITIES.values()))])
+
+
+def test_ground_truth_may_bring_a_vocabulary_of_its_own(tmp_path: Path) -> None:
+    ground_truth, predicted = write_neutral(tmp_path)
+    vocabulary = Vocabulary(
+        objects=("crate", "robot"), subjects=("robot",),
+        groups=(PredicateGroup(name="use", predicates=("lifts", "pushes")),),
+    )  # fmt: skip
+    objects = [{"label": "robot", "box": PERSON_BOX}, {"label": "crate", "box": TABLE_BOX}]
+    relation, pair = {"subject": 0, "predicate": "lifts", "object": 1}, {"subject": 0, "object": 1, "use": [0.6, 0.7]}
+
+    def annotate(file: Any) -> None:
+        file["vocabulary"] = TypeAdapter(Vocabulary).dump_python(vocabulary, mode="json")
+        file["videos"][0]["frames"] = [{"index": 3, "objects": objects, "relations": [relation]}]
+
+    def predict(file: Any) -> None:
+        scored = [{**each, "score": 1.0} for each in objects]
+        file["videos"][0]["frames"] = [{"index": 3, "objects": scored, "pairs": [pair]}]
+
+    edit(ground_truth, annotate)
+    edit(predicted, predict)
+    figures = compare_files(ground_truth, predicted, task="sgdet", recall_at=(1, 2)).figures
+    assert [figures[name]["R@1"] for name in ("with", "no")] == [0.0, 0.0]
+    assert figures["no"]["R@2"] == 1.0
+    pair["use"] = [0.6]
+    edit(predicted, predict)
+    with pytest.raises(DataError, match=r"pairs\[0\]\.use: List should have at least 2 items"):
+        compare_files(ground_truth, predicted, task="sgdet")
 
 
 def test_frames_of_only_one_file_are_named(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_relation_network_is_trained_and_scored(
 
 
 @pytest.mark.parametrize("name", ["detector", "arn", *RELATION_CONFIGS])
-def test_all_of_them_can_be_trained_in_half_precision_and_averaged(
+def test_every_network_trains_in_half_precision_with_averaging(
     configure: Configure, configure_relations: Configure, name: str
 ) -> None:
     half = {"mixed_precision": "bf16", "averaging": 0.9, "steps": 2}
@@ -206,7 +206,7 @@ def test_a_scorer_learns_on_arns_queries(
     assert_figures(evaluate_model(puppets, checkpoint))
 
 
-def test_annotated_pairs_are_related_whatever_the_detector_takes_them_for(configure_relations: Configure) -> None:
+def test_annotated_pairs_are_related_whatever_class_the_detector_gives(configure_relations: Configure) -> None:
     objective = make_objective(
         configure_relations(task="predcls", relation_scoring=True, scorer=asdict(tiny_scorer())), CPU
     )
@@ -275,7 +275,7 @@ def test_a_detectors_backbone_and_the_rest_learn_at_their_own_rates(configure: C
         assert (id(parameter) in learning) == ("backbone." not in name), name
 
 
-def test_resnets_names_say_that_it_is_a_backbone() -> None:
+def test_resnet_weights_count_as_backbone_in_the_optimizer() -> None:
     # Learning rates are given by name.
     with torch.device("meta"):
         names = [name for name, _ in Detector(DetectorConfig()).named_parameters()]

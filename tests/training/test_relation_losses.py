@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.graph.vocabulary import GROUP_SLICE, GROUPS, GroupName
+from models.graph.vocabulary import ACTION_GENOME, GroupName
 from models.networks.boxes import to_centres
 from models.networks.frequencies import class_weights
 from models.networks.relations.pairs import Relations
@@ -22,6 +22,9 @@ from training.relation_losses import (
     relation_terms,
 )
 from training.targets import Targets
+
+GROUPS = ACTION_GENOME.group_names
+SLICES = ACTION_GENOME.group_slices
 
 B, T, P, M = 2, 3, 4, 3
 COUNTS = torch.arange(1, 27) * 10
@@ -81,9 +84,9 @@ def test_slots_are_matched_as_a_loop_would() -> None:
         wanted = chosen is not None and person > 0.5 and bool(mask[b, t, p])
         assert bool(found.matched[b, t, p]) == wanted
         if wanted:
-            assert found.labels[b, t, p] == targets.object_labels[b, t, chosen]
+            assert found.labels[b, t, p] == targets.object_labels[b, t, chosen] + 1
             assert torch.equal(found.predicates[b, t, p], targets.predicates[b, t, chosen])
-            assert bool(found.related[b, t, p]) == bool(labels[b, t, p] == found.labels[b, t, p] + 1)
+            assert bool(found.related[b, t, p]) == bool(labels[b, t, p] == found.labels[b, t, p])
         else:
             assert not found.predicates[b, t, p].any()
             assert not found.related[b, t, p]
@@ -92,7 +95,7 @@ def test_slots_are_matched_as_a_loop_would() -> None:
     assert 0 < related < matches
 
 
-def test_of_two_objects_in_one_place_a_slot_is_the_one_of_its_class() -> None:
+def test_a_slot_between_two_overlapping_objects_takes_the_one_of_its_class() -> None:
     box = torch.tensor((0.2, 0.2, 0.6, 0.6))
     targets = Targets(
         person_boxes=to_centres(box)[None, None],
@@ -104,12 +107,12 @@ def test_of_two_objects_in_one_place_a_slot_is_the_one_of_its_class() -> None:
     everywhere = box.expand(1, 1, 3, 4)
     matches = match_slots(torch.ones(1, 1, 3, dtype=torch.bool), everywhere, everywhere, torch.tensor([[[10, 5, 7]]]),
                           targets)  # fmt: skip
-    assert matches.labels[0, 0, :2].tolist() == [9, 4]
+    assert matches.labels[0, 0, :2].tolist() == [10, 5]
     assert matches.matched.all()
     assert matches.related.tolist() == [[[True, True, False]]], "another class is not the annotated pair"
 
 
-def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place() -> None:
+def test_given_boxes_keep_their_labels_where_objects_overlap() -> None:
     targets = some_targets()
     mask = torch.cat((torch.zeros(B, T, 1, dtype=torch.bool), targets.object_mask), 2)
     matches = given_matches(mask, targets)
@@ -117,13 +120,13 @@ def test_given_boxes_are_what_was_given_even_where_two_objects_lie_in_one_place(
     assert torch.equal(matches.related, mask)
     for m in range(M):
         real = targets.object_mask[:, :, m]
-        assert torch.equal(matches.labels[:, :, 1 + m], targets.object_labels[:, :, m])
+        assert torch.equal(matches.labels[:, :, 1 + m], targets.object_labels[:, :, m] + 1)
         assert torch.equal(matches.predicates[:, :, 1 + m][real], targets.predicates[:, :, m][real])
         assert not matches.predicates[:, :, 1 + m][~real].any()
 
 
 def some_relations(seed: int = 0) -> Relations:
-    widths = {group: GROUP_SLICE[group].stop - GROUP_SLICE[group].start for group in GROUPS}
+    widths = {group: SLICES[group].stop - SLICES[group].start for group in GROUPS}
     logits = {group: torch.randn(B, T, P, width, generator=seeded(seed)) * 2 for group, width in widths.items()}
     probabilities: dict[GroupName, Tensor] = {
         group: each.softmax(-1) if group == "attention" else each.sigmoid() for group, each in logits.items()
@@ -146,7 +149,7 @@ def test_cross_entropies_are_torchs_summed_over_predicates_and_meant_over_matche
     attention = F.nll_loss(relations.probabilities["attention"][matches.matched].log(), truth[:, :3].argmax(-1))
     assert terms["attention"].item() == pytest.approx(attention.item(), rel=1e-5)
     for group in ("spatial", "contacting"):
-        said, wanted = relations.probabilities[group][matches.matched], truth[:, GROUP_SLICE[group]]
+        said, wanted = relations.probabilities[group][matches.matched], truth[:, SLICES[group]]
         expected = F.binary_cross_entropy(said, wanted, reduction="sum") / len(said)
         assert terms[group].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -157,23 +160,23 @@ def test_the_margin_is_torchs_multi_label_margin() -> None:
     for group in ("spatial", "contacting"):
         said, truth = relations.probabilities[group][matches.matched], matches.predicates[matches.matched]
         indices = torch.full(said.shape, -1)
-        for row, wanted in enumerate(truth[:, GROUP_SLICE[group]]):
+        for row, wanted in enumerate(truth[:, SLICES[group]]):
             held = wanted.nonzero().flatten()
             indices[row, : len(held)] = held
         assert terms[group].item() == pytest.approx(F.multilabel_margin_loss(said, indices).item(), rel=1e-5)
 
 
-def test_the_focal_form_by_a_loop() -> None:
+def test_the_focal_form_equals_a_loop() -> None:
     relations, matches = some_relations(), some_matches()
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="focal"))
     for group in ("spatial", "contacting"):
-        logs = [math.log(count) for count in COUNTS[GROUP_SLICE[group]].tolist()]
+        logs = [math.log(count) for count in COUNTS[SLICES[group]].tolist()]
         alphas = [sum(logs) / log for log in logs]
         alphas = [alpha * len(alphas) / sum(alphas) for alpha in alphas]
         losses = []
         for said, truth in zip(
             relations.probabilities[group][matches.matched].tolist(),
-            matches.predicates[matches.matched][:, GROUP_SLICE[group]].tolist(),
+            matches.predicates[matches.matched][:, SLICES[group]].tolist(),
             strict=True,
         ):
             entropy = -sum(math.log(p if holds else 1 - p) for p, holds in zip(said, truth, strict=True))
@@ -187,14 +190,14 @@ def test_class_balance_weighs_each_predicate() -> None:
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(class_balance=0.5))
     weights, truth = class_weights(COUNTS, 0.5), matches.predicates[matches.matched]
     for group in GROUPS:
-        said, wanted = relations.probabilities[group][matches.matched], truth[:, GROUP_SLICE[group]]
-        own = weights[GROUP_SLICE[group]]
+        said, wanted = relations.probabilities[group][matches.matched], truth[:, SLICES[group]]
+        own = weights[SLICES[group]]
         each = -wanted * said.log() if group == "attention" else F.binary_cross_entropy(said, wanted, reduction="none")
         assert terms[group].item() == pytest.approx(((each * own).sum() / len(said)).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["bce", "margin", "focal"])
-def test_what_is_said_of_other_slots_costs_nothing(form: str) -> None:
+def test_predictions_of_unmatched_slots_have_no_loss(form: str) -> None:
     config, matches = RelationLossConfig(form=form), some_matches()  # type: ignore[arg-type]
     relations, other = some_relations(0), some_relations(1)
     mixed = {
@@ -207,12 +210,12 @@ def test_what_is_said_of_other_slots_costs_nothing(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["bce", "margin", "focal"])
-def test_a_batch_without_any_match_costs_nothing_and_certainty_nothing_infinite(form: str) -> None:
+def test_unmatched_batches_have_no_loss_and_certain_ones_a_finite_one(form: str) -> None:
     config, matches = RelationLossConfig(form=form), some_matches()  # type: ignore[arg-type]
     empty = Matches(*(torch.zeros_like(each) for each in (matches.matched, matches.related, matches.labels,
                                                             matches.predicates)))  # fmt: skip
     assert all(term == 0 for term in relation_terms(some_relations(), empty, COUNTS, config).values())
-    wrong = {group: 1 - matches.predicates[..., GROUP_SLICE[group]] for group in GROUPS}
+    wrong = {group: 1 - matches.predicates[..., SLICES[group]] for group in GROUPS}
     certain = Relations(wrong, torch.zeros(B, T, P, 1), torch.zeros(B, T, P, 1))
     assert all(term.isfinite() for term in relation_terms(certain, matches, COUNTS, config).values())
 
@@ -233,7 +236,7 @@ def related_loop(logits: Tensor, related: Tensor, mask: Tensor, negatives: float
 
 
 @pytest.mark.parametrize(("share", "negatives"), [(0.1, 3.0), (0.1, 1.0), (0.7, 3.0)])
-def test_unrelated_pairs_weigh_at_most_so_many_times_the_related_ones(share: float, negatives: float) -> None:
+def test_the_weight_of_unrelated_pairs_is_capped(share: float, negatives: float) -> None:
     logits = torch.randn(B, 8, P, 2, generator=seeded(1))
     related = torch.rand(B, 8, P, generator=seeded(2)) < share
     mask = torch.rand(B, 8, P, generator=seeded(3)) < 0.9
@@ -243,7 +246,7 @@ def test_unrelated_pairs_weigh_at_most_so_many_times_the_related_ones(share: flo
     assert related_term(logits, related, mask, config).item() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_without_a_related_pair_or_any_there_is_nothing_to_learn_from() -> None:
+def test_batches_without_related_pairs_have_no_loss() -> None:
     logits = torch.randn(B, T, P, 2, generator=seeded(1))
     nothing, everything = torch.zeros(B, T, P, dtype=torch.bool), torch.ones(B, T, P, dtype=torch.bool)
     config = RelationLossConfig()

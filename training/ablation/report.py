@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +24,12 @@ _PREDICATE_SETS: Final = {
     "motion": "the predicates that Puppet Genome tells by motion",
 }
 _NOTHING: Final = "-"
+_WIDTH: Final = 120
+_MOST_MEASURES: Final = 6  # in one table of figures, so that it stays within the width
 _ABOUT_CHANGE: Final = (
-    "The same by how much of a video changes: the share of consecutive annotated frames whose relations differ. `none` "
-    "holds the videos where nothing changes; the others, sorted by that share, are cut into thirds."
+    "The same differences by how much of a video changes, which is the share of consecutive annotated frames whose "
+    "relations differ. `none` holds the videos in which nothing changes. The others are sorted by that share and cut "
+    "into thirds."
 )
 
 
@@ -74,12 +78,12 @@ def report(plan: Plan, command: str) -> str:
     parts = _opening(plan, runs, command)
     for table in plan.tables:
         parts += _TableReport(plan, table, runs).parts()
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(map(_wrapped, parts)) + "\n"
 
 
 def _opening(plan: Plan, runs: Runs, command: str) -> list[str]:
     finished = [run for by_seed in runs.values() for run in by_seed.values()]
-    parts = [f"# Ablations: {plan.name}", f"`{command}` makes this file; what is changed in it by hand is lost."]
+    parts = [f"# Ablations: {plan.name}", f"`{command}` writes this file; changes by hand are lost."]
     if finished:
         first = finished[0]
         tasks = " and ".join(sorted({_TASKS[run.task] for run in finished}))
@@ -91,15 +95,15 @@ def _opening(plan: Plan, runs: Runs, command: str) -> list[str]:
     seeds = ", ".join(map(str, plan.seeds))
     if len(plan.seeds) == 1:
         parts.append(
-            f"Figures are in per cent. There is one seed ({seeds}), so there are no standard errors, and no difference "
-            "can be told from chance."
+            f"Figures are in per cent. There is one seed ({seeds}), so there are no standard errors, and nothing tells "
+            "a difference from chance."
         )
     else:
         parts.append(
             f"Figures are in per cent: mean ± standard error over the seeds {seeds} (the standard deviation with "
-            "n - 1, divided by the root of n). Differences are the second row less the first, seed by seed. One "
-            "*shows* where it is above two standard errors; where it is below minus two, *the opposite shows*; in "
-            "between it *does not show*. With so few seeds that is a rule of thumb, not a test."
+            "n - 1, divided by the root of n). A difference is the first row named less the second, seed by seed. It "
+            "*shows* above two standard errors; below minus two, *the opposite shows*; in between it *does not show*. "
+            "With so few seeds this is a rule of thumb, not a test."
         )
     return parts
 
@@ -119,22 +123,27 @@ class _TableReport:
         """Paragraphs and tables, in order."""
         parts = [f"## {self.table.title}", f"Claim: {self.table.claim}"]
         if self.finished:
-            parts += [self._figures(), *self._about_predicates(), self._budgets()]
+            parts += [*self._figures(), *self._about_predicates(), self._budgets()]
             if self.table.compare:
                 parts += ["Differences:", self._compared()]
             if self.table.changed:
                 parts += [_ABOUT_CHANGE, self._compared_by_change()]
         return [*parts, *self._missing(), *([self.table.note.strip()] if self.table.note else [])]
 
-    def _figures(self) -> str:
-        rows = []
-        for row, by_seed in self.runs.items():
-            cells = []
-            for measure in self.table.measures:
-                found = estimate([self._value(run.whole, measure) for run in by_seed.values()])
-                cells.append(_NOTHING if found is None else found.text())
-            rows.append([row, *cells])
-        return _markdown(["row", *self.headings], rows)
+    def _figures(self) -> list[str]:
+        """Tables of a few measures each."""
+        tables = []
+        for first in range(0, len(self.table.measures), _MOST_MEASURES):
+            some = slice(first, first + _MOST_MEASURES)
+            rows = []
+            for row, by_seed in self.runs.items():
+                cells = []
+                for measure in self.table.measures[some]:
+                    found = estimate([self._value(run.whole, measure) for run in by_seed.values()])
+                    cells.append(_NOTHING if found is None else found.text())
+                rows.append([row, *cells])
+            tables.append(_markdown(["row", *self.headings[some]], rows))
+        return tables
 
     def _about_predicates(self) -> list[str]:
         if self.predicates is None:
@@ -142,7 +151,7 @@ class _TableReport:
         which = _PREDICATE_SETS.get(str(self.table.predicates), "these predicates")
         labels = self.finished[0].training_labels
         counts = ", ".join(f"{predicate} ({labels[predicate]:,})" for predicate in self.predicates)
-        return [f"mR is the mean over {which}; in brackets, how often each is annotated in training: {counts}."]
+        return [f"mR is the mean over {which}. In brackets stands how often each is annotated in training: {counts}."]
 
     def _budgets(self) -> str:
         rows = []
@@ -155,31 +164,32 @@ class _TableReport:
 
     def _compared(self) -> str:
         rows = [
-            [f"{second} against {first}", *self._differences(first, second, lambda run: run.whole)]
+            [f"{second} against {first}", *cells]
             for first, second in self.table.compare
+            for cells in self._differences(first, second, lambda run: run.whole)
         ]
-        return _markdown(["compared", *self.headings], rows)
+        return _markdown(["compared", "measure", "difference", ""], rows)
 
     def _compared_by_change(self) -> str:
         rows = []
         for first, second in self.table.compare:
             for group, scores in self.finished[0].by_change.items():
-                cells = self._differences(first, second, partial(_group, group))
-                rows.append([f"{second} against {first}", group, f"{scores.videos:,}", *cells])
-        return _markdown(["compared", "change", "videos", *self.headings], rows)
+                for cells in self._differences(first, second, partial(_group, group)):
+                    rows.append([f"{second} against {first}", group, f"{scores.videos:,}", *cells])
+        return _markdown(["compared", "change", "videos", "measure", "difference", ""], rows)
 
-    def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[str]:
-        """Each measure of the second row less that of the first, over the seeds that both have, and what it shows."""
+    def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[list[str]]:
+        """For each measure its name, the second row less the first over the seeds of both, and what that shows."""
         one, other = self.runs[first], self.runs[second]
         cells = []
-        for measure in self.table.measures:
+        for heading, measure in zip(self.headings, self.table.measures, strict=True):
             found = estimate(
                 [
                     self._value(part(other[seed]), measure) - self._value(part(one[seed]), measure)
                     for seed in sorted(one.keys() & other.keys())
                 ]
             )
-            cells.append(_NOTHING if found is None else f"{found.text(signed=True)} {found.verdict}".rstrip())
+            cells.append([heading, *((_NOTHING, "") if found is None else (found.text(signed=True), found.verdict))])
         return cells
 
     def _value(self, scores: Scores, measure: str) -> float:
@@ -194,7 +204,7 @@ class _TableReport:
     def _missing(self) -> list[str]:
         missing = {row: [seed for seed in self.plan.seeds if seed not in self.runs[row]] for row in self.runs}
         named = [f"{row} (seed {', '.join(map(str, seeds))})" for row, seeds in missing.items() if seeds]
-        return [f"This table is not complete; missing runs: {'; '.join(named)}."] if named else []
+        return [f"This table is incomplete. Missing runs: {'; '.join(named)}."] if named else []
 
 
 def _group(group: str, run: RunFigures) -> Scores:
@@ -223,6 +233,13 @@ def tail_third(training_labels: dict[str, int], occurring: set[str]) -> list[str
         (predicate for predicate in training_labels if predicate in occurring), key=training_labels.__getitem__
     )
     return by_labels[: max(1, round(len(by_labels) / 3))]
+
+
+def _wrapped(part: str) -> str:
+    """A paragraph within the width; headings and tables as they are."""
+    if part.startswith(("#", "|")):
+        return part
+    return textwrap.fill(part, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

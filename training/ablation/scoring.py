@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines import FunctionStage
 from models.networks.arn import Arn
 from models.networks.scored import Scored
 from models.networks.two_stage import TwoStage
@@ -20,7 +21,7 @@ from training.configuration import TrainingConfig
 from training.data.action_genome import AnnotatedVideo, ground_truth_of, load_action_genome
 from training.data.facts import small_objects_of
 from training.evaluation import Evaluator
-from training.prediction import Outputs, Predictor, Run, frames_of, network_predictor, predict_video
+from training.prediction import Outputs, Predictor, frames_of, network_predictor, predict_video
 from training.progress import track
 
 CHANGE_GROUPS = ("none", "low", "middle", "high")
@@ -69,16 +70,17 @@ class Scorer:
             # As long as the clips it was trained on: the encodings of later frames may never have been.
             return replace(predictor, clip_length=config.clip_length)
         if host.object_classifier is not None:
-            return predictor  # in SGCls the first step has weights of the network's own
+            return predictor  # in SGCls the first stage has weights of the network's own
         weights = host.state_dict()
         own = _digest(weights[name].cpu().numpy() for name in weights if not name.startswith("relations."))
         found = self._found.setdefault((repr(host.config.detector), config.task, own), {})
-        first, *others = predictor.steps
-        return replace(predictor, steps=[replace(first, run=partial(_remember, found, first.run)), *others])
+        first, *others = predictor.stages
+        remembering = FunctionStage(first.inputs, first.span, partial(_remember, found, first.run))
+        return replace(predictor, stages=[remembering, *others])
 
 
-def _remember(known: dict[str, Outputs], run: Run, inputs: Outputs) -> Outputs:
-    """What `run` says of these inputs, which it is asked only once."""
+def _remember(known: dict[str, Outputs], run: Callable[[Outputs], Outputs], inputs: Outputs) -> Outputs:
+    """Returns what `run` makes of the inputs; it is called once for each of them."""
     key = _digest(inputs[name] for name in sorted(inputs))
     if key not in known:
         known[key] = run(inputs)

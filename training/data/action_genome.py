@@ -78,7 +78,7 @@ class AnnotatedFrame:
     def __post_init__(self) -> None:
         count = len(self.labels)
         shapes = {"person_box": (4,), "boxes": (count, 4), "labels": (count,)}
-        shapes["predicates"] = (count, *self.predicates.shape[1:2])
+        shapes["predicates"] = (count, self.predicates.shape[-1])
         for field, shape in shapes.items():
             if getattr(self, field).shape != shape:
                 raise DataError(f"{self.path}: {field} must have shape {shape}, but has {getattr(self, field).shape}")

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.networks.arn.config import ArnConfig
 from models.networks.arn.proposals import BoxPosition, Proposals, RegionSampler
-from models.networks.boxes import inverse_sigmoid
 from models.networks.layers import DecoderLayer, Perceptron
 
 
@@ -113,4 +112,4 @@ class EntityDecoder(nn.Module):
     def _box(self, offset: Tensor, reference: Tensor | None) -> Tensor:
         """Box head output to a centre box, relative to a reference box where there is one."""
         offset = offset.float()
-        return (offset if reference is None else offset + inverse_sigmoid(reference)).sigmoid()
+        return (offset if reference is None else offset + torch.logit(reference, eps=1e-4)).sigmoid()

@@ -1,40 +1,21 @@
-"""Published weights into the relation networks that they were trained for."""
+"""Loads published weights into parts of the STTran family."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from models.errors import WeightsError
 
-if TYPE_CHECKING:
-    from models.networks.relations.sttran import Sttran
-
 _WITH_BACKGROUND = ("obj_embed.weight", "obj_embed2.weight")
-"""Published tables of words, whose first row is the background class that this vocabulary does not have."""
-
-
-def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list[str]:
-    """Loads the state of a whole published STTran relation model, the `state_dict` of its checkpoint file.
-
-    Returns the published names left unused, sorted: those of the object classifier, which is no part of it here.
-    Raises WeightsError naming the first key that is missing or misshaped, or a layer that the network does not have.
-    """
-    if network.config.clip_features:
-        raise WeightsError("the published STTran reads no CLIP features; load it into a network without clip_features")
-    unused = load_published(network, state)
-    for name in unused:
-        if name.startswith("glocal_transformer."):
-            raise WeightsError(f"the published key {name!r} has no place here; do the numbers of layers agree?")
-    return unused
+"""Published tables of words; their first row is the background class, which this vocabulary does not have."""
 
 
 def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Loads a part of a network of the STTran family from published weights; returns the names left unused, sorted.
+    """Loads published weights into a part of a network of the STTran family; returns the unused names, sorted.
 
-    Raises WeightsError naming the first key that is missing or misshaped; the module is then as it was.
+    Raises WeightsError naming the first key that is missing or misshaped; the module then stays as it is.
     """
     loaded: dict[str, Tensor] = {}
     used = set()
@@ -59,6 +40,6 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def published_name(name: str) -> str:
-    """The name in STTran's checkpoints of a weight of `Sttran`, or of a part of it."""
+    """Returns the name that STTran's checkpoints give to a weight of `Sttran` or of a part of it."""
     name = name.replace("global_attention.position_embedding.", "position_embedding.")
     return name.removeprefix("representation.").removeprefix("union.")

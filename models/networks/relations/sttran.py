@@ -79,3 +79,18 @@ class SpatioTemporalTransformer(nn.Module):
         )
         if unused:
             raise WeightsError(f"the published key {unused[0]!r} has no place here; do the numbers of layers agree?")
+
+
+def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list[str]:
+    """Loads the `state_dict` of a whole published STTran relation model; returns the unused names, sorted.
+
+    Those left unused belong to the object classifier, which is not a part of `Sttran`. Raises WeightsError naming the
+    first key that is missing or misshaped, or a layer that the network does not have.
+    """
+    if network.config.clip_features:
+        raise WeightsError("the published STTran reads no CLIP features; load it into a network without clip_features")
+    unused = load_published(network, state)
+    for name in unused:
+        if name.startswith("glocal_transformer."):
+            raise WeightsError(f"the published key {name!r} has no place here; do the numbers of layers agree?")
+    return unused

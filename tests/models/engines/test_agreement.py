@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from cuda.bindings import runtime as cuda
+from torch import nn
 
 from export.check import sample_frames
-from models.engines import EngineName, EngineOptions, Tensors, open_stages
+from models.engines import EngineName, EngineOptions, Tensors, open_stages, run_stages
+from models.engines.torch_engine import Torch
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Manifest, Stage, Tensor, Thresholds, Training
 from models.networks.checkpoint import save_checkpoint
+from models.networks.layers import Attention
 from models.networks.scored import Scored
-from models.networks.stages import run_stage
+from models.networks.stages import NetworkStage
 from tests.support.networks import make_lively, tiny_scored, tiny_two_stage
 from tests.support.paths import ROOT
 
@@ -73,7 +77,7 @@ def test_cuda_gives_what_the_cpu_gives_whatever_is_padded(name: str, max_batch: 
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
-def test_a_later_run_leaves_what_an_earlier_one_gave_alone(tiny_bundle: Path, engine: EngineName) -> None:
+def test_a_later_run_does_not_change_earlier_outputs(tiny_bundle: Path, engine: EngineName) -> None:
     bundle = Bundle.load(tiny_bundle)
     first, _ = open_stages(bundle, engine, ONE_THREAD)
     dark, light = (np.full((1, 2, 32, 32, 3), value, np.uint8) for value in (51, 204))
@@ -99,16 +103,16 @@ def checkpoint(network: Scored, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def described(network: Scored) -> Bundle:
     """The bundle of `network` without its graphs, and, as export has it, without inputs that nothing depends on."""
     height, width = network.frame_size
-    known = {FRAMES: torch.zeros(1, 1, height, width, 3, dtype=torch.uint8), TIMESTAMPS: torch.zeros(1, 1)}
+    frame: Tensors = {FRAMES: np.zeros((1, 1, height, width, 3), np.uint8), TIMESTAMPS: np.zeros((1, 1), np.float32)}
+    known = run_stages(network.stages(), frame)
 
     def describe(name: str) -> Tensor:
-        dtype = str(known[name].dtype).removeprefix("torch.")
-        return Tensor(name=name, dtype=dtype, shape=("batch", "time", *known[name].shape[2:]))  # type: ignore[arg-type]
+        array = known[name]
+        return Tensor(name=name, dtype=str(array.dtype), shape=("batch", "time", *array.shape[2:]))  # type: ignore[arg-type]
 
     stages = []
     for stage in network.stages():
         read = [name for name in stage.inputs if name not in (TIMESTAMPS, "subject_scores")]
-        known.update(run_stage(stage, known))
         inputs, outputs = [describe(name) for name in read], [describe(name) for name in stage.outputs]
         stages.append(Stage(name=stage.name, file="none", inputs=inputs, outputs=outputs, span=stage.span))
     scorer = stages[2]
@@ -128,15 +132,13 @@ def test_torch_runs_the_stages_of_a_checkpoint(network: Scored, checkpoint: Path
     for batch, time in SHAPES:
         known = video(described, batch, time)
         for written, stage, engine in zip(described.manifest.stages, network.stages(), opened, strict=True):
-            with torch.inference_mode():
-                outputs = run_stage(stage, {name: torch.from_numpy(known[name]) for name in stage.inputs})
-            wanted = {name: tensor.numpy() for name, tensor in outputs}
+            wanted = stage.run(known)
             read = {tensor.name for tensor in written.inputs}
             assert_alike(engine.run({name: array for name, array in known.items() if name in read}), wanted, 1e-6)
             known |= wanted
 
 
-def test_torch_in_bf16_is_near_and_not_the_same(network: Scored, checkpoint: Path, described: Bundle) -> None:
+def test_torch_in_bf16_is_near_fp32_but_not_equal(network: Scored, checkpoint: Path, described: Bundle) -> None:
     manifest = described.manifest.model_copy(update={"precision": "bf16"})
     options = EngineOptions(checkpoint=checkpoint)
     exact, _, *_ = open_stages(described, "torch-cpu", options)
@@ -144,6 +146,35 @@ def test_torch_in_bf16_is_near_and_not_the_same(network: Scored, checkpoint: Pat
     wanted, found = (stage.run(video(described, 1, 3))["object_scores"] for stage in (exact, rough))
     assert found.dtype == np.float32
     assert 0 < np.abs(found - wanted).mean() < 0.1  # type: ignore[operator]
+
+
+class SelfAttention(nn.Module):
+    """Attention in the shape that ARN gives it: (B, T, groups, tokens, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Attention(8, 2)
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.attention(tokens, tokens, tokens),)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_torch_compiles_attention_over_five_axes_in_bf16(described: Bundle) -> None:
+    """Inductor's pattern for attention in half precision would permute four axes here and fail."""
+    values = Tensor(name="tokens", dtype="float32", shape=("batch", "time", 2, 3, 8))
+    stage = Stage(name="attention", file="none", inputs=[values], outputs=[values.model_copy(update={"name": "mixed"})])
+    source = NetworkStage("attention", SelfAttention().eval(), ("tokens",), ("mixed",))
+    bundle = Bundle(described.folder, described.manifest.model_copy(update={"precision": "bf16"}))
+    blanks = {FRAMES: torch.zeros(1)}
+    compiled, eager = (
+        Torch("torch-cpu", bundle, stage, source, blanks, EngineOptions(graphs=graphs)) for graphs in GRAPHS
+    )
+    tokens = {"tokens": np.random.default_rng(0).standard_normal((1, 2, 2, 3, 8), np.float32)}
+    assert_alike(compiled.run(tokens), eager.run(tokens), 0.03)
+
+
+GRAPHS: tuple[Literal["compile", "none"], ...] = ("compile", "none")
 
 
 @pytest.mark.parametrize("name", ["arn-compact", "sttran-rs-net-compact"])
@@ -158,7 +189,7 @@ def test_the_demo_bundles_say_how_to_build_their_network_for_measuring_speed(nam
         known |= outputs
 
 
-def test_torch_says_what_it_lacks_to_build_the_network(described: Bundle, checkpoint: Path) -> None:
+def test_torch_names_what_is_missing_to_build_the_network(described: Bundle, checkpoint: Path) -> None:
     with pytest.raises(EngineError, match="does not say which network it holds; name its checkpoint"):
         open_stages(described, "torch-cpu")
     with pytest.raises(EngineError, match="torch-cpu has no CUDA graphs"):

@@ -16,7 +16,7 @@ def test_buckets_are_powers_of_two_and_the_largest_batch(most: int, buckets: tup
     assert EngineOptions(max_batch=most).buckets == buckets
 
 
-def test_a_batch_is_cut_into_full_pieces_and_a_rest_that_is_padded_as_little_as_can_be() -> None:
+def test_a_batch_is_cut_into_full_pieces_and_a_rest_with_least_padding() -> None:
     assert pieces(9, (1, 2, 4)) == [Piece(0, 4, 4), Piece(4, 8, 4), Piece(8, 9, 1)]
     assert pieces(3, (1, 2, 4)) == [Piece(0, 3, 4)]
 
@@ -37,7 +37,7 @@ def test_profiles_hold_every_input_up_to_a_full_clip_or_the_longest_video(video_
     assert buckets_of(stages[3], (1, 2, 8)) == (1,)
 
 
-def test_an_engine_file_is_named_after_all_that_it_fits(tiny_bundle: Path) -> None:
+def test_an_engine_files_name_holds_everything_it_depends_on(tiny_bundle: Path) -> None:
     manifest = Bundle.load(tiny_bundle).manifest
     name = engine_file(manifest, manifest.stages[1], "nvidia-l4", "10.9.0")
     assert name == f"pairs.{manifest.sha256['pairs.onnx'][:12]}.fp32.nvidia-l4.tensorrt-10.9.0.engine"

@@ -63,7 +63,7 @@ def test_an_unknown_engine_is_refused_with_those_there_are(tiny_bundle: Path) ->
         ("torch-cuda", "torch-cuda cannot run here: .+; choose a CPU engine"),
     ],
 )
-def test_without_a_gpu_its_engines_say_so(tiny_bundle: Path, engine: EngineName, reason: str) -> None:
+def test_gpu_engines_are_refused_without_a_gpu(tiny_bundle: Path, engine: EngineName, reason: str) -> None:
     with pytest.raises(EngineError, match=reason):
         open_stages(Bundle.load(tiny_bundle), engine)
 
@@ -76,7 +76,7 @@ def test_a_provider_that_did_not_take_the_session_is_an_error_with_the_runtimes_
         open_session(tiny_bundle / "pairs.onnx", providers=providers)
 
 
-def test_a_graph_that_a_runtime_does_not_take_is_named(tiny_bundle: Path) -> None:
+def test_a_graph_that_a_runtime_refuses_is_named(tiny_bundle: Path) -> None:
     bundle = Bundle.load(tiny_bundle)
     (tiny_bundle.parent / "damaged.onnx").write_bytes(b"no graph")
     stages = [bundle.manifest.stages[0].model_copy(update={"file": "../damaged.onnx"})]
@@ -86,7 +86,7 @@ def test_a_graph_that_a_runtime_does_not_take_is_named(tiny_bundle: Path) -> Non
             open_stages(damaged, engine)
 
 
-def test_what_native_code_prints_is_caught_and_only_meanwhile(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_native_code_is_captured_only_inside_the_context(capfd: pytest.CaptureFixture[str]) -> None:
     with native_messages() as printed:
         os.write(2, b"\x1b[31mlibrary is missing\x1b[0m\n  so is its key\n")
         assert read_messages(printed) == "library is missing so is its key"
@@ -104,7 +104,7 @@ def test_openvino_leaves_whole_videos_to_onnx_runtime(video_bundle: Path) -> Non
     assert names == ["openvino"] * 3 + ["onnxruntime-cpu"]
 
 
-def test_onnx_runtime_starts_no_more_threads_than_it_is_told(tiny_bundle: Path) -> None:
+def test_onnx_runtime_starts_no_more_threads_than_configured(tiny_bundle: Path) -> None:
     process, bundle = psutil.Process(), Bundle.load(tiny_bundle)
     kept = []
     for threads, more in ((1, 0), (3, 2)):
@@ -115,7 +115,7 @@ def test_onnx_runtime_starts_no_more_threads_than_it_is_told(tiny_bundle: Path) 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_openvino_computes_in_fp32_with_the_threads_it_is_told(tiny_bundle: Path, precision: Precision) -> None:
+def test_openvino_computes_in_fp32_with_the_configured_threads(tiny_bundle: Path, precision: Precision) -> None:
     for stage in open_stages(in_precision(tiny_bundle, precision), "openvino", EngineOptions(threads=1)):
         assert isinstance(stage, OpenVino)
         assert stage.settings["INFERENCE_PRECISION_HINT"] == openvino.Type.f32

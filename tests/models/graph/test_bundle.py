@@ -48,7 +48,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         Bundle.load(tmp_path)
 
 
-def test_one_flipped_bit_is_noticed(bundle: Path) -> None:
+def test_a_file_with_one_flipped_bit_is_refused(bundle: Path) -> None:
     content = bytearray((bundle / "pairs.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / "pairs.onnx").write_bytes(content)
@@ -73,12 +73,22 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         (lambda m: m.update(name="My Model"), r"manifest\.json: name: .*pattern"),
         (lambda m: m["thresholds"].update(object_score=2), r"thresholds\.object_score: "),
         (lambda m: m["sha256"].pop("pairs.onnx"), r"sha256 has no entry for 'pairs\.onnx', the file of stage 'pairs'"),
-        (lambda m: m["vocabulary"]["objects"].reverse(), r"vocabulary differs from Action Genome's"),
+        (lambda m: m["vocabulary"].update(subjects=["dog"]), r"vocabulary: .*subjects name 'dog', which is not one of"),
+        (
+            lambda m: m["vocabulary"].update(subjects=["person", "bag"]),
+            "the vocabulary has 2 subjects, but no stage has an output 'subject_classes'",
+        ),
+        (
+            lambda m: m["vocabulary"]["objects"].append("dog"),
+            r"a stage makes object_scores of shape .*, but by the vocabulary its last axes .* are \[37\]",
+        ),
+        (
+            lambda m: m["vocabulary"]["groups"][0].update(name="relation_scores"),
+            "a group of predicates is named 'relation_scores', as another tensor is; give it another name",
+        ),
     ],
 )
-def test_what_the_manifest_says_wrong_is_named(
-    bundle: Path, edit: Callable[[dict[str, Any]], Any], message: str
-) -> None:
+def test_mistakes_in_the_manifest_are_named(bundle: Path, edit: Callable[[dict[str, Any]], Any], message: str) -> None:
     change(bundle, edit)
     with pytest.raises(BundleError, match=message):
         Bundle.load(bundle)

@@ -42,18 +42,18 @@ def test_the_first_of_two_equal_slots_is_kept() -> None:
     assert suppress_duplicates(said, 0.5).pair_mask.tolist() == [[True, False]]
 
 
-def test_another_class_on_the_same_box_is_no_duplicate() -> None:
+def test_another_class_on_the_same_box_is_kept() -> None:
     said = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.7, PERSON), (CHAIR, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
 
 
-def test_the_same_thing_of_two_people_is_no_duplicate() -> None:
+def test_the_same_thing_of_two_people_is_kept_twice() -> None:
     other = (0.6, 0.1, 0.9, 0.9)
     said = slots([(CUP, (0.45, 0.5, 0.55, 0.6), 0.7, PERSON), (CUP, (0.45, 0.5, 0.55, 0.6), 0.9, other)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
 
 
-def test_an_overlap_of_just_the_threshold_is_no_duplicate() -> None:
+def test_an_overlap_of_just_the_threshold_is_kept() -> None:
     said = slots([(CUP, (0, 0, 0.5, 0.5), 0.9, PERSON), (CUP, (0, 0, 0.5, 0.25), 0.8, PERSON)])
     assert suppress_duplicates(said, 0.5).pair_mask.all()
     assert suppress_duplicates(said, 0.49).pair_mask.tolist() == [[True, False]]
@@ -78,14 +78,14 @@ def test_frames_do_not_suppress_each_other_and_masked_slots_stay_masked() -> Non
     assert suppress_duplicates(said, 0.5).pair_mask.tolist() == [[True, False], [False, True], [False, False]]
 
 
-def test_the_predictions_that_came_in_are_left_alone() -> None:
+def test_suppression_does_not_change_its_input() -> None:
     said = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)] * 2)
     kept = suppress_duplicates(said, 0.5)
     assert said.pair_mask.all()
     assert kept.object_boxes is said.object_boxes
 
 
-def test_a_video_without_frames_or_slots_is_no_special_case() -> None:
+def test_videos_without_frames_or_slots_are_handled() -> None:
     empty = slots([(CUP, (0.5, 0.5, 0.6, 0.6), 0.9, PERSON)])
     for keep in (np.s_[:0], np.s_[:, :0]):
         arrays_ = {name: None if value is None else value[keep] for name, value in vars(empty).items()}

@@ -35,7 +35,7 @@ def test_shares_are_of_the_predicates_own_group() -> None:
         assert shares[index].item() == pytest.approx(ACTION_GENOME_COUNTS[index] / GROUP_TOTALS[group]), name
 
 
-def test_weights_of_a_small_case_by_hand() -> None:
+def test_weights_equal_a_small_case_by_hand() -> None:
     # Attention 1, 4, 16: beta 0.5 gives raw weights 1, 1/2, 1/4 but for a factor, whose mean is 7/12.
     counts = torch.ones(26)
     counts[:3] = torch.tensor((1.0, 4.0, 16.0))

@@ -103,13 +103,13 @@ def test_perceptron_has_a_relu_between_its_layers_only() -> None:
     torch.testing.assert_close(perceptron(tokens), last(second(first(tokens).relu()).relu()))
 
 
-def test_sine_code_by_hand() -> None:
+def test_sine_code_equals_a_case_by_hand() -> None:
     code = sine_code(torch.tensor(0.25), 4)
     slow = math.pi / 2 / 100  # 10000 ** (2 / 4)
     assert code.tolist() == pytest.approx([1.0, 0.0, math.sin(slow), math.cos(slow)], abs=1e-6)
 
 
-def test_position_code_is_detrs() -> None:
+def test_position_code_equals_detrs() -> None:
     height, width, channels = 3, 5, 16
     half = channels // 2
     wanted = torch.zeros(height, width, channels)

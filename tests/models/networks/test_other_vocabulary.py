@@ -15,11 +15,11 @@ from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
 from models.networks.detectors import Detector
-from models.networks.stages import run_stages
 from tests.support.networks import (
     RELATION_CONFIGS,
     SMALL_WORLD,
     make_lively,
+    run_network,
     tiny,
     tiny_detector,
     tiny_scored,
@@ -52,7 +52,7 @@ def test_outputs_follow_the_vocabulary(name: str) -> None:
     network = make_lively(CONFIGS[name], vocabulary=SMALL_WORLD)
     assert not isinstance(network, Detector)
     with torch.inference_mode():
-        outputs = {key: each[0].numpy() for key, each in run_stages(network, *video()).items()}
+        outputs = {key: each[0].numpy() for key, each in run_network(network, *video()).items()}
     said = PairPredictions.from_tensors(outputs, SMALL_WORLD)
     assert said.pair_mask.any()
     assert said.object_scores.shape[-1] == 7
@@ -111,7 +111,7 @@ def test_arn_associates_any_number_of_groups(groups: int) -> None:
     )
     config = tiny(predicate_association=groups > 1, hierarchical_attention=groups > 1)
     with torch.inference_mode():
-        outputs = run_stages(make_lively(config, vocabulary=vocabulary), *video())  # type: ignore[arg-type]
+        outputs = run_network(make_lively(config, vocabulary=vocabulary), *video())  # type: ignore[arg-type]
     assert all(outputs[name].shape[-1] == 1 for name in vocabulary.group_names)
     assert "subject_classes" not in outputs
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models.engines.onnxruntime import open_session
 from models.errors import ConfigurationError
 from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
-from models.networks.stages import run_stage
+from tests.support.networks import run_stage
 
 INPUT, PAIRS = 24, 5
 
@@ -77,7 +77,7 @@ def loop_over_frames(scorer: RelationScorer, representation: Tensor, mask: Tenso
         tokens = torch.cat((scorer.spatial_token[None], pairs))
         everyone = torch.ones(len(tokens), len(tokens), dtype=torch.bool)
         for layer in scorer.spatial_encoder.layers:
-            attention = layer.self_attn
+            attention: Any = layer.self_attn
             inwards = nn.Linear(config.width, 3 * config.width)
             inwards.weight, inwards.bias = attention.in_proj_weight, attention.in_proj_bias
             mixed = dense_attention(inwards, attention.out_proj, config.heads, tokens, everyone)
@@ -237,9 +237,9 @@ def test_as_stages_it_sees_frames_clip_by_clip_and_then_the_whole_video() -> Non
     ]
     representation, mask = video(2, 4)
     tensors = stage_inputs(representation, mask)
-    parts = [dict(run_stage(frames, {name: each[:, half] for name, each in tensors.items()})) for half in HALVES]
+    parts = [run_stage(frames, {name: each[:, half] for name, each in tensors.items()}) for half in HALVES]
     joined = {name: torch.cat([part[name] for part in parts], 1) for name in frames.outputs}
-    outputs = dict(run_stage(scores, joined | {"pair_mask": mask}))
+    outputs = run_stage(scores, joined | {"pair_mask": mask})
     torch.testing.assert_close(outputs["relation_scores"], score(scorer, representation, mask))
 
 

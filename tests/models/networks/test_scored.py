@@ -16,9 +16,8 @@ from models.graph.vocabulary import ACTION_GENOME
 from models.networks.arn import Arn
 from models.networks.relations.pairs import Pairs
 from models.networks.scored import Host, HostConfig, Scored, ScoredConfig
-from models.networks.stages import run_stages
 from models.networks.two_stage import TwoStage
-from tests.support.networks import make_lively, tiny, tiny_scored, tiny_scorer, tiny_two_stage
+from tests.support.networks import make_lively, run_network, tiny, tiny_scored, tiny_scorer, tiny_two_stage
 
 HOSTS: dict[str, HostConfig] = {
     "arn": tiny(),
@@ -47,7 +46,7 @@ def seen_by(host: Host, frames: Tensor, timestamps: Tensor) -> Tensor | Pairs:
 def test_the_scorer_adds_scores_and_changes_no_bit_of_what_the_host_says(scored: Scored, batch: int, time: int) -> None:
     frames, timestamps = video(batch, time)
     with torch.inference_mode():
-        alone, both = run_stages(scored.host, frames, timestamps), run_stages(scored, frames, timestamps)
+        alone, both = run_network(scored.host, frames, timestamps), run_network(scored, frames, timestamps)
     scores, mask = both.pop("relation_scores"), both["pair_mask"]
     assert all(torch.equal(both[name], alone[name]) for name in alone)
     assert (scores[~mask] == 0).all()
@@ -63,12 +62,12 @@ def test_forward_gives_the_hosts_output_and_the_logits_behind_the_scores(scored:
     with torch.inference_mode():
         seen = seen_by(scored.host, frames, timestamps)
         output, logits = scored(seen)
-        scores = run_stages(scored, frames, timestamps)["relation_scores"]
+        scores = run_network(scored, frames, timestamps)["relation_scores"]
         assert torch.equal(output.representation, scored.host(seen).representation)
     torch.testing.assert_close(scored.scorer.scores(logits), scores)
 
 
-def test_it_is_as_large_as_its_host(scored: Scored) -> None:
+def test_a_scored_network_takes_its_sizes_from_the_host(scored: Scored) -> None:
     assert scored.frame_size == scored.host.frame_size == (64, 64)
     assert scored.clip_length == scored.host.clip_length
     assert scored.slots_are_ranked == scored.host.slots_are_ranked
@@ -107,7 +106,7 @@ def test_with_a_frozen_host_only_the_scorer_learns(scored: Scored) -> None:
     assert not any(module.training for module in scored.host.modules())
 
 
-def test_else_the_host_learns_too_but_never_its_detector(scored: Scored) -> None:
+def test_with_an_unfrozen_host_all_but_the_detector_learns(scored: Scored) -> None:
     moved = train_a_little(scored)
     assert any(changed for name, changed in moved.items() if name.startswith("host.") and "running_mean" in name)
     assert not any(changed for name, changed in moved.items() if name.startswith("host.detector."))
@@ -115,7 +114,7 @@ def test_else_the_host_learns_too_but_never_its_detector(scored: Scored) -> None
     assert not any(module.training for module in scored.modules())
 
 
-def test_a_host_in_hand_is_used_as_it_is() -> None:
+def test_a_given_host_network_is_used_without_copying() -> None:
     host = Arn(tiny())
     assert Scored(tiny_scored(host.config), host=host).host is host
 

@@ -11,10 +11,17 @@ from torch import Tensor
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.detectors import Detector
-from models.networks.detectors.network import Regions, pair_up
-from models.networks.stages import run_stages
+from models.networks.detectors.network import Regions
+from models.networks.detectors.pairing import pair_up
 from models.networks.two_stage import TwoStage, TwoStageConfig
-from tests.support.networks import RELATION_CONFIGS, make_lively, tiny_detector, tiny_relations, tiny_two_stage
+from tests.support.networks import (
+    RELATION_CONFIGS,
+    make_lively,
+    run_network,
+    tiny_detector,
+    tiny_relations,
+    tiny_two_stage,
+)
 
 LEFT_PERSON, RIGHT_PERSON = (2.0, 10.0, 14.0, 60.0), (48.0, 12.0, 60.0, 60.0)
 LEFT_TABLE, RIGHT_TABLE = (10.0, 40.0, 22.0, 60.0), (42.0, 40.0, 54.0, 60.0)
@@ -54,7 +61,7 @@ def network_for(name: str, persons: int) -> TwoStage:
 
 @torch.inference_mode()
 def run(network: TwoStage) -> dict[str, Tensor]:
-    return {name: each[0] for name, each in run_stages(network, FRAMES, TIMES).items()}
+    return {name: each[0] for name, each in run_network(network, FRAMES, TIMES).items()}
 
 
 @pytest.mark.parametrize("name", RELATION_CONFIGS)

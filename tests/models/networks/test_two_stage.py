@@ -14,9 +14,16 @@ from models.errors import ConfigurationError
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.relations.representation import union_boxes
-from models.networks.stages import run_stage, run_stages
 from models.networks.two_stage import TwoStage, TwoStageConfig, with_labels
-from tests.support.networks import RELATION_CONFIGS, make_lively, tiny_detector, tiny_relations, tiny_two_stage
+from tests.support.networks import (
+    RELATION_CONFIGS,
+    make_lively,
+    run_network,
+    run_stage,
+    tiny_detector,
+    tiny_relations,
+    tiny_two_stage,
+)
 
 GROUPS = ACTION_GENOME.group_names
 
@@ -46,7 +53,7 @@ def video(batch: int, time: int, seed: int = 5) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 8)])
 def test_the_stages_outputs_are_predictions(network: TwoStage, batch: int, time: int) -> None:
     with torch.inference_mode():
-        outputs = run_stages(network, *video(batch, time))
+        outputs = run_network(network, *video(batch, time))
     for index in range(batch):
         arrays = {name: each.numpy() for name, each in outputs.items()}
         said = PairPredictions.from_outputs(arrays, ACTION_GENOME, index)
@@ -65,10 +72,10 @@ def test_the_stages_outputs_are_predictions(network: TwoStage, batch: int, time:
 UNCERTAIN_CONFIGS = [tiny_relations(name) for name in UNCERTAIN]
 
 
-def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
+def test_the_stages_give_the_outputs_of_the_parts(network: TwoStage) -> None:
     frames, timestamps = video(2, 8)
     with torch.inference_mode():
-        outputs = run_stages(network, frames, timestamps)
+        outputs = run_network(network, frames, timestamps)
         pairs = network.detector.pairs(frames, timestamps)
         relations = network(pairs)
     assert pairs.mask.any()
@@ -84,17 +91,17 @@ def test_the_stages_say_what_the_parts_say(network: TwoStage) -> None:
             assert torch.equal(outputs[name], torch.cat([parts[group] for group in GROUPS], -1))
 
 
-def test_frames_without_one_or_with_all_pairs_give_numbers(network: TwoStage) -> None:
+def test_frames_with_no_one_or_all_pairs_give_finite_numbers(network: TwoStage) -> None:
     detector, relations = network.stages()
     frames, timestamps = video(1, 6)
     with torch.inference_mode():
-        tensors = {"frames": frames, "timestamps": timestamps, **dict(run_stage(detector, {"frames": frames}))}
+        tensors = {"frames": frames, "timestamps": timestamps, **run_stage(detector, {"frames": frames})}
         for filled in ([0] * 6, [1] * 6, [4] * 6, [0, 1, 4, 0, 0, 2]):
             mask = torch.arange(4) < torch.tensor(filled)[:, None]
-            outputs = dict(run_stage(relations, tensors | {"pair_mask": mask[None]}))
+            outputs = run_stage(relations, tensors | {"pair_mask": mask[None]})
             assert all(each.isfinite().all() for each in outputs.values()), filled
         alone = {name: each[:, :1] for name, each in tensors.items()}
-        outputs = dict(run_stage(relations, alone | {"pair_mask": torch.zeros(1, 1, 4, dtype=torch.bool)}))
+        outputs = run_stage(relations, alone | {"pair_mask": torch.zeros(1, 1, 4, dtype=torch.bool)})
         assert all(each.isfinite().all() for each in outputs.values()), "a clip of one frame without pairs"
 
 
@@ -135,7 +142,7 @@ def test_predcls_takes_boxes_and_labels_as_they_are(sttran: TwoStage, given: tup
     assert (pairs.object_scores[~pairs.mask] == 0).all()
 
 
-def test_sgcls_ignores_the_labels_and_says_what_its_classifier_says(
+def test_sgcls_ignores_given_labels_and_uses_its_classifier(
     sgcls: TwoStage, given: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     boxes, labels, mask = given
@@ -165,7 +172,7 @@ def test_given_tensors_are_named_as_the_detector_stage_names_them(
         tensors = sttran.given_tensors(
             {"frames": frames, "timestamps": timestamps, "boxes": boxes, "labels": labels, "mask": mask}
         )
-        said = dict(run_stage(relations, tensors | {"timestamps": timestamps}))
+        said = run_stage(relations, tensors | {"timestamps": timestamps})
         wanted = sttran(sttran.given_pairs(frames, timestamps, boxes, labels, mask))
     assert tuple(tensors) == detector.outputs
     assert all(torch.equal(said[group], wanted.probabilities[group]) for group in GROUPS)
@@ -220,7 +227,7 @@ def test_clips_features_are_those_of_the_regions_around_the_pairs(monkeypatch: p
     network = make_lively(tiny_two_stage("tr2", clip_features=True, clip_width=8))
     frames, timestamps = video(1, 8)
     with torch.inference_mode():
-        outputs = run_stages(network, frames, timestamps)
+        outputs = run_network(network, frames, timestamps)
         pairs = network.detector.pairs(frames, timestamps)
         wanted = network(network.with_crops(pairs, frames))
     around = union_boxes(pairs.subject_boxes, pairs.object_boxes)

@@ -1,4 +1,4 @@
-"""What other tools find in a graph that was written for them."""
+"""Graphs in other formats, read by the tools that they are for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts of scenes: what a model says about a video, written the way one would tell it."""
+"""Scripts of scenes: the predictions of a model, written the way one would tell them."""
 
 from __future__ import annotations
 
@@ -124,5 +124,5 @@ def build(
 
 @pytest.fixture(scope="session")
 def stage() -> SimpleNamespace:
-    """What tests need to write a scene."""
+    """Helpers to write a scene."""
     return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING, build=build)

@@ -1,4 +1,4 @@
-"""What `GraphBuilder` makes of a video: people, things, triplets and their limits, however it comes in clips."""
+"""`GraphBuilder` makes people, things and triplets of a video within its limits, however it comes in clips."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_the_relation_score_decides_which_triplet_comes_first(stage) -> None:
     assert [triplet.relation_score for triplet in frame.triplets] == [0.8, 0.3]
 
 
-def test_a_pair_that_matters_too_little_has_no_triplets_but_is_seen(stage) -> None:
+def test_a_pair_under_the_relation_threshold_has_no_triplets_but_its_objects_are_shown(stage) -> None:
     table = (0.0, 0.6, 0.3, 0.9)
     script = [
         stage.say("chair", CHAIR_BOX, touching=0.9, relation=0.3),
@@ -88,7 +88,7 @@ def test_every_triplet_carries_the_uncertainty_of_its_own_predicate(stage) -> No
     assert found == {"touching": (0.3, 0.4), "behind": (0, 3), "looking_at": (0.1, 0.2), "holding": (0.5, 0.6)}
 
 
-def test_an_uncertainty_that_is_no_number_is_not_known(stage) -> None:
+def test_an_uncertainty_that_is_not_a_number_is_left_out(stage) -> None:
     said = stage.say("chair", CHAIR_BOX, touching=0.9, behind=0.8, doubts={"touching": (np.nan, 0.1), "behind": (1, 1)})
     (frame,), _ = stage.build(stage.predict([[said]]))
     assert [triplet.uncertainty is None for triplet in frame.triplets] == [True, False]
@@ -124,14 +124,14 @@ def test_two_people_apart_are_two_people_and_share_a_thing(stage) -> None:
     assert {(t.subject, t.predicate, t.object) for t in frame.triplets} == {(1, "touching", 3), (2, "leaning_on", 3)}
 
 
-def test_two_slots_on_one_pair_speak_once_by_the_better_one(stage) -> None:
+def test_of_two_slots_on_one_pair_the_better_one_is_shown(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX, score=0.6, touching=0.9), stage.say("chair", CHAIR_BOX, sitting_on=0.8)]
     (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "chair"]
     assert predicates(frame) == ["sitting_on"]
 
 
-def test_two_chairs_side_by_side_stay_two(stage) -> None:
+def test_two_chairs_side_by_side_are_two_objects(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX), stage.say("chair", stage.moved(CHAIR_BOX, 0.1))]
     (frame,), _ = stage.build(stage.predict([script]))
     assert labels(frame) == ["person", "chair", "chair"]
@@ -144,13 +144,13 @@ def test_of_two_classes_on_one_box_the_better_one_is_kept(stage) -> None:
     assert len(frame.triplets) == 1
 
 
-def test_an_unsure_pair_is_not_shown(stage) -> None:
+def test_a_pair_under_the_object_threshold_is_not_shown(stage) -> None:
     script = [stage.say("chair", CHAIR_BOX, score=0.4, person_score=0.45, touching=1.0)]
     (frame,), relations = stage.build(stage.predict([script]))
     assert frame.objects == frame.triplets == relations == []
 
 
-def test_an_unsure_predicate_is_not_shown(stage) -> None:
+def test_a_predicate_under_its_threshold_is_not_shown(stage) -> None:
     (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, touching=0.19, behind=0.21)]]))
     assert predicates(frame) == ["behind"]
 
@@ -177,7 +177,7 @@ def test_with_constraint_shows_the_best_of_every_group(stage) -> None:
     assert predicates(frame) == ["holding", "beneath", "looking_at"]
 
 
-def test_semi_constraint_shows_the_best_attention_and_all_that_is_over_nine_tenths(stage) -> None:
+def test_semi_constraint_shows_the_best_attention_and_every_other_predicate_over_nine_tenths(stage) -> None:
     said = stage.say(
         "chair", CHAIR_BOX, touching=0.92, holding=0.95, wiping=0.9, behind=0.89, unsure=0.3, looking_at=0.4
     )
@@ -202,13 +202,13 @@ def test_boxes_are_clipped_to_the_picture(stage) -> None:
 @pytest.mark.parametrize(
     "box", [(1.1, 0.2, 1.4, 0.5), (0.5, 0.5, 0.5, 0.8), (0.5, 0.5, 0.4, 0.8), (0.5, 0.5, np.nan, 1)]
 )
-def test_a_box_that_shows_nothing_is_dropped(stage, box) -> None:
+def test_a_box_outside_the_picture_or_without_area_is_dropped(stage, box) -> None:
     script = [[stage.say("table", box, touching=0.9), stage.say("chair", CHAIR_BOX, touching=0.9)]]
     (frame,), _ = stage.build(stage.predict(script))
     assert labels(frame) == ["person", "chair"]
 
 
-def test_scores_a_hair_over_one_are_one(stage) -> None:
+def test_scores_just_over_one_are_clipped_to_one(stage) -> None:
     (frame,), _ = stage.build(stage.predict([[stage.say("chair", CHAIR_BOX, score=1.0000001, touching=1.0000001)]]))
     assert frame.objects[1].score == frame.triplets[0].predicate_score == 1
 
@@ -222,7 +222,7 @@ def test_a_video_without_frames_gives_an_empty_graph(stage) -> None:
     assert stage.build(stage.predict([])) == ([], [])
 
 
-def test_frames_with_nothing_stay_in_their_place(stage) -> None:
+def test_frames_without_detections_keep_their_index_and_time(stage) -> None:
     seen = [stage.say("chair", CHAIR_BOX, touching=0.9)]
     frames, _ = stage.build(stage.predict([[], seen, [], seen]), timestamps=[0.0, 0.5, 1.0, 1.5])
     assert [(frame.index, frame.timestamp, len(frame.objects)) for frame in frames] == [
@@ -233,7 +233,7 @@ def test_frames_with_nothing_stay_in_their_place(stage) -> None:
     ]
 
 
-def test_sixty_things_in_a_frame_are_sixty_things(stage) -> None:
+def test_a_frame_may_show_sixty_things_of_one_class(stage) -> None:
     boxes = [
         (0.1 * column, 0.16 * row, 0.1 * column + 0.08, 0.16 * row + 0.1) for column in range(10) for row in range(6)
     ]
@@ -342,7 +342,9 @@ def test_how_a_video_is_cut_changes_nothing_in_its_graph(stage, video, constrain
     st.floats(0, 0.5),
     st.floats(0.1, 2),
 )
-def test_every_graph_keeps_its_promises(stage, predictions, constraint, top_k, min_score, threshold, interval) -> None:
+def test_every_graph_obeys_its_limits_order_and_directions(
+    stage, predictions, constraint, top_k, min_score, threshold, interval
+) -> None:
     thresholds = Thresholds(object_score=threshold, predicate_score=threshold, duplicate_iou=0.6)
     times = np.arange(len(predictions)) * interval
     duration = len(predictions) * interval

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_head_frames_and_tail_are_read_back_from_any_blocks(count: int, block: i
     assert GraphReader([content]).tail() == tail
 
 
-def test_what_is_no_document_of_ours_or_is_cut_short_is_refused() -> None:
+def test_a_foreign_or_truncated_document_is_refused() -> None:
     out = io.BytesIO()
     graph = written(map(frame, range(3)), out)
     for content in (b"", graph.model_dump_json().encode()):
@@ -99,7 +100,7 @@ class _Counter(io.RawIOBase):
 
     size = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         self.size += len(data)
         return len(data)
 

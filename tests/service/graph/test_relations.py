@@ -50,11 +50,11 @@ def test_no_relation_lasts_beyond_the_video(stage) -> None:
     assert spans(relations(stage, [SITS, SITS], duration=0.8)) == [("sitting_on", 0.0, 0.8)]
 
 
-def test_a_duration_that_is_too_short_turns_no_interval_round(stage) -> None:
+def test_a_relation_never_ends_before_it_starts_when_the_stated_duration_is_too_short(stage) -> None:
     assert spans(relations(stage, [None, None, SITS], duration=0.8)) == [("sitting_on", 1.0, 1.0)]
 
 
-def test_a_single_frame_gives_a_moment(stage) -> None:
+def test_a_relation_of_a_single_frame_has_no_length(stage) -> None:
     assert spans(relations(stage, [SITS])) == [("sitting_on", 0.0, 0.0)]
 
 

@@ -32,7 +32,7 @@ def test_jitter_does_not_change_ids(stage) -> None:
     ]
     frames = build(stage, script)
     assert ids(frames, "person") == [[1]] * 12
-    where = {thing.id: set() for thing in frames[0].objects}
+    where: dict[int, set[float]] = {thing.id: set() for thing in frames[0].objects}
     for frame in frames:
         for thing in frame.objects:
             where[thing.id].add(round(thing.box[0] / 640, 1))
@@ -87,7 +87,7 @@ def test_a_missed_second_does_not_change_the_id_and_invents_no_box(stage) -> Non
     assert ids(frames, "chair") == [[2], [2], [], [], [], [2]]
 
 
-def test_what_comes_back_after_long_is_something_new(stage) -> None:
+def test_a_thing_that_returns_after_a_long_gap_gets_a_new_id(stage) -> None:
     seen = [stage.say("chair", CHAIR_BOX)]
     frames = build(stage, [seen, *([[]] * 5), seen])
     assert ids(frames, "chair") == [[2], *([[]] * 5), [4]]
@@ -104,7 +104,7 @@ def test_a_class_that_flickers_keeps_id_and_label(stage) -> None:
     assert ids(frames, "sofa/couch") == [[2]] * 6
 
 
-def test_the_vote_counts_what_came_second_too(stage) -> None:
+def test_the_vote_for_a_label_counts_second_best_classes_too(stage) -> None:
     sofa = [stage.say("sofa/couch", CHAIR_BOX, score=0.5, also={"chair": 0.49})]
     bed = [stage.say("bed", CHAIR_BOX, score=0.5, also={"chair": 0.49})]
     assert ids(build(stage, [sofa, bed, sofa, bed]), "chair") == [[2]] * 4
@@ -134,7 +134,7 @@ def test_ids_count_up_by_first_appearance_people_first(stage) -> None:
 
 
 @pytest.mark.parametrize(("score", "shown"), [(0.35, 0), (0.9, 1)])
-def test_what_shows_up_once_is_dropped_when_it_is_unsure(stage, score: float, shown: int) -> None:
+def test_an_unsure_detection_of_a_single_frame_is_dropped(stage, score: float, shown: int) -> None:
     seen = stage.say("chair", CHAIR_BOX)
     script = [[seen], [seen], [seen, stage.say("book", CUP_BOX, score=score, holding=0.9)], [seen], [seen]]
     frames = build(stage, script)
@@ -142,7 +142,7 @@ def test_what_shows_up_once_is_dropped_when_it_is_unsure(stage, score: float, sh
     assert len(frames[2].triplets) == shown
 
 
-def test_a_short_video_keeps_what_shows_up_once(stage) -> None:
+def test_a_short_video_keeps_detections_of_a_single_frame(stage) -> None:
     assert ids(build(stage, [[stage.say("book", CUP_BOX, score=0.35)]]), "book") == [[2]]
 
 

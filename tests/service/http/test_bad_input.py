@@ -40,47 +40,47 @@ def nothing_is_left(server: Server) -> Iterator[None]:
     until(lambda: not server.uploads())
 
 
-def test_an_empty_body(server: Server) -> None:
+def test_a_request_without_a_body_is_refused(server: Server) -> None:
     problem_of(server.client.post("/videos"), 400, "empty_body")
     problem_of(server.client.post("/videos", headers={"content-type": "video/mp4"}), 400, "empty_body")
     chunked = server.client.post("/videos", content=iter([]), headers={"content-type": "video/mp4"})
     problem_of(chunked, 400, "empty_body")
 
 
-def test_an_empty_file(server: Server) -> None:
+def test_an_empty_file_is_refused(server: Server) -> None:
     problem_of(server.post(b""), 400, "empty_body")
 
 
-def test_a_text_file_named_mp4(server: Server) -> None:
+def test_a_text_file_named_mp4_is_refused(server: Server) -> None:
     problem_of(server.post(b"This is not a video.\n" * 100), 415, "unsupported_media")
 
 
-def test_an_mp3(server: Server, tmp_path: Path) -> None:
+def test_an_mp3_is_refused(server: Server, tmp_path: Path) -> None:
     problem_of(server.post(make_audio(tmp_path / "a.mp3")), 415, "unsupported_media")
 
 
-def test_a_png(server: Server, tmp_path: Path) -> None:
+def test_a_png_is_refused(server: Server, tmp_path: Path) -> None:
     problem_of(server.post(make_png(tmp_path / "a.png")), 415, "unsupported_media")
 
 
 @pytest.mark.parametrize("content", [PLAYLIST, CONCAT], ids=["hls", "ffconcat"])
-def test_a_playlist(server: Server, content: bytes) -> None:
+def test_a_playlist_is_refused(server: Server, content: bytes) -> None:
     problem_of(server.post(content), 415, "unsupported_media")
 
 
-def test_an_mp4_with_sound_only(server: Server, tmp_path: Path) -> None:
+def test_an_mp4_with_sound_only_is_refused(server: Server, tmp_path: Path) -> None:
     audio = make_audio(tmp_path / "a.mp4", codec="aac")
     problem = problem_of(server.post(audio), 422, "no_video_stream")
     assert problem["job_id"]
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-def test_an_mp4_that_lacks_its_end(server: Server, clip: Path, kept: float) -> None:
+def test_an_mp4_that_lacks_its_end_is_unreadable(server: Server, clip: Path, kept: float) -> None:
     content = clip.read_bytes()
     problem_of(server.post(content[: int(len(content) * kept)]), 422, "video_unreadable")
 
 
-def test_an_mp4_header_and_nothing_else(server: Server, clip: Path) -> None:
+def test_an_mp4_header_without_frames_is_unreadable(server: Server, clip: Path) -> None:
     problem_of(server.post(clip.read_bytes()[:40]), 422, "video_unreadable")
 
 
@@ -110,27 +110,29 @@ def test_a_failed_job_answers_with_its_problem_when_asked_again(server: Server, 
         ("speed", "2"),
     ],
 )
-def test_an_option_that_cannot_be_used(server: Server, clip: Path, where: str, option: str, text: str) -> None:
+def test_an_option_that_cannot_be_used_is_refused(
+    server: Server, clip: Path, where: str, option: str, text: str
+) -> None:
     problem = problem_of(server.post(clip, **{where: {option: text}}), 422, "invalid_option")
     assert problem["option"] == option
 
 
-def test_a_start_after_the_end(server: Server, clip: Path) -> None:
+def test_a_start_after_the_end_is_refused(server: Server, clip: Path) -> None:
     problem = problem_of(server.post(clip, data={"start": "2", "end": "1"}), 422, "invalid_option")
     assert problem["option"] == "start"
 
 
-def test_a_range_after_the_end_of_the_video(server: Server, clip: Path) -> None:
+def test_a_range_after_the_end_of_the_video_is_refused(server: Server, clip: Path) -> None:
     problem_of(server.post(clip, data={"start": "100"}), 422, "range_outside_video")
 
 
-def test_an_unknown_model(server: Server, clip: Path) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(server: Server, clip: Path) -> None:
     problem = problem_of(server.post(clip, data={"model": "huge"}), 422, "unknown_model")
     assert "tiny, tiny-2" in str(problem["detail"])
     problem_of(server.post(clip, params={"model": "huge"}), 422, "unknown_model")
 
 
-def test_an_option_given_twice(server: Server, clip: Path) -> None:
+def test_an_option_given_twice_is_refused(server: Server, clip: Path) -> None:
     for arguments in (
         {"params": [("fps", "1"), ("fps", "2")]},
         {"params": {"fps": "1"}, "data": {"fps": "1"}},
@@ -139,7 +141,7 @@ def test_an_option_given_twice(server: Server, clip: Path) -> None:
         assert problem_of(server.post(clip, **arguments), 422, "invalid_option")["option"] == "fps"
 
 
-def test_a_body_over_the_limit_by_its_declared_length(server: Server) -> None:
+def test_a_body_whose_declared_length_is_over_the_limit_is_refused(server: Server) -> None:
     headers = {"content-type": "video/mp4"}
     problem_of(server.client.post("/videos", content=bytes(2_000_001), headers=headers), 413, "body_too_large")
 
@@ -155,7 +157,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> N
 
 
 @pytest.mark.parametrize("content_type", ["video/mp4", "multipart/form-data; boundary=x"])
-def test_a_body_over_the_limit_without_a_declared_length(server: Server, clip: Path, content_type: str) -> None:
+def test_a_body_over_the_limit_without_a_declared_length_is_refused(
+    server: Server, clip: Path, content_type: str
+) -> None:
     def body() -> Iterator[bytes]:
         if content_type != "video/mp4":
             yield b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n'
@@ -167,15 +171,15 @@ def test_a_body_over_the_limit_without_a_declared_length(server: Server, clip: P
     problem_of(answer, 413, "body_too_large")
 
 
-def test_a_form_without_the_video_field(server: Server, clip: Path) -> None:
+def test_a_form_without_the_video_field_is_refused(server: Server, clip: Path) -> None:
     problem_of(server.client.post("/videos", files={"fps": (None, "2")}), 400, "missing_video")
 
 
-def test_a_file_in_another_field(server: Server, clip: Path) -> None:
+def test_a_file_in_another_field_is_refused(server: Server, clip: Path) -> None:
     problem_of(server.client.post("/videos", files={"file": clip.read_bytes()}), 400, "malformed_upload")
 
 
-def test_two_videos_in_one_form(server: Server, clip: Path) -> None:
+def test_two_videos_in_one_form_are_refused(server: Server, clip: Path) -> None:
     files = [("video", clip.read_bytes()), ("video", clip.read_bytes())]
     problem_of(server.client.post("/videos", files=files), 400, "malformed_upload")
 
@@ -192,28 +196,28 @@ def test_two_videos_in_one_form(server: Server, clip: Path) -> None:
     ],
     ids=["no boundary", "no parts", "cut short", "no name", "absurd boundary", "endless header"],
 )
-def test_a_broken_form(server: Server, content_type: str, body: bytes) -> None:
+def test_a_broken_form_is_refused(server: Server, content_type: str, body: bytes) -> None:
     answer = server.client.post("/videos", content=body, headers={"content-type": content_type})
     problem_of(answer, 400, "malformed_upload")
 
 
-def test_a_form_with_a_huge_field(server: Server, clip: Path) -> None:
+def test_a_form_with_a_huge_field_is_refused(server: Server, clip: Path) -> None:
     problem_of(server.post(clip, data={"model": "m" * 5000}), 400, "malformed_upload")
 
 
-def test_a_form_with_very_many_fields(server: Server, clip: Path) -> None:
+def test_a_form_with_very_many_fields_is_refused(server: Server, clip: Path) -> None:
     data = {f"field{index}": "1" for index in range(1000)}
     problem_of(server.post(clip, data=data), 400, "malformed_upload")
 
 
-def test_a_url(server: Server) -> None:
+def test_a_url_is_refused_where_the_operator_names_no_hosts(server: Server) -> None:
     problem_of(server.client.post("/videos", json={"url": "http://169.254.169.254/"}), 403, "url_not_allowed")
 
 
 @pytest.mark.parametrize(
     "content_type", ["image/png", "application/x-www-form-urlencoded", "text/plain", "nonsense", ""]
 )
-def test_a_content_type_that_is_no_video(server: Server, clip: Path, content_type: str) -> None:
+def test_a_content_type_that_is_no_video_is_refused(server: Server, clip: Path, content_type: str) -> None:
     answer = server.client.post("/videos", content=clip.read_bytes(), headers={"content-type": content_type})
     problem_of(answer, 415, "unsupported_content_type")
 

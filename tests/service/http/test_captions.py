@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access import key_line
+from service.keys import key_line
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 from tests.support.chat import CAPTION, STREAM, body_of, chunk, hanging_after, refusal, stream
@@ -76,7 +76,7 @@ def test_a_caption_is_passed_on_while_it_is_written(start_server: Callable[..., 
         (stream(b"data: secret\n\n"), 502, "caption_failed"),
     ],
 )
-def test_what_fails_before_the_first_word_is_a_problem(
+def test_a_failure_before_the_first_word_is_a_problem(
     start_server: Callable[..., Server], clip: Path, upstream: bytes, status: int, code: str
 ) -> None:
     with serve_web(upstream) as web:
@@ -88,12 +88,12 @@ def test_what_fails_before_the_first_word_is_a_problem(
         assert answer.headers["retry-after"] == "1234"
 
 
-def test_a_hang_is_a_problem_when_the_time_is_up(start_server: Callable[..., Server], clip: Path) -> None:
+def test_a_caption_that_takes_too_long_is_a_problem(start_server: Callable[..., Server], clip: Path) -> None:
     with serve_web(hanging_after(b"")) as web:
         problem_of(caption_of(start_server(**asking(web, caption_seconds=0.5)), clip), 504, "caption_timeout")
 
 
-def test_a_caption_that_breaks_off_does_not_look_whole(start_server: Callable[..., Server], clip: Path) -> None:
+def test_a_caption_that_breaks_off_does_not_look_complete(start_server: Callable[..., Server], clip: Path) -> None:
     with serve_web(stream(chunk("A person"))) as web:
         server = start_server(**asking(web))
         with pytest.raises(httpx.RemoteProtocolError):
@@ -104,7 +104,7 @@ def test_a_caption_that_breaks_off_does_not_look_whole(start_server: Callable[..
     assert (name, problem["code"]) == ("problem", "caption_failed")
 
 
-def test_a_caption_of_somebody_elses_video_does_not_exist(
+def test_a_caption_of_another_owners_video_is_not_found(
     start_server: Callable[..., Server], clip: Path, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from service.http import events as streams
+from service.http import streams
 from service.jobs import Jobs, JobState
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
@@ -84,7 +84,7 @@ def test_a_job_that_failed_ends_as_failed(server: Server, clip: Path) -> None:
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_a_deleted_job_ends_as_cancelled_for_who_follows_it(server: Server, long_clip: Path) -> None:
+def test_a_stream_of_a_deleted_job_ends_as_cancelled(server: Server, long_clip: Path) -> None:
     place = server.post(long_clip, data={"fps": "1"}, headers=ASYNC).headers["location"]
     with server.client.stream("GET", f"{place}/events") as answer:
         lines = answer.iter_lines()
@@ -96,7 +96,7 @@ def test_a_deleted_job_ends_as_cancelled_for_who_follows_it(server: Server, long
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_a_client_that_comes_back_is_told_nothing_twice(server: Server, long_clip: Path) -> None:
+def test_a_client_that_reconnects_gets_no_event_twice(server: Server, long_clip: Path) -> None:
     place = server.post(long_clip, data={"fps": "0.2"}, headers=ASYNC).headers["location"]
     seen: list[Event] = []
     while not seen or seen[-1].name != "end":
@@ -111,7 +111,7 @@ def test_a_client_that_comes_back_is_told_nothing_twice(server: Server, long_cli
     assert len({event.id for event in seen}) == len(seen) > 2
 
 
-def test_who_comes_after_the_end_gets_it_at_once_and_who_has_seen_it_nothing(server: Server, clip: Path) -> None:
+def test_after_the_end_a_client_gets_it_at_once_unless_it_has_seen_it(server: Server, clip: Path) -> None:
     place = server.post(clip).headers["location"] + "/events"
     for headers in ({}, {"last-event-id": "running-2"}, {"last-event-id": "é".encode()}):
         (end,) = parsed(server.client.get(place, headers=headers).text.splitlines())
@@ -121,7 +121,7 @@ def test_who_comes_after_the_end_gets_it_at_once_and_who_has_seen_it_nothing(ser
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_a_silent_stream_is_kept_alive_by_comments(
+def test_a_stream_without_events_is_kept_alive_by_comments(
     server: Server, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.05)

@@ -10,8 +10,8 @@ import networkx as nx
 import pytest
 from pycocotools.coco import COCO
 
-from service.formats import MEDIA_TYPES
-from service.http.accept import accepted_format
+from service.formats import MEDIA_TYPES, Format
+from service.http.request import accepted_format
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 
@@ -30,12 +30,12 @@ from tests.service.http.test_bad_input import problem_of
         ("application/jsonl;q=much", "json"),
     ],
 )
-def test_the_format_is_the_one_that_is_liked_best(header: str, form: str) -> None:
+def test_the_accept_header_chooses_the_format_with_the_highest_quality(header: str, form: str) -> None:
     assert accepted_format(header) == form
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "graphml", "coco"])
-def test_a_format_is_asked_for_by_its_name_or_its_media_type(server: Server, clip: Path, form: str) -> None:
+def test_a_format_is_asked_for_by_its_name_or_its_media_type(server: Server, clip: Path, form: Format) -> None:
     place = server.post(clip).headers["location"]
     named = server.client.get(place, params={"format": form})
     accepted = server.client.get(place, headers={"accept": MEDIA_TYPES[form]})

@@ -12,7 +12,7 @@ from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.jobs import JobWorker
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 from tests.support.waiting import until
@@ -23,6 +23,8 @@ def test_models_are_listed_the_default_first(server: Server) -> None:
     assert [(model["name"], model["default"]) for model in models] == [("tiny", True), ("tiny-2", False)]
     assert models[0]["engine"] == "onnxruntime-cpu"
     assert models[0]["clip_length"] == 4
+    assert models[0]["vocabulary"]["subjects"] == ["person"]
+    assert [group["name"] for group in models[0]["vocabulary"]["groups"]] == ["attention", "spatial", "contacting"]
 
 
 def test_models_say_their_family_and_whether_they_score_relations(
@@ -48,8 +50,8 @@ def test_a_job_that_does_not_move_makes_the_service_unready(
         time.sleep(1.5)
         return run(*arguments)
 
-    run = batching._gathered
-    monkeypatch.setattr(batching, "_gathered", stuck)
+    run = scheduler._gathered
+    monkeypatch.setattr(scheduler, "_gathered", stuck)
     server = start_server(stall_seconds=0.5)
     place = server.post(clip, headers={"prefer": "respond-async"}).headers["location"]
     until(lambda: server.client.get("/health/ready").status_code == 503)
@@ -141,19 +143,19 @@ def test_every_reference_of_the_openapi_schema_leads_somewhere(server: Server) -
             here = here[part]
 
 
-def test_the_documentation_is_there(server: Server) -> None:
+def test_the_documentation_page_is_served(server: Server) -> None:
     assert "swagger" in server.client.get("/docs").text.lower()
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/videos/a/b", "/videos/"])
-def test_an_unknown_page_is_a_problem(server: Server, path: str) -> None:
+def test_an_unknown_path_is_a_problem(server: Server, path: str) -> None:
     problem_of(server.client.get(path), 404, "not_found")
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/videos"), ("PUT", "/videos"), ("POST", "/models"), ("HEAD", "/videos")]
 )
-def test_a_wrong_method_is_a_problem_that_says_which_are_right(server: Server, method: str, path: str) -> None:
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(server: Server, method: str, path: str) -> None:
     answer = server.client.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
     assert answer.headers["allow"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from models.graph.scene_graph import SceneGraph
+from service.jobs.catalog import Catalog, ServedModel
 from tests.conftest import Server
 from tests.support.videos import make_video
 from tests.support.waiting import until
@@ -82,7 +83,7 @@ def test_the_model_is_one_of_those_served(
         assert known == {scores}
 
 
-def test_uncertainty_is_told_where_it_is_asked_for(
+def test_triplets_carry_uncertainty_where_it_is_asked_for(
     start_server: Callable[..., Server], video_bundle: Path, clip: Path
 ) -> None:
     server = start_server(bundles=(video_bundle,))
@@ -98,10 +99,28 @@ def test_uncertainty_is_told_where_it_is_asked_for(
     assert not any("uncertainty" in triplet for frame in silent.json()["frames"] for triplet in frame["triplets"])
 
 
-def test_a_model_that_knows_no_uncertainty_says_so(server: Server, clip: Path) -> None:
+def test_a_model_without_uncertainty_gives_a_warning(server: Server, clip: Path) -> None:
     graph = server.post(clip, params={"uncertainty": "1"}).json()
     assert [warning["code"] for warning in graph["warnings"]] == ["no_uncertainty"]
     assert not any("uncertainty" in triplet for frame in graph["frames"] for triplet in frame["triplets"])
+
+
+@pytest.mark.parametrize("where", ["params", "data"])
+def test_a_post_asks_the_catalogue_once(
+    start_server: Callable[..., Server], clip: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def models(self: Catalog) -> Sequence[ServedModel]:
+        asked.append(self)
+        return await look(self)
+
+    look = Catalog.models
+    monkeypatch.setattr(Catalog, "models", models)
+    server = start_server(reuse_results=True)
+    for posted in (1, 2):  # the second is answered with the stored graph of the first
+        assert server.post(clip, **{where: {"model": "tiny", "fps": "1"}}).status_code == 200
+        assert len(asked) == posted
 
 
 def test_fields_may_come_after_the_video(server: Server, clip: Path) -> None:
@@ -118,27 +137,27 @@ def test_fields_may_come_after_the_video(server: Server, clip: Path) -> None:
     assert answer.json()["options"]["fps"] == 1
 
 
-def test_what_is_lowered_to_a_cap_is_reported(server: Server, clip: Path) -> None:
+def test_a_value_over_the_operators_cap_is_lowered_with_a_warning(server: Server, clip: Path) -> None:
     graph = server.post(clip, data={"max_frames": "5000"}).json()
     assert graph["options"]["max_frames"] == 100
     assert graph["warnings"][0]["code"] == "max_frames_lowered"
 
 
-def test_a_video_where_nobody_is_there_gives_an_empty_graph(server: Server, tmp_path: Path) -> None:
+def test_a_video_without_objects_gives_an_empty_graph(server: Server, tmp_path: Path) -> None:
     graph = server.post(make_video(tmp_path / "dark.mp4", brightness=lambda seconds: 0.0)).json()
     assert len(graph["frames"]) == 4
     assert graph["relations"] == []
     assert not any(frame["objects"] for frame in graph["frames"])
 
 
-def test_nothing_of_an_upload_is_left_when_its_graph_is_there(server: Server, clip: Path) -> None:
+def test_an_upload_is_deleted_when_its_graph_is_made(server: Server, clip: Path) -> None:
     server.post(clip)
     until(lambda: not server.uploads())
 
 
 @pytest.mark.parametrize(("prefer", "applied"), [("respond-async", "respond-async"), ("wait=0", "wait=0")])
 @pytest.mark.usefixtures("slow_engine")
-def test_who_does_not_want_to_wait_gets_a_place_to_ask_at(
+def test_a_client_that_does_not_wait_gets_202_and_a_location(
     server: Server, clip: Path, prefer: str, applied: str
 ) -> None:
     answer = server.post(clip, headers={"prefer": prefer})
@@ -191,9 +210,7 @@ def test_results_of_concurrent_posts_are_not_mixed_up(server: Server, tmp_path: 
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_more_jobs_than_the_operator_allows_are_turned_away(
-    start_server: Callable[..., Server], long_clip: Path
-) -> None:
+def test_more_jobs_than_the_operator_allows_are_refused(start_server: Callable[..., Server], long_clip: Path) -> None:
     small = start_server(queue_limit=2, concurrency=1)
     accepted = [small.post(long_clip, headers={"prefer": "respond-async"}) for _ in range(2)]
     refused = small.post(long_clip)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.access import new_key
+from service.keys import new_key
 from tests.conftest import Server
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 from tests.support.paths import ROOT
 
 CONFIGURATION = """
@@ -33,7 +33,7 @@ def run_schemathesis(server: Server, folder: Path, clip: Path, *arguments: str) 
     configuration = folder / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     # No file of a project: nothing is read or left in the checkout.
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", configuration, "run"]
+    command: list[str | Path] = [sys.executable, "-m", "schemathesis.cli", "--config-file", configuration, "run"]
     settings = ["--seed", "1", "--generation-database", "none", "--request-timeout", "120", "--no-color"]
     environment = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.service.http.schemathesis_hooks"}
     done = subprocess.run(

@@ -14,7 +14,7 @@ from models.graph.scene_graph import Frame, SceneGraph
 from service import pipeline
 from service.jobs import Jobs, JobState
 from service.prompt import count_tokens
-from service.scheduling import engine as batching
+from service.scheduling import scheduler
 from tests.conftest import Server, serve
 from tests.service.http.test_bad_input import problem_of
 from tests.support.waiting import decoders, until
@@ -22,7 +22,7 @@ from tests.support.waiting import decoders, until
 UNKNOWN = "0" * 32
 
 
-def test_the_graph_can_be_had_again(server: Server, clip: Path) -> None:
+def test_the_graph_can_be_read_again(server: Server, clip: Path) -> None:
     posted = server.post(clip)
     again = server.client.get(posted.headers["location"])
     assert (again.status_code, again.content) == (200, posted.content)
@@ -53,7 +53,7 @@ def test_a_graph_that_is_deleted_while_it_is_looked_for_is_not_found(
         (server.data / "results" / "anonymous" / f"{place.removeprefix('/videos/')}.json").write_bytes(content)
 
 
-def test_frames_come_one_per_line_for_who_accepts_that(server: Server, clip: Path) -> None:
+def test_frames_come_one_per_line_as_jsonl(server: Server, clip: Path) -> None:
     graph = server.post(clip).json()
     answer = server.client.get(f"/videos/{graph['id']}", headers={"accept": "application/jsonl"})
     assert answer.headers["content-type"] == "application/jsonl"
@@ -80,7 +80,7 @@ def test_the_prompt_comes_as_messages_and_within_a_budget(server: Server, clip: 
 
 
 @pytest.mark.parametrize(("name", "text"), [("max_tokens", "1"), ("max_tokens", "many"), ("format", "song")])
-def test_a_prompt_option_that_cannot_be_used(server: Server, clip: Path, name: str, text: str) -> None:
+def test_a_prompt_option_that_cannot_be_used_is_refused(server: Server, clip: Path, name: str, text: str) -> None:
     place = f"/videos/{server.post(clip).json()['id']}/prompt"
     problem = problem_of(server.client.get(place, params={name: text}), 422, "invalid_option")
     assert problem["option"] == name
@@ -142,7 +142,7 @@ def test_the_prompt_and_the_frames_are_not_ready_before_the_graph(server: Server
     server.client.delete(place)
 
 
-def test_graphs_are_kept_for_the_operators_retention(start_server: Callable[..., Server], clip: Path) -> None:
+def test_graphs_are_deleted_after_the_operators_retention(start_server: Callable[..., Server], clip: Path) -> None:
     server = start_server(retention=3.0, sweep_seconds=0.2)
     place = server.post(clip).headers["location"]
     assert server.client.get(place).status_code == 200
@@ -157,7 +157,9 @@ def test_graphs_in_a_folder_of_the_operators_outlive_the_process(
     assert start_server(data=tmp_path / "kept").client.get(place).json()["status"] == "succeeded"
 
 
-def test_a_bug_of_ours_is_told_without_its_trace(server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_answered_without_its_trace(
+    server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("secret path /srv/models")
 
@@ -169,7 +171,7 @@ def test_a_bug_of_ours_is_told_without_its_trace(server: Server, clip: Path, mon
     until(lambda: not server.uploads())
 
 
-def test_a_model_that_fails_on_a_video_says_so_without_its_trace(
+def test_a_model_that_fails_on_a_video_is_a_problem_without_its_trace(
     start_server: Callable[..., Server], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object) -> None:
@@ -177,7 +179,7 @@ def test_a_model_that_fails_on_a_video_says_so_without_its_trace(
 
     server = start_server()
     with monkeypatch.context() as patched:
-        patched.setattr(batching, "_gathered", broken)
+        patched.setattr(scheduler, "_gathered", broken)
         answer = server.post(clip)
     problem_of(answer, 500, "model_failed")
     assert "secret" not in answer.text

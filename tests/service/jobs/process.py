@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, open_pipeline
+from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, ProcessLife
+from service.jobs.catalog import find_model
+from service.loading import open_pipeline
 from service.metrics import Metrics
 from service.options import VideoOptions
 from service.settings import load_settings
@@ -22,8 +24,9 @@ OPTIONS = VideoOptions(fps=1)
 
 @dataclass(frozen=True)
 class Process:
-    """The parts of a service that has API and worker in one process; `submitted`: the ids of its jobs, in order."""
+    """The parts of a service with API and worker in one process. `submitted` holds the ids of its jobs, in order."""
 
+    life: ProcessLife
     queue: JobQueue
     jobs: Jobs
     worker: JobWorker
@@ -47,7 +50,8 @@ class Process:
         upload.close()
         digest = hashlib.sha256(content).hexdigest()
         record = JobRecord(owner=owner, sha256=digest, options=options, webhook=webhook)
-        self.submitted.append(await self.jobs.submit(video_id, record, **rest))
+        model = find_model(await self.jobs.catalog.models(), options.model)
+        self.submitted.append(await self.jobs.submit(video_id, record, model.reference, **rest))
         return self.submitted[-1]
 
 
@@ -66,8 +70,10 @@ async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> As
         }
     )
     metrics, storage = Metrics(), Storage(str(folder))
-    with closing(open_pipeline(settings, metrics, lambda: None)) as pipeline:
-        async with JobQueue(settings, metrics) as queue:
-            jobs = Jobs(queue, storage, settings, metrics)
-            async with JobWorker(queue, pipeline, storage, settings, metrics, lost=jobs.lost) as worker:
-                yield Process(queue, jobs, worker, storage)
+    life = ProcessLife()
+    loaded = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
+    with closing(loaded) as pipeline:
+        async with life, JobQueue(settings, metrics) as queue:
+            jobs = Jobs(queue, storage, settings, metrics, life)
+            async with JobWorker(queue, pipeline, storage, settings, metrics, life) as worker:
+                yield Process(life, queue, jobs, worker, storage)

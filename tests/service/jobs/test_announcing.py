@@ -1,4 +1,4 @@
-"""What a receiver of webhooks is told of jobs that end."""
+"""Webhooks about jobs that end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.service.jobs.process import ME, Process, process
-from tests.service.test_webhooks import NEW as SECRET
-from tests.service.test_webhooks import read, until_true
+from tests.service.jobs.test_webhooks import NEW as SECRET
+from tests.service.jobs.test_webhooks import read, until_true
 from tests.support.videos import make_video
 from tests.support.web import Web, reply, serve_web
 
 
 async def told(web: Web, running: Process, video_id: str) -> dict[str, object]:
-    """What the receiver has been told of a job, once it has."""
+    """The event of a job, once the receiver has it."""
 
     def found() -> list[bytes]:
         return [request for request in web.requests if video_id.encode() in request]
@@ -29,7 +29,7 @@ async def told(web: Web, running: Process, video_id: str) -> dict[str, object]:
 
 @pytest.mark.usefixtures("slow_engine")
 @pytest.mark.parametrize("queue", ["memory", "redis"])
-async def test_a_receiver_is_told_how_each_job_has_ended(
+async def test_each_job_with_a_webhook_tells_its_receiver_once_how_it_has_ended(
     queue: str, request: pytest.FixtureRequest, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     url = "memory://" if queue == "memory" else request.getfixturevalue("redis_url")

@@ -1,4 +1,4 @@
-"""What the API does with jobs: owners, repeated requests, kept graphs, jobs that end their workers, what is swept."""
+"""Jobs as the API sees them: owners, repeated requests, kept graphs, jobs that end their workers, sweeping."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from service.jobs import JobRecord
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
-from service.jobs.sweeping import sweep
+from service.jobs.job_worker import sweep
 from service.options import VideoOptions
 from service.settings import load_settings
 from tests.service.jobs.process import ME, Process, process
-from tests.service.test_webhooks import until_true
+from tests.service.jobs.test_webhooks import until_true
 
 NOBODY = "0" * 32
 
@@ -43,7 +43,7 @@ async def test_another_owners_job_is_not_found(tiny_bundle: Path, clip: Path, tm
         assert (await running.jobs.state(video_id, ME)).status == "succeeded"
 
 
-async def test_a_repeated_request_is_answered_by_the_first_ones_job(
+async def test_a_repeated_request_gets_the_job_of_the_first(
     redis_url: str, tiny_bundle: Path, clip: Path, long_clip: Path, tmp_path: Path
 ) -> None:
     async with process(tiny_bundle, tmp_path, redis_url, reuse_results=False) as running:
@@ -91,7 +91,7 @@ def first_id(running: Process) -> str:
 
 
 @pytest.mark.parametrize(("crashes", "begun"), [(3, 3), (0, 10)])
-async def test_a_job_that_has_ended_three_workers_or_been_begun_ten_times_fails_and_says_so(
+async def test_a_job_that_has_ended_three_workers_or_begun_ten_times_fails(
     redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path, crashes: int, begun: int
 ) -> None:
     async with process(tiny_bundle, tmp_path, redis_url) as running:
@@ -119,7 +119,9 @@ async def test_a_full_queue_takes_no_more(tiny_bundle: Path, long_clip: Path, tm
         assert await running.jobs.wait(video_id, ME, 60)
 
 
-async def test_what_nobody_will_ask_for_is_swept(redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+async def test_abandoned_uploads_and_expired_results_are_swept(
+    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
     async with process(tiny_bundle, tmp_path, redis_url) as running:
         kept, old = await running.submit(clip), await running.submit(clip, reuse=False)
         for video_id in (kept, old):

@@ -58,8 +58,8 @@ def visit(browser: Browser, server: Server, **context: Any) -> Iterator[Visit]:
 class Visit:
     """One person's visit of the page.
 
-    requested   addresses of everything that the page asked for
-    complaints  what it threw or the browser wrote to its console
+    requested: addresses of everything that the page asked for.
+    complaints: errors of the page, and lines that the browser wrote to its console.
     """
 
     page: Page

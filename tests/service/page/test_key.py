@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route
 
-from service.access import new_key
+from service.keys import new_key
 from tests.conftest import Server
 from tests.service.page.browser import OpenPage
-from tests.service.test_access import write_keys
+from tests.service.test_keys import write_keys
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def guarded(start_server: Callable[..., Server], tmp_path: Path) -> tuple[Server
     return start_server(keys=write_keys(tmp_path / "keys", viewer=key)), key
 
 
-def test_where_keys_are_wanted_the_page_asks_for_one_and_keeps_it_in_the_tab(
+def test_the_page_of_a_service_with_keys_asks_for_one_and_keeps_it_in_the_tab(
     open_page: OpenPage, guarded: tuple[Server, str], clip: Path
 ) -> None:
     server, key = guarded
@@ -63,7 +63,9 @@ def test_a_request_under_way_while_the_key_is_given_is_sent_again_with_it(
     visit.page.wait_for_selector("#result:not([hidden])")
 
 
-def test_who_has_no_key_is_told_why_it_was_wanted(open_page: OpenPage, guarded: tuple[Server, str], clip: Path) -> None:
+def test_without_a_key_the_services_problem_is_shown(
+    open_page: OpenPage, guarded: tuple[Server, str], clip: Path
+) -> None:
     server, _ = guarded
     problem = server.client.get("/models").json()
     visit = open_page(server)

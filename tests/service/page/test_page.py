@@ -160,7 +160,9 @@ def test_the_prompt_is_shown_and_copied(open_page: OpenPage, server: Server, cli
     assert visit.page.evaluate("() => navigator.clipboard.readText()") == graph["prompt"]
 
 
-def test_a_file_that_is_no_video_shows_the_services_reason(open_page: OpenPage, server: Server, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_shows_the_services_problem(
+    open_page: OpenPage, server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "notes.mp4").write_text("no video")
     problem = server.post(tmp_path / "notes.mp4").json()
     visit = open_page(server)
@@ -168,7 +170,7 @@ def test_a_file_that_is_no_video_shows_the_services_reason(open_page: OpenPage, 
     assert visit.shown_problem() == [problem["title"], problem["detail"]]
 
 
-def test_a_video_that_fails_later_shows_the_services_reason(
+def test_a_video_that_fails_later_shows_the_services_problem(
     open_page: OpenPage, server: Server, tmp_path: Path
 ) -> None:
     sound = make_audio(tmp_path / "sound.mp4", codec="aac")
@@ -331,5 +333,5 @@ def test_the_page_may_load_only_what_lies_beside_it(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2Fapi%2Fpage.py", "%2Fetc%2Fpasswd"])
-def test_no_other_file_is_served(server: Server, name: str) -> None:
+def test_a_path_outside_the_page_is_not_served(server: Server, name: str) -> None:
     assert server.client.get(f"/page/{name}").json()["code"] == "not_found"

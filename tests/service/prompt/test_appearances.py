@@ -5,7 +5,7 @@ from service.prompt.appearances import Entity, entities_of
 from tests.support.relations import frame
 
 
-def test_frames_pass_by_and_are_remembered() -> None:
+def test_labels_times_and_scores_are_gathered_frame_by_frame() -> None:
     assert Appearances.of([frame("person"), frame(index=1), frame("person", "bag", index=2)]) == Appearances(
         labels={1: "person", 2: "bag"},
         first={1: 0, 2: 2},
@@ -15,7 +15,7 @@ def test_frames_pass_by_and_are_remembered() -> None:
     )
 
 
-def test_what_is_never_there_at_the_same_time_is_one_thing() -> None:
+def test_objects_of_one_label_that_never_appear_together_are_one_entity() -> None:
     frames = [frame("person", "chair"), frame("person", "chair", "chair", index=1, first_id=3)]
     assert entities_of(Appearances.of(frames)) == {
         1: Entity("person", 1),

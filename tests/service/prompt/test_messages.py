@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import KeyFrame, build_messages
 
 
@@ -26,3 +26,10 @@ def test_key_frames_follow_the_prompt_each_after_its_time() -> None:
         kind, _, data = image["image_url"]["url"].partition(",")
         assert kind == "data:image/jpeg;base64"
         assert base64.b64decode(data) == content
+
+
+def test_the_task_names_the_subjects_of_the_vocabulary() -> None:
+    group = PredicateGroup(name="g", predicates=("lifts",))
+    vocabulary = Vocabulary(objects=("crate", "dog", "robot"), subjects=("robot", "dog"), groups=(group,))
+    assert "caption of what the person does" in build_messages("…", ACTION_GENOME)[0]["content"]
+    assert "caption of what the robot or dog does" in build_messages("…", vocabulary)[0]["content"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from models.graph.scene_graph import Frame, Relation, SceneGraph
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
 from service.prompt.appearances import Appearances, Entity, entities_of
 from service.prompt.moments import Event, events_of
@@ -24,7 +26,7 @@ def told(*relations: Relation, frames: list[Frame] | None = None) -> list[Told]:
     return [(one.predicate, one.thing.label, one.start, one.end) for one in events(*relations, frames=frames)]
 
 
-def test_what_goes_on_after_a_short_gap_is_one_event() -> None:
+def test_relations_with_a_short_gap_between_them_are_one_event() -> None:
     assert told(holds("holding", end=4.0), holds("holding", start=5.0, end=8.0)) == [("holding", "bag", 0.0, 8.0)]
     assert told(holds("holding", end=4.0), holds("holding", start=5.5, end=8.0)) == [
         ("holding", "bag", 0.0, 4.0),
@@ -47,13 +49,13 @@ def test_a_thing_that_was_lost_and_found_again_is_one_thing() -> None:
     ) == [("sitting_on", "chair", 0.0, 2.0)]
 
 
-def test_two_things_that_are_there_together_stay_two() -> None:
+def test_two_things_that_are_there_together_are_two_entities() -> None:
     frames = [frame("person", "chair", "chair")]
     first, second = events(holds("sitting_on", 2), holds("sitting_on", 3, score=0.7), frames=frames)
     assert (first.thing, second.thing) == (Entity("chair", 1), Entity("chair", 2))
 
 
-def test_where_a_thing_is_goes_without_saying_while_it_is_touched() -> None:
+def test_the_place_of_a_thing_is_left_out_while_it_is_touched() -> None:
     assert told(holds("holding"), holds("in_front_of", score=0.9)) == [("holding", "bag", 0.0, 3.5)]
     assert told(holds("holding", end=1.0), holds("in_front_of", end=3.5)) == [
         ("in_front_of", "bag", 0.0, 3.5),
@@ -65,7 +67,7 @@ def test_where_a_thing_is_goes_without_saying_while_it_is_touched() -> None:
     ]
 
 
-def test_what_says_little_is_told_only_where_there_is_nothing_else() -> None:
+def test_predicates_that_say_little_are_told_only_where_there_is_nothing_else() -> None:
     assert told(holds("behind", 3, score=0.1), holds("not_looking_at", score=1.0)) == [("behind", "bed", 0.0, 3.5)]
     assert told(holds("not_contacting", score=0.9), holds("unsure", 3)) == [
         ("not_contacting", "bag", 0.0, 3.5),
@@ -73,7 +75,7 @@ def test_what_says_little_is_told_only_where_there_is_nothing_else() -> None:
     ]
 
 
-def test_what_the_model_is_far_less_sure_of_than_of_the_rest_is_not_told() -> None:
+def test_events_far_below_the_best_score_are_left_out() -> None:
     assert told(holds("holding", score=0.9), holds("lying_on", 3, score=0.44)) == [("holding", "bag", 0.0, 3.5)]
     assert len(told(holds("holding", score=0.8), holds("lying_on", 3, score=0.44))) == 2
 
@@ -99,13 +101,13 @@ def test_the_more_a_pair_matters_the_earlier_it_is_told() -> None:
     assert first(bag=None, bed=None) == "bed"
 
 
-def test_what_is_done_comes_before_what_is_looked_at_and_that_before_what_stands_where() -> None:
+def test_contacts_come_before_looks_and_looks_before_places() -> None:
     frames = [frame("person", "bag", "bed", "door")]
     relations = [holds("behind", 4), holds("looking_at", 3), holds("holding", 2)]
     assert [predicate for predicate, *_ in told(*relations, frames=frames)] == ["holding", "looking_at", "behind"]
 
 
-def test_a_moment_is_an_event_too() -> None:
+def test_a_relation_without_length_is_an_event_too() -> None:
     assert told(holds("holding", start=1.0, end=1.0)) == [("holding", "bag", 1.0, 1.0)]
 
 
@@ -128,7 +130,7 @@ def test_moments_show_the_most_telling_events_and_nothing_twice() -> None:
     assert key_moments(shown, 9) == [2.0, 4.5, 8.5]
 
 
-def test_a_relation_score_moves_the_moment() -> None:
+def test_relation_scores_decide_which_moment_is_shown() -> None:
     def first(cup: float, bed: float) -> list[float]:
         relations = [holds("holding", 2, 1.0, 3.0, relevance=cup), holds("lying_on", 4, 8.0, 10.0, relevance=bed)]
         return key_moments(graph(*relations), 1)
@@ -139,3 +141,28 @@ def test_a_relation_score_moves_the_moment() -> None:
 
 def test_a_graph_without_relations_has_no_telling_moment() -> None:
     assert key_moments(graph(), 4) == []
+
+
+def test_weights_and_silence_of_predicates_are_those_of_the_vocabulary() -> None:
+    def events(**handling: Any) -> list[str]:
+        vocabulary = Vocabulary(
+            objects=("crate", "robot"),
+            subjects=("robot",),
+            groups=(
+                PredicateGroup(name="placing", predicates=("near",), direction="object_to_subject"),
+                PredicateGroup(name="handling", predicates=("lifts", "ignores"), **handling),
+            ),
+        )
+        relations = [
+            Relation(subject=subject, predicate=predicate, object=thing, start=0, end=3, score=0.8, relation_score=None)
+            for subject, predicate, thing in ((2, "near", 1), (1, "lifts", 2), (1, "ignores", 2))
+        ]
+        entities = {1: Entity("robot", 1), 2: Entity("crate", 1)}
+        found = events_of(relations, entities, vocabulary)
+        assert {(event.subject.label, event.thing.label) for event in found} == {("robot", "crate")}
+        return [event.predicate for event in found]
+
+    assert events() == ["near", "lifts", "ignores"]
+    assert events(weight=2) == ["lifts", "ignores", "near"]
+    assert events(weight=2, says_little=("ignores",)) == ["lifts", "near"]
+    assert events(overshadowed_by=("placing",)) == ["near"]

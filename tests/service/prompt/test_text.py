@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.graph.scene_graph import Frame, Relation
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
 from tests.support.relations import frame, holds
 
@@ -85,7 +85,7 @@ def test_all_that_a_telling_states_is_in_its_text(form: FormName) -> None:
         assert words in told.text
 
 
-def test_what_no_event_is_about_is_named_when_there_is_room() -> None:
+def test_labels_without_an_event_are_named_when_there_is_room() -> None:
     frames = [frame("person", "bag", "food", "shoe", "shoe", *ACTION_GENOME.objects[7:15])]
     assert "\nAlso there: two shoes, some food, a chair, " in prompt_of(frames, holds("holding"))
     assert prompt_of(frames, holds("holding"), max_tokens=MIN_TOKENS).endswith(
@@ -93,14 +93,14 @@ def test_what_no_event_is_about_is_named_when_there_is_room() -> None:
     )
 
 
-def test_nothing_found_is_said() -> None:
+def test_a_video_without_objects_gives_a_prompt_that_says_so() -> None:
     for frames in ([], [frame()]):
         prompt = prompt_of(frames, duration=12.4, max_tokens=MIN_TOKENS)
         assert prompt.startswith("No people or relations were found in this 12-second video")
         assert count_tokens(prompt) <= MIN_TOKENS
 
 
-def test_people_without_relations_are_named_and_the_lack_is_said() -> None:
+def test_objects_without_relations_are_named_and_the_prompt_says_that_there_are_none() -> None:
     assert prompt_of([frame("person", "person", "bed")]).endswith(
         "No relations between people and things were found.\nThere are: two people, a bed."
     )
@@ -204,3 +204,16 @@ def test_tokens_are_counted_by_pieces(text: str, tokens: int) -> None:
 
 def test_tokens_add_up_over_lines() -> None:
     assert count_tokens("one line") + count_tokens("\nanother") == count_tokens("one line\nanother")
+
+
+def test_subjects_are_named_by_their_own_nouns() -> None:
+    group = PredicateGroup(name="g", predicates=("lifts",))
+    vocabulary = Vocabulary(objects=("crate", "person", "robot"), subjects=("robot", "person"), groups=(group,))
+
+    def prompt(*labels: str) -> str:
+        return build_prompt(Appearances.of([frame(*labels)]), [], vocabulary, duration=None)
+
+    assert prompt().startswith("No robots, people or relations were found in this video")
+    assert prompt("crate", "person").endswith(
+        "No relations between robots, people and things were found.\nThere are: a person, a crate."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.graph.vocabulary import ACTION_GENOME
+from models.graph.vocabulary import ACTION_GENOME, Noun, PredicateGroup, Vocabulary
 from service.prompt.appearances import Entity
 from service.prompt.words import amount_of, clause_of, length_of, names_of, time_of
 
@@ -71,7 +71,7 @@ def test_predicates_of_one_thing_share_a_phrase(predicates: list[str], said: str
     assert phrase("bag", *predicates) == said
 
 
-def test_what_was_just_named_is_it_or_them() -> None:
+def test_a_thing_that_was_just_named_is_called_it_or_them() -> None:
     assert phrase("bag", "looking_at", is_known=True) == "looks at it"
     assert phrase("groceries", "have_it_on_the_back", "looking_at", is_known=True) == (
         "has them on their back and looks at them"
@@ -124,3 +124,42 @@ def test_times_are_said_as_people_do(start: float, end: float, duration: float |
 )
 def test_lengths_are_said_as_people_do(duration: float, said: str) -> None:
     assert length_of(duration) == said
+
+
+FACTORY = Vocabulary(
+    objects=("crate", "apple/pear", "robot"),
+    subjects=("robot",),
+    groups=(
+        PredicateGroup(name="placing", predicates=("near", "stacked_over"), direction="object_to_subject"),
+        PredicateGroup(
+            name="handling",
+            predicates=("lifts", "reaching_for", "grips"),
+            phrases={"grips": "grips {} with both arms", "lifts": "picks {} up"},
+            implied_by={"reaching_for": ("lifts",)},
+        ),
+    ),
+    nouns={"crate": Noun("wooden crate")},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("predicates", "said"),
+    [
+        (["reaching_for"], "is reaching for the wooden crate"),
+        (["near"], "has the wooden crate near them"),
+        (["near", "stacked_over"], "has the wooden crate near and stacked over them"),
+        (["near", "reaching_for"], "is reaching for the wooden crate and has it near them"),
+        (["reaching_for", "grips"], "grips the wooden crate with both arms and is reaching for it"),
+        (["reaching_for", "lifts"], "picks the wooden crate up"),
+    ],
+)
+def test_clauses_of_another_vocabulary_read_as_english(predicates: list[str], said: str) -> None:
+    crate = Entity("crate", 1)
+    assert clause_of(names_of([crate], FACTORY)[crate], predicates, FACTORY) == said
+
+
+def test_things_of_another_vocabulary_are_counted_in_english() -> None:
+    amounts = [amount_of(label, count, FACTORY) for label in FACTORY.objects for count in (1, 2)]
+    assert amounts == [
+        "a wooden crate", "two wooden crates", "an apple or pear", "two apples or pears", "a robot", "two robots",
+    ]  # fmt: skip

@@ -68,7 +68,7 @@ def test_names_of_things_in_one_place_do_not_cover_each_other(monkeypatch: pytes
         ((0.0, 120.0, 320.0, 240.0), Corner()),
     ],
 )
-def test_triplets_are_listed_where_the_video_shows_least(box: Box, corner: Corner) -> None:
+def test_triplets_are_listed_in_the_corner_with_the_fewest_boxes(box: Box, corner: Corner) -> None:
     assert quietest_corner(scene_graph([frame(0, 0.0, [(1, "person", box)])], size=(320, 240))) == corner
 
 

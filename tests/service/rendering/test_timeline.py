@@ -1,4 +1,4 @@
-"""What there is to see between, before and after the sampled frames."""
+"""Boxes and triplets between, before and after the sampled frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_box_moves_evenly_from_one_sampled_frame_to_the_next(time: float, box:
     assert timeline().at(time).objects[0].box == pytest.approx(box)
 
 
-def test_what_is_not_in_the_next_sampled_frame_stays_where_it_was_until_then() -> None:
+def test_an_object_missing_from_the_next_sampled_frame_stays_in_place_until_then() -> None:
     assert [(thing.id, thing.box) for thing in timeline().at(0.9).objects][1:] == [(2, STAYS)]
     assert [thing.id for thing in timeline().at(1.0).objects] == [1, 3]
 

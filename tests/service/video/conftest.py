@@ -1,4 +1,4 @@
-"""Videos that the tests make: every frame carries its number, so that a wrong frame is seen, not only a wrong time."""
+"""Makes videos whose frames carry their number, so that the tests see a wrong frame, not only a wrong time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.video import DecodeLimits, Sampling, VideoInfo, VideoReader
-from service.video.spawning import SPAWNER
+from service.video.processes import FORK_SERVER
 
 BITS = 8
 LIMITS = DecodeLimits(seconds=200.0, cpu_seconds=20)
@@ -23,7 +23,11 @@ LIMITS = DecodeLimits(seconds=200.0, cpu_seconds=20)
 
 @dataclass(frozen=True)
 class Decoded:
-    """All of one video: `numbers` are those that its frames carry."""
+    """All that was read of one video.
+
+    numbers: those that the frames carry.
+    warnings: codes.
+    """
 
     info: VideoInfo
     timestamps: NDArray[np.float64]
@@ -42,7 +46,7 @@ class Clips:
     made: dict[str, Path] = field(default_factory=dict)
 
     def card(self, number: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Above, the bits of the number, the highest at the left; below, red at the left and blue at the right."""
+        """Draws the bits of the number above, the highest at the left; below red at the left and blue at the right."""
         image = np.zeros((height, width, 3), dtype=np.uint8)
         for bit in range(BITS):
             begin, end = width * bit // BITS, width * (bit + 1) // BITS
@@ -52,7 +56,7 @@ class Clips:
         return image
 
     def number(self, frame: NDArray[np.uint8]) -> int:
-        """The number on a card of any size."""
+        """Reads the number on a card of any size."""
         height, width = frame.shape[:2]
         row = frame[height // 4].mean(axis=1)
         bits = [row[int(width * (bit + 0.5) / BITS)] > 128 for bit in range(BITS)]
@@ -72,7 +76,7 @@ class Clips:
         rotation: int | None = None,
         unit: Fraction = Fraction(1, 90000),
     ) -> Path:
-        """Writes a video of cards once, at `rate` or at `times` seconds; the name's suffix chooses the container."""
+        """Writes a video of cards once, at `rate` or at `times` seconds. The suffix chooses the container."""
         if name in self.made:
             return self.made[name]
         path = self.folder / name
@@ -128,7 +132,7 @@ class Clips:
         return Decoded(reader.info, np.concatenate(timestamps), every, numbers, codes)
 
     def on_display(self, times: NDArray[np.float64], fps: float, end: float, start: float = 0.0) -> list[int]:
-        """The numbers of the frames on display at the asked times, found the slow way."""
+        """Finds the numbers of the frames on display at the sampling times, one time after the other."""
         asked = start + np.arange(int((end - start) * fps) + 2) / fps
         asked = asked[asked < end - 1e-6]
         return sorted({int(np.flatnonzero(times <= moment + 0.001)[-1]) for moment in asked})
@@ -141,8 +145,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No process but the spawner and no file descriptor may outlive a test."""
-    SPAWNER.prepare()
+    """No process but the fork server and no file descriptor outlives a test."""
+    FORK_SERVER.prepare()
     this = psutil.Process()
     processes, descriptors = set(this.children(recursive=True)), this.num_fds()
     yield

@@ -1,4 +1,4 @@
-"""Files that are not what they seem, and files that mean harm."""
+"""Damaged files, files that are no videos, and files that mean harm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from service.errors import ServiceError
+from service.errors import EmptyUpload, ServiceError
 from service.video import DecodeLimits
 from service.video.errors import (
     DecodeMemory,
     DecodeTimeout,
-    EmptyUpload,
     NoVideoStream,
     UnsupportedMedia,
     VideoError,
@@ -32,12 +31,12 @@ def half(path: Path) -> bytes:
     return content[: len(content) // 2]
 
 
-def test_an_empty_file(clips: Any) -> None:
+def test_an_empty_file_is_refused(clips: Any) -> None:
     with pytest.raises(EmptyUpload):
         clips.read(clips.write("empty.mp4", b""))
 
 
-def test_a_folder(clips: Any) -> None:
+def test_a_folder_is_refused(clips: Any) -> None:
     with pytest.raises(UnsupportedMedia, match="not a regular file"):
         clips.read(clips.folder)
 
@@ -50,7 +49,7 @@ def test_a_folder(clips: Any) -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "a PNG image"),
     ],
 )
-def test_other_files_named_mp4(clips: Any, content: bytes, name: str) -> None:
+def test_other_files_named_mp4_are_refused(clips: Any, content: bytes, name: str) -> None:
     with pytest.raises(UnsupportedMedia, match=f"looks like {name}"):
         clips.read(clips.write("other.mp4", content))
 
@@ -76,7 +75,7 @@ def test_the_name_does_not_choose_the_demuxer(clips: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["sound.mp4", "sound.mkv", "sound.ts"])
-def test_sound_alone(clips: Any, name: str) -> None:
+def test_a_file_with_sound_only_is_refused(clips: Any, name: str) -> None:
     path = clips.folder / name
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100, layout="mono")
@@ -89,7 +88,7 @@ def test_sound_alone(clips: Any, name: str) -> None:
         clips.read(path)
 
 
-def test_a_gif_that_does_not_move(clips: Any) -> None:
+def test_a_gif_that_does_not_move_is_refused(clips: Any) -> None:
     path = clips.make("still.gif", codec="gif", pixels="rgb8", rate=10, count=1)
     with pytest.raises(UnsupportedMedia, match="does not move"):
         clips.read(path)
@@ -119,22 +118,22 @@ def test_a_transport_stream_may_begin_and_end_anywhere(clips: Any) -> None:
     assert np.all(np.diff(video.numbers[1:]) == 6)
 
 
-def test_an_index_that_is_missing(clips: Any) -> None:
+def test_a_missing_index_is_refused(clips: Any) -> None:
     with pytest.raises(VideoUnreadable, match="headers"):
         clips.read(clips.write("no_index.mp4", half(clips.make("constant.mp4"))))
 
 
-def test_pictures_that_are_all_zero(clips: Any) -> None:
+def test_frames_that_are_all_zero_bytes_are_refused(clips: Any) -> None:
     content = bytearray(clips.make("constant.mp4").read_bytes())
     begin = content.index(b"mdat") + 4
     (size,) = struct.unpack(">I", content[begin - 8 : begin - 4])
     content[begin : begin + size - 8] = bytes(size - 8)
-    with pytest.raises(VideoUnreadable, match="Not one frame"):
+    with pytest.raises(VideoUnreadable, match="not one frame"):
         clips.read(clips.write("zero.mp4", bytes(content)))
 
 
-def test_one_broken_packet_in_the_middle(clips: Any) -> None:
-    """decord stops there; PyAV goes on where decord had got to, without a frame twice."""
+def test_frames_around_a_broken_packet_are_taken_with_a_warning(clips: Any) -> None:
+    """decord stops there. PyAV goes on after the last frame of decord, and takes no frame twice."""
     path = clips.make("constant.mp4")
     with av.open(str(path)) as container:
         broken = [packet for packet in container.demux(video=0) if packet.pts is not None][45]
@@ -171,19 +170,19 @@ def test_huge_frames_are_refused_before_they_are_decoded(clips: Any) -> None:
 
 
 @pytest.mark.parametrize("side", [32768, 65535])
-def test_absurd_frames_are_refused(clips: Any, side: int) -> None:
+def test_frames_beyond_what_codecs_take_are_refused(clips: Any, side: int) -> None:
     content = bytearray(clips.make("animated.gif", codec="gif", pixels="rgb8", rate=10, count=40).read_bytes())
     content[6:10] = struct.pack("<HH", side, side)
     with pytest.raises(VideoError):
         clips.read(clips.write("absurd.gif", bytes(content)))
 
 
-def test_a_limit_on_pixels(clips: Any) -> None:
+def test_the_limit_on_pixels_is_kept(clips: Any) -> None:
     with pytest.raises(VideoTooLarge, match="160x120 pixels; at most 10000"):
         clips.read(clips.make("constant.mp4"), DecodeLimits(max_pixels=10_000))
 
 
-def test_frames_that_are_larger_than_declared(clips: Any) -> None:
+def test_frames_that_are_larger_than_declared_are_refused(clips: Any) -> None:
     content = bytearray(clips.make("jpeg.avi", codec="mjpeg", pixels="yuvj420p").read_bytes())
     position = content.find(b"\xff\xc0")
     while position > 0:
@@ -193,7 +192,7 @@ def test_frames_that_are_larger_than_declared(clips: Any) -> None:
         clips.read(clips.write("larger.avi", bytes(content)))
 
 
-def test_a_billion_declared_frames_of_which_few_are_there(clips: Any) -> None:
+def test_a_billion_declared_times_do_not_change_the_frames(clips: Any) -> None:
     content = bytearray(clips.make("constant.mp4").read_bytes())
     begin = content.index(b"stts")
     content[begin + 12 : begin + 16] = struct.pack(">I", 10**9)
@@ -201,7 +200,7 @@ def test_a_billion_declared_frames_of_which_few_are_there(clips: Any) -> None:
 
 
 @pytest.mark.parametrize("table", ["stss", "ctts", "stsc", "stsz"])
-def test_a_billion_declared_frames(clips: Any, table: str) -> None:
+def test_a_billion_declared_frames_are_refused(clips: Any, table: str) -> None:
     content = bytearray(clips.make("constant.mp4").read_bytes())
     begin = content.index(table.encode())
     billion = struct.pack(">I", 10**9)
@@ -214,7 +213,7 @@ def test_a_billion_declared_frames(clips: Any, table: str) -> None:
 
 
 def repeat_picture(path: Path, side: int, pixels: str, count: int) -> Path:
-    """One empty picture, `count` times: small to send, long to decode."""
+    """Writes one empty picture `count` times: small to send, long to decode."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = side, side, pixels
@@ -231,13 +230,13 @@ def repeat_picture(path: Path, side: int, pixels: str, count: int) -> Path:
     return path
 
 
-def test_a_limit_on_processor_time(clips: Any) -> None:
+def test_the_limit_on_processor_time_is_kept(clips: Any) -> None:
     path = repeat_picture(clips.folder / "long.avi", 4000, "yuvj420p", 400)
     with pytest.raises(DecodeTimeout, match="1 s of processor time"):
         clips.read(path, DecodeLimits(cpu_seconds=1), fps=25.0)
 
 
-def test_a_limit_on_memory(clips: Any) -> None:
+def test_the_limit_on_memory_is_kept(clips: Any) -> None:
     path = repeat_picture(clips.folder / "large.avi", 8192, "yuvj444p", 8)
     # Every thread holds a picture of 200 MB.
     limits = DecodeLimits(memory_bytes=512 * 2**20, max_pixels=8192 * 8192, threads=4)
@@ -246,6 +245,6 @@ def test_a_limit_on_memory(clips: Any) -> None:
 
 
 def assert_is_presentable(error: ServiceError, clips: Any) -> None:
-    """The caller sees the detail: no paths, no traces, no libraries."""
+    """Asserts that the detail, which callers see, holds no path, no trace and no name of a library."""
     for secret in (str(clips.folder), "/", "Traceback", "decord", "PyAV", "ffmpeg", "libav"):
         assert secret not in error.detail

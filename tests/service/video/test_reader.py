@@ -70,7 +70,7 @@ def irregular() -> NDArray[np.float64]:
     [("variable.mp4", Fraction(1, 90000)), ("variable.mkv", Fraction(1, 1000)), ("variable.ts", Fraction(1, 90000))],
 )
 @pytest.mark.parametrize("fps", [0.7, 5.0, 60.0])
-def test_variable_frame_rates(
+def test_variable_frame_rates_give_the_frames_on_display(
     clips: Any, irregular: NDArray[np.float64], name: str, unit: Fraction, fps: float
 ) -> None:
     path = clips.make(name, irregular, unit=unit)
@@ -91,8 +91,8 @@ def test_time_counts_from_the_first_frame(clips: Any, name: str) -> None:
     assert video.numbers == list(range(0, 90, 6))
 
 
-def test_an_edit_list_that_begins_between_key_frames(clips: Any) -> None:
-    """What cutting without encoding leaves: packets from before the cut, which are decoded but not shown."""
+def test_frames_before_an_edit_list_are_left_out(clips: Any) -> None:
+    """A cut without encoding leaves packets from before the cut, which are decoded but not shown."""
     path = clips.copy(clips.make("constant.mp4"), "cut.mp4", offset=-0.5)
     with av.open(str(path)) as container:
         truth = [clips.number(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
@@ -103,25 +103,25 @@ def test_an_edit_list_that_begins_between_key_frames(clips: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "constant.mkv", "reordered_mpeg4.avi", "transport_h264.ts"])
-def test_asking_for_its_own_rate_gives_every_frame_once(clips: Any, name: str) -> None:
+def test_sampling_at_the_videos_own_rate_gives_every_frame_once(clips: Any, name: str) -> None:
     assert clips.read(clips.make(name, **CONTAINERS[name]), fps=30.0).numbers == list(range(90))
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "transport_h264.ts"])
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.5, 1.5), (1.21, 2.0), (2.0, 99.0), (0.0, 0.01)])
-def test_a_range(clips: Any, name: str, start: float, end: float) -> None:
+def test_a_range_gives_only_its_frames(clips: Any, name: str, start: float, end: float) -> None:
     video = clips.read(clips.make(name), fps=10.0, start=start, end=end)
     assert video.numbers == clips.on_display(np.arange(90) / 30, 10.0, start=start, end=min(end, 3.0))
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "transport_h264.ts", "reordered_h264.avi"])
-def test_a_range_after_the_end(clips: Any, name: str) -> None:
+def test_a_range_after_the_end_is_refused(clips: Any, name: str) -> None:
     with pytest.raises(RangeOutsideVideo, match=r"start is 3.5 s, but the video ends at 3.0\d s"):
         clips.read(clips.make(name), start=3.5)
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "transport_h264.ts"])
-def test_max_frames(clips: Any, name: str) -> None:
+def test_more_than_max_frames_are_left_out_with_a_warning(clips: Any, name: str) -> None:
     path = clips.make(name)
     exact = clips.read(path, fps=5.0, max_frames=15)
     assert exact.warnings == []
@@ -165,7 +165,7 @@ def test_rotation_is_applied(clips: Any, rotation: int, options: dict[str, Any])
         ("every_chroma.mp4", {"pixels": "yuv444p"}),
     ],
 )
-def test_colours(clips: Any, name: str, options: dict[str, Any]) -> None:
+def test_colours_are_right_in_every_pixel_format(clips: Any, name: str, options: dict[str, Any]) -> None:
     frames = clips.read(clips.make(name, count=6, **options)).frames.astype(float)
     height, width = frames.shape[1:3]
     assert frames[0, -height // 4, width // 4] == pytest.approx([220, 30, 30], abs=8)
@@ -173,9 +173,9 @@ def test_colours(clips: Any, name: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv420p10le"])
-def test_every_way_of_decoding_sees_the_same(clips: Any, pixels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packets are the same; of one container little is decoded, of the other everything; decord is the third."""
-    monkeypatch.setitem(sys.modules, "nvidia", None)  # of which decord would load every library
+def test_every_way_of_decoding_gives_the_same_pixels(clips: Any, pixels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One container is decoded in part, the other, with the same packets, as a whole; decord is the third way."""
+    monkeypatch.setitem(sys.modules, "nvidia", None)  # decord would load all its libraries
     import decord
 
     source = clips.make(f"same_{pixels}.mp4", pixels=pixels)
@@ -186,7 +186,7 @@ def test_every_way_of_decoding_sees_the_same(clips: Any, pixels: str, monkeypatc
     assert np.array_equal(frames, reference)
 
 
-def test_one_pixel(clips: Any) -> None:
+def test_a_video_of_one_pixel_is_read(clips: Any) -> None:
     path = clips.folder / "one_pixel.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
@@ -231,6 +231,6 @@ def test_information_is_there_before_the_first_frame(clips: Any) -> None:
         assert reader.info.duration == pytest.approx(3.0)
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), VideoReader(tmp_path / "absent.mp4", Sampling(2.0, 5, 8, 8)):
         pass

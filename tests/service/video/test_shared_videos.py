@@ -1,4 +1,4 @@
-"""Real clips, kept beside the repository: ../shared/videos."""
+"""Real clips, which lie beside the repository in ../shared/videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.video.errors import EmptyUpload
+from service.errors import EmptyUpload
 from tests.support.paths import SHARED
 
 VIDEOS = SHARED / "videos"
@@ -42,7 +42,7 @@ PEOPLE = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files(clips: Any, name: str) -> None:
+def test_odd_files_give_their_frames_and_warnings(clips: Any, name: str) -> None:
     size, codec, count, warnings = ODD[name]
     video = clips.read(VIDEOS / "odd" / name)
     assert ((video.info.width, video.info.height), video.info.codec) == (size, codec)
@@ -52,17 +52,17 @@ def test_odd_files(clips: Any, name: str) -> None:
     assert np.all(np.diff(video.timestamps) > 0)
 
 
-def test_an_empty_file(clips: Any) -> None:
+def test_an_empty_file_is_refused(clips: Any) -> None:
     with pytest.raises(EmptyUpload):
         clips.read(VIDEOS / "odd" / "moviepy_empty_0byte.webm")
 
 
-def test_every_odd_file_is_named_here() -> None:
+def test_every_odd_file_is_tested() -> None:
     assert {path.name for path in (VIDEOS / "odd").iterdir()} == {*ODD, "moviepy_empty_0byte.webm"}
 
 
 @pytest.mark.parametrize("name", PEOPLE)
-def test_people_are_seen_at_the_asked_rate_over_the_whole_clip(clips: Any, name: str) -> None:
+def test_whole_clips_are_sampled_at_the_rate_that_is_asked_for(clips: Any, name: str) -> None:
     duration, rate = PEOPLE[name]
     video = clips.read(VIDEOS / "people" / name, fps=2.0)
     asked = np.arange(0.0, duration, 0.5)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.vocabulary import OBJECT_CLASSES, OBJECT_INDEX, PREDICATES, RAW_OBJECT_CLASSES, RAW_PREDICATES
+from models.graph.vocabulary import ACTION_GENOME
 from tests.support.annotated import (
     SIZE,
     Records,
@@ -24,10 +24,22 @@ from tests.support.annotated import (
     write_two_videos,
 )
 from tests.support.paths import SHARED
-from training.data.action_genome import AnnotatedFrame, AnnotatedVideo, ground_truth_of, load_action_genome
+from training.data.action_genome import (
+    RAW_OBJECT_CLASSES,
+    RAW_PREDICATES,
+    AnnotatedFrame,
+    AnnotatedVideo,
+    ground_truth_of,
+    load_action_genome,
+    read_vocabulary,
+)
 from training.data.check import check_data
 from training.data.facts import small_objects_of
 from training.errors import DataError, ForbiddenPickleError
+
+OBJECTS = ACTION_GENOME.objects
+PREDICATES = ACTION_GENOME.predicates
+OBJECT_INDEX = ACTION_GENOME.object_index
 
 RECORDS = SHARED / "action_genome"
 
@@ -49,10 +61,10 @@ def test_a_frame_gives_what_its_records_hold(root: Path) -> None:
     assert frame.size == SIZE
     assert frame.person_box.tolist() == [10, 20, 90, 200]
     assert frame.boxes.tolist() == [[100, 50, 160, 90]]  # from x, y, width, height
-    assert [OBJECT_CLASSES[label] for label in frame.labels] == ["table"]
-    assert frame.attention.tolist() == [[True, False, False]]
-    assert np.flatnonzero(frame.spatial).tolist() == [1, 2]
-    assert np.flatnonzero(frame.contacting).tolist() == [12]
+    assert [OBJECTS[label] for label in frame.labels] == ["table"]
+    held = np.flatnonzero(frame.predicates)
+    assert [PREDICATES[index] for index in held] == ["looking_at", "beneath", "in_front_of", "touching"]
+    assert frame.person_label == 0
 
 
 def test_ground_truth_has_the_person_first_and_turns_spatial_relations_round(root: Path) -> None:
@@ -63,7 +75,7 @@ def test_ground_truth_has_the_person_first_and_turns_spatial_relations_round(roo
     assert relations == [(0, "looking_at", 1), (1, "beneath", 0), (1, "in_front_of", 0), (0, "touching", 1)]
 
 
-def test_the_split_is_the_first_objects_even_if_it_is_hidden(root: Path) -> None:
+def test_the_first_object_decides_the_split_even_if_hidden(root: Path) -> None:
     def change(objects: Records) -> None:
         for key in objects:
             if key.startswith("AAAAA"):
@@ -84,7 +96,7 @@ def test_frames_without_visible_object_or_person_and_short_videos_are_left_out(t
     write(tmp_path, short_persons | persons, short_objects | objects)
     (video,) = load(tmp_path)
     assert [frame.number for frame in video.frames] == [10, 30, 50]
-    assert [OBJECT_CLASSES[label] for label in video.frames[2].labels] == ["cup/glass/bottle"]
+    assert [OBJECTS[label] for label in video.frames[2].labels] == ["cup/glass/bottle"]
     assert [video.name for video in load(tmp_path, minimum_frames=1)] == ["SHORT.mp4", "AAAAA.mp4"]
 
 
@@ -101,7 +113,7 @@ def test_small_objects_are_dropped_on_request(root: Path) -> None:
 
     rewrite_objects(root, change)
     labels = {
-        small: [OBJECT_CLASSES[label] for label in load(root, small_objects=small)[0].frames[0].labels]
+        small: [OBJECTS[label] for label in load(root, small_objects=small)[0].frames[0].labels]
         for small in ("keep", "drop")
     }
     assert labels == {"keep": ["table", "book", "phone/camera"], "drop": ["table", "phone/camera"]}
@@ -131,14 +143,14 @@ def test_predcls_keeps_small_objects_and_the_other_tasks_drop_them(tmp_path: Pat
     assert {small_objects_of(tmp_path, task) for task in tasks} == {"keep"}
 
 
-def test_the_distributed_filter_is_used_where_it_lies_beside(root: Path) -> None:
+def test_the_distributed_filter_file_is_used_where_present(root: Path) -> None:
     persons, objects = records(frames=4)
     filtered = {key: [thing("chair", bbox=(0, 0, 5, 5))] for key in list(objects)[:3]} | {list(objects)[3]: []}
     path = root / "annotations" / "object_bbox_and_relationship_filtersmall.pkl"
     path.write_bytes(pickle.dumps(filtered))
     write(root, persons, objects)
     assert [len(load(root, small_objects=small)[0].frames) for small in ("keep", "drop")] == [4, 3]
-    assert OBJECT_CLASSES[load(root, small_objects="drop")[0].frames[0].labels[0]] == "chair"
+    assert OBJECTS[load(root, small_objects="drop")[0].frames[0].labels[0]] == "chair"
     assert check_data(root).ok
 
 
@@ -260,7 +272,7 @@ def test_real_records_are_read(tmp_path: Path) -> None:
     frames = {video.name: video.frames for video in load(tmp_path, minimum_frames=1)}
     assert sum(map(len, frames.values())) == sum(any(each["visible"] for each in found) for found in objects.values())
     first = frames["001YG.mp4"][0]
-    assert [OBJECT_CLASSES[label] for label in first.labels] == ["table", "chair"]
+    assert [OBJECTS[label] for label in first.labels] == ["table", "chair"]
     assert first.person_box == pytest.approx([24.29774, 71.443954, 259.23602, 268.20288])
     assert first.boxes[0] == pytest.approx([222.10317460, 143.82936508, 479.88095238, 244.94047619])
     assert ground_truth_of(first).relations.shape == (8, 3)
@@ -290,5 +302,24 @@ def test_every_relation_of_a_real_video_is_kept(tmp_path: Path) -> None:
 def test_a_frame_of_wrong_shape_is_refused(root: Path) -> None:
     frame = load(root)[0].frames[0]
     fields = {name: getattr(frame, name) for name in AnnotatedFrame.__slots__}
-    with pytest.raises(DataError, match=r"spatial must have shape \(1, 6\), but has \(1, 5\)"):
-        AnnotatedFrame(**{**fields, "spatial": frame.spatial[:, :5]})
+    with pytest.raises(DataError, match=r"predicates must have shape \(1, 26\), but has \(2, 26\)"):
+        AnnotatedFrame(**{**fields, "predicates": frame.predicates.repeat(2, axis=0)})
+
+
+def test_a_vocabulary_of_the_folders_own_is_read_and_a_malformed_one_refused(root: Path) -> None:
+    assert read_vocabulary(root) is ACTION_GENOME
+    path = root / "vocabulary.json"
+    path.write_text('{"objects": ["person", "cup"], "groups": [{"name": "use", "predicates": ["fills"]}]}')
+    assert read_vocabulary(root).predicates == ("fills",)
+    with pytest.raises(DataError, match="object class 'table' is not in the vocabulary; the nearest is"):
+        load(root)
+    path.write_text('{"objects": ["person", "cup"], "groups": [{"name": "use", "predicates": []}]}')
+    with pytest.raises(DataError, match=r"vocabulary\.json: groups\.0\.predicates: .* at least 1 item"):
+        read_vocabulary(root)
+    assert any("vocabulary.json" in problem for problem in check_data(root).problems)
+
+
+def test_a_subject_of_no_such_name_is_refused(root: Path) -> None:
+    rewrite(root, "person_bbox.pkl", lambda persons: persons["AAAAA.mp4/000010.png"].update({"class": "dog"}))
+    with pytest.raises(DataError, match=r"'AAAAA\.mp4/000010\.png': class is 'dog', expected one of person"):
+        load(root)

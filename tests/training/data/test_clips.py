@@ -34,9 +34,7 @@ def make_video(folder: Path, name: str, greys: list[int], objects: int = 1) -> A
                 person_box=np.array((20.0, 0.0, 44.0, 20.0)),  # reaches over the right edge
                 boxes=np.array([(4.0, 4.0, 12.0, 16.0)] * objects),
                 labels=np.arange(1, objects + 1),
-                attention=holds[:, :3],
-                spatial=holds[:, 3:9],
-                contacting=holds[:, 9:],
+                predicates=holds,
             )
         )
     return AnnotatedVideo(name, frames)
@@ -150,7 +148,7 @@ def test_boxes_stay_on_what_they_enclose(batch: ClipBatch, mirror: float) -> Non
     assert torch.equal(turned.targets.predicates, batch.targets.predicates)
 
 
-def test_a_clip_knows_when_its_frames_are_shown(videos: list[AnnotatedVideo]) -> None:
+def test_a_clip_has_the_timestamps_of_its_frames(videos: list[AnnotatedVideo]) -> None:
     dataset = ClipDataset(videos, height=HEIGHT, width=WIDTH, clip_length=3)
     batch = collate([dataset[1], dataset[2]])
     seconds = torch.tensor(((1.0, 2.0, 3.0), (0.0, 1.0, 1.0))) / 24  # the short video repeats its last frame
@@ -181,6 +179,6 @@ def test_colours_change_alike_for_all_frames_of_a_clip_and_never_wrap(batch: Cli
     assert torch.equal(alike[0, 0], alike[0, 1])
 
 
-def test_the_generator_decides(batch: ClipBatch) -> None:
+def test_the_same_generator_gives_the_same_augmentation(batch: ClipBatch) -> None:
     first, second = (Augmentation()(batch, torch.Generator().manual_seed(4)).frames for _ in range(2))
     assert torch.equal(first, second)

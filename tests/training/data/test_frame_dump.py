@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -104,12 +105,12 @@ def test_number_n_is_the_nth_frame_on_display(tmp_path: Path, reorder: bool) -> 
     assert shown(make_video(tmp_path / "a.mp4", IN_TIME, reorder=reorder)) == IN_TIME
 
 
-def test_what_stays_on_display_is_counted_again(tmp_path: Path) -> None:
+def test_a_long_frame_is_repeated_at_a_constant_rate(tmp_path: Path) -> None:
     expected = [0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5, 5, 6, 7, 8, 9]
     assert shown(make_video(tmp_path / "a.mp4", LATE)) == expected
 
 
-def test_frames_that_come_too_soon_are_left_out(tmp_path: Path) -> None:
+def test_frames_closer_than_the_rate_are_dropped(tmp_path: Path) -> None:
     pictures = shown(make_video(tmp_path / "a.mp4", BURST, unit=Fraction(1, 10 * RATE)))
     assert pictures == sorted(pictures)
     assert set(pictures) >= {*range(10), *range(21, 30)}
@@ -177,7 +178,7 @@ def test_every_frame_and_every_nth_are_written_on_request(root: Path) -> None:
     assert check_data(root).ok
 
 
-def test_what_is_there_is_kept_and_finished_videos_are_not_opened(root: Path) -> None:
+def test_existing_frames_are_kept_and_finished_videos_not_opened(root: Path) -> None:
     kept = root / "frames" / "AAAAA.mp4" / "000012.png"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"mine")
@@ -193,7 +194,8 @@ def test_what_is_there_is_kept_and_finished_videos_are_not_opened(root: Path) ->
 
 
 def test_an_interrupted_dump_leaves_no_half_video_and_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_frame, written = frame_dump._write, []
+    write_frame = frame_dump._write
+    written: list[Any] = []
 
     def interrupted(path: Path, frame: object) -> None:
         if len(written) == 4:
@@ -296,7 +298,7 @@ def test_where_nothing_can_be_written_the_folder_is_named(root: Path) -> None:
         dump_frames(root, processes=1)
 
 
-def test_several_processes_do_the_same(root: Path) -> None:
+def test_several_processes_dump_the_same_frames(root: Path) -> None:
     (root / "videos" / "AAAAA.mp4").write_text("no video")
     command = [sys.executable, "-m", "service.command_line", "data", "frames", str(root), "--processes", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -21,7 +21,7 @@ from training.data.clips import ClipBatch, ClipDataset, collate
 from training.data.pair_annotations import FindPairs, PairDataset, collate_pairs
 from training.objectives import make_objective
 from training.objectives.relations import RelationObjective
-from training.targets import annotated_boxes
+from training.targets import TENSORS, annotated_boxes
 
 EXACT = {"mask", "subject_boxes", "subject_scores", "object_boxes", "timestamps"}
 
@@ -46,7 +46,7 @@ class Finder:
     def __call__(self, batch: ClipBatch) -> Pairs:
         self.calls.append(batch.frames.shape[1])
         boxes, labels, mask = annotated_boxes(batch.targets)
-        return self.detector.supplied_pairs(batch.frames, batch.timestamps, boxes, labels[..., 1:], mask[..., 1:])
+        return self.detector.supplied_pairs(batch.frames, batch.timestamps, boxes, labels, mask)
 
 
 def test_pairs_on_disk_are_those_found_on_the_fly(
@@ -74,11 +74,10 @@ def test_pairs_on_disk_are_those_found_on_the_fly(
         torch.testing.assert_close(own, value, atol=1e-3 if rough else 1e-5, rtol=2e-3 if rough else 1e-5,
                                    msg=field.name)  # fmt: skip
     assert torch.equal(batch.pairs.labels[wanted.mask], wanted.labels[wanted.mask])
-    for field in fields(direct.targets):
-        assert torch.equal(getattr(batch.targets, field.name), getattr(direct.targets, field.name))
+    assert all(torch.equal(getattr(batch.targets, name), getattr(direct.targets, name)) for name in TENSORS)
 
 
-def test_pairs_are_found_the_first_time_only(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
+def test_cached_pairs_are_computed_once(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
     first, second = Finder(detector), Finder(detector)
     PairDataset(clips, first, tmp_path, "a detector")
     dataset = PairDataset(clips, second, tmp_path, "a detector")
@@ -137,7 +136,7 @@ def test_a_search_that_was_stopped_leaves_nothing_that_looks_whole(
     assert len(PairDataset(clips, whole, tmp_path, "a detector").arrays["mask"]) == 32
 
 
-def test_another_detector_finds_its_own(
+def test_pairs_of_another_detector_are_cached_separately(
     configure_relations: Callable[..., TrainingConfig], puppets: Path, detector: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pt"

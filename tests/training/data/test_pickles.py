@@ -11,7 +11,7 @@ from training.errors import DataError, ForbiddenPickleError
 
 
 @pytest.mark.parametrize("name", ["builtins eval", "builtins getattr", "numpy.testing measure", "numpy load"])
-def test_only_names_that_annotations_need_are_known(tmp_path: Path, name: str) -> None:
+def test_only_globals_that_annotations_need_are_unpickled(tmp_path: Path, name: str) -> None:
     module, _, attribute = name.partition(" ")
     (tmp_path / "a.pkl").write_bytes(f"c{module}\n{attribute}\n.".encode())
     with pytest.raises(ForbiddenPickleError, match=f"{module}.{attribute}"):

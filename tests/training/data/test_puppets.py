@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.graph.vocabulary import CONTACTING, OBJECT_CLASSES, PREDICATES, RAW_OBJECT_CLASSES, RAW_PREDICATES
+from models.graph.vocabulary import ACTION_GENOME
+from training.data.action_genome import RAW_OBJECT_CLASSES, RAW_PREDICATES
 from training.data.puppets.casting import draw_cast
 from training.data.puppets.dataset import STEP, story_seed, video_name, write_dataset
 from training.data.puppets.render import render
@@ -140,7 +141,7 @@ def test_object_records_have_the_field_types_of_action_genome(root: Path) -> Non
     for key, records in _pickled(root, "object_bbox_and_relationship.pkl").items():
         assert records
         for record in records:
-            assert record["class"] in OBJECT_CLASSES
+            assert record["class"] in ACTION_GENOME.objects
             assert record["metadata"]["tag"].startswith(key.split("/")[0])
             assert type(record["visible"]) is bool
             splits[record["metadata"]["set"]] += 1
@@ -151,11 +152,11 @@ def test_object_records_have_the_field_types_of_action_genome(root: Path) -> Non
             assert [type(value) for value in record["bbox"]] == [float] * 4
             assert len(labels[0]) == 1
             assert all(labels)
-            assert all(type(label) is str and label in PREDICATES for group in labels for label in group)
+            assert all(type(label) is str and label in ACTION_GENOME.predicates for group in labels for label in group)
     assert set(splits) == {"train", "test"}
 
 
-def test_the_folder_says_what_it_is(root: Path) -> None:
+def test_the_folder_describes_its_data(root: Path) -> None:
     facts = json.loads((root / "annotations" / "puppets.json").read_text())
     assert facts["world"] == "demanding"
     assert facts["seed"] == 5
@@ -181,7 +182,7 @@ def test_every_class_and_every_predicate_occurs(annotations: list[list[RelatedTh
     things = [thing for frame in annotations for thing in frame if thing.visible]
     assert {thing.name for thing in things} == set(THINGS)
     assert {label for thing in things for label in thing.attention + thing.spatial + thing.contacting} == set(
-        PREDICATES
+        ACTION_GENOME.predicates
     )
 
 
@@ -201,7 +202,7 @@ def test_contacts_keep_the_long_tail(annotations: list[list[RelatedThing]]) -> N
     frequent = wanted > 0.05
     assert np.allclose(shares[frequent], wanted[frequent], rtol=0.3)
     assert shares.min() > 0.8 * DEMANDING.rarest_share
-    assert len(shares) == len(CONTACTING)
+    assert len(shares) == len(ACTION_GENOME.groups[2].predicates)
 
 
 def test_relations_change_in_about_the_stated_share_of_videos(stories: list[Story]) -> None:

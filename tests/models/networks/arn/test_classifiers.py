@@ -38,7 +38,7 @@ def probability(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def test_similarity_is_a_scaled_cosine_by_hand() -> None:
+def test_similarity_equals_a_scaled_cosine_by_hand() -> None:
     classifier = TextClassifier(2, 2, 3, prior=0.5)  # a prior of one half is a bias of 0
     classifier.project.weight.data, classifier.project.bias.data = torch.eye(2), torch.zeros(2)
     classifier.text.data = torch.tensor(((3.0, 0.0), (0.0, 0.1), (-2.0, 0.0)))

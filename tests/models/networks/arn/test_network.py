@@ -61,7 +61,7 @@ def test_the_papers_network_has_the_papers_number_of_parameters() -> None:
     assert abs(count - PAPERS_PARAMETERS) < 0.005 * PAPERS_PARAMETERS
 
 
-def test_the_compact_network_is_a_tenth_of_it() -> None:
+def test_the_compact_network_has_a_tenth_of_the_parameters() -> None:
     network = Arn(arn_compact())
     assert sum(parameter.numel() for parameter in network.parameters()) < 5.5e6
 
@@ -181,7 +181,7 @@ def test_mimicry_projects_to_clips_width() -> None:
     assert output.image_features.shape == (1, 2, network.config.queries, network.config.text_width)
 
 
-def test_pair_geometry_by_hand() -> None:
+def test_pair_geometry_equals_a_case_by_hand() -> None:
     person, thing = torch.tensor((0.5, 0.5, 0.4, 0.8)), torch.tensor((0.6, 0.3, 0.2, 0.4))
     wanted = [0.5, 0.5, 0.4, 0.8, 0.2, 0.4, 0.25, -0.25, np.log(0.5), np.log(0.5), 0.08 / 0.32, np.hypot(0.25, 0.25)]
     assert pair_geometry(person, thing).tolist() == pytest.approx(wanted, abs=1e-6)

@@ -22,7 +22,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def test_the_sampler_equals_grid_sample_with_border_padding() -> None:
     grid = 3
     sampler = RegionSampler(WIDTH, grid)
-    sampler.project = nn.Identity()  # what is sampled, before it is projected
+    sampler.add_module("project", nn.Identity())  # what is sampled, before it is projected
     fine = random(2, WIDTH, ROWS, COLUMNS)
     boxes = random(2, 9, 4, seed=1)  # some reach over the edge of the frame
     steps = (torch.arange(grid) + 0.5) / grid - 0.5
@@ -36,7 +36,7 @@ def test_the_sampler_equals_grid_sample_with_border_padding() -> None:
 
 def test_a_sample_at_a_cells_centre_is_that_cell() -> None:
     sampler = RegionSampler(WIDTH, 1)
-    sampler.project = nn.Identity()
+    sampler.add_module("project", nn.Identity())
     fine = random(1, WIDTH, ROWS, COLUMNS)
     centre = torch.tensor((((5 + 0.5) / COLUMNS, (2 + 0.5) / ROWS, 0.3, 0.3),))[None]
     torch.testing.assert_close(sampler(fine, centre)[0, 0], fine[0, :, 2, 5])
@@ -84,7 +84,7 @@ def test_the_best_of_several_subjects_is_proposed_with_its_class() -> None:
     torch.testing.assert_close(proposals.object_boxes[0, 0], detections.object_boxes[0, 7])
 
 
-def test_a_person_is_no_object_peak(head: DenseHead) -> None:
+def test_peaks_of_the_person_class_are_no_objects(head: DenseHead) -> None:
     detections = planted(head, {(0, 7): -2.0}, person=(3, 3))
     proposals = head.propose(random(1, WIDTH, ROWS, COLUMNS), detections, 1)
     torch.testing.assert_close(proposals.object_boxes[0, 0], detections.object_boxes[0, 7])

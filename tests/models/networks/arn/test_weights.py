@@ -78,7 +78,7 @@ def loaded(source: str) -> tuple[Arn, WeightsReport]:
     return network, load_detr_weights(network, source)
 
 
-def test_every_key_of_both_is_reported_exactly_once(
+def test_every_key_of_file_and_network_is_reported_once(
     loaded: tuple[Arn, WeightsReport], state: dict[str, Tensor]
 ) -> None:
     network, report = loaded
@@ -91,7 +91,7 @@ def test_every_key_of_both_is_reported_exactly_once(
     assert "  loaded  input_projection.weight <- input_proj.weight" in lines
 
 
-def test_the_values_arrive(loaded: tuple[Arn, WeightsReport], state: dict[str, Tensor]) -> None:
+def test_loaded_weights_equal_the_file(loaded: tuple[Arn, WeightsReport], state: dict[str, Tensor]) -> None:
     network, report = loaded
     own = network.state_dict()
     for name, theirs in report.loaded.items():
@@ -149,7 +149,7 @@ def test_another_shape_is_named_and_nothing_is_loaded(source: str) -> None:
     [b"", b"not a checkpoint", {"model": [1, 2]}, {"model": {"epoch": 3}}, torch.zeros(3)],
     ids=["empty", "text", "list", "no tensors", "tensor"],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: Any) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "odd.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)

@@ -102,21 +102,23 @@ def test_slots_without_a_pair_are_zero_whatever_they_hold(encoder: ClipCropEncod
     "box",
     [(0.5, 0.5, 0.5, 0.5), (0.2, 0.7, 0.9, 0.7), (1.0, 1.0, 1.0, 1.0), (0.9, 0.9, 0.1, 0.1), (-0.5, -2.0, 1.5, 3.0)],
 )
-def test_odd_boxes_give_finite_features(encoder: ClipCropEncoder, box: tuple[float, ...]) -> None:
+def test_regions_outside_the_frame_or_without_area_give_finite_features(
+    encoder: ClipCropEncoder, box: tuple[float, ...]
+) -> None:
     frames = torch.randint(256, (1, 1, 20, 30, 3), dtype=torch.uint8)
     features = encoder(frames, torch.tensor(box).view(1, 1, 1, 4), torch.ones(1, 1, 1, dtype=torch.bool))
     assert features.isfinite().all()
     assert features.any()
 
 
-def test_nothing_is_trained(encoder: ClipCropEncoder) -> None:
+def test_clip_weights_are_never_trained(encoder: ClipCropEncoder) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     frames = torch.zeros(1, 1, 20, 20, 3, dtype=torch.uint8)
     boxes = boxes_in(1, 1, 1).requires_grad_()
     assert not encoder(frames, boxes, torch.ones(1, 1, 1, dtype=torch.bool)).requires_grad
 
 
-def test_an_exported_graph_says_the_same_for_any_batch_and_time(encoder: ClipCropEncoder, tmp_path: Path) -> None:
+def test_an_exported_graph_gives_the_same_for_any_batch_and_time(encoder: ClipCropEncoder, tmp_path: Path) -> None:
     def example(batch: int, time: int) -> tuple[Tensor, Tensor, Tensor]:
         frames = torch.randint(256, (batch, time, 16, 24, 3), dtype=torch.uint8)
         return frames, boxes_in(batch, time, 2), torch.rand(batch, time, 2) < 0.5

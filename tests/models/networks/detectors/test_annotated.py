@@ -121,7 +121,9 @@ def test_given_boxes_are_the_pairs_and_the_persons_own_slot_stays_empty(
     assert subjects == {0} if person_first else len(subjects) > 1
 
 
-def test_without_a_box_nothing_is_given(detector: Detector, frames: Tensor, given: tuple[Tensor, Tensor]) -> None:
+def test_frames_without_given_boxes_have_no_pairs(
+    detector: Detector, frames: Tensor, given: tuple[Tensor, Tensor]
+) -> None:
     boxes, mask = given
     nothing = torch.zeros_like(mask)
     for person_first in (True, False):

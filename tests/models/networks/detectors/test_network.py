@@ -62,7 +62,7 @@ def test_pairs_are_those_of_torchvisions_modules_image_by_image(
         if wanted is None:
             continue
 
-        def close(name: str, given: Tensor, wanted: Tensor = wanted, where: Any = (clip, time)) -> None:
+        def close(name: str, given: Tensor, wanted: dict[str, Tensor] = wanted, where: Any = (clip, time)) -> None:
             torch.testing.assert_close(given, wanted[name], atol=1e-5, rtol=1e-5, msg=f"{name} of {where}")
 
         close("subject_box", found.subject_boxes[clip, time, 0])
@@ -132,7 +132,7 @@ def test_a_frame_does_not_depend_on_the_others(detector: Detector, frames: Tenso
         torch.testing.assert_close(getattr(alone, name)[0, 0], getattr(found, name)[1, 3], atol=1e-5, rtol=1e-5)
 
 
-def test_of_sixty_objects_the_best_fill_the_slots(
+def test_the_best_of_sixty_objects_fill_the_slots(
     detector: Detector, frames: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Sixty regions side by side, of which one is the person; region i is class 1 + i % 35 with a score of its own.
@@ -155,7 +155,9 @@ def test_of_sixty_objects_the_best_fill_the_slots(
     torch.testing.assert_close(pairs.subject_boxes[0, 0] * 64, boxes[0, [7] * 4])
 
 
-def test_one_region_may_be_two_things(detector: Detector, frames: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_region_may_count_under_two_classes(
+    detector: Detector, frames: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     probabilities = torch.zeros(1, 1, 37)
     probabilities[0, 0, [1, 2, 5, 9]] = torch.tensor((0.2, 0.4, 0.3, 0.05))
     region = Regions(torch.tensor(((((8.0, 8.0, 40.0, 40.0)),),)), torch.ones(1, 1, dtype=torch.bool),

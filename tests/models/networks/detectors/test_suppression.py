@@ -35,7 +35,7 @@ def some_boxes(*shape: int, size: float = 100.0, seed: int = 0) -> Tensor:
     return torch.cat((corner, corner + (0.2 + random[..., 2:] * 0.3) * size), -1)
 
 
-def test_groups_are_suppressed_each_for_itself_as_a_loop_does() -> None:
+def test_groups_are_suppressed_separately_as_in_a_loop() -> None:
     boxes = some_boxes(6, 20)
     scores = torch.rand(6, 20, generator=torch.Generator().manual_seed(1))
     for iou, least_score in ((0.3, 0.0), (0.5, 0.4), (0.7, 0.99)):
@@ -58,7 +58,7 @@ def test_limits_are_strict() -> None:
     assert suppress(half, torch.tensor(((0.9, 0.25),)), 0.9, 0.25).tolist() == [[True, False]]
 
 
-def test_nothing_stays_where_there_is_nothing() -> None:
+def test_suppression_of_no_boxes_keeps_none() -> None:
     assert suppress(torch.zeros(0, 4, 4), torch.zeros(0, 4), 0.5, 0.1).shape == (0, 4)
     assert suppress(torch.zeros(2, 0, 4), torch.zeros(2, 0), 0.5, 0.1).shape == (2, 0)
     assert not suppress(some_boxes(2, 3), torch.full((2, 3), 0.1), 0.5, 0.1).any()
@@ -76,7 +76,7 @@ def test_a_group_does_not_depend_on_how_many_others_there_are() -> None:
     assert 50 < together[:, 1].sum() < 350
 
 
-def test_its_shape_is_known_without_running_it() -> None:
+def test_the_output_shape_is_known_without_running() -> None:
     with torch.device("meta"):
         kept = suppress(torch.zeros(5, 7, 4), torch.zeros(5, 7), 0.5, 0.1)
     assert (kept.shape, kept.dtype) == ((5, 7), torch.bool)

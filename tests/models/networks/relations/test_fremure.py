@@ -163,7 +163,7 @@ def test_frequencies_correct_the_tail_path_and_leave_the_head_path_alone(bias: f
     assert ((first - second).abs().max() > 1e-3).item() == corrected
 
 
-def test_correction_by_hand() -> None:
+def test_the_frequency_correction_equals_a_case_by_hand() -> None:
     correction = FrequencyCorrection(2, 3)
     correction.gate.weight.data = torch.tensor(((1.0, 0.0), (0.0, -1.0), (0.0, 0.0)))
     shares, feature = torch.tensor((0.25, 0.75)), torch.tensor((1.0, 2.0, 6.0))

@@ -149,7 +149,7 @@ def test_occurrences_before_agree_with_loops() -> None:
     assert torch.equal(previous[empty], torch.arange(30).expand(2, -1)[empty])
 
 
-def test_two_cups_in_a_frame_are_not_taken_for_one_that_jumps() -> None:
+def test_two_cups_in_a_frame_are_not_one_moving_cup() -> None:
     left, right = [0.1, 0.4, 0.2, 0.5], [0.8, 0.4, 0.9, 0.5]
     boxes = torch.tensor([[[left, right], [right, left], [left, right]]])
     pairs = pairs_of(
@@ -183,7 +183,7 @@ def test_the_cups_of_two_persons_are_followed_each_with_its_own() -> None:
     assert seen[0].tolist() == [False, False, True, True]
 
 
-def test_a_cup_brought_nearer_by_hand() -> None:
+def test_motion_of_an_approaching_cup_equals_a_case_by_hand() -> None:
     person = [0.4, 0.4, 0.6, 0.6]
     shifted = [0.4, 0.3, 0.6, 0.5]
     pairs = scene(
@@ -202,7 +202,7 @@ def test_a_cup_brought_nearer_by_hand() -> None:
     assert attributes[:, 3].tolist() == pytest.approx([0, 0, math.cos(math.pi / 4)], abs=1e-5)
 
 
-def test_no_time_between_frames_is_no_velocity() -> None:
+def test_frames_at_the_same_time_have_zero_velocity() -> None:
     person = [0.4, 0.4, 0.6, 0.6]
     pairs = scene([[0.8, 0.4, 1.0, 0.6], [0.6, 0.4, 0.8, 0.6]], [person, person], [2.0, 2.0])
     assert motion_attributes(pairs, 5)[0, :, 0, 1].tolist() == [0, 0]

@@ -57,7 +57,7 @@ def test_box_masks_equal_a_loop_over_cells_whatever_the_frames_shape(cells: int)
             torch.testing.assert_close(masks[first, second], torch.tensor(wanted), atol=1e-4, rtol=0)
 
 
-def test_box_masks_of_a_small_case() -> None:
+def test_box_masks_equal_a_small_case_by_hand() -> None:
     # The region is 4 wide and 2 high on 2 x 2 cells: the subject is its left half, the object a quarter of it.
     masks = box_masks(
         torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 1.0, 4.0, 2.0]), torch.arange(2, dtype=torch.float32)
@@ -76,7 +76,7 @@ def test_union_boxes_hold_both() -> None:
 
 
 @pytest.mark.parametrize("clip_features", [False, True])
-def test_parts_of_a_pair_lie_in_the_published_order(clip_features: bool) -> None:
+def test_parts_of_a_pair_are_concatenated_in_the_published_order(clip_features: bool) -> None:
     config = RelationConfig(**SMALL, clip_features=clip_features)
     representation = PairRepresentation(config, ACTION_GENOME).eval()
     pairs = random_pairs(config, 2, 3)

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.graph.vocabulary import ACTION_GENOME
-from models.networks.relations.reference import load_sttran_checkpoint
-from models.networks.relations.sttran import SpatioTemporalTransformer, Sttran, SttranConfig
+from models.networks.relations.sttran import SpatioTemporalTransformer, Sttran, SttranConfig, load_sttran_checkpoint
 from tests.conftest import SHARED
 from tests.models.networks.relations.samples import (
     SIZES,
@@ -50,7 +49,7 @@ def published_transformer(published: dict[str, np.ndarray]) -> tuple[SpatioTempo
 
 
 @pytest.mark.parametrize("prefix", ["", "glocal_transformer."])
-def test_the_published_transformers_numbers_come_out(published: dict[str, np.ndarray], prefix: str) -> None:
+def test_the_published_transformers_outputs_are_reproduced(published: dict[str, np.ndarray], prefix: str) -> None:
     transformer, state = published_transformer(published)
     transformer.load_reference_state({prefix + name: value for name, value in state.items()})
     features, frames = torch.from_numpy(published["features"]), torch.from_numpy(published["frame_index"])
@@ -104,7 +103,7 @@ def published_shapes(config: SttranConfig) -> dict[str, tuple[int, ...]]:
     linear("subj_fc", feature, visual)
     linear("obj_fc", feature, visual)
     linear("vr_fc", region * size * size, visual)
-    layers = {"local_attention.layers.0": ("self_attn", "norm1", "norm2")}
+    layers: dict[str, tuple[str, ...]] = {"local_attention.layers.0": ("self_attn", "norm1", "norm2")}
     layers |= {f"global_attention.layers.{number}": ("multihead2", "norm3") for number in range(3)}
     for layer, (attention, *norms) in layers.items():
         prefix = f"glocal_transformer.{layer}"

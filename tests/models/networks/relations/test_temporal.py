@@ -106,7 +106,7 @@ def test_frame_embeddings_start_between_zero_and_one() -> None:
     assert embedding.std() > 0.2
 
 
-def test_timing_signal_by_hand() -> None:
+def test_the_timing_signal_equals_a_case_by_hand() -> None:
     # Three time scales: 1, 100, 10000.
     signal = timing_signal(torch.tensor([0, 5]), timing_frequencies(6))
     late = [math.sin(5), math.sin(0.05), math.sin(0.0005), math.cos(5), math.cos(0.05), math.cos(0.0005)]

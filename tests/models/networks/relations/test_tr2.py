@@ -52,7 +52,7 @@ def trajectories_by_hand(pairs: Pairs, clip: int) -> list[list[tuple[int, int]]]
 def decoded_by_hand(network: Tr2, pairs: Pairs, clip: int) -> dict[tuple[int, int], Tensor]:
     """What a clip's pairs are before the classifiers, one trajectory at a time, without padding."""
     represented = network.representation(pairs)[clip]
-    encoded = {}
+    encoded: dict[tuple[int, int], Tensor] = {}
     for frame in range(represented.shape[0]):
         slots = pairs.mask[clip, frame].nonzero().flatten().tolist()
         if slots:
@@ -199,7 +199,7 @@ def test_the_offset_bug_changes_spatial_and_contacting_only() -> None:
     assert changed == {"guidance_attention": False, "guidance_spatial": True, "guidance_contacting": True}
 
 
-def test_a_group_that_one_end_lacks_is_not_compared() -> None:
+def test_a_group_not_annotated_in_both_frames_is_not_compared() -> None:
     network = make()
     pairs = replace(
         random_pairs(network.config, 1, 2, slots=1, filled=1.0), object_scores=torch.eye(36)[3].expand(1, 2, 1, 36)

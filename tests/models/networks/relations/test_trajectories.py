@@ -64,7 +64,7 @@ def test_one_person_a_frame_is_always_the_same() -> None:
     assert same_person(pairs_with(torch.ones(2, 6, 3, dtype=torch.int64), mask))[both].all()
 
 
-def test_gathered_slots_are_those_asked_for() -> None:
+def test_gather_slots_returns_the_slots_asked_for() -> None:
     values = torch.arange(12.0).reshape(2, 3, 2)
     gathered = gather_slots(values, torch.tensor([[2, 0, 0], [1, 1, 2]]))
     assert gathered.tolist() == [[[4, 5], [0, 1], [0, 1]], [[8, 9], [8, 9], [10, 11]]]

@@ -103,7 +103,7 @@ def test_variances_stay_within_their_bounds(kind: str, bias: float, bound: int) 
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_mixture_of_one_is_a_linear_head(group: GroupName) -> None:
+def test_a_mixture_of_one_component_equals_a_linear_head(group: GroupName) -> None:
     head, pairs = MixtureHead(BY_NAME[group], WIDTH, 1).eval(), features(4)
     prediction = head(pairs)
     logits = head.means(pairs)
@@ -115,7 +115,7 @@ def test_a_mixture_of_one_is_a_linear_head(group: GroupName) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_mixture_by_hand(group: GroupName) -> None:
+def test_a_mixture_equals_a_case_by_hand(group: GroupName) -> None:
     head, pair = MixtureHead(BY_NAME[group], WIDTH, 3).eval(), features(1)
     predicates = SIZES[group]
     prediction = head(pair)

@@ -36,7 +36,7 @@ def test_a_class_of_several_names_takes_the_vector_of_the_first(tmp_path: Path) 
     assert OBJECT_INDEX["cup/glass/bottle"] == int(vectors[OBJECT_INDEX["cup/glass/bottle"], 0])
 
 
-def test_both_word_embeddings_start_from_them(tmp_path: Path) -> None:
+def test_subject_and_object_embeddings_start_from_the_word_vectors(tmp_path: Path) -> None:
     network = Sttran(
         SttranConfig(
             feature_width=6, union_channels=3, union_size=2, visual_width=8, word_width=WIDTH, heads=2, feed_forward=8
@@ -53,7 +53,7 @@ def test_a_missing_word_is_named(tmp_path: Path) -> None:
         read_word_vectors(write(tmp_path / "glove.txt", leave_out="doorknob"), WIDTH)
 
 
-def test_another_width_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_vector_of_another_width_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"line 2: .person. has 3 numbers, model\.word_width is 4"):
         read_word_vectors(write(tmp_path / "glove.txt", width=3), WIDTH)
 

@@ -1,0 +1,74 @@
+"""Runs the stages of a model in order, whatever computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from models.engines.engine import Arrays, Tensors
+from models.graph.bundle import Span
+
+
+class RunnableStage(Protocol):
+    """One stage of a model: an engine's, a network's, or any function's."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays that the stage takes."""
+        ...
+
+    @property
+    def span(self) -> Span:
+        """How much of a video the stage sees at once."""
+        ...
+
+    def run(self, arrays: Arrays, /) -> Arrays:
+        """Returns the stage's outputs by name from its inputs by name, (B, T, …) each; other names are ignored."""
+        ...
+
+
+@dataclass(frozen=True)
+class FunctionStage:
+    """A stage that a function computes; see `RunnableStage`."""
+
+    inputs: tuple[str, ...]
+    span: Span
+    run: Callable[[Arrays], Arrays]
+
+
+def run_stages(stages: Iterable[RunnableStage], arrays: Arrays, *, clip_length: int | None = None) -> Tensors:
+    """Runs stages in order; returns the given arrays and all outputs by name, (B, T, …) each.
+
+    With `clip_length`, the time axis is cut by the span of each stage. `frame`: every frame by itself, (B * T, 1, …).
+    `clip`: clips of `clip_length` frames, which share a batch, then the frames left over as shorter clips. `video`: all
+    frames at once. Without `clip_length`, every stage takes all frames at once.
+    """
+    known = dict(arrays)
+    for stage in stages:
+        inputs = {name: known[name] for name in stage.inputs}
+        known.update(stage.run(inputs) if clip_length is None else _run_cut(stage, inputs, clip_length))
+    return known
+
+
+def _run_cut(stage: RunnableStage, inputs: Arrays, clip_length: int) -> Tensors:
+    time = next(iter(inputs.values())).shape[1]
+    length = {"frame": 1, "clip": clip_length, "video": time}[stage.span]
+    full = time // length * length
+    parts = []
+    if full:
+        parts.append(_run_clips(stage, {name: array[:, :full] for name, array in inputs.items()}, length))
+    if full < time:
+        parts.append(_run_clips(stage, {name: array[:, full:] for name, array in inputs.items()}, time - full))
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def _run_clips(stage: RunnableStage, inputs: Arrays, length: int) -> Tensors:
+    """Runs (B, n * length, …) as (B * n, length, …)."""
+    batch, time = next(iter(inputs.values())).shape[:2]
+    outputs = stage.run({name: array.reshape(-1, length, *array.shape[2:]) for name, array in inputs.items()})
+    return {name: array.reshape(batch, time, *array.shape[2:]) for name, array in outputs.items()}

@@ -1,0 +1,170 @@
+"""What routes ask of a request: its service, what its headers prefer, and whether its client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from service.errors import InvalidOption
+from service.formats import MEDIA_TYPES, Format
+from service.http.authentication import owner_of
+from service.http.rate_limit import RateLimit
+from service.jobs import Jobs, ProcessLife
+from service.keys import ANONYMOUS
+from service.metrics import Metrics
+from service.prompt.captioner import Captioner
+from service.settings import Settings
+from service.storage import Storage
+
+_LONGEST_REQUEST_KEY = 255
+_LONGEST_NAME = 80
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a running service that its routes use.
+
+    life: of the process; its event `stopping` ends streams.
+    check_webhook: raises WebhookNotAllowed for a URL that the operator does not allow.
+    rate_limit: None where the operator has set none.
+    captioner: None where the operator has set no endpoint for captions.
+    """
+
+    settings: Settings
+    life: ProcessLife
+    storage: Storage
+    jobs: Jobs
+    metrics: Metrics
+    check_webhook: Callable[[str], None]
+    rate_limit: RateLimit | None
+    captioner: Captioner | None
+
+
+def service_of(request: Request) -> Service:
+    """The service that answers this request."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def limit_rate(request: Request) -> None:
+    """Refuses a request whose caller has sent too many; a dependency of the routes that cause work.
+
+    Raises RateLimited or Unavailable.
+    """
+    rate_limit = service_of(request).rate_limit
+    if rate_limit is None:
+        return
+    caller = owner_of(request)
+    if caller == ANONYMOUS and request.client is not None:
+        caller = f"{ANONYMOUS} {request.client.host}"
+    await rate_limit.take(caller)
+
+
+def query_texts(request: Request) -> dict[str, str]:
+    """The parameters of the query by name. Raises InvalidOption where one is given twice."""
+    texts: dict[str, str] = {}
+    for name, text in request.query_params.multi_items():
+        if name in texts:
+            shown = name[:_LONGEST_NAME]
+            raise InvalidOption(shown, f"{shown} is given twice in the query: give it once")
+        texts[name] = text
+    return texts
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The header `Idempotency-Key`, if it is there. Raises InvalidOption where its length cannot be used."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= _LONGEST_REQUEST_KEY:
+        raise InvalidOption(
+            "Idempotency-Key", f"Idempotency-Key has {len(key)} characters: give 1 to {_LONGEST_REQUEST_KEY}"
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How long the caller wants POST /videos to wait.
+
+    seconds: to wait, at most the operator's cap.
+    applied: value of the header `Preference-Applied`; None where no preference was honoured.
+    """
+
+    seconds: float
+    applied: str | None
+
+
+def read_preference(headers: Sequence[str], *, default: float, cap: float) -> Preference:
+    """Reads the `Prefer` headers of a request (RFC 7240): `respond-async` and `wait=N`; ignores all others.
+
+    `respond-async` alone does not wait. With `wait=N` the answer is asynchronous only after N seconds.
+    """
+    respond_async = False
+    wait: int | None = None
+    for preference in ",".join(headers).split(","):
+        name, _, value = preference.split(";")[0].partition("=")
+        name, value = name.strip().lower(), value.strip().strip('"')
+        if name == "respond-async":
+            respond_async = True
+        elif name == "wait" and wait is None and value.isdecimal() and len(value) <= 9:
+            wait = min(int(value), int(cap))
+    applied = ["respond-async"] if respond_async else []
+    seconds = 0.0 if respond_async else min(default, cap)
+    if wait is not None:
+        applied.append(f"wait={wait}")
+        seconds = float(wait)
+    return Preference(seconds, ", ".join(applied) or None)
+
+
+def accepted_format(header: str) -> Format:
+    """The format that an `Accept` header prefers; JSON where it names none.
+
+    Of equally good formats the first. Ranges such as `*/*` name no format.
+    """
+    named: list[tuple[float, Format]] = []
+    for part in header.split(","):
+        media_type, *parameters = (text.strip().lower() for text in part.split(";"))
+        for form, known in MEDIA_TYPES.items():
+            if media_type == known:
+                named.append((_quality(parameters), form))
+    quality, form = max(named, key=lambda pair: pair[0], default=(0.0, "json"))
+    return form if quality > 0 else "json"
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+class ClientLeftError(Exception):
+    """The client closed the connection before it had its answer."""
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client leaves. The request's body must have been read.
+
+    Raises ClientLeftError, and what `work` raises.
+    """
+    running = asyncio.ensure_future(work)
+    # After the body, the only message that can still arrive is that the client has left.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise ClientLeftError
+        return running.result()
+    finally:
+        for task in (running, gone):
+            task.cancel()
+        await asyncio.wait({running, gone})

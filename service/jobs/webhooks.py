@@ -1,0 +1,189 @@
+"""Webhooks: tell a URL that a job has ended, signed as Standard Webhooks asks, and again until the receiver accepts it.
+
+They have a queue of their own, so that no video waits for a receiver that is slow or gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Self
+
+import structlog
+from docket import Docket, Retry, Worker
+from pydantic import BaseModel
+from standardwebhooks import Webhook
+
+from service.errors import ServiceError
+from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
+from service.fetching.errors import UrlNotAllowed
+from service.jobs.errors import WebhookFailed, WebhookNotAllowed
+from service.jobs.life import end_task
+from service.settings import MEMORY_QUEUE, Settings
+
+Ending = Literal["succeeded", "failed", "cancelled"]
+Outcome = Literal["delivered", "failed", "given_up"]
+# Between six attempts, in a little over an hour.
+RETRY_DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 300, 900, 2400))
+_SECONDS = 10.0  # for one attempt; a process that stops waits for attempts under way
+_SEND = "send_webhook"
+_GONE = 410
+
+log = structlog.get_logger(__name__)
+
+
+class EventData(BaseModel):
+    """The job that has ended.
+
+    id: of its video.
+    status: how it has ended.
+    problem: the problem document of a failed job.
+    """
+
+    id: str
+    status: Ending
+    problem: dict[str, Any] | None = None
+
+
+class Event(BaseModel):
+    """The body of a webhook."""
+
+    type: str
+    timestamp: datetime
+    data: EventData
+
+    @classmethod
+    def of(cls, video_id: str, status: Ending, problem: dict[str, Any] | None = None) -> Self:
+        """Makes the event of a job that ends now."""
+        data = EventData(id=video_id, status=status, problem=problem)
+        return cls(type=f"video.{status}", timestamp=datetime.now(UTC), data=data)
+
+    @property
+    def id(self) -> str:
+        """The same for all attempts, so that a receiver recognises an event that it has seen."""
+        return f"msg_{self.data.id}_{self.data.status}"
+
+
+class Webhooks:
+    """Signs and sends events to URLs that the operator allows."""
+
+    def __init__(self, settings: Settings, *, resolve: Resolver = resolve_name) -> None:
+        self._signers = [Webhook(secret.get_secret_value()) for secret in settings.webhook_secret]
+        self._policy = FetchPolicy(
+            settings.webhook_hosts,
+            settings.url_networks,
+            connect_seconds=_SECONDS,
+            idle_seconds=_SECONDS,
+            total_seconds=_SECONDS,
+            resolve=resolve,
+        )
+
+    def check(self, url: str) -> None:
+        """Checks a URL without connecting to it. Raises WebhookNotAllowed."""
+        if not self._signers or not self._policy.hosts:
+            raise WebhookNotAllowed(
+                "this service sends no webhooks; its operator can allow them with a secret and a list of hosts"
+            )
+        try:
+            self._policy.check(url)
+        except UrlNotAllowed as error:
+            raise WebhookNotAllowed(error.detail) from error
+
+    async def deliver(self, url: str, event: Event) -> None:
+        """Sends an event once. Any 2xx is success. Raises WebhookFailed, which is final if the answer is 410."""
+        content = event.model_dump_json(exclude_none=True)
+        now = datetime.now(UTC)
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            # One for each secret, because a receiver may have either while they change.
+            "webhook-signature": " ".join(signer.sign(event.id, now, content) for signer in self._signers),
+        }
+        try:
+            target, deadline = self._policy.check(url), self._policy.deadline()
+            async with exchange(
+                "POST", target, self._policy, deadline, headers=headers, content=content.encode()
+            ) as answer:
+                status = answer.status_code
+        except ServiceError as error:
+            raise WebhookFailed(error.detail) from error
+        if not 200 <= status < 300:
+            raise WebhookFailed(f"the receiver answered {status}", is_final=status == _GONE)
+
+
+class WebhookQueue:
+    """Delivers events in the background, and again when that fails. Use it as an async context manager.
+
+    On Redis, events that wait outlive the process, and an event that is being sent when it ends is sent again.
+    """
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        settings: Settings,
+        *,
+        on_attempt: Callable[[Outcome], None] = lambda outcome: None,
+        delays: Sequence[timedelta] = RETRY_DELAYS,
+    ) -> None:
+        """
+        on_attempt: is called after each attempt.
+        delays: between the attempts, at most as many as `RETRY_DELAYS`.
+        """
+        self._webhooks = webhooks
+        self._on_attempt = on_attempt
+        self._delays = delays
+        # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
+        url = settings.queue_url
+        url = f"{url}{secrets.token_hex(8)}" if url.startswith(MEMORY_QUEUE) else url
+        self._docket = Docket(name="vsg-webhooks", url=url)
+        self._docket.register(self._send, names=[_SEND])
+        self._lease = timedelta(seconds=settings.lease_seconds)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._docket)
+            worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
+            self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
+            # Docket's worker, when cancelled, waits for attempts under way.
+            stack.push_async_callback(end_task, self._worker_task)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it sends events. Once it has ended, it does not begin again."""
+        return not self._worker_task.done()
+
+    async def announce(self, url: str, event: Event) -> None:
+        """Puts an event into the queue, unless it is there already."""
+        await self._docket.add(_SEND, key=event.id)(url, event.model_dump(mode="json"))
+
+    async def _send(
+        self,
+        url: str,
+        content: dict[str, Any],
+        retry: Retry = Retry(attempts=len(RETRY_DELAYS) + 1, delay=RETRY_DELAYS[0]),  # noqa: B008 - how docket passes it
+    ) -> None:
+        event = Event.model_validate(content)
+        told = log.bind(id=event.data.id, event_type=event.type, attempt=retry.attempt)
+        try:
+            await self._webhooks.deliver(url, event)
+        except WebhookFailed as error:
+            if error.is_final or retry.attempt > len(self._delays):
+                self._on_attempt("given_up")
+                told.warning("webhook given up", detail=error.detail)
+                return
+            self._on_attempt("failed")
+            told.info("webhook failed", detail=error.detail)
+        else:
+            self._on_attempt("delivered")
+            told.info("webhook delivered")
+            return
+        retry.after(self._delays[retry.attempt - 1])

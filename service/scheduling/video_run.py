@@ -1,0 +1,88 @@
+"""The run of one video through a model."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engines import Tensors
+from models.graph.bundle import FRAMES, TIMESTAMPS
+from service.scheduling.errors import JobCancelled
+from service.scheduling.scheduler import Scheduler
+from service.scheduling.turns import Clip
+from service.video import FrameChunk
+
+
+class VideoRun:
+    """Takes one video through a model that others use at the same time. A context manager; leaving it drops what is not
+    done. Use it from one thread; only `cancel` may be called from others.
+
+    waited: seconds that the caller has waited for the model.
+    """
+
+    def __init__(self, scheduler: Scheduler, expected: int) -> None:
+        """Opens the video's turn. `expected` is its likely number of frames. Raises EngineDied."""
+        self._scheduler = scheduler
+        self._turn = scheduler.open(expected)
+        self.waited = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scheduler.leave(self._turn)
+
+    def cancel(self) -> None:
+        """Drops all clips. Whoever waits for one gets JobCancelled."""
+        self._scheduler.leave(self._turn)
+
+    def outputs(self, clips: Iterable[FrameChunk]) -> Iterator[tuple[NDArray[np.float64], Tensors]]:
+        """Runs clips through the stages up to the first of span `video`, and yields what comes out, in order.
+
+        clips: frames of the model's size; each clip has at most the model's clip length.
+
+        Yields the timestamps (T,) of each clip and its tensors (T, …), without the frames. Takes the next clip only
+        when there is room for it, which holds back the decoder. Raises ClipFailed when a stage fails on a clip,
+        EngineDied when the model can no longer run, and JobCancelled.
+        """
+        waiting: deque[tuple[NDArray[np.float64], Clip]] = deque()
+        for chunk in clips:
+            tensors: Tensors = {FRAMES: chunk.frames, TIMESTAMPS: chunk.timestamps.astype(np.float32)}
+            waiting.append((chunk.timestamps, self._submitted(Clip(self._turn, tensors))))
+            while len(waiting) >= self._scheduler.depth or (waiting and waiting[0][1].done.done()):
+                times, clip = waiting.popleft()
+                yield times, self._result(clip)
+        for times, clip in waiting:
+            yield times, self._result(clip)
+
+    def finish(self, clips: list[Tensors]) -> Tensors:
+        """Joins the outputs of all clips along time and runs the stages from the first of span `video` on.
+
+        It empties the dictionaries as it joins them, so that no tensor is in memory twice. Returns the arrays of
+        `models.graph.predictions.PairPredictions` by name, (T of all clips, …) each. Raises what `outputs` raises.
+        """
+        whole = {name: np.concatenate([clip.pop(name) for clip in clips]) for name in list(clips[0])}
+        stage = self._scheduler.first_video_stage
+        return whole if stage is None else self._result(self._submitted(Clip(self._turn, whole, stage=stage)))
+
+    def _submitted(self, clip: Clip) -> Clip:
+        self._scheduler.submit(clip)
+        return clip
+
+    def _result(self, clip: Clip) -> Tensors:
+        since = time.perf_counter()
+        try:
+            return clip.done.result()
+        except CancelledError:
+            raise JobCancelled("the job was cancelled") from None
+        finally:
+            self.waited += time.perf_counter() - since
