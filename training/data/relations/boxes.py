@@ -50,7 +50,7 @@ class Scene:
 
     def record(self, **rest: object) -> Record:
         """The picture's record; `rest` are its other fields."""
-        return Record(boxes=tuple(self.boxes), labels=tuple(self.labels), pairs=self.pairs(), **rest)  # type: ignore[arg-type]
+        return Record(boxes=tuple(self.boxes), labels=tuple(self.labels), pairs=self.pairs(), **rest)
 
 
 def has_area(box: Sequence[float]) -> bool:

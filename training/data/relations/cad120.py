@@ -59,5 +59,5 @@ def _records(video: dict[str, object]) -> Iterator[Record]:
             corners: tuple[Box, Box] = (tuple(map(float, person)), tuple(map(float, thing)))  # type: ignore[assignment]
             yield Record(
                 source="cad120", video=name, time=frame / float(video["fps"]),  # type: ignore[arg-type]
-                width=video["w"], height=video["h"], boxes=corners, labels=("person", thing_name), pairs=(pair,),  # type: ignore[arg-type]
+                width=video["w"], height=video["h"], boxes=corners, labels=("person", thing_name), pairs=(pair,),
             )  # fmt: skip

@@ -143,8 +143,8 @@ def _example(
     labels = [[names[record.labels[pair.subject]], names[record.labels[pair.object]]] for pair in pairs]
     size = (record.width or 0.0, record.height or 0.0) if record.width and record.height else (0.0, 0.0)
     return Example(
-        source=record.source, annotated=annotated, holds=holds, asked=asked, related=related, moments=moments, seen=seen,
-        names=np.array(labels, np.int64), size=np.array(size, np.float32),
+        source=record.source, annotated=annotated, holds=holds, asked=asked, related=related, moments=moments,
+        seen=seen, names=np.array(labels, np.int64), size=np.array(size, np.float32),
     )  # fmt: skip
 
 
