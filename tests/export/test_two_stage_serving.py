@@ -14,8 +14,9 @@ import pytest
 from export.bundle import write_bundle
 from export.check import sample_frames
 from models.graph.bundle import Thresholds
-from models.graph.predictions import PREDICTION_NAMES, PairPredictions
+from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import SceneGraph
+from models.graph.vocabulary import ACTION_GENOME
 from service.scheduling import TimedClip, open_engine
 from service.settings import load_settings
 from tests.conftest import Server, serve
@@ -114,7 +115,7 @@ def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
         parts = slice(0, 40), slice(40, 50)
         clips = [TimedClip(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
         outputs = job.finish([outputs for _, outputs in job.run(clips)])
-    served = PairPredictions(**{name: outputs[name] for name in PREDICTION_NAMES & outputs.keys()})  # type: ignore[arg-type]
+    served = PairPredictions.from_tensors(outputs, ACTION_GENOME)
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)
     mask = wanted.pair_mask
