@@ -121,7 +121,7 @@ def test_the_engine_says_what_the_network_says_clip_by_clip_and_of_the_whole(
     mask = wanted.pair_mask
     assert mask.any()
     assert not mask.all()
-    for field in ("subject_boxes", "object_scores", "contacting", "relation_scores", "epistemic", "aleatoric"):
+    for field in ("subject_boxes", "object_scores", "predicate_scores", "relation_scores", "epistemic", "aleatoric"):
         ours, theirs = getattr(wanted, field), getattr(served, field)
         assert (ours is None) == (theirs is None), field
         if ours is not None:
