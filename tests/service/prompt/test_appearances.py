@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from service.prompt import Appearances
-from service.prompt.appearances import Entity, entities_of
+from service.prompt.moments import Entity, entities_of
 from tests.support.relations import frame
 
 

@@ -9,8 +9,7 @@ import pytest
 from models.graph.scene_graph import Frame, Relation, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
-from service.prompt.appearances import Appearances, Entity, entities_of
-from service.prompt.moments import Event, events_of
+from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of
 from tests.support.graphs import scene_graph
 from tests.support.relations import frame, holds
 
