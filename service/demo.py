@@ -35,7 +35,7 @@ def main() -> None:
             graph = client.graph(arguments.video, timeout=GRAPH_SECONDS)
         except VsgError as error:
             raise SystemExit(f"the service makes no graph: {error}") from error
-    arguments.output.write_text(graph.model_dump_json(indent=2) + "\n")
+    arguments.output.write_text(graph.model_dump_json(indent=2) + "\n", encoding="utf-8")
     show(graph)
     print(f"\nThe whole graph is in {arguments.output}; `make serve` keeps the service running.")
 

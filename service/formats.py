@@ -217,7 +217,7 @@ def graphml_document(graph: GraphReader) -> Iterator[bytes]:
         frame = Frame.model_validate_json(line)
         for thing in frame.objects:
             _note(nodes, thing, frame.timestamp)
-    document = nx.MultiDiGraph(**_stated(_about(graph.head)))
+    document = nx.MultiDiGraph(**_about(graph.head))
     for identity, node in nodes.items():
         document.add_node(
             identity,
@@ -233,7 +233,7 @@ def graphml_document(graph: GraphReader) -> Iterator[bytes]:
             relation.subject,
             relation.object,
             key=f"relation{number}",
-            **_stated(_edge(relation, graph.head.vocabulary)),
+            **_edge(relation, graph.head.vocabulary),
         )
     out = BytesIO()
     nx.write_graphml_xml(document, out)
@@ -250,11 +250,7 @@ def _note(nodes: dict[int, _Node], thing: SceneObject, time: float) -> None:
 def _about(head: GraphHead) -> dict[str, Any]:
     return {
         "id": head.id,
-        "sha256": head.video.sha256,
-        "width": head.video.width,
-        "height": head.video.height,
-        "duration": head.video.duration,
-        "frame_rate": head.video.frame_rate,
+        **head.video.model_dump(exclude={"codec"}, exclude_none=True),
         "model": head.model.name,
         "model_version": head.model.version,
         "fps": head.options.fps,
@@ -265,15 +261,8 @@ def _edge(relation: Relation, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "predicate": relation.predicate,
         "group": vocabulary.group_of(relation.predicate).name,
-        "start": relation.start,
-        "end": relation.end,
-        "score": relation.score,
-        "relation_score": relation.relation_score,
+        **relation.model_dump(include={"start", "end", "score", "relation_score"}, exclude_none=True),
     }
-
-
-def _stated(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if value is not None}
 
 
 _WRITERS: Mapping[Format, Callable[[GraphReader], Iterator[bytes]]] = {

@@ -13,6 +13,7 @@ import click
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
 from service.commands.common import (
+    FILE_OR_STANDARD_INPUT,
     STANDARD_INPUT,
     frames_bar,
     option_flags,
@@ -41,12 +42,7 @@ from vsg import open_model
     "--max-tokens", type=click.IntRange(min=MIN_TOKENS), default=400, show_default=True, help="Of the prompt's text."
 )
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
-@click.option(
-    "--graph",
-    "graph_file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="Graph of the video.",
-)
+@click.option("--graph", "graph_file", type=FILE_OR_STANDARD_INPUT, help="Graph of the video.")
 @settings_flags("engine", "bundles")
 @option_flags("fps", "start", "end")
 def caption(

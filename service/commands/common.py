@@ -32,6 +32,9 @@ from service.settings import Settings, bundle_folders, load_settings, variable_o
 from service.video import SNIFF_BYTES, sniff_container
 
 STANDARD_INPUT = Path("-")
+FILE_OR_STANDARD_INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+video_argument = click.argument("video", type=FILE_OR_STANDARD_INPUT)
+"""The argument VIDEO, a file that exists or `-`; `video_file` opens it."""
 # How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
 # times for every batch, would wait longer for the jobs' threads than the batch takes.
 SWITCH_SECONDS = 0.0005
@@ -103,13 +106,6 @@ def _help(model: type[BaseModel], name: str, schema: Mapping[str, Any]) -> str:
     if model is Settings:
         notes.append(variable_of(name))
     return f"{description[0].upper()}{description[1:]}." + (f" [{'; '.join(notes)}]" if notes else "")
-
-
-def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument VIDEO, a file that exists or `-`; `video_file` opens it."""
-    return click.argument("video", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))(
-        function
-    )
 
 
 @contextmanager
