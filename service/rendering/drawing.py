@@ -168,12 +168,9 @@ def _draw_lines(
     draw.rectangle((*begin, begin[0] + width - 1, begin[1] + height - 1), fill=_GROUND)
     for row, (subject, triplet, thing) in enumerate(shown):
         left, top = begin[0] + 1, begin[1] + 1 + row * step
-        draw_tag(draw, left, top, name_of(subject), color_of(subject.id), style)
-        left += style.width_of(name_of(subject))
-        draw_text(draw, left, top, words_of(triplet.predicate), _WHITE, style)
-        left += style.width_of(words_of(triplet.predicate))
-        draw_tag(draw, left, top, name_of(thing), color_of(thing.id), style)
-        left += style.width_of(name_of(thing))
+        left = draw_tag(draw, left, top, name_of(subject), color_of(subject.id), style)
+        left = draw_text(draw, left, top, words_of(triplet.predicate), _WHITE, style)
+        left = draw_tag(draw, left, top, name_of(thing), color_of(thing.id), style)
         score = f"{triplet.score:.2f}"
         if left + style.width_of(score) <= size[0]:
             draw_text(draw, left, top, score, _WHITE, style)
