@@ -1,15 +1,19 @@
-"""Errors that several packages of the service raise. Each package has its own in its `errors` module.
+"""Errors of the modules of `service`. Each of its packages has its own in a module `errors`.
 
 ServiceError            500  root of all of them; the class attributes are those of a problem document
   RequestError          4xx  the request itself cannot be served
     InvalidOption       422  an option has a value that cannot be used
       UnknownModel           no such model
-    BodyTooLarge        413  the body is over the operator's limit
+    BodyTooLarge        413  the body, or the video at a URL, is over the operator's limit
+    UrlNotAllowed       403  the operator does not allow the URL
+    UrlUnreachable      424  its server does not answer with a video's bytes
+      UrlStalled             its server is too slow, or stopped sending
   EmptyUpload           400  the body or file has no bytes
   Unavailable           503  the service cannot take work now
   SetupError            500  the service cannot start
     SettingsError            a setting is wrong
     NoModels                 there is no bundle to serve
+    RenderError              a graph cannot be drawn on a video
 
 `detail` is shown to the caller as it is: it names the thing, the value and the remedy, and never holds a path of the
 server, a stack trace or the name of a library.
@@ -69,6 +73,29 @@ class BodyTooLarge(RequestError):
     title = "The body is too large"
 
 
+class UrlNotAllowed(RequestError):
+    """The operator does not allow this URL, or any. The detail does not tell what a host resolves to."""
+
+    status = 403
+    code = "url_not_allowed"
+    title = "The URL is not allowed"
+
+
+class UrlUnreachable(RequestError):
+    """The server of the URL takes no connection, breaks it, or answers with anything but a video's bytes."""
+
+    status = 424
+    code = "url_unreachable"
+    title = "The video cannot be fetched"
+
+
+class UrlStalled(UrlUnreachable):
+    """The server of the URL stopped sending, or is slower than the operator waits."""
+
+    code = "url_stalled"
+    title = "Fetching the video took too long"
+
+
 class EmptyUpload(ServiceError):
     """The body or file has no bytes."""
 
@@ -95,3 +122,7 @@ class SettingsError(SetupError):
 
 class NoModels(SetupError):
     """There is no bundle to serve."""
+
+
+class RenderError(SetupError):
+    """A graph cannot be drawn on a video: it is no graph, or one of another video."""

@@ -51,7 +51,7 @@ WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
 class Settings(BaseSettings):
     """Settings of the service. Each field is the environment variable `VSG_` and its name in capitals.
 
-    The commands make their flags of these fields (service/commands/flags.py); docs/settings.md lists them all.
+    The commands make their flags of these fields (service/commands/common.py); docs/settings.md lists them all.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)

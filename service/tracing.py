@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
@@ -66,27 +66,23 @@ def flush_traces() -> None:
         flushing.join(_FLUSH_SECONDS)
 
 
-@contextmanager
-def request_span(method: str, headers: Mapping[str, str]) -> Iterator[Span]:
+def request_span(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
     """Traces a request, within the caller's trace if there is one."""
-    with _tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER) as span:
-        yield span
+    return _tracer.start_as_current_span(method, propagate.extract(headers), kind=SpanKind.SERVER)
 
 
-@contextmanager
-def job_span(execution: Execution) -> Iterator[None]:
+def job_span(execution: Execution) -> AbstractContextManager[Span]:
     """Traces a worker's work on a job, within the trace of the request that posted the video.
 
     Docket makes a span around it, which begins another trace; a link leads there.
     """
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         "job",
         execution.trace_context,
         kind=SpanKind.CONSUMER,
         attributes={"vsg.id": execution.key},
         links=[Link(trace.get_current_span().get_span_context())],
-    ):
-        yield
+    )
 
 
 def note_end(status: str, code: str | None) -> None:
@@ -97,11 +93,9 @@ def note_end(status: str, code: str | None) -> None:
         span.set_status(Status(StatusCode.ERROR, code))
 
 
-@contextmanager
-def span(name: str) -> Iterator[None]:
+def span(name: str) -> AbstractContextManager[Span]:
     """Traces what runs in the context."""
-    with _tracer.start_as_current_span(name):
-        yield
+    return _tracer.start_as_current_span(name)
 
 
 def add_part(name: str, *, since: float, until: float, busy: float) -> None:

@@ -13,8 +13,7 @@ from rich.console import Console
 from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
-from service.commands.common import check_video, video_argument
-from service.commands.flags import option_flags, read_options, settings_flags
+from service.commands.common import check_video, option_flags, read_options, settings_flags, video_argument
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")

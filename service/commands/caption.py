@@ -12,13 +12,23 @@ import click
 
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
-from service.commands.common import STANDARD_INPUT, frames_bar, read_graph, video_argument, video_file
-from service.commands.flags import option_flags, read_options, read_settings, settings_flags
+from service.commands.common import (
+    FILE_OR_STANDARD_INPUT,
+    STANDARD_INPUT,
+    frames_bar,
+    option_flags,
+    read_graph,
+    read_options,
+    read_settings,
+    settings_flags,
+    video_argument,
+    video_file,
+)
 from service.errors import InvalidOption, SettingsError
 from service.options import VideoOptions
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
-from service.prompt.key_frames import read_key_frames
+from service.prompt.messages import read_key_frames
 from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
 from vsg import open_model
 
@@ -32,12 +42,7 @@ from vsg import open_model
     "--max-tokens", type=click.IntRange(min=MIN_TOKENS), default=400, show_default=True, help="Of the prompt's text."
 )
 @click.option("--dry-run", is_flag=True, help="Print the request, and send nothing.")
-@click.option(
-    "--graph",
-    "graph_file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="Graph of the video.",
-)
+@click.option("--graph", "graph_file", type=FILE_OR_STANDARD_INPUT, help="Graph of the video.")
 @settings_flags("engine", "bundles")
 @option_flags("fps", "start", "end")
 def caption(

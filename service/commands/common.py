@@ -1,44 +1,111 @@
-"""What commands that take a video share."""
+"""The flags of the commands, and what commands that take a video share.
+
+Flags are made from the fields of `Settings` and `VideoOptions`. A command gets them as texts, so that they are read
+like environment variables and requests.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import click
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 import vsg
 from models.graph.scene_graph import SceneGraph
-from models.graph.validation import in_words
-from service.commands.flags import option_flags, read_options, read_settings, settings_flags
+from models.graph.validation import accepted_values, in_words
 from service.errors import EmptyUpload, InvalidOption
 from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Progress
-from service.settings import bundle_folders
+from service.settings import Settings, bundle_folders, load_settings, variable_of
 from service.video import SNIFF_BYTES, sniff_container
 
 STANDARD_INPUT = Path("-")
+FILE_OR_STANDARD_INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+video_argument = click.argument("video", type=FILE_OR_STANDARD_INPUT)
+"""The argument VIDEO, a file that exists or `-`; `video_file` opens it."""
 # How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
 # times for every batch, would wait longer for the jobs' threads than the batch takes.
 SWITCH_SECONDS = 0.0005
+# Settings whose flag is not their name.
+_FLAGS = {
+    "bundles": "--bundle",
+    "queue_url": "--redis",
+    "caption_base_url": "--base-url",
+    "caption_model": "--model",
+    "caption_seconds": "--timeout",
+}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def video_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument VIDEO, a file that exists or `-`; `video_file` opens it."""
-    return click.argument("video", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))(
-        function
-    )
+def settings_flags(*names: str) -> Callable[[Command], Command]:
+    """Gives a command flags for these settings, which it passes on to `read_settings`."""
+    return _flags(Settings, names)
+
+
+def option_flags(*names: str) -> Callable[[Command], Command]:
+    """Gives a command flags for these options of a video, which it passes on to `read_options`."""
+    return _flags(VideoOptions, names)
+
+
+def read_options(texts: Mapping[str, str | None]) -> VideoOptions:
+    """The options of a command line; None means not given. Raises InvalidOption, which names the flag."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    return VideoOptions.from_texts(given, spelled=_flag)
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """The settings under these flags; None means not given. Raises SettingsError, which names the flag."""
+    return load_settings(flags, spelled=_flag)
+
+
+def _flag(name: str) -> str:
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _flags(model: type[BaseModel], names: tuple[str, ...]) -> Callable[[Command], Command]:
+    schemas = model.model_json_schema()["properties"]
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            kind = schemas[name].get("type")
+            command = click.option(
+                _flag(name),
+                name,
+                help=_help(model, name, schemas[name]),
+                is_flag=kind == "boolean",
+                flag_value="true" if kind == "boolean" else None,
+                multiple=kind == "array",
+                default=None,
+                callback=lambda context, option, value: None if value == () else value,
+            )(command)
+        return command
+
+    return decorate
+
+
+def _help(model: type[BaseModel], name: str, schema: Mapping[str, Any]) -> str:
+    description, default, accepted = schema["description"], schema["default"], accepted_values(model, name)
+    notes = [] if accepted in ("a text", "true or false") else [accepted]
+    if schema.get("type") == "array":
+        notes.append("may be repeated")
+    if default not in (None, "", [], False):
+        notes.append(f"default: {default:.15g}" if isinstance(default, float) else f"default: {default}")
+    if model is Settings:
+        notes.append(variable_of(name))
+    return f"{description[0].upper()}{description[1:]}." + (f" [{'; '.join(notes)}]" if notes else "")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.progress import TaskProgressColumn
 from models.graph.bundle import sha256_of
 from models.graph.scene_graph import SceneGraph
 from service.commands.common import (
+    FILE_OR_STANDARD_INPUT,
     STANDARD_INPUT,
     graph_options,
     make_graph,
@@ -27,7 +28,7 @@ from service.video import DecodeLimits
 
 @click.command()
 @video_argument
-@click.argument("graph", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), required=False)
+@click.argument("graph", type=FILE_OR_STANDARD_INPUT, required=False)
 @click.option(
     "-o",
     "--output",

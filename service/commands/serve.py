@@ -6,8 +6,7 @@ import sys
 
 import click
 
-from service.commands.common import SWITCH_SECONDS
-from service.commands.flags import read_settings, settings_flags
+from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
 from service.http import create_app
 from service.http.web_server import WebServer
 from service.jobs import ProcessLife

@@ -13,8 +13,7 @@ import structlog
 import uvicorn
 from redis.exceptions import RedisError
 
-from service.commands.common import SWITCH_SECONDS
-from service.commands.flags import read_settings, settings_flags
+from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
 from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise

@@ -14,7 +14,7 @@ from models.graph.vocabulary import Vocabulary
 from service.graph.detections import Floats, Integers
 from service.graph.triplets import Triplets
 
-FRAMES_AT_ONCE = 64
+_FRAMES_MADE_AT_ONCE = 64
 # A relation may be missing in this many samples and still be one relation.
 BRIDGED_SAMPLES = 1
 # Float32 noise would double the size of the JSON and say nothing.
@@ -60,8 +60,8 @@ class VideoGraph:
 
     def frames(self) -> Iterator[Frame]:
         """All frames in order, made while they are read."""
-        for start in range(0, len(self), FRAMES_AT_ONCE):
-            stop = min(start + FRAMES_AT_ONCE, len(self))
+        for start in range(0, len(self), _FRAMES_MADE_AT_ONCE):
+            stop = min(start + _FRAMES_MADE_AT_ONCE, len(self))
             objects = self._objects_of_frames(start, stop)
             triplets = self._triplets_of_frames(start, stop)
             for index, timestamp in enumerate(self.timestamps[start:stop].tolist(), start):

@@ -18,9 +18,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from models.graph.validation import first_mistake
-from service.errors import BodyTooLarge, EmptyUpload, InvalidOption, RequestError
+from service.errors import BodyTooLarge, EmptyUpload, InvalidOption, RequestError, UrlNotAllowed
 from service.fetching import FetchPolicy, fetch
-from service.fetching.errors import UrlNotAllowed
 from service.http.errors import MalformedUpload, MissingVideo, UnsupportedContentType, UploadStalled
 from service.http.request import ClientLeftError, while_connected
 from service.options import RequestOptions

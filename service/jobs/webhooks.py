@@ -17,9 +17,8 @@ from docket import Docket, Retry, Worker
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
-from service.errors import ServiceError
+from service.errors import ServiceError, UrlNotAllowed
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
-from service.fetching.errors import UrlNotAllowed
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
 from service.jobs.life import end_task
 from service.settings import MEMORY_QUEUE, Settings

@@ -5,9 +5,8 @@
 `key_moments` gives the times of the frames that show most of it. All words come from the graph's vocabulary.
 """
 
-from service.prompt.appearances import Appearances
 from service.prompt.messages import KeyFrame, Message, build_messages
-from service.prompt.moments import key_moments
+from service.prompt.moments import Appearances, key_moments
 from service.prompt.text import DEFAULT_FORM, FORMS, MIN_TOKENS, FormName, Telling, build_prompt, count_tokens, tell
 
 __all__ = [

@@ -1,15 +1,14 @@
-"""Events, the relations of a graph that are worth telling, and the moments that show most of them."""
+"""Objects that appear in a video, events worth telling, and the moments that show most of them."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from models.graph.scene_graph import Relation, SceneGraph
+from models.graph.scene_graph import Frame, Relation, SceneGraph
 from models.graph.vocabulary import PredicateGroup, Vocabulary
-from service.prompt.appearances import Appearances, Entity, entities_of
 
 MOST_EVENTS = 1000
 """No more are looked at, so that an hour of video costs little more than a minute."""
@@ -18,6 +17,67 @@ _BRIDGED_SECONDS = 1.0  # somebody who lets go for so long, or whose hand is hid
 _COVERED = 0.5  # share of an event's time in which another holds, from which on it goes without saying
 _BELIEVED = 0.5  # share of the best score of all events that one needs to be told
 _CLOSE_BEHIND = 0.5  # share of the best score that another of the same group and time needs
+
+
+@dataclass
+class Appearances:
+    """Objects that appear in a video: all that a prompt needs of its frames, gathered frame by frame.
+
+    labels: by id.
+    first: position of the first frame that shows it, by id.
+    last: position of the last frame that shows it, by id.
+    scores: sum over all frames, by label.
+    frame_count: frames so far.
+    """
+
+    labels: dict[int, str] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+    last: dict[int, int] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    frame_count: int = 0
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame]) -> Appearances:
+        """Gathers the objects of all frames of a video."""
+        appearances = cls()
+        for frame in frames:
+            appearances.add(frame)
+        return appearances
+
+    def add(self, frame: Frame) -> None:
+        """Takes the next frame."""
+        for thing in frame.objects:
+            self.labels[thing.id] = thing.label
+            self.first.setdefault(thing.id, self.frame_count)
+            self.last[thing.id] = self.frame_count
+            self.scores[thing.label] = self.scores.get(thing.label, 0.0) + thing.score
+        self.frame_count += 1
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One subject or thing of a video: the `number`th of its label, from 1."""
+
+    label: str
+    number: int
+
+
+def entities_of(appearances: Appearances) -> dict[int, Entity]:
+    """The entity of every id.
+
+    Two ids of one label that are never there at the same time are one entity: most likely a thing that was lost from
+    sight.
+    """
+    first, last = appearances.first, appearances.last
+    entities: dict[int, Entity] = {}
+    taken_until: dict[str, list[int]] = {}
+    for identity in sorted(first, key=lambda identity: (first[identity], identity)):
+        label = appearances.labels[identity]
+        ends = taken_until.setdefault(label, [])
+        number = next((number for number, end in enumerate(ends) if end < first[identity]), len(ends))
+        ends[number : number + 1] = [last[identity]]
+        entities[identity] = Entity(label, number + 1)
+    return entities
 
 
 @dataclass(frozen=True)

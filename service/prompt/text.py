@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from models.graph.phrases import listed
 from models.graph.scene_graph import Relation
 from models.graph.vocabulary import Vocabulary
-from service.prompt.appearances import Appearances, Entity, entities_of
-from service.prompt.moments import Event, events_of
+from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of
 from service.prompt.words import Name, amount_of, clause_of, count_labels, length_of, names_of, time_of
 
 FormName = Literal["by_time", "by_relevance", "by_person"]
@@ -114,27 +114,32 @@ def _rest(
     return [line] if line else []
 
 
-class Form(Protocol):
+class Form(ABC):
     """A story that grows by one event after the other."""
 
     heading: str
-
-    def add(self, event: Event, room: int) -> int:
-        """Tells an event if that takes at most `room` tokens; returns how many it took, 0 when it was left out."""
-
-    def lines(self) -> list[str]:
-        """The story so far."""
-
-
-class ByTime:
-    """A line for every interval, with all that holds over it, in order of time."""
-
-    heading = "What happens, in order:"
 
     def __init__(self, names: Mapping[Entity, Name], vocabulary: Vocabulary, duration: float | None) -> None:
         self._names = names
         self._vocabulary = vocabulary
         self._duration = duration
+
+    @abstractmethod
+    def add(self, event: Event, room: int) -> int:
+        """Tells an event if that takes at most `room` tokens; returns how many it took, 0 when it was left out."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The story so far."""
+
+
+class ByTime(Form):
+    """A line for every interval, with all that holds over it, in order of time."""
+
+    heading = "What happens, in order:"
+
+    def __init__(self, names: Mapping[Entity, Name], vocabulary: Vocabulary, duration: float | None) -> None:
+        super().__init__(names, vocabulary, duration)
         self._times: dict[str, tuple[float, float]] = {}
         self._told: dict[str, dict[Entity, dict[Entity, list[str]]]] = {}
 
@@ -177,15 +182,13 @@ class ByRelevance(ByTime):
         return [self._line(when, subjects) for when, subjects in self._told.items()]
 
 
-class ByPerson:
+class ByPerson(Form):
     """A line for every subject, with all events of it; things in order of time."""
 
     heading = "Who does what:"
 
     def __init__(self, names: Mapping[Entity, Name], vocabulary: Vocabulary, duration: float | None) -> None:
-        self._names = names
-        self._vocabulary = vocabulary
-        self._duration = duration
+        super().__init__(names, vocabulary, duration)
         self._told: dict[Entity, dict[Entity, list[Event]]] = {}
 
     def add(self, event: Event, room: int) -> int:
@@ -223,7 +226,7 @@ class ByPerson:
         return ", ".join(clauses)
 
 
-FORMS: Final[Mapping[FormName, type[ByTime] | type[ByPerson]]] = {
+FORMS: Final[Mapping[FormName, type[Form]]] = {
     "by_time": ByTime,
     "by_relevance": ByRelevance,
     "by_person": ByPerson,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.graph.phrases import listed, with_article
 from models.graph.vocabulary import Vocabulary
-from service.prompt.appearances import Entity
+from service.prompt.moments import Entity
 
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")

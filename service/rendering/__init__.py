@@ -1,8 +1,8 @@
 """The scene graph drawn on its video: the whole video again, or one frame beside its graph.
 
-`render` reads the frames and puts the parts together. `timeline` gives the boxes and triplets of any time, `drawing`
-draws them on a picture and `diagram` draws the graph of one moment, both with the names of `tags`. `writer` encodes;
-`sound` is copied.
+`render` reads the frames and puts the parts together. `drawing` finds the boxes and triplets of any time and draws them
+on a picture, and `diagram` draws the graph of one moment, both with the names of `tags`. `writer` encodes the pictures
+and copies the sound.
 
 Frames come from the decoder process, so an untrusted video is as safe to draw as to analyse. Only the sound is read in
 this process, where it is asked for: it is repacked, not decoded.

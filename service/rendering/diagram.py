@@ -8,6 +8,7 @@ from collections.abc import Collection
 import networkx as nx
 from PIL import Image, ImageDraw
 
+from service.rendering.drawing import Moment
 from service.rendering.tags import (
     Rectangle,
     Style,
@@ -18,7 +19,6 @@ from service.rendering.tags import (
     name_of,
     words_of,
 )
-from service.rendering.timeline import Moment
 
 _PAPER, _INK, _LINE = (255, 255, 255), (30, 30, 30), (140, 140, 140)
 _LABELS_AT = (0.6, 0.5, 0.7, 0.4, 0.3)

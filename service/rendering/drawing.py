@@ -1,13 +1,14 @@
-"""Draws one moment on its picture: boxes, their names, and the triplets as lines of text."""
+"""Boxes and triplets of any moment of a video, and how they are drawn on its picture."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from models.graph.scene_graph import Box, SceneGraph, SceneObject, Triplet
+from models.graph.scene_graph import Box, Frame, SceneGraph, SceneObject, Triplet
 from service.rendering.tags import (
     Rectangle,
     Style,
@@ -19,14 +20,63 @@ from service.rendering.tags import (
     overlap,
     words_of,
 )
-from service.rendering.timeline import Moment
 
+_ROUNDING = 0.001
+"""Containers round times, so a frame of the video counts as the sampled one within a millisecond."""
 _TEXT_HEIGHT = 0.4
 """Most of the picture's height that the lines of text take."""
 _TEXT_WIDTH = 0.4
 """Of the picture's width, that they take more or less."""
 _GROUND = (0, 0, 0, 150)
 _WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Objects and triplets at one time. The scores are those of the last sampled frame."""
+
+    objects: list[SceneObject]
+    triplets: list[Triplet]
+
+
+class Timeline:
+    """The moments of one graph.
+
+    Between two sampled frames the box of an object that both of them show moves evenly from one to the other.
+    Everything else holds until the next sampled frame. Before the first one there is nothing; the last one holds for
+    one sampling interval.
+    """
+
+    def __init__(self, graph: SceneGraph) -> None:
+        self._frames = graph.frames
+        self._times = [frame.timestamp for frame in graph.frames]
+        self._interval = 1.0 / graph.options.fps
+
+    def at(self, time: float) -> Moment:
+        """The moment at `time`, in seconds."""
+        index = bisect_right(self._times, time + _ROUNDING) - 1
+        if index < 0:
+            return Moment([], [])
+        frame = self._frames[index]
+        if index + 1 < len(self._frames):
+            return Moment(_moved(frame, self._frames[index + 1], time), frame.triplets)
+        if time > frame.timestamp + self._interval - _ROUNDING:
+            return Moment([], [])
+        return Moment(frame.objects, frame.triplets)
+
+
+def _moved(frame: Frame, following: Frame, time: float) -> list[SceneObject]:
+    share = max(0.0, (time - frame.timestamp) / (following.timestamp - frame.timestamp))
+    ends = {thing.id: thing.box for thing in following.objects}
+    return [
+        thing.model_copy(update={"box": _between(thing.box, ends.get(thing.id, thing.box), share)})
+        for thing in frame.objects
+    ]
+
+
+def _between(start: Box, end: Box, share: float) -> Box:
+    x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(start, end, strict=True))
+    return x1, y1, x2, y2
 
 
 @dataclass(frozen=True)
@@ -118,12 +168,9 @@ def _draw_lines(
     draw.rectangle((*begin, begin[0] + width - 1, begin[1] + height - 1), fill=_GROUND)
     for row, (subject, triplet, thing) in enumerate(shown):
         left, top = begin[0] + 1, begin[1] + 1 + row * step
-        draw_tag(draw, left, top, name_of(subject), color_of(subject.id), style)
-        left += style.width_of(name_of(subject))
-        draw_text(draw, left, top, words_of(triplet.predicate), _WHITE, style)
-        left += style.width_of(words_of(triplet.predicate))
-        draw_tag(draw, left, top, name_of(thing), color_of(thing.id), style)
-        left += style.width_of(name_of(thing))
+        left = draw_tag(draw, left, top, name_of(subject), color_of(subject.id), style)
+        left = draw_text(draw, left, top, words_of(triplet.predicate), _WHITE, style)
+        left = draw_tag(draw, left, top, name_of(thing), color_of(thing.id), style)
         score = f"{triplet.score:.2f}"
         if left + style.width_of(score) <= size[0]:
             draw_text(draw, left, top, score, _WHITE, style)

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph
+from service.errors import RenderError
 from service.rendering.diagram import draw_diagram
-from service.rendering.drawing import draw_moment, quietest_corner
-from service.rendering.errors import RenderError
-from service.rendering.sound import sound_of
+from service.rendering.drawing import Timeline, draw_moment, quietest_corner
 from service.rendering.tags import Style
-from service.rendering.timeline import Timeline
-from service.rendering.writer import VideoWriter
+from service.rendering.writer import VideoWriter, sound_of
 from service.video import EVERY_FRAME, DecodeLimits, Sampling, VideoInfo, VideoReader
 from service.video.errors import RangeOutsideVideo, VideoUnreadable
 

@@ -80,16 +80,17 @@ class Style:
         return _written(text, self.letters).width
 
 
-def draw_tag(draw: ImageDraw.ImageDraw, left: float, top: float, text: str, color: Color, style: Style) -> None:
-    """Draws a text on a ground of its colour."""
+def draw_tag(draw: ImageDraw.ImageDraw, left: float, top: float, text: str, color: Color, style: Style) -> int:
+    """Draws a text on a ground of its colour; returns the first column to its right."""
     left, top = round(left), round(top)
     draw.rectangle((left, top, left + style.width_of(text) - 1, top + style.row - 1), fill=color)
-    draw_text(draw, left, top, text, text_color(color), style)
+    return draw_text(draw, left, top, text, text_color(color), style)
 
 
-def draw_text(draw: ImageDraw.ImageDraw, left: float, top: float, text: str, color: Color, style: Style) -> None:
-    """Draws a text where a tag would have it."""
+def draw_text(draw: ImageDraw.ImageDraw, left: float, top: float, text: str, color: Color, style: Style) -> int:
+    """Draws a text where a tag would have it; returns the first column to its right."""
     draw.bitmap((round(left), round(top)), _written(text, style.letters), fill=color)
+    return round(left) + style.width_of(text)
 
 
 def find_room(places: Iterable[Rectangle], taken: Sequence[Rectangle]) -> Rectangle:

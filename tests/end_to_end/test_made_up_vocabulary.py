@@ -25,6 +25,7 @@ from tests.service.page.browser import CHROMIUM, launch, visit
 from tests.service.test_command_line import vsg
 from tests.support.bundles import MADE_UP, MADE_UP_SLOTS, make_made_up_bundle
 from tests.support.videos import make_video
+from vsg import Client
 
 GREY = 0.6  # brightness of the video and of the data folder's frames
 JAR, PIPE = (slot.thing for slot in MADE_UP_SLOTS)
@@ -51,6 +52,7 @@ def test_a_model_with_words_of_its_own_goes_through_everything(tmp_path: Path) -
         check_graphml(server.client.get(f"{path}?format=graphml").content)
         (tmp_path / "graph.json").write_text(json.dumps(graph))
         check_picture(video, tmp_path / "graph.json", tmp_path / "frame.png", tmp_path / "drawn.mp4")
+        check_client(server, video)
         check_page(server, video)  # the last, since it is skipped where there is no browser
 
 
@@ -154,6 +156,15 @@ def check_prompt(prompt: str, messages: list[dict[str, str]]) -> None:
     assert messages[1]["content"] == prompt
     assert "caption of what the person or robot does" in messages[0]["content"]
     assert_no_foreign_word(prompt, messages[0]["content"], is_prose=True)
+
+
+def check_client(server: Server, video: Path) -> None:
+    with Client(server.url) as client:
+        graph = client.graph(video, constraint="with")
+        assert graph.vocabulary == client.models()[0].vocabulary == MADE_UP
+        assert client.prompt(graph.id) == graph.prompt
+    check_graph(graph.model_dump(mode="json"))
+    assert_no_foreign_word(graph.prompt, is_prose=True)
 
 
 def check_coco(content: bytes, path: Path) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import BodyTooLarge
+from service.errors import BodyTooLarge, UrlStalled, UrlUnreachable
 from service.fetching import fetch
-from service.fetching.errors import UrlStalled, UrlUnreachable
 from tests.support.fetching import Names, fetched, policy_for, url_of
 from tests.support.web import reply, serve_web
 

@@ -7,7 +7,7 @@ import ssl
 import pytest
 import trustme
 
-from service.fetching.errors import UrlNotAllowed, UrlUnreachable
+from service.errors import UrlNotAllowed, UrlUnreachable
 from tests.support.fetching import fetched, policy_for
 from tests.support.web import reply, serve_web
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.fetching import FetchPolicy, HostPattern
-from service.fetching.errors import UrlNotAllowed
-from service.fetching.policy import may_be_reached
+from service.errors import UrlNotAllowed
+from service.fetching import FetchPolicy, HostPattern, may_be_reached
 from tests.support.fetching import Names, fetched, policy_for
 from tests.support.web import reply, serve_web
 

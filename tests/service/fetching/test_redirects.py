@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from service.fetching.errors import UrlNotAllowed, UrlUnreachable
+from service.errors import UrlNotAllowed, UrlUnreachable
 from tests.support.fetching import Names, fetched, policy_for, url_of
 from tests.support.web import reply, serve_web
 

@@ -9,8 +9,7 @@ import pytest
 from models.graph.scene_graph import Frame, Relation, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
-from service.prompt.appearances import Appearances, Entity, entities_of
-from service.prompt.moments import Event, events_of
+from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of
 from tests.support.graphs import scene_graph
 from tests.support.relations import frame, holds
 
@@ -166,3 +165,24 @@ def test_weights_and_silence_of_predicates_are_those_of_the_vocabulary() -> None
     assert events(weight=2) == ["lifts", "ignores", "near"]
     assert events(weight=2, says_little=("ignores",)) == ["lifts", "near"]
     assert events(overshadowed_by=("placing",)) == ["near"]
+
+
+def test_labels_times_and_scores_are_gathered_frame_by_frame() -> None:
+    assert Appearances.of([frame("person"), frame(index=1), frame("person", "bag", index=2)]) == Appearances(
+        labels={1: "person", 2: "bag"},
+        first={1: 0, 2: 2},
+        last={1: 2, 2: 2},
+        scores={"person": 1.8, "bag": 0.9},
+        frame_count=3,
+    )
+
+
+def test_objects_of_one_label_that_never_appear_together_are_one_entity() -> None:
+    frames = [frame("person", "chair"), frame("person", "chair", "chair", index=1, first_id=3)]
+    assert entities_of(Appearances.of(frames)) == {
+        1: Entity("person", 1),
+        2: Entity("chair", 1),
+        3: Entity("person", 1),
+        4: Entity("chair", 1),
+        5: Entity("chair", 2),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.graph.vocabulary import ACTION_GENOME, Noun, PredicateGroup, Vocabulary
-from service.prompt.appearances import Entity
+from service.prompt.moments import Entity
 from service.prompt.words import amount_of, clause_of, length_of, names_of, time_of
 
 PHRASES = {

@@ -10,9 +10,8 @@ from models.graph.scene_graph import Box, SceneObject
 from models.graph.vocabulary import ACTION_GENOME
 from service.rendering import drawing, tags
 from service.rendering.diagram import draw_diagram
-from service.rendering.drawing import Corner, draw_moment, quietest_corner
+from service.rendering.drawing import Corner, Moment, draw_moment, quietest_corner
 from service.rendering.tags import Style, color_of, draw_tag, find_room, name_of, overlap, text_color
-from service.rendering.timeline import Moment
 from tests.support.graphs import frame, scene_graph
 
 PERSON: Box = (100.0, 60.0, 180.0, 220.0)

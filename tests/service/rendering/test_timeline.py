@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.graph.scene_graph import Box
-from service.rendering.timeline import Timeline
+from service.rendering.drawing import Timeline
 from tests.support.graphs import frame, scene_graph
 
 STAYS: Box = (0.0, 0.0, 10.0, 10.0)

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.graph.scene_graph import Box, SceneGraph
+from service.errors import RenderError
 from service.rendering import render_frame, render_video
-from service.rendering.errors import RenderError
 from service.rendering.tags import color_of
 from service.video import EVERY_FRAME, Sampling, VideoInfo, VideoReader
 from service.video.errors import RangeOutsideVideo
