@@ -19,7 +19,9 @@ server, a stack trace or the name of a library.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+PROBLEM_TYPE = "application/problem+json"  # media type of `ServiceError.problem`
 
 
 class ServiceError(Exception):
@@ -32,6 +34,23 @@ class ServiceError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def problem(self, *, instance: str | None = None, job_id: str | None = None) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document.
+
+        instance: path of the request that failed.
+        job_id: of the job that failed.
+        """
+        document = {
+            "type": f"urn:vsg:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "instance": instance,
+            "job_id": job_id,
+        }
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class RequestError(ServiceError):
@@ -52,6 +71,10 @@ class InvalidOption(RequestError):
     def __init__(self, option: str, detail: str) -> None:
         super().__init__(detail)
         self.option = option
+
+    def problem(self, *, instance: str | None = None, job_id: str | None = None) -> dict[str, Any]:
+        """The problem document, with the option."""
+        return super().problem(instance=instance, job_id=job_id) | {"option": self.option}
 
 
 class UnknownModel(InvalidOption):

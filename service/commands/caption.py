@@ -15,11 +15,12 @@ from models.graph.scene_graph import SceneGraph
 from service.commands.common import STANDARD_INPUT, frames_bar, read_graph, video_argument, video_file
 from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import InvalidOption, SettingsError
+from service.loading import bundle_folders
 from service.options import VideoOptions
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
 from service.prompt.key_frames import read_key_frames
-from service.settings import ENV_PREFIX, Settings, bundle_folders, decode_limits
+from service.settings import ENV_PREFIX, Settings, decode_limits
 from vsg import open_model
 
 

@@ -22,10 +22,9 @@ from models.graph.scene_graph import SceneGraph
 from models.graph.validation import in_words
 from service.commands.flags import option_flags, read_options, read_settings, settings_flags
 from service.errors import EmptyUpload, InvalidOption
-from service.loading import open_pipeline
+from service.loading import bundle_folders, open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Progress
-from service.settings import bundle_folders
 from service.video import SNIFF_BYTES, sniff_container
 
 STANDARD_INPUT = Path("-")

@@ -11,8 +11,7 @@ from fastapi import Request
 
 from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format
-from service.http.authentication import owner_of
-from service.http.rate_limit import RateLimit
+from service.http.access import RateLimit, owner_of
 from service.jobs import Jobs, ProcessLife
 from service.keys import ANONYMOUS
 from service.metrics import Metrics

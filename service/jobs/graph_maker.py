@@ -26,7 +26,6 @@ from service.jobs.records import JobRecord
 from service.jobs.webhooks import Ending
 from service.metrics import Metrics
 from service.pipeline import Pipeline, Summary
-from service.problem import problem
 from service.scheduling.errors import EngineDied, JobCancelled
 from service.storage import Storage
 from service.tracing import job_span, note_end
@@ -229,7 +228,7 @@ class GraphMaker:
     async def _fail(self, job: _Job, error: ServiceError) -> None:
         self._metrics.errors.labels(error.code).inc()
         log.info("job failed", id=job.id, code=error.code, detail=error.detail)
-        document = problem(error, job_id=job.id)
+        document = error.problem(job_id=job.id)
         content = json.dumps(document).encode()
         await asyncio.to_thread(self._storage.write_result, job.id, job.record.owner, content, failed=True)
         await self._end(job, "failed", document)
