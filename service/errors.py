@@ -7,6 +7,9 @@ ServiceError            500  root of all of them; the class attributes are those
     BodyTooLarge        413  the body is over the operator's limit
   EmptyUpload           400  the body or file has no bytes
   Unavailable           503  the service cannot take work now
+  JobCancelled          410  the job was cancelled before it ended
+  ClipFailed            500  the model fails on the video
+  EngineDied            503  a thread that runs the model has died
   SetupError            500  the service cannot start
     SettingsError            a setting is wrong
     NoModels                 there is no bundle to serve
@@ -106,6 +109,29 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "The service is not available"
+
+
+class JobCancelled(ServiceError):
+    """The job was cancelled before it ended."""
+
+    status = 410
+    code = "cancelled"
+    title = "The job was cancelled"
+
+
+class ClipFailed(ServiceError):
+    """A stage of the model fails on a clip, even when the clip is alone in its batch."""
+
+    code = "model_failed"
+    title = "The model failed on the video"
+
+
+class EngineDied(ServiceError):
+    """A thread that runs the model has died. No caller sees this: the job goes back to the queue."""
+
+    status = 503
+    code = "engine_died"
+    title = "The engine has died"
 
 
 class SetupError(ServiceError):

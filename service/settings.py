@@ -17,7 +17,7 @@ from models.engines import EngineName
 from models.graph.validation import accepted_values, first_mistake, shortened
 from service.errors import SettingsError
 from service.fetching import HostPattern, Network
-from service.video.sampling import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
+from service.video.wire import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
