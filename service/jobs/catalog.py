@@ -54,6 +54,7 @@ class Catalog:
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
+        self._key = docket.key("models")
         self._announced = b""
         self._models: Sequence[ServedModel] = ()
 
@@ -73,10 +74,6 @@ class Catalog:
             self._models = _MODELS.validate_json(announced)
             self._announced = announced
         return self._models
-
-    @property
-    def _key(self) -> str:
-        return self._docket.key("models")
 
 
 def find_model(models: Sequence[ServedModel], name: str | None) -> ServedModel:

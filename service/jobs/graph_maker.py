@@ -1,4 +1,4 @@
-"""Makes the graph of one job: from the moment that a worker takes it until its result is stored and announced."""
+"""Makes the graph of one job, from the moment that a worker takes it until its result is stored and announced."""
 
 from __future__ import annotations
 

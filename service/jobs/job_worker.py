@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.graph_maker import GraphMaker
-from service.jobs.life import Duties, ProcessLife, end_task
+from service.jobs.life import Duties, ProcessLife, end_tasks
 from service.jobs.queue import MAKE_GRAPH, JobQueue
 from service.jobs.records import OVER
 from service.metrics import Metrics
@@ -74,7 +74,7 @@ class JobWorker:
             sweeper = asyncio.create_task(
                 _sweep_forever(self._queue, self._storage, self._settings), name="vsg sweeper"
             )
-            stack.push_async_callback(end_task, sweeper)
+            stack.push_async_callback(end_tasks, sweeper)
             self._taking = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop, self._taking)
             self._stack = stack.pop_all()

@@ -14,7 +14,7 @@ from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
-from service.jobs.life import ProcessLife
+from service.jobs.life import ProcessLife, end_tasks
 from service.jobs.queue import JobQueue, answer_in_time, in_time
 from service.jobs.records import OVER, STATUS, VIDEO_ID, JobRecord, JobState, not_found
 from service.metrics import Metrics
@@ -130,9 +130,7 @@ class Jobs:
                 raise Unavailable("the engine has died and this video is lost; post it again")
             return False
         finally:
-            for task in (over, in_vain):
-                task.cancel()
-            await asyncio.wait({over, in_vain})
+            await end_tasks(over, in_vain)
 
     async def _until_over(self, video_id: str, owner: str) -> None:
         async for _ in self.events(video_id, owner):

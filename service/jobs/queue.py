@@ -1,4 +1,4 @@
-"""The queue that API and workers share: docket's queue, the records of its jobs, and the webhooks about them."""
+"""The queue that API and workers share: docket's queue, the records, changes and webhooks of its jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
-from service.jobs.life import end_task
+from service.jobs.life import end_tasks
 from service.jobs.records import JobRecord, Records
 from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
 from service.metrics import Metrics
@@ -86,7 +86,7 @@ class JobChanges:
 
     async def __aexit__(self, *exception: object) -> None:
         if self._task is not None:
-            await end_task(self._task)
+            await end_tasks(self._task)
 
     @property
     def is_alive(self) -> bool:
