@@ -10,6 +10,9 @@ ServiceError            500  root of all of them; the class attributes are those
       UrlStalled             its server is too slow, or stopped sending
   EmptyUpload           400  the body or file has no bytes
   Unavailable           503  the service cannot take work now
+  JobCancelled          410  the job was cancelled before it ended
+  ClipFailed            500  the model fails on the video
+  EngineDied            503  a thread that runs the model has died
   SetupError            500  the service cannot start
     SettingsError            a setting is wrong
     NoModels                 there is no bundle to serve
@@ -23,7 +26,9 @@ server, a stack trace or the name of a library.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+PROBLEM_TYPE = "application/problem+json"  # media type of `ServiceError.problem`
 
 
 class ServiceError(Exception):
@@ -36,6 +41,23 @@ class ServiceError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def problem(self, *, instance: str | None = None, job_id: str | None = None) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document.
+
+        instance: path of the request that failed.
+        job_id: of the job that failed.
+        """
+        document = {
+            "type": f"urn:vsg:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "instance": instance,
+            "job_id": job_id,
+        }
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class RequestError(ServiceError):
@@ -56,6 +78,10 @@ class InvalidOption(RequestError):
     def __init__(self, option: str, detail: str) -> None:
         super().__init__(detail)
         self.option = option
+
+    def problem(self, *, instance: str | None = None, job_id: str | None = None) -> dict[str, Any]:
+        """The problem document, with the option."""
+        return super().problem(instance=instance, job_id=job_id) | {"option": self.option}
 
 
 class UnknownModel(InvalidOption):
@@ -110,6 +136,29 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "The service is not available"
+
+
+class JobCancelled(ServiceError):
+    """The job was cancelled before it ended."""
+
+    status = 410
+    code = "cancelled"
+    title = "The job was cancelled"
+
+
+class ClipFailed(ServiceError):
+    """A stage of the model fails on a clip, even when the clip is alone in its batch."""
+
+    code = "model_failed"
+    title = "The model failed on the video"
+
+
+class EngineDied(ServiceError):
+    """A thread that runs the model has died. No caller sees this: the job goes back to the queue."""
+
+    status = 503
+    code = "engine_died"
+    title = "The engine has died"
 
 
 class SetupError(ServiceError):

@@ -1,9 +1,14 @@
-"""Loads bundles by the operator's settings, and opens the pipeline that runs them."""
+"""Finds the bundles of models, loads them by the operator's settings, and opens the pipeline that runs them.
+
+Bundles are found by path, or by name among those that are installed. Installed are the folders of `VSG_BUNDLES`, those
+in `./bundles`, and those in `bundles/` beside the packages, which is where a checkout and the images have them. A wheel
+holds no models.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +16,64 @@ import numpy as np
 from models.engines import EngineName, EngineOptions, StageEngine, Tensors, open_stages, run_stages
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
+from models.graph.bundle import FRAMES, MANIFEST_FILE, TIMESTAMPS, Bundle
+from service.errors import NoModels
 from service.pipeline import Pipeline
 from service.scheduling import Batch, Scheduler
 from service.scheduling.batcher import largest_batch
 from service.scheduling.scheduler import check_stages
-from service.settings import Settings, bundle_folders, decode_limits
+from service.settings import Settings, decode_limits
 from service.video.processes import FORK_SERVER
 
+WORKING_FOLDER = Path("bundles")
+PACKAGED_FOLDER = Path(__file__).resolve().parents[1] / "bundles"
 _MOST_CPU_STREAMS = 4
 _GPU_BATCH = 16
+
+
+def bundle_folders(settings: Settings) -> list[Path]:
+    """The bundles to serve: those set, by path or name; else those in `./bundles`; else those beside the packages.
+
+    Raises NoModels where there are none, or none of a name.
+    """
+    if settings.bundles:
+        return [folder for given in settings.bundles for folder in find_bundles(given)]
+    if found := _bundles_in(WORKING_FOLDER) or _bundles_in(PACKAGED_FOLDER):
+        return found
+    raise NoModels(
+        f"there is no bundle in {WORKING_FOLDER.absolute()} or {PACKAGED_FOLDER}; name one with --bundle PATH, or "
+        "VSG_BUNDLES, or write one with `vsg export`"
+    )
+
+
+def find_bundles(given: Path, known: Iterable[Path] = ()) -> list[Path]:
+    """The bundles that a path or a name stands for.
+
+    given: a bundle, a folder of bundles, or the name of a bundle that is `known` or installed.
+    known: bundles whose names are looked at first.
+
+    A folder without a bundle is returned as it is: loading it says what is missing. Raises NoModels, with the names of
+    the bundles there are, where `given` is nothing of this.
+    """
+    if (given / MANIFEST_FILE).is_file():
+        return [given]
+    if inside := _bundles_in(given):
+        return inside
+    places = [*known, *_bundles_in(WORKING_FOLDER), *_bundles_in(PACKAGED_FOLDER)]
+    for place in places:
+        if str(given) == place.name:
+            return [place]
+    if given.is_dir():
+        return [given]
+    names = ", ".join(dict.fromkeys(place.name for place in places)) or "none"
+    raise NoModels(
+        f"there is no bundle {str(given)!r}: give the path of one, or the name of an installed one ({names}); "
+        "VSG_BUNDLES names further ones"
+    )
+
+
+def _bundles_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
 
 
 def open_pipeline(

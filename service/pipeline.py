@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,12 +20,11 @@ from models.graph.bundle import sha256_of
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Options, SceneGraph, Video, Warning
 from models.graph.vocabulary import Vocabulary
-from service.errors import UnknownModel
+from service.errors import JobCancelled, UnknownModel
 from service.graph import GraphBuilder, write_graph
 from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
 from service.scheduling import Scheduler, VideoRun
-from service.scheduling.errors import JobCancelled
 from service.tracing import add_part
 from service.video import DecodeLimits, FrameChunk, Sampling, VideoInfo, VideoReader
 from service.video.errors import VideoUnreadable
@@ -212,14 +211,7 @@ class Pipeline:
         write_graph(
             out,
             id=sha256[:32] if video_id is None else video_id,
-            video=Video(
-                sha256=sha256,
-                width=info.width,
-                height=info.height,
-                duration=info.duration,
-                frame_rate=info.frame_rate,
-                codec=info.codec,
-            ),
+            video=Video(sha256=sha256, **asdict(info)),
             model=model.reference,
             options=applied,
             vocabulary=graph.vocabulary,

@@ -15,10 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.engines import EngineName
 from models.graph.validation import accepted_values, first_mistake, shortened
-from service.bundles import find_bundles, installed_bundles
 from service.errors import SettingsError
 from service.fetching import HostPattern, Network
-from service.video.sampling import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
+from service.video.wire import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
@@ -226,13 +225,3 @@ def _settings_error(error: ValidationError, overrides: Mapping[str, str]) -> Set
         return SettingsError(f"{key} is wrong: {mistake.reason}")
     remedy = mistake.reason if mistake.kind == "value_error" else f"give {accepted_values(Settings, name)}"
     return SettingsError(f"{key} is {shortened(mistake.value)}: {remedy}")
-
-
-def bundle_folders(settings: Settings) -> list[Path]:
-    """The bundles to serve: those set, by path or name, else the installed ones.
-
-    Raises NoModels where there are none, or none of a name.
-    """
-    if not settings.bundles:
-        return installed_bundles()
-    return [folder for given in settings.bundles for folder in find_bundles(given)]

@@ -18,14 +18,12 @@ from models.errors import ModelError
 from models.graph.bundle import Manifest
 from models.graph.scene_graph import SceneGraph
 from models.graph.vocabulary import Vocabulary
-from service.bundles import find_bundles
 from service.errors import InvalidOption, ServiceError
-from service.loading import open_pipeline
+from service.loading import bundle_folders, find_bundles, open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline
 from service.pipeline import Progress as PipelineProgress
-from service.problem import problem
-from service.settings import bundle_folders, load_settings
+from service.settings import load_settings
 from vsg.errors import OpenModelError, problem_error
 from vsg.values import GraphOptions, Progress, VideoFile, option_texts
 
@@ -110,7 +108,7 @@ class Model:
             with _on_disk(video) as path:
                 return self._pipeline.run(path, wanted, progress=told)
         except ServiceError as error:
-            raise problem_error(problem(error)) from error
+            raise problem_error(error.problem()) from error
 
     def __enter__(self) -> Self:
         return self

@@ -25,10 +25,10 @@ import vsg
 from models.graph.scene_graph import SceneGraph
 from models.graph.validation import accepted_values, in_words
 from service.errors import EmptyUpload, InvalidOption
-from service.loading import open_pipeline
+from service.loading import bundle_folders, open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Progress
-from service.settings import Settings, bundle_folders, load_settings, variable_of
+from service.settings import Settings, load_settings, variable_of
 from service.video import SNIFF_BYTES, sniff_container
 
 STANDARD_INPUT = Path("-")

@@ -11,12 +11,10 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from service.http import operations, pages, streams, videos
-from service.http.authentication import RequireKey
-from service.http.error_handlers import ErrorHandlers
-from service.http.middleware import SecurityHeaders, WatchRequests
+from service.http.access import RateLimit, RequireKey
+from service.http.middleware import ErrorHandlers, SecurityHeaders, WatchRequests
 from service.http.openapi import declare_keys
 from service.http.operations import Health
-from service.http.rate_limit import RateLimit
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
 from service.keys import keys_of

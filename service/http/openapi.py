@@ -8,11 +8,11 @@ from fastapi import FastAPI, Path
 from fastapi.responses import PlainTextResponse
 
 from models.graph.scene_graph import SceneGraph, Status
+from service.errors import PROBLEM_TYPE
 from service.formats import MEDIA_TYPES
-from service.http.authentication import FREE_PATHS
+from service.http.access import FREE_PATHS
 from service.http.uploads import URL_FIELD, VIDEO_FIELD, VideoUrl
 from service.jobs import VIDEO_ID
-from service.problem import MEDIA_TYPE
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -28,7 +28,7 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "job_id": {"type": "string", "description": "the job that failed"},
     },
 }
-_PROBLEM: dict[str, Any] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}
+_PROBLEM: dict[str, Any] = {PROBLEM_TYPE: {"schema": _PROBLEM_SCHEMA}}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served", "content": _PROBLEM},
     "5XX": {"description": "The service cannot serve the request", "content": _PROBLEM},

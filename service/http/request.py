@@ -11,9 +11,9 @@ from fastapi import Request
 
 from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format
-from service.http.authentication import owner_of
-from service.http.rate_limit import RateLimit
+from service.http.access import RateLimit, owner_of
 from service.jobs import Jobs, ProcessLife
+from service.jobs.life import end_tasks
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner
@@ -165,6 +165,4 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientLeftError
         return running.result()
     finally:
-        for task in (running, gone):
-            task.cancel()
-        await asyncio.wait({running, gone})
+        await end_tasks(running, gone)

@@ -15,10 +15,9 @@ from redis.exceptions import RedisError
 
 from service.errors import ServiceError
 from service.http import openapi
-from service.http.authentication import owner_of
+from service.http.access import owner_of
 from service.http.request import Service, service_of
 from service.jobs import Jobs, JobState
-from service.problem import problem
 from service.prompt import Message
 from service.prompt.captioner import Captioner
 from service.prompt.errors import CaptionFailed
@@ -151,4 +150,4 @@ async def _caption_events(request: Request, pieces: AsyncIterator[str]) -> Async
             yield format_sse_event(event="caption", data_str=json.dumps({"text": piece}))
         yield format_sse_event(event="end", data_str="{}")
     except CaptionFailed as error:
-        yield format_sse_event(event="problem", data_str=json.dumps(problem(error, instance=request.url.path)))
+        yield format_sse_event(event="problem", data_str=json.dumps(error.problem(instance=request.url.path)))

@@ -15,10 +15,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from models.graph.scene_graph import Frame
 from models.graph.vocabulary import Vocabulary
+from service.errors import PROBLEM_TYPE
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.http import openapi
-from service.http.authentication import owner_of
+from service.http.access import owner_of
 from service.http.errors import CaptionsOff, NotReady
 from service.http.request import (
     ClientLeftError,
@@ -36,7 +37,6 @@ from service.jobs import JobRecord, JobState
 from service.jobs.catalog import ServedModel, find_model
 from service.jobs.errors import NotFound
 from service.options import RequestOptions
-from service.problem import MEDIA_TYPE as PROBLEM_TYPE
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
 from service.storage import StoredResult
 

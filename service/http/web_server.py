@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from functools import partial
 from http import HTTPStatus
@@ -12,11 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import RequestError
+from service.errors import PROBLEM_TYPE, RequestError
 from service.http.errors import HeadTooLarge, NotHttp
 from service.http.middleware import SECURITY_HEADERS
 from service.jobs import ProcessLife
-from service.problem import MEDIA_TYPE, problem_bytes
 from service.settings import Settings
 
 HEAD_BYTES = 64 * 1024
@@ -100,10 +100,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._patience = None
 
     def _refuse(self, error: RequestError) -> None:
-        content = problem_bytes(error)
+        content = json.dumps(error.problem()).encode()
         headers = {
             **SECURITY_HEADERS,
-            "Content-Type": MEDIA_TYPE,
+            "Content-Type": PROBLEM_TYPE,
             "Content-Length": str(len(content)),
             "Connection": "close",
         }

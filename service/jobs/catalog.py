@@ -37,19 +37,8 @@ class ServedModel(BaseModel):
     @classmethod
     def of(cls, model: Scheduler, *, default: bool) -> ServedModel:
         """Describes a loaded model."""
-        manifest = model.manifest
-        return cls(
-            **model.reference.model_dump(),
-            default=default,
-            family=manifest.family,
-            description=manifest.description,
-            frame_size=manifest.frame_size.model_dump(),
-            clip_length=manifest.clip_length,
-            relation_scoring=manifest.relation_scoring,
-            vocabulary=manifest.vocabulary,
-            thresholds=manifest.thresholds.model_dump(),
-            training=manifest.training.model_dump(mode="json"),
-        )
+        described = model.manifest.model_dump(mode="json", include=set(cls.model_fields))
+        return cls(**described | model.reference.model_dump(), default=default)
 
     @property
     def reference(self) -> ModelReference:
@@ -65,6 +54,7 @@ class Catalog:
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
+        self._key = docket.key("models")
         self._announced = b""
         self._models: Sequence[ServedModel] = ()
 
@@ -84,10 +74,6 @@ class Catalog:
             self._models = _MODELS.validate_json(announced)
             self._announced = announced
         return self._models
-
-    @property
-    def _key(self) -> str:
-        return self._docket.key("models")
 
 
 def find_model(models: Sequence[ServedModel], name: str | None) -> ServedModel:

@@ -1,4 +1,4 @@
-"""Makes the graph of one job: from the moment that a worker takes it until its result is stored and announced."""
+"""Makes the graph of one job, from the moment that a worker takes it until its result is stored and announced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextvars
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,25 +16,71 @@ from typing import Any, NoReturn
 import structlog
 from aiorwlock import RWLock
 from docket import CurrentExecution, Execution, ExecutionState
+from redis.exceptions import RedisError
 
-from service.errors import ServiceError
+from service.errors import EngineDied, JobCancelled, ServiceError
 from service.jobs.errors import WorkerCrashed
 from service.jobs.life import Duties
-from service.jobs.progress import ProgressReporter
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecord
 from service.jobs.webhooks import Ending
 from service.metrics import Metrics
-from service.pipeline import Pipeline, Summary
-from service.problem import problem
-from service.scheduling.errors import EngineDied, JobCancelled
+from service.pipeline import Pipeline, Progress, Summary
 from service.storage import Storage
 from service.tracing import job_span, note_end
 
+_PUBLISH_SECONDS = 0.5
 _MOST_CRASHES = 3
 _MOST_ATTEMPTS = 10  # where workers are killed with their parents, as in a container that is out of memory
 
 log = structlog.get_logger(__name__)
+
+
+class ProgressReporter:
+    """Publishes the progress of one job: its thread reports, the event loop writes to the queue.
+
+    Most reports are only remembered, because each one that is published costs the queue several commands.
+
+    moved_at: time of the last report, by `time.monotonic`.
+    """
+
+    def __init__(self, execution: Execution, on_publish: Callable[[], None]) -> None:
+        """Make it in the event loop.
+
+        execution: of the job, in the queue.
+        on_publish: is called in the event loop after each report that was published.
+        """
+        self.moved_at = time.monotonic()
+        # Not docket's `Progress` dependency: in 0.27 all jobs that run at once share one, and report as the last.
+        self._progress = execution.progress
+        self._on_publish = on_publish
+        self._loop = asyncio.get_running_loop()
+        self._latest = self._published = Progress(0, 0)
+        self._asked_at = 0.0
+
+    def report(self, now: Progress) -> None:
+        """Takes a report from the job's thread. Publishes at most two a second, and each that changes `expected`."""
+        self._latest = now
+        self.moved_at = time.monotonic()
+        if now.expected == self._published.expected and self.moved_at - self._asked_at < _PUBLISH_SECONDS:
+            return
+        self._asked_at = self.moved_at
+        # Waiting for it keeps the reports in order, and none comes after the job has ended.
+        asyncio.run_coroutine_threadsafe(self.publish(), self._loop).result()
+
+    async def publish(self) -> None:
+        """Publishes the latest report. If the queue does not answer, logs that; the next report makes up for it."""
+        now, before = self._latest, self._published
+        try:
+            if now.expected != before.expected:
+                await self._progress.set_total(now.expected)
+            if now.frames > before.frames:
+                await self._progress.increment(now.frames - before.frames)
+        except RedisError as error:
+            log.warning("progress is not reported: the job queue does not answer", error=str(error))
+            return
+        self._published = now
+        self._on_publish()
 
 
 @dataclass(eq=False)
@@ -229,7 +275,7 @@ class GraphMaker:
     async def _fail(self, job: _Job, error: ServiceError) -> None:
         self._metrics.errors.labels(error.code).inc()
         log.info("job failed", id=job.id, code=error.code, detail=error.detail)
-        document = problem(error, job_id=job.id)
+        document = error.problem(job_id=job.id)
         content = json.dumps(document).encode()
         await asyncio.to_thread(self._storage.write_result, job.id, job.record.owner, content, failed=True)
         await self._end(job, "failed", document)

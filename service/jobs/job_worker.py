@@ -15,13 +15,13 @@ from redis.exceptions import RedisError
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.graph_maker import GraphMaker
-from service.jobs.life import Duties, ProcessLife, end_task
+from service.jobs.life import Duties, ProcessLife, end_tasks
 from service.jobs.queue import MAKE_GRAPH, JobQueue
 from service.jobs.records import OVER
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
-from service.storage import Storage, StoredFile
+from service.storage import Storage
 
 # How often a busy worker checks whether it can take another job. An idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
@@ -74,7 +74,7 @@ class JobWorker:
             sweeper = asyncio.create_task(
                 _sweep_forever(self._queue, self._storage, self._settings), name="vsg sweeper"
             )
-            stack.push_async_callback(end_task, sweeper)
+            stack.push_async_callback(end_tasks, sweeper)
             self._taking = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop, self._taking)
             self._stack = stack.pop_all()
@@ -142,13 +142,10 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     """Deletes uploads that no job needs, results over their retention, and what killed processes left behind."""
     for upload in await asyncio.to_thread(storage.files, "uploads"):
         # An upload that has stood still for so long is given up by the API.
-        if upload.age > settings.upload_idle_seconds and not await _has_job(queue, upload):
-            await asyncio.to_thread(storage.delete, upload)
+        if upload.age > settings.upload_idle_seconds:
+            job = await queue.docket.get_execution(upload.video_id)
+            if job is None or job.state in OVER:
+                await asyncio.to_thread(storage.delete, upload)
     for result in await asyncio.to_thread(storage.files, "results"):
         if result.age > (settings.stall_seconds if result.is_unfinished else settings.retention):
             await asyncio.to_thread(storage.delete, result)
-
-
-async def _has_job(queue: JobQueue, upload: StoredFile) -> bool:
-    execution = await queue.docket.get_execution(upload.video_id)
-    return execution is not None and execution.state not in OVER

@@ -14,9 +14,9 @@ from models.graph.scene_graph import ModelReference
 from service.errors import Unavailable
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
-from service.jobs.life import ProcessLife
+from service.jobs.life import ProcessLife, end_tasks
 from service.jobs.queue import JobQueue, answer_in_time, in_time
-from service.jobs.records import OVER, VIDEO_ID, JobRecord, JobState, not_found
+from service.jobs.records import OVER, STATUS, VIDEO_ID, JobRecord, JobState, not_found
 from service.metrics import Metrics
 from service.settings import Settings
 from service.storage import Storage, StoredResult
@@ -71,12 +71,29 @@ class Jobs:
         QueueFull, and IdempotencyMismatch when the first request with this key asked for something else.
         """
         await self.check_room()
+        records, first = self._queue.records, video_id
         try:
-            return await self._submit(video_id, record, model if reuse else None, request_key)
+            async with in_time():  # the limit is for the queue only: storage may be far away
+                await records.create(video_id, record)
+                if request_key is not None:
+                    first = await records.claim_request(record.owner, request_key, video_id)
+                if first != video_id:
+                    known = await records.get(first)
+                    if known is not None and known != record:
+                        raise IdempotencyMismatch(
+                            "this Idempotency-Key was used with another video or other options; use a new key"
+                        )
+                    await records.delete(video_id)
+            if first != video_id:
+                await asyncio.to_thread(self._storage.delete_upload, video_id)
+            elif not (reuse and await self._answer_from_kept(video_id, record, model)):
+                async with in_time():
+                    await self._queue.add(video_id)
+            return first
         except BaseException:
             with contextlib.suppress(RedisError):
                 async with in_time():
-                    await self._queue.records.delete(video_id)
+                    await records.delete(video_id)
             raise
 
     async def state(self, video_id: str, owner: str) -> JobState:
@@ -88,11 +105,12 @@ class Jobs:
             if known.record is None or known.record.owner != owner:
                 raise not_found(video_id)
             if known.state is not None and known.state not in OVER:
-                return JobState.of_queue(video_id, known.state, known.progress)
+                status = STATUS[known.state]
+                return JobState(video_id, status, known.progress if status == "running" else None)
             result = await self._result(video_id, owner)  # it may have ended since
             if result is None:
                 raise not_found(video_id)
-        return JobState.of_result(video_id, result)
+        return JobState(video_id, "failed" if result.failed else "succeeded", result=result)
 
     async def wait(self, video_id: str, owner: str, seconds: float) -> bool:
         """Waits at most `seconds` until a job is over. Returns whether it is.
@@ -112,9 +130,7 @@ class Jobs:
                 raise Unavailable("the engine has died and this video is lost; post it again")
             return False
         finally:
-            for task in (over, in_vain):
-                task.cancel()
-            await asyncio.wait({over, in_vain})
+            await end_tasks(over, in_vain)
 
     async def _until_over(self, video_id: str, owner: str) -> None:
         async for _ in self.events(video_id, owner):
@@ -131,7 +147,9 @@ class Jobs:
         with self._queue.changes.following(video_id) as change:
             while not state.is_over:
                 try:
-                    now = await self._state_or_cancelled(video_id, owner)
+                    now = await self.state(video_id, owner)
+                except NotFound:
+                    now = JobState(video_id, "cancelled")
                 except RedisError:
                     await asyncio.sleep(_RECONNECT_SECONDS)
                     continue
@@ -141,12 +159,6 @@ class Jobs:
                     continue
                 await change.wait()
                 change.clear()
-
-    async def _state_or_cancelled(self, video_id: str, owner: str) -> JobState:
-        try:
-            return await self.state(video_id, owner)
-        except NotFound:
-            return JobState(video_id, "cancelled")
 
     async def delete(self, video_id: str, owner: str) -> None:
         """Cancels a job that waits or runs, and deletes what is kept of it. Raises NotFound."""
@@ -179,25 +191,6 @@ class Jobs:
                 f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
             )
 
-    async def _submit(
-        self, video_id: str, record: JobRecord, model: ModelReference | None, request_key: str | None
-    ) -> str:
-        records, first = self._queue.records, video_id
-        async with in_time():  # the limit is for the queue only: storage may be far away
-            await records.create(video_id, record)
-            if request_key is not None:
-                first = await records.claim_request(record.owner, request_key, video_id)
-            if first != video_id:
-                await self._check_same(first, record)
-                await records.delete(video_id)
-        if first != video_id:
-            await asyncio.to_thread(self._storage.delete_upload, video_id)
-            return first
-        if model is None or not await self._answer_from_kept(video_id, record, model):
-            async with in_time():
-                await self._queue.add(video_id)
-        return video_id
-
     async def _answer_from_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
         """Gives the job a copy of the graph of an equal job. Returns whether there is one."""
         if not self._settings.reuse_results:
@@ -212,13 +205,6 @@ class Jobs:
         await self._queue.announce(video_id, record, "succeeded")
         self._metrics.jobs.labels("reused").inc()
         return True
-
-    async def _check_same(self, first: str, record: JobRecord) -> None:
-        known = await self._queue.records.get(first)
-        if known is not None and known != record:
-            raise IdempotencyMismatch(
-                "this Idempotency-Key was used with another video or other options; use a new key"
-            )
 
     async def _result(self, video_id: str, owner: str) -> StoredResult | None:
         if not VIDEO_ID.fullmatch(video_id):

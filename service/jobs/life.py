@@ -113,7 +113,8 @@ def _end_with_parent(pipe: int) -> None:
     os._exit(1)
 
 
-async def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancels a background task and waits until it has ended, with or without an error."""
-    task.cancel()
-    await asyncio.wait([task])
+async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels background tasks and waits until all have ended, with or without an error."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -19,7 +19,7 @@ from service.storage import StoredResult
 
 VIDEO_ID = re.compile(r"[0-9a-f]{32}")
 OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)
-_STATUS: dict[ExecutionState, Status] = {
+STATUS: dict[ExecutionState, Status] = {
     ExecutionState.SCHEDULED: "queued",
     ExecutionState.QUEUED: "queued",
     ExecutionState.RUNNING: "running",
@@ -41,17 +41,6 @@ class JobState:
     status: Status
     progress: Progress | None = None
     result: StoredResult | None = None
-
-    @classmethod
-    def of_queue(cls, video_id: str, state: ExecutionState, progress: Progress | None) -> JobState:
-        """The state that the queue knows, without a result."""
-        status = _STATUS[state]
-        return cls(video_id, status, progress if status == "running" else None)
-
-    @classmethod
-    def of_result(cls, video_id: str, result: StoredResult) -> JobState:
-        """The state of a job that has ended with a result."""
-        return cls(video_id, "failed" if result.failed else "succeeded", result=result)
 
     @property
     def is_over(self) -> bool:

@@ -20,7 +20,7 @@ from standardwebhooks import Webhook
 from service.errors import ServiceError, UrlNotAllowed
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
-from service.jobs.life import end_task
+from service.jobs.life import end_tasks
 from service.settings import MEMORY_QUEUE, Settings
 
 Ending = Literal["succeeded", "failed", "cancelled"]
@@ -148,7 +148,7 @@ class WebhookQueue:
             worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
             self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
             # Docket's worker, when cancelled, waits for attempts under way.
-            stack.push_async_callback(end_task, self._worker_task)
+            stack.push_async_callback(end_tasks, self._worker_task)
             self._stack = stack.pop_all()
         return self
 

@@ -15,9 +15,8 @@ from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
 from models.graph.predictions import prediction_names
 from models.graph.scene_graph import ModelReference
-from service.scheduling.batcher import Batch, Batcher
-from service.scheduling.errors import ClipFailed, EngineDied
-from service.scheduling.turns import Clip, Share, Turn
+from service.errors import ClipFailed, EngineDied
+from service.scheduling.batcher import Batch, Batcher, Clip, Share, Turn
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from models.engines import Tensors
 from models.graph.bundle import FRAMES, TIMESTAMPS
-from service.scheduling.errors import JobCancelled
+from service.errors import JobCancelled
+from service.scheduling.batcher import Clip
 from service.scheduling.scheduler import Scheduler
-from service.scheduling.turns import Clip
 from service.video import FrameChunk
 
 
@@ -36,9 +35,7 @@ class VideoRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._scheduler.leave(self._turn)
 
     def cancel(self) -> None:

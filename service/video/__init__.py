@@ -13,7 +13,7 @@ The way of a video: `containers` names its container, `reader` asks `processes` 
 
 from service.video.containers import SNIFF_BYTES, Container, sniff_container
 from service.video.reader import VideoReader
-from service.video.sampling import EVERY_FRAME, DecodeLimits, FrameChunk, Sampling, VideoInfo
+from service.video.wire import EVERY_FRAME, DecodeLimits, FrameChunk, Sampling, VideoInfo
 
 __all__ = [
     "EVERY_FRAME",

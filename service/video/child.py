@@ -28,8 +28,7 @@ from dataclasses import asdict
 import numpy as np
 
 from service.errors import ServiceError
-from service.video.sampling import DecodeLimits
-from service.video.wire import EXIT_STATUS, VIDEO_FILE, Request, encode_message
+from service.video.wire import EXIT_STATUS, VIDEO_FILE, DecodeLimits, Request, encode_message
 
 _NICENESS = 5  # engine and service come before the decoders, which only have to stay a few frames ahead
 _OPEN_FILES = 64

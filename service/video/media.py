@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from service.video.containers import Container
 from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
-from service.video.sampling import VideoInfo
-from service.video.wire import Request
+from service.video.wire import Request, VideoInfo
 
 DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
 MAXIMUM_FRAME_RATE = 1000.0

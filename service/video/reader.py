@@ -11,7 +11,6 @@ import stat
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,8 +19,17 @@ from service.errors import ServiceError
 from service.video.containers import SNIFF_BYTES, sniff_container
 from service.video.errors import DecoderUnavailable, DecodeTimeout, UnsupportedMedia, VideoUnreadable
 from service.video.processes import FORK_SERVER, DecoderProcess
-from service.video.sampling import DecodeLimits, FrameChunk, Sampling, VideoInfo
-from service.video.wire import LENGTH, MAXIMUM_MESSAGE, Defect, Request, decode_message
+from service.video.wire import (
+    LENGTH,
+    MAXIMUM_MESSAGE,
+    DecodeLimits,
+    Defect,
+    FrameChunk,
+    Request,
+    Sampling,
+    VideoInfo,
+    decode_message,
+)
 
 if TYPE_CHECKING:
     from models.graph.scene_graph import Warning
@@ -69,9 +77,7 @@ class VideoReader:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __iter__(self) -> Self:

@@ -24,8 +24,7 @@ from service.video.containers import Container
 from service.video.decoding import MissingFrameError, Scaler, decode_all, decode_wanted
 from service.video.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
 from service.video.media import DEFAULT_FRAME_RATE, UNREADABLE, Media, opened
-from service.video.sampling import Sampling
-from service.video.wire import Request
+from service.video.wire import Request, Sampling
 
 # Containers whose packets say when their frames are shown.
 _STATE_TIMES = {Container.MP4, Container.MATROSKA, Container.FLV}

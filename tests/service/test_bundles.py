@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.graph.bundle import MANIFEST_FILE
-from service import bundles
-from service.bundles import find_bundles
+from service import loading
 from service.errors import NoModels
-from service.settings import bundle_folders, load_settings
+from service.loading import bundle_folders, find_bundles
+from service.settings import load_settings
 from tests.support.paths import ROOT
 
 
@@ -45,7 +45,7 @@ def test_bundles_in_the_working_folder_come_instead_of_those_beside_the_packages
 
 
 def test_no_bundle_at_all_says_where_it_looked(monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
-    monkeypatch.setattr(bundles, "PACKAGED_FOLDER", elsewhere / "packages" / "bundles")
+    monkeypatch.setattr(loading, "PACKAGED_FOLDER", elsewhere / "packages" / "bundles")
     with pytest.raises(NoModels, match=r"elsewhere/bundles or .*packages/bundles; name one with --bundle"):
         bundle_folders(load_settings())
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from models.graph.scene_graph import SceneGraph
-from service.errors import UnknownModel
+from service.errors import JobCancelled, UnknownModel
 from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
-from service.scheduling.errors import JobCancelled
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
 from service.video.errors import VideoUnreadable

@@ -17,7 +17,7 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 
-from service.http.authentication import FREE_PATHS
+from service.http.access import FREE_PATHS
 from service.http.middleware import SECURITY_HEADERS
 from service.http.pages import PAGE_PATHS
 from service.jobs.catalog import Catalog

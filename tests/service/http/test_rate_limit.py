@@ -10,8 +10,8 @@ import pytest
 
 from service.errors import SettingsError, Unavailable
 from service.http import create_app
+from service.http.access import RateLimit
 from service.http.errors import RateLimited
-from service.http.rate_limit import RateLimit
 from service.keys import new_key
 from service.settings import load_settings
 from tests.conftest import Server

@@ -16,8 +16,8 @@ import structlog
 from models.engines import Tensors
 from models.errors import EngineError
 from models.graph.bundle import FrameSize, Manifest, Span, Stage, Tensor, Thresholds, Training
+from service.errors import ClipFailed, EngineDied, JobCancelled
 from service.scheduling import Batch, Scheduler, VideoRun
-from service.scheduling.errors import ClipFailed, EngineDied, JobCancelled
 from service.video import FrameChunk
 from tests.support.waiting import until
 

@@ -1,25 +1,77 @@
-"""Limits how often one caller may post a video or ask for a caption."""
+"""Who may ask, and how often: lets in the requests that bear a key, and limits those that cause work."""
 
 from __future__ import annotations
 
 import math
 import time
 
+from fastapi import Request
 from limits import parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import SettingsError, Unavailable
-from service.http.errors import RateLimited
+from service.errors import ServiceError, SettingsError, Unavailable
+from service.http.errors import KeyMissing, KeyWrong, RateLimited
+from service.http.middleware import ErrorHandlers
+from service.http.pages import PAGE_PATHS
+from service.keys import ANONYMOUS, Keys
 from service.settings import MEMORY_QUEUE, variable_of
 
 _REDIS_SECONDS = 5.0  # after which Redis is taken not to answer
+# Probes have no key. The page is the same for everybody, and asks for the key itself.
+FREE_PATHS = PAGE_PATHS | {"/health/live", "/health/ready"}
+
+
+class RequireKey:
+    """Middleware that asks every request for its key, except on `FREE_PATHS`, and notes its owner for `owner_of`.
+
+    It stands before the routes: none can be forgotten, and without a key nobody learns which routes exist.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None, errors: ErrorHandlers) -> None:
+        self._app = app
+        self._keys = keys
+        self._errors = errors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            request.state.owner = self._owner(request)
+        except ServiceError as error:
+            await self._errors.answer(request, error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _owner(self, request: Request) -> str:
+        # The path by which the route is found. The URL's path would depend on the header `Host` too.
+        if self._keys is None or request.scope["path"] in FREE_PATHS:
+            return ANONYMOUS
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise KeyMissing("this service needs a key: send the header `Authorization: Bearer KEY`")
+        owner = self._keys.owner(key.strip())
+        if owner is None:
+            raise KeyWrong("the key of this request is not known or no longer valid: ask the operator for another")
+        return owner
+
+
+def owner_of(request: Request) -> str:
+    """The name of the request's key, or `ANONYMOUS`."""
+    owner: str = request.state.owner
+    return owner
 
 
 class RateLimit:
-    """Counts requests by caller: in Redis, where the queue is there, so that all API processes count together."""
+    """Counts how often each caller has posted a video or asked for a caption.
+
+    Where the queue is in Redis, it counts there, so that all API processes count together.
+    """
 
     def __init__(self, limit: str, queue_url: str) -> None:
         """Raises SettingsError where the limit cannot be read or the queue's Redis cannot count."""
