@@ -231,7 +231,7 @@ def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: lis
     assert np.abs(whole.relation_scores - pieces.relation_scores).max() > 1e-4
 
 
-def test_small_objects_are_kept_for_every_task_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
+def test_small_objects_are_kept_in_sgdet_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
     assert small_objects_of(puppets) == "keep"
     assert small_objects_of(tmp_path) == "drop"
 

@@ -119,7 +119,7 @@ def test_mistakes_in_the_manifest_are_named(bundle: Path, edit: Callable[[dict[s
             lambda m: (m["stages"][0].update(span="video"), m["stages"][1].update(span="frame")),
             "stage 'pairs' of span frame comes after 'brightness' of span vi",
         ),
-        (lambda m: m["stages"][3].update(span="day"), r"stages\.3\.span: "),
+        (lambda m: m["stages"][3].update(span="day"), r"stages\.3\.span is 'day': it must be"),
         (lambda m: m["stages"][0]["inputs"][0].update(dtype="float32"), "takes frames as float32; it is uint8"),
         (lambda m: m["stages"][3]["inputs"][0].update(dtype="int64"), "takes timestamps as int64; it is float32"),
         (lambda m: m.update(relation_scoring=False), "relation_scoring is false, but a stage has an output 'relation_"),
