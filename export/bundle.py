@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from export.errors import ExportError
 from export.onnx import export_network
 from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
+from models.graph.validation import first_mistake, in_words
 from models.networks.arn import Arn
 from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
@@ -29,8 +30,9 @@ def export_bundle(
 ) -> Bundle:
     """Writes a bundle and loads it back, verified.
 
-    `figures` holds the output of `vsg evaluate --json` by the name of the data it was measured on. Raises
-    WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
+    figures: the output of `vsg evaluate --json`, by the name of the data it was measured on.
+
+    Raises WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)
     if isinstance(network, Detector):
@@ -39,7 +41,7 @@ def export_bundle(
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
         # Before the minute that exporting takes.
-        raise ExportError(f"the manifest cannot hold name {name!r}: {error.errors()[0]['msg']}") from error
+        raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
     host = network.host if isinstance(network, Scored) else network
     folder.mkdir(parents=True, exist_ok=True)
     stages = export_network(network, folder)
@@ -66,9 +68,7 @@ def export_bundle(
             sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ExportError(f"the manifest cannot hold {field} {first['input']!r}: {first['msg']}") from error
+        raise ExportError(f"the manifest cannot be written: {in_words(error, 'the manifest')}") from error
     return write_bundle(folder, manifest)
 
 

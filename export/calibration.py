@@ -14,9 +14,9 @@ from models.engines import Tensors, open_stages, run_stages
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
 
 CLIPS = 64
-"""More clips hardly change the ranges of activations."""
+"""Number of clips; more hardly change the ranges of activations."""
 LONGEST_CLIP = 8
-"""Frames; clips of 40, which a network may take, show little more than clips of 8."""
+"""Frames of a clip; clips of 40, which a network may take, show little more than clips of 8."""
 _IMAGES = {".png", ".jpg", ".jpeg"}
 
 

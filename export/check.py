@@ -32,7 +32,7 @@ class Agreement:
     """The largest difference of one output over all shapes.
 
     difference: as a share of the output's range.
-    batch, time: shape at which it occurs.
+    batch, time: the shape at which it occurs.
     """
 
     output: str
@@ -56,7 +56,7 @@ def check_bundle(
     """
     network, _ = load_checkpoint(checkpoint)
     if isinstance(network, Detector):
-        raise ExportError(f"{checkpoint} holds a detector alone, of which no bundle is made")
+        raise ExportError(f"{checkpoint} holds a detector alone; check a network built on it")
     return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
 
 

@@ -1,8 +1,4 @@
-"""Errors of the export package.
-
-ExportError
-  DisagreementError   a bundle does not give what its checkpoint gives
-"""
+"""Errors of the export package: ExportError is the root of all, DisagreementError one of them."""
 
 
 class ExportError(Exception):

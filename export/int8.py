@@ -21,11 +21,12 @@ _MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Exp
 def quantise(source: Path, target: Path, calibration: Sequence[Tensors]) -> None:
     """Writes a stage's graph with its convolutions and its products with weights in int8; the rest stays fp32.
 
+    calibration: the stage's inputs for a few clips.
+
     Weights are symmetric with a scale for each channel; activations are uint8 with a zero point. Only this combination
     is fast in ONNX Runtime, and it is fast in OpenVINO too. The results of matrix products stay fp32, so that biases,
     residual sums and normalisation lose nothing. Scores, boxes and attention are not products with weights, so they
-    stay fp32 too. `calibration` holds the stage's inputs for a few clips. Raises ExportError where nothing can be
-    quantised.
+    stay fp32 too. Raises ExportError where nothing can be quantised.
     """
     with TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"

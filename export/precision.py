@@ -18,7 +18,7 @@ from training.errors import TrainingError
 from training.prediction import evaluate_model
 
 _ENGINES: dict[Precision, EngineName] = {"fp16": "onnxruntime-cpu", "bf16": "openvino", "int8": "onnxruntime-cpu"}
-"""Engine that measures a precision by default."""
+"""The engine that measures a precision by default."""
 
 
 def change_precision(
@@ -32,8 +32,11 @@ def change_precision(
 ) -> Bundle:
     """Writes an fp32 bundle in another precision and measures both on the test split of a data folder.
 
-    int8 is calibrated on the folder's frames. `engine` runs both; by default one for CPUs. Raises ExportError, and
-    writes nothing, where SGDet R@20 without constraint falls by more than `most_recall_loss` or cannot be measured.
+    engine: runs both bundles; by default one for CPUs.
+    most_recall_loss: largest fall of SGDet R@20 without constraint that is allowed.
+
+    int8 is calibrated on the folder's frames. Raises ExportError, and writes nothing, where the recall falls by more or
+    cannot be measured.
     """
     engine = engine or _ENGINES[precision]
     with TemporaryDirectory() as temporary:
@@ -65,7 +68,7 @@ def measure_recall(bundle: Bundle, data: Path, engine: EngineName) -> float:
 
 
 def convert(original: Bundle, folder: Path, precision: Precision, data: Path) -> Bundle:
-    """Writes the bundle in the precision, without its cost."""
+    """Writes the bundle in the precision, without the figures of its cost."""
     folder.mkdir()
     clips = tensors_of_stages(original, data) if precision == "int8" else {}
     for stage in original.manifest.stages:

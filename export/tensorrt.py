@@ -13,7 +13,7 @@ from models.errors import EngineError
 from models.graph.bundle import Bundle, Stage, sha256_of
 
 _WORKSPACE = 4 << 30
-"""Bytes of working memory for a layer."""
+"""Bytes of working memory for each layer."""
 
 
 def build_engines(bundle: Bundle, options: EngineOptions = EngineOptions()) -> Bundle:  # noqa: B008 - frozen

@@ -1,4 +1,4 @@
-"""How well a detector finds what relations need: the person, and each annotated object under its class."""
+"""Measures how well a detector finds what relations need: the person, and each annotated object under its class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOUND_IOU = 0.5
 
 @torch.inference_mode()
 def detection_figures(videos: list[AnnotatedVideo], detector: Detector) -> dict[str, float]:
-    """Shares of annotated things that are found, IoU at least 0.5, pooled over all frames of the videos.
+    """Returns the shares of annotated things that are found, IoU at least 0.5, pooled over all frames of the videos.
 
     persons: some pair's subject is the annotated person.
     boxes: some pair's object overlaps the annotated one.

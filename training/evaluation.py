@@ -60,7 +60,7 @@ Booleans = npt.NDArray[np.bool_]
 
 
 def _array(owner: object, field: str, dtype: type[np.generic], *widths: int) -> npt.NDArray[Any]:
-    """Replace a field by its array of `dtype` and shape (any, *widths); an empty sequence may have any shape."""
+    """Replaces a field by its array of `dtype` and shape (any, *widths); an empty sequence may have any shape."""
     value = np.asarray(getattr(owner, field))
     if value.shape[:1] == (0,):
         value = value.reshape(0, *widths)
@@ -75,7 +75,7 @@ def _array(owner: object, field: str, dtype: type[np.generic], *widths: int) -> 
 
 
 def _require_range(owner: object, field: str, values: npt.NDArray[Any], low: float, high: float, meaning: str) -> None:
-    """Raise unless every value lies in [low, high]; NaN lies nowhere."""
+    """Raises EvaluationError unless every value lies in [low, high]; NaN lies nowhere."""
     outside = ~((values >= low) & (values <= high))
     if outside.any():
         raise EvaluationError(
@@ -85,15 +85,15 @@ def _require_range(owner: object, field: str, values: npt.NDArray[Any], low: flo
 
 @dataclass(frozen=True, eq=False)
 class FrameGroundTruth:
-    """What is annotated in one frame.
+    """Annotation of one frame.
 
     boxes: (N, 4) float64, x1 y1 x2 y2 in pixels; the person and every visible object.
     labels: (N,) int64, indices into the vocabulary's objects.
     relations: (M, 3) int64, rows of (subject, object, predicate): two indices into `boxes` and one into the
         vocabulary's predicates, in the direction of the predicate's group. Rows are not de-duplicated.
-    vocabulary: what the indices mean.
+    vocabulary: the vocabulary of the indices.
 
-    Raises `EvaluationError` on a wrong shape or an index out of range.
+    Raises EvaluationError where a shape is wrong or an index out of range.
     """
 
     boxes: Floats
@@ -112,7 +112,7 @@ class FrameGroundTruth:
 
 @dataclass(frozen=True, eq=False)
 class FramePredictions:
-    """What a model says about one frame; float32 input is widened to float64.
+    """Predictions of a model for one frame; float32 input is widened to float64.
 
     boxes: (N, 4) float64, x1 y1 x2 y2 in pixels of the annotated frame.
     labels: (N,) int64, indices into the vocabulary's objects.
@@ -120,9 +120,9 @@ class FramePredictions:
     pairs: (P, 2) int64, rows of (subject, object), indices into `boxes`; the subject is the person.
     predicate_scores: (P, R) float64 probabilities in the order of the vocabulary's predicates.
     relation_scores: (P,) float64, how much each pair matters (RS-Net); None stands for 1 everywhere.
-    vocabulary: what the indices and columns mean.
+    vocabulary: the vocabulary of the indices and columns.
 
-    Raises `EvaluationError` on a wrong shape, an index out of range or something that is no probability.
+    Raises EvaluationError where a shape is wrong, an index out of range or a value no probability.
     """
 
     boxes: Floats
@@ -152,7 +152,7 @@ class FramePredictions:
 
     @classmethod
     def none(cls, vocabulary: Vocabulary = ACTION_GENOME) -> "FramePredictions":
-        """A frame in which a model finds nothing."""
+        """Returns the predictions for a frame in which a model finds nothing."""
         numbers, indices = np.zeros(0), np.zeros(0, dtype=np.int64)
         return cls(numbers, indices, numbers, indices, numbers, vocabulary=vocabulary)
 
@@ -173,7 +173,7 @@ class _Rows:
     weights: (G * P,) subject score x object score.
     relation_scores: (G * P,); None where the model has no relation scorer.
     probabilities: (G * P, R), zero outside the row's own group.
-    in_group: (G * P, R), whether the column belongs to the row's group.
+    in_group: (G * P, R), true where the column belongs to the row's group.
     """
 
     subjects: Integers
@@ -268,9 +268,9 @@ _CANDIDATES_OF: Final[dict[Constraint, Callable[[_Rows, Scoring], _Candidates]]]
 
 
 def intersection_over_union(first: Floats, second: Floats) -> Floats:
-    """IoU of every box with every box, where a box covers its last pixel: a width is `x2 - x1 + 1`.
+    """Returns the IoU (A, B) float64 of all boxes; a box covers its last pixel: a width is `x2 - x1 + 1`.
 
-    first: (A, 4) float64, second: (B, 4) float64, x1 y1 x2 y2 in pixels. Returns (A, B) float64.
+    first, second: (A, 4) and (B, 4) float64, x1 y1 x2 y2 in pixels.
     """
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
@@ -293,7 +293,7 @@ class _Tally:
         self.found = np.zeros((len(recall_at), predicates), dtype=np.int64)
 
     def add(self, matches: Booleans, relation_predicates: Integers) -> None:
-        """matches: (M, C) bool, whether annotated relation m is matched by the c-th triplet of the ranking, C > 0."""
+        """Adds a frame; `matches` (M, C) bool is true where the c-th ranked triplet, C > 0, matches relation m."""
         rank = np.where(matches.any(axis=1), matches.argmax(axis=1), matches.shape[1] + self.recall_at.max())  # (M,)
         found = rank < self.recall_at[:, None]  # (K, M)
         self.recall += found.sum(axis=1) / len(rank)
@@ -343,7 +343,7 @@ class Evaluator:
         self._occurrences = np.zeros(len(vocabulary.predicates), dtype=np.int64)
 
     def add(self, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> None:
-        """Count one frame. A frame in which no relation is annotated is no frame of the protocol and is left out.
+        """Counts one frame, unless it has no annotated relation: such a frame is no frame of the protocol.
 
         Raises EvaluationError where either is of another vocabulary.
         """
@@ -374,9 +374,9 @@ class Evaluator:
             tally.add(matches, predicates)
 
     def result(self) -> Figures:
-        """`{"with": {"R@10": …, "mR@10": …, "P@10": …, …}, "semi": …, "no": …, "top6": …}` as fractions.
+        """Returns `{"with": {"R@10": …, "mR@10": …, "P@10": …, …}, "semi": …, "no": …, "top6": …}` as fractions.
 
-        Raises `EvaluationError` if no frame with an annotated relation was added.
+        Raises EvaluationError where no frame with an annotated relation was added.
         """
         if not self.frames:
             raise EvaluationError("there is nothing to evaluate: no frame with an annotated relation was added")
@@ -385,8 +385,9 @@ class Evaluator:
         }
 
     def recall_by_predicate(self) -> PredicateRecall:
-        """`{"with": {"R@10": {"looking_at": …, …}, …}, …}`: the share of each predicate's relations that are matched,
-        pooled over all frames, which mR@K is the mean of. A predicate that never occurs is left out.
+        """Returns `{"with": {"R@10": {"looking_at": …, …}, …}, …}`: the share of each predicate's relations that match.
+
+        The shares are pooled over all frames; mR@K is their mean. A predicate that never occurs is left out.
         """
         occurring, names = self._occurrences.nonzero()[0], self._vocabulary.predicates
         return {

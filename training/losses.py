@@ -21,26 +21,29 @@ from training.targets import Targets
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LossConfig:
-    """Weights and switches of the loss; the defaults are the paper's, with OED's where it is silent."""
+    """Weights and switches of the loss; the defaults are the paper's, with OED's where it is silent.
+
+    subject_box_share: weight of the person's box against the object's.
+    mimicry: weight of L1 to the CLIP image embedding (eq 14); used where the network projects to it and the data has
+        it.
+    no_object: weight of the no-object class in the softmax.
+    predicate_loss: row 1 of Table 3 is `cross_entropy`.
+    unmatched_predicates: true where queries without a pair learn that no predicate holds: eq 7 sums over all N_q.
+    auxiliary: true where earlier layers learn too (DETR).
+    """
 
     object: float = 1.0
     box: float = 2.5
     giou: float = 1.0
     subject_box_share: float = 1.0
-    """Weight of the person's box against the object's."""
     predicate: float = 2.0
     mimicry: float = 20.0
-    """L1 to the CLIP image embedding (eq 14); used where the network projects to it and the data has it."""
     no_object: float = 0.1
-    """Weight of the no-object class in the softmax."""
     predicate_loss: Literal["focal", "cross_entropy"] = "focal"
-    """Row 1 of Table 3 is cross-entropy."""
     focal_alpha: float = 0.5
     focal_gamma: float = 2.0
     unmatched_predicates: bool = True
-    """Whether queries without a pair learn that no predicate holds: eq 7 sums over all N_q."""
     auxiliary: bool = True
-    """Whether earlier layers learn too (DETR)."""
     dense: float = 1.0
     matching: MatchingCosts = field(default_factory=MatchingCosts)
 
@@ -48,7 +51,10 @@ class LossConfig:
 def arn_loss(
     output: ArnOutput, targets: Targets, config: LossConfig, image_embeddings: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Weighted terms by name; their sum is the loss. `image_embeddings` (B, T, E) are CLIP's, of the frames."""
+    """Returns weighted terms by name; their sum is the loss.
+
+    image_embeddings: (B, T, E), CLIP's embeddings of the frames.
+    """
     frames = targets.by_frame()
     pairs = frames.object_mask.sum().clamp(min=1)
     terms: dict[str, Tensor] = {}
@@ -95,7 +101,7 @@ def focal(logits: Tensor, truth: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def _pick(queries: Tensor, matched: Tensor) -> Tensor:
-    """Values of the matched queries: (N, Q, …), (N, M) -> (N, M, …)."""
+    """Returns the values of the matched queries: (N, Q, …), (N, M) -> (N, M, …)."""
     shape = matched.shape + queries.shape[2:]
     return queries.gather(1, matched.reshape(*matched.shape, *[1] * (queries.dim() - 2)).expand(shape))
 
@@ -126,7 +132,7 @@ def _entity_terms(
 
 
 def _box_term(predicted: Tensor, truth: Tensor, mask: Tensor, config: LossConfig) -> Tensor:
-    """L1 and generalised IoU, mean over what the mask keeps."""
+    """Computes the box loss, L1 and generalised IoU: the mean over what the mask keeps."""
     predicted, truth = predicted.float(), truth.float()
     distance = (predicted - truth).abs().sum(-1)
     _, giou = paired_generalised_iou(to_corners(predicted), to_corners(truth))
@@ -136,7 +142,7 @@ def _box_term(predicted: Tensor, truth: Tensor, mask: Tensor, config: LossConfig
 def _predicate_term(
     logits: Tensor, truth: Tensor, targets: Targets, matched: Tensor, pairs: Tensor, config: LossConfig
 ) -> Tensor:
-    """Eq 7: logits (N, Q, H or 1, p) of the matched queries against (N, M, H or 1, p), by pair."""
+    """Computes eq 7: logits (N, Q, H or 1, p) of the matched queries against (N, M, H or 1, p), by pair."""
 
     def by_element(values: Tensor, wanted: Tensor) -> Tensor:
         if config.predicate_loss == "focal":
@@ -152,7 +158,7 @@ def _predicate_term(
 
 
 def _mimicry_term(features: Tensor, images: Tensor, targets: Targets, matched: Tensor) -> Tensor:
-    """L1 between the mean of a frame's matched queries and CLIP's embedding of the frame, both of unit length."""
+    """Computes L1 between the mean of a frame's matched queries and its CLIP embedding, both of unit length."""
     mask = targets.object_mask[..., None]
     mean = (_pick(features, matched) * mask).sum(1) / mask.sum(1).clamp(min=1)
     wanted = F.normalize(images.flatten(0, 1).float(), dim=-1)
@@ -160,7 +166,7 @@ def _mimicry_term(features: Tensor, images: Tensor, targets: Targets, matched: T
 
 
 def dense_terms(dense: DenseDetections, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
-    """Focal loss on all cells, box loss on the cells around an object's centre (FCOS with centre sampling)."""
+    """Computes focal loss on all cells, and box loss on the cells around an object's centre (FCOS, centre sampling)."""
     things, persons = targets.object_boxes, targets.person_boxes[:, None]
     boxes = torch.cat((persons, things), 1)  # (N, 1 + M, 4)
     labels = torch.cat((targets.subjects()[:, None], targets.objects()), 1)

@@ -33,11 +33,14 @@ def match_pairs(
     object_boxes: Tensor,
     predicate_probabilities: dict[GroupName, Tensor] | None = None,
 ) -> Tensor:
-    """The query that answers for each annotated object.
+    """Finds the query that answers for each annotated object.
 
-    targets by frame (N, …); object_probabilities (N, Q, H) of things; boxes (N, Q, 4), centre; predicate_probabilities
-    by group (N, Q, p), left out where a layer has none. Returns (N, M) int64 query indices; entries where the target's
-    mask is false are 0.
+    targets: by frame (N, …).
+    object_probabilities: (N, Q, H), of things.
+    subject_boxes, object_boxes: (N, Q, 4), centre boxes.
+    predicate_probabilities: by group (N, Q, p); left out where a layer has none.
+
+    Returns (N, M) int64 query indices; entries where the target's mask is false are 0.
     """
     labels = targets.object_labels[:, None].expand(-1, object_probabilities.shape[1], -1)
     cost = -costs.object * object_probabilities.gather(-1, labels)  # (N, Q, M)
@@ -63,7 +66,7 @@ def match_pairs(
 
 
 def _agreement(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """Mean probability given to what is true, present or absent: (N, Q, p), (N, M, p) -> (N, Q, M)."""
+    """Returns the mean probability given to what is true, present or absent: (N, Q, p), (N, M, p) -> (N, Q, M)."""
     positives = probabilities @ truth.transpose(-1, -2) / truth.sum(-1)[:, None].clamp(min=1)
     negatives = (1 - probabilities) @ (1 - truth).transpose(-1, -2) / (1 - truth).sum(-1)[:, None].clamp(min=1)
     return (positives + negatives) / 2

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.errors import DataError, EvaluationError, unknown_name
 from training.evaluation import (
@@ -95,7 +96,7 @@ class _File(_Record, Generic[_Frame]):
 
 
 def _pair_with(vocabulary: Vocabulary) -> type[_Pair]:
-    """A pair with the scores of each group under the group's name, one for each of its predicates."""
+    """Returns a pair with the scores of each group under the group's name, one for each of its predicates."""
     scores: dict[str, Any] = {
         group.name: (
             Annotated[list[float], Field(min_length=len(group.predicates), max_length=len(group.predicates))], ...
@@ -107,20 +108,22 @@ def _pair_with(vocabulary: Vocabulary) -> type[_Pair]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures, and the frames that only one of the two files has."""
+    """The figures, and the frames that only one of the two files has.
+
+    unpredicted: frames of the ground truth without predictions; each counts with recall and precision 0.
+    unannotated: frames of the predictions without ground truth; they count for nothing.
+    off_task: frames whose predictions hold more than the task gives: boxes (PredCls, SGCls) or labels (PredCls) that
+        are not the annotated ones. They are scored all the same.
+    """
 
     figures: Figures
     unpredicted: tuple[FrameName, ...]
-    """Frames of the ground truth without predictions; each counts with recall and precision 0."""
     unannotated: tuple[FrameName, ...]
-    """Frames of the predictions without ground truth; they count for nothing."""
     off_task: tuple[FrameName, ...]
-    """Frames whose predictions hold more than the task gives: boxes (PredCls, SGCls) or labels (PredCls) that are not
-    the annotated ones. They are scored all the same."""
 
 
 def load_ground_truth(path: Path) -> dict[FrameName, FrameGroundTruth]:
-    """Frames of a ground truth file in file order. Raises `DataError` with the file and the place in it."""
+    """Loads the frames of a ground truth file in file order. Raises DataError with the file and the place in it."""
     frames: dict[FrameName, FrameGroundTruth] = {}
     file = _read(path, _File[_AnnotatedFrame], "ground truth")
     vocabulary = file.vocabulary or ACTION_GENOME
@@ -129,7 +132,7 @@ def load_ground_truth(path: Path) -> dict[FrameName, FrameGroundTruth]:
             (
                 relation.subject,
                 relation.object,
-                _lookup(vocabulary.predicate_index, "predicate", relation.predicate, f"{place}.relations[{position}]"),
+                _lookup(vocabulary.predicate_index, "predicate", relation.predicate, f"{place}.relations.{position}"),
             )
             for position, relation in enumerate(frame.relations)
         ]
@@ -146,7 +149,7 @@ def load_ground_truth(path: Path) -> dict[FrameName, FrameGroundTruth]:
 
 
 def load_predictions(path: Path, vocabulary: Vocabulary = ACTION_GENOME) -> dict[FrameName, FramePredictions]:
-    """Frames of a predictions file in file order. Raises `DataError` with the file and the place in it."""
+    """Loads the frames of a predictions file in file order. Raises DataError with the file and the place in it."""
     frames: dict[FrameName, FramePredictions] = {}
     kind = cast(type[_File[_PredictedFrame[Any]]], _File[_PredictedFrame[_pair_with(vocabulary)]])  # type: ignore[misc]
     for name, place, frame in _frames(path, _read(path, kind, "predictions")):
@@ -166,18 +169,18 @@ def load_predictions(path: Path, vocabulary: Vocabulary = ACTION_GENOME) -> dict
 
 
 def _predicate_scores(pair: _Pair, vocabulary: Vocabulary) -> list[float]:
-    """In the order of the vocabulary's predicates."""
+    """Returns a pair's scores in the order of the vocabulary's predicates."""
     return [score for group in vocabulary.group_names for score in getattr(pair, group)]
 
 
 def compare_files(
     ground_truth: Path, predictions: Path, *, task: Task, recall_at: Sequence[int] = RECALL_AT
 ) -> Comparison:
-    """Score a predictions file against a ground truth file.
+    """Scores a predictions file against a ground truth file.
 
-    The task changes no figure; it says which of the predictions must be the annotation's own.
+    task: changes no figure; it says which of the predictions must be the annotation's own.
 
-    Raises `DataError` if a file is missing or malformed or if the two have no frame in common.
+    Raises DataError where a file is missing or malformed, or where the two have no frame in common.
     """
     annotated = load_ground_truth(ground_truth)
     vocabulary = next((frame.vocabulary for frame in annotated.values()), ACTION_GENOME)
@@ -223,21 +226,18 @@ def _read(path: Path, kind: type[_File[_Frame]], what: str) -> _File[_Frame]:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        others = f" ({error.error_count() - 1} more like it)" if error.error_count() > 1 else ""
         raise DataError(
-            f"{path} is no {what} file: {place or 'content'}: {first['msg']}{others}; see training/neutral.py"
+            f"{path} is no {what} file: {in_words(error)}; training/neutral.py describes the format"
         ) from error
 
 
 def _frames(path: Path, file: _File[_Frame]) -> Iterator[tuple[FrameName, str, _Frame]]:
-    """Every frame with its name and its place in the file, each name once."""
+    """Yields every frame with its name and its place in the file. Raises DataError where a name comes twice."""
     seen: set[FrameName] = set()
     for video_position, video in enumerate(file.videos):
         for frame_position, frame in enumerate(video.frames):
             name = (video.id, frame.index)
-            place = f"{path}: videos[{video_position}].frames[{frame_position}]"
+            place = f"{path}: videos.{video_position}.frames.{frame_position}"
             if name in seen:
                 raise DataError(f"{place} is frame {frame.index} of video {video.id!r} again: give each frame once")
             seen.add(name)
@@ -247,7 +247,7 @@ def _frames(path: Path, file: _File[_Frame]) -> Iterator[tuple[FrameName, str, _
 def _labels(objects: Sequence[_AnnotatedObject], vocabulary: Vocabulary, place: str) -> np.typing.NDArray[np.int64]:
     return np.array(
         [
-            _lookup(vocabulary.object_index, "object class", item.label, f"{place}.objects[{position}]")
+            _lookup(vocabulary.object_index, "object class", item.label, f"{place}.objects.{position}")
             for position, item in enumerate(objects)
         ],
         dtype=np.int64,

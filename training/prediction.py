@@ -1,4 +1,4 @@
-"""Runs a checkpoint or a bundle over annotated videos and scores what it says."""
+"""Runs a checkpoint or a bundle over annotated videos and scores its predictions."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Outputs = Mapping[str, NDArray[np.generic]]
 class Predictor:
     """A model that can be run over a video.
 
-    stages: stages in order.
+    stages: the stages in order.
     frame_size: height and width that frames are stretched to.
     clip_length: most frames that a stage takes at once, unless its span is `video`.
-    task: what the model is given; boxes and labels go to the first stage for all but SGDet.
-    vocabulary: what the model can name.
-    scoring: how its scores join.
+    task: decides what the model is given; boxes and labels go to the first stage for all but SGDet.
+    vocabulary: the vocabulary of the predictions.
+    scoring: the way in which the scores of a triplet join.
     """
 
     stages: Sequence[RunnableStage]
@@ -67,11 +67,11 @@ def evaluate_model(
     engine: EngineName | None = None,
     progress: bool = False,
 ) -> Figures:
-    """Figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
+    """Returns figures of a checkpoint or bundle on a data folder, by constraint (`with`, `semi`, `no`, `top6`).
 
     PredCls and SGCls hand the model annotated boxes, which only checkpoints of two-stage networks take. Raises
-    EvaluationError for any other, where the folder has another vocabulary than the model, and where an engine is asked
-    for that does not run such a model; EngineError where it does not run here.
+    EvaluationError for any other model, where the folder has another vocabulary than the model, and where the engine
+    does not run such a model; EngineError where the engine does not run here.
     """
     predictor = load_predictor(model, task, engine)
     annotated_with, known = read_vocabulary(data), predictor.vocabulary
@@ -85,7 +85,10 @@ def evaluate_model(
 
 
 def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None = None) -> Predictor:
-    """A bundle on an engine, by default ONNX Runtime on the CPU, or a checkpoint in torch."""
+    """Loads a bundle on an engine, by default ONNX Runtime on the CPU, or a checkpoint in torch.
+
+    Raises EvaluationError where the model does not take the task or the engine.
+    """
     if (model / MANIFEST_FILE).is_file():
         if task != "sgdet":
             raise EvaluationError(f"task {task!r} needs given boxes, which a bundle does not take; use its checkpoint")
@@ -99,7 +102,10 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
 
 
 def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
-    """Runs a network as it stands, on the device it is on."""
+    """Returns a predictor that runs a network as it stands, on the device it is on.
+
+    Raises EvaluationError where the network was trained for another task.
+    """
     stages: list[RunnableStage] = [*network.stages()]
     if task != "sgdet":
         host = network.host if isinstance(network, Scored) else network
@@ -125,7 +131,7 @@ def bundle_predictor(
     engine: EngineName = "onnxruntime-cpu",
     options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
 ) -> Predictor:
-    """Runs a bundle's stages in order.
+    """Returns a predictor that runs a bundle's stages in order.
 
     Raises EngineError where the engine does not run here, EvaluationError where it would take weights at random.
     """
@@ -142,7 +148,7 @@ def bundle_predictor(
 
 
 def evaluate_videos(videos: list[AnnotatedVideo], predictor: Predictor, *, progress: bool = False) -> Figures:
-    """Figures over videos, each run in its annotated order."""
+    """Returns figures over videos, each run in its annotated order."""
     vocabulary = predictor.vocabulary
     evaluator = Evaluator(vocabulary=vocabulary, scoring=predictor.scoring)
     for video in track(videos, "evaluating", disable=not progress):
@@ -154,9 +160,9 @@ def evaluate_videos(videos: list[AnnotatedVideo], predictor: Predictor, *, progr
 
 
 def predict_video(video: AnnotatedVideo, predictor: Predictor) -> PairPredictions:
-    """All annotated frames of one video, without duplicates where the model found the boxes itself.
+    """Predicts all annotated frames of one video, without duplicates where the model found the boxes itself.
 
-    Then only pairs of the best subject of each frame count, as one subject is annotated.
+    In that case only pairs of the best subject of each frame count, as one subject is annotated.
     """
     tensors: dict[str, NDArray[np.generic]] = {
         FRAMES: np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames]),
@@ -175,7 +181,7 @@ def of_best_subject(predictions: PairPredictions) -> PairPredictions:
 
 
 def _given(video: AnnotatedVideo) -> dict[str, NDArray[np.generic]]:
-    """Annotated boxes, labels and mask of each frame, the person first: (T, N, …)."""
+    """Returns the annotated boxes, labels and mask of each frame, the person first: (T, N, …)."""
     most = 1 + max(len(frame.labels) for frame in video.frames)
     boxes = np.zeros((len(video.frames), most, 4), np.float32)
     labels, mask = np.zeros(boxes.shape[:2], np.int64), np.zeros(boxes.shape[:2], np.bool_)
@@ -191,7 +197,7 @@ def _given(video: AnnotatedVideo) -> dict[str, NDArray[np.generic]]:
 def frames_of(
     predictions: PairPredictions, sizes: list[tuple[int, int]], vocabulary: Vocabulary = ACTION_GENOME
 ) -> Iterator[FramePredictions]:
-    """What the evaluator takes, frame by frame: pair i joins the person box i and the object box P + i."""
+    """Yields the evaluator's input, frame by frame: pair i joins the person box i and the object box P + i."""
     subject_classes = predictions.subject_classes
     if subject_classes is None:
         subject_classes = np.full(predictions.pair_mask.shape, vocabulary.subject_indices[0])

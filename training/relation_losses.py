@@ -19,28 +19,31 @@ from training.targets import Targets
 
 MATCHED_IOU = 0.5
 _LEAST = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their logarithm is taken."""
+"""Distance that probabilities keep from 0 and 1 before their logarithm is taken."""
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RelationLossConfig:
-    """Form and weights of the loss of a relation network; exclusive groups, as attention is, take cross-entropy."""
+    """Form and weights of the loss of a relation network.
+
+    form: loss of groups that are not exclusive: STTran's margin, cross-entropy, or TR²'s focal form. Exclusive groups,
+        as attention is, take cross-entropy.
+    class_balance: beta of MoSA's class weights (eq 11); 0 weighs all predicates alike.
+    related: weight of the relation scorer's cross-entropy.
+    negatives: most weight that unrelated pairs have together, in multiples of the related ones'.
+    object: weight of the object classifier's cross-entropy (SGCls).
+    """
 
     form: Literal["margin", "bce", "focal"] = "bce"
-    """Of all other groups: STTran's margin, cross-entropy, or TR²'s focal form."""
     class_balance: NonNegativeFloat = 0.0
-    """Beta of MoSA's class weights (eq 11); 0 weighs all predicates alike."""
     related: NonNegativeFloat = 1.0
-    """Weight of the relation scorer's cross-entropy."""
     negatives: PositiveFloat = 3.0
-    """Most weight that unrelated pairs have together, in multiples of the related ones'."""
     object: NonNegativeFloat = 1.0
-    """Weight of the object classifier's cross-entropy (SGCls)."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Which annotated object each slot overlaps.
+    """The annotated object that each slot overlaps.
 
     matched: (B, T, P) bool, false where it overlaps none.
     related: (B, T, P) bool, true where the slot has that object's class too: it is the annotated pair.
@@ -56,10 +59,15 @@ class Matches:
 
 @torch.no_grad()
 def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, labels: Tensor, targets: Targets) -> Matches:
-    """A slot is the annotated object that it overlaps most, if by an IoU over 0.5, and the person is found as well.
+    """Matches each slot to the annotated object that it overlaps most.
 
-    mask (B, T, P) bool; corner boxes (B, T, P, 4) x 2; labels (B, T, P) int64, indices into the
-    vocabulary's objects. Several slots may be one object. Of two objects in one place a slot is the one of its class.
+    The boxes of the slot must overlap those of the object and of the person by an IoU over 0.5.
+
+    mask: (B, T, P) bool.
+    subject_boxes, object_boxes: (B, T, P, 4), corner boxes.
+    labels: (B, T, P) int64, indices into the vocabulary's objects.
+
+    Several slots may match one object. Of two objects in one place, a slot matches the one of its class.
     """
     annotated = to_corners(targets.object_boxes)  # (B, T, M, 4)
     overlap, _ = paired_generalised_iou(object_boxes[..., :, None, :], annotated[..., None, :, :])  # (B, T, P, M)
@@ -77,9 +85,11 @@ def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, label
 
 
 def given_matches(mask: Tensor, targets: Targets) -> Matches:
-    """Slots of given boxes (PredCls, SGCls): the person's own, which is empty, then the annotated objects one by one.
+    """Matches slots of given boxes (PredCls, SGCls): the person's own, which is empty, then the objects one by one.
 
-    mask (B, T, 1 + M) bool. What else a slot overlaps does not matter: two objects may lie in one place.
+    mask: (B, T, 1 + M) bool.
+
+    Other overlaps of a slot do not matter: two objects may lie in one place.
     """
 
     def after_the_person(values: Tensor) -> Tensor:
@@ -96,7 +106,10 @@ def relation_terms(
     config: RelationLossConfig,
     vocabulary: Vocabulary = ACTION_GENOME,
 ) -> dict[str, Tensor]:
-    """Loss of each predicate group, the mean over matched slots; `counts` (R,) are the training labels'."""
+    """Returns the loss of each predicate group, the mean over matched slots.
+
+    counts: (R,), number of training labels of each predicate.
+    """
     pairs = matches.matched.sum().clamp(min=1)
     weights = class_weights(counts, config.class_balance, vocabulary)
     terms: dict[str, Tensor] = {}
@@ -118,7 +131,10 @@ def relation_terms(
 
 
 def related_term(logits: Tensor, related: Tensor, mask: Tensor, config: RelationLossConfig) -> Tensor:
-    """Cross-entropy of related against not: logits (B, T, P, 2), related and mask (B, T, P) bool.
+    """Computes the cross-entropy of related against unrelated pairs.
+
+    logits: (B, T, P, 2).
+    related, mask: (B, T, P) bool.
 
     Where unrelated pairs are more than `negatives` times the related ones, they weigh less.
     """
@@ -130,16 +146,17 @@ def related_term(logits: Tensor, related: Tensor, mask: Tensor, config: Relation
 
 
 def _margin(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """Multi-label margin (STTran): every true predicate should beat every false one by 1; (..., C) x 2 -> (...,)."""
+    """Computes STTran's multi-label margin: true predicates should beat false ones by 1; (..., C) x 2 -> (...,)."""
     distance = 1 - probabilities[..., :, None] + probabilities[..., None, :]  # true over false
     counted = truth[..., :, None] * (1 - truth[..., None, :])
     return (distance.clamp(min=0) * counted).sum((-2, -1)) / truth.shape[-1]
 
 
 def _focus(loss: Tensor, truth: Tensor, counts: Tensor) -> Tensor:
-    """TR²'s factor on a pair's summed cross-entropy: it falls as the pair is learnt, and is larger for rare labels.
+    """Returns TR²'s factor on a pair's summed cross-entropy.
 
-    The published code shifts the labels' weights by one; here each label has its own.
+    It falls as the pair is learnt, and is larger for rare labels. The published code shifts the labels' weights by one;
+    here each label has its own.
     """
     share = counts.float().clamp(min=2).log()
     alpha = share.sum() / share

@@ -1,4 +1,4 @@
-"""Ground truth as dense tensors: what the losses compare predictions with."""
+"""Ground truth as dense tensors, with which the losses compare predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Targets:
     object_mask: (B, T, M) bool, true where there is an object.
     predicates: (B, T, M, R) float32, 1 where the pair has the predicate.
     person_labels: (B, T) int64, indices into the vocabulary's objects; None stands for its first subject everywhere.
-    vocabulary: what the data are annotated with.
+    vocabulary: the vocabulary of the data.
     """
 
     person_boxes: Tensor
@@ -37,11 +37,11 @@ class Targets:
     vocabulary: Vocabulary = ACTION_GENOME
 
     def by_frame(self) -> Targets:
-        """The same with clips and time merged: (B * T, …)."""
+        """Returns the same targets with clips and time merged: (B * T, …)."""
         return self._each(lambda tensor: tensor.flatten(0, 1))
 
     def to(self, device: torch.device | str) -> Targets:
-        """The same on another device."""
+        """Returns the same targets on another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
@@ -49,18 +49,18 @@ class Targets:
         return replace(self, **tensors)  # type: ignore[arg-type]
 
     def objects(self) -> Tensor:
-        """The labels as indices into the vocabulary's objects: (…, M) int64."""
+        """Returns the labels as indices into the vocabulary's objects: (…, M) int64."""
         things = torch.tensor(self.vocabulary.thing_indices, device=self.object_labels.device)
         return things[self.object_labels]
 
     def subjects(self) -> Tensor:
-        """Which of the vocabulary's objects the person is: (…,) int64."""
+        """Returns the persons as indices into the vocabulary's objects: (…,) int64."""
         if self.person_labels is not None:
             return self.person_labels
         return torch.full_like(self.object_mask[..., 0], self.vocabulary.subject_indices[0], dtype=torch.int64)
 
     def triplets(self) -> dict[str, Tensor]:
-        """Multi-hot triplet targets of H things by group: (…, M, H, predicates), 1 at the object's own class alone."""
+        """Returns multi-hot targets of H things by group: (…, M, H, predicates), 1 at the object's own class alone."""
         things = len(self.vocabulary.things)
         of_class = torch.nn.functional.one_hot(self.object_labels, things).to(self.predicates.dtype)[..., None]
         return {
@@ -70,10 +70,10 @@ class Targets:
 
 
 def annotated_boxes(targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """All annotated boxes of each frame, the person's first.
+    """Returns all annotated boxes of each frame, the person's first.
 
     Returns corner boxes as fractions (B, T, 1 + M, 4), labels (B, T, 1 + M) int64, indices into the vocabulary's
-    objects, and which are real (B, T, 1 + M) bool.
+    objects, and a mask (B, T, 1 + M) bool, true for real boxes.
     """
     boxes = to_corners(torch.cat((targets.person_boxes[..., None, :], targets.object_boxes), -2))
     labels = torch.cat((targets.subjects()[..., None], targets.objects()), -1)

@@ -16,6 +16,7 @@ from models.engines.engine import Arrays, EngineOptions, Tensors
 from models.engines.running import run_stages
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
+from models.graph.validation import in_words
 from models.networks.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
 from models.networks.detectors import Detector
 from models.networks.stages import NetworkStage, SceneGraphNetwork
@@ -72,7 +73,7 @@ def _network(bundle: Bundle, options: EngineOptions) -> Network:
     try:
         config = adapter.validate_python(bundle.manifest.training.network)
     except ValidationError as error:
-        raise EngineError(f"{bundle.folder}: training.network is of another version: {error}") from error
+        raise EngineError(f"{bundle.folder}: training.network is of another version: {in_words(error)}") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return make_network(config, bundle.manifest.vocabulary)

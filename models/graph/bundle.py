@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU
 from models.graph.predictions import FIELD_NAMES, prediction_depths
+from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
 MANIFEST_FILE = "manifest.json"
@@ -238,9 +239,8 @@ class Bundle:
         try:
             manifest = Manifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the manifest"
-            raise BundleError(f"{path}: {field}: {first['msg']}; export the bundle again with this version") from error
+            words = in_words(error, "the manifest")
+            raise BundleError(f"{path}: {words}; export the bundle again with this version") from error
         for name, expected in manifest.sha256.items():
             file = folder / name
             if file.resolve().parent != folder.resolve():

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models.errors import ConfigurationError, WeightsError
+from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
@@ -67,7 +68,8 @@ def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
         model.load_state_dict(content["state"])
         return model.eval(), content["training"]
     except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
-        raise WeightsError(f"{path} was written by another version of this project, or altered: {error}") from error
+        reason = in_words(error) if isinstance(error, ValidationError) else error
+        raise WeightsError(f"{path} was written by another version of this project, or altered: {reason}") from error
 
 
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:

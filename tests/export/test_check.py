@@ -85,9 +85,9 @@ def test_a_bundle_is_checked_against_the_checkpoint_on_disk(small: Exported) -> 
     assert all(each.time <= 3 for each in agreements), "no longer clips than the bundle takes"
 
 
-def test_a_detector_alone_has_no_bundle(small: Exported, tmp_path: Path) -> None:
+def test_checking_a_detector_alone_is_refused(small: Exported, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "detector.pt", make_lively(tiny_detector()), {})
-    with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone, of which no bundle is made"):
+    with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone; check a network built on it"):
         check_bundle(small.bundle.folder, tmp_path / "detector.pt")
 
 

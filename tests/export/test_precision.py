@@ -62,7 +62,7 @@ def test_int8_quantises_convolutions_and_products_with_weights(small: Exported, 
     assert int8.manifest.stages == small.bundle.manifest.stages, "it takes and gives what it did"
 
 
-def test_what_int8_costs_is_in_the_manifest(int8: Bundle, puppets: Path) -> None:
+def test_the_cost_of_int8_is_in_the_manifest(int8: Bundle, puppets: Path) -> None:
     assert int8.manifest.precision == "int8"
     cost = int8.manifest.precision_cost
     assert isinstance(cost, PrecisionCost)
@@ -78,7 +78,7 @@ def test_int8_outputs_correlate_with_fp32_outputs(small: Exported, int8: Bundle,
         assert 0.9 < np.corrcoef(wanted[name].ravel().astype(float), found[name].ravel().astype(float))[0, 1] < 1, name
 
 
-def test_every_stage_that_sees_clips_is_calibrated_on_what_the_stages_before_it_give(
+def test_every_stage_of_clips_is_calibrated_on_the_outputs_of_earlier_stages(
     scored_sttran: Exported, puppets: Path, tmp_path: Path
 ) -> None:
     bundle = scored_sttran.bundle
@@ -119,7 +119,7 @@ def test_a_folder_without_frames_is_named(small: Exported, tmp_path: Path) -> No
         change_precision(small.bundle, tmp_path / "x", "int8", tmp_path, engine=None, most_recall_loss=1)
 
 
-def test_fp16_keeps_what_the_graph_takes_and_gives(scored_sttran: Exported, tmp_path: Path) -> None:
+def test_fp16_keeps_the_inputs_and_outputs_of_the_graph(scored_sttran: Exported, tmp_path: Path) -> None:
     bundle = scored_sttran.bundle
     for stage in bundle.manifest.stages:
         to_half(bundle.path_of(stage), tmp_path / stage.file)

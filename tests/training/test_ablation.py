@@ -93,7 +93,7 @@ def finish(plan: Plan, *only: str, again: bool = False) -> None:
         ({"predicates": "tail"}, {}, "predicates is 'tail'; give a list of names, or tail_third or motion"),
         ({"compare": [["A", "C"]]}, {}, "compares 'C', which is not among its rows"),
         ({"changed": True}, {}, "`compare` must name the rows"),
-        ({"colour": "red"}, {}, r"tables\.0\.colour: Unexpected keyword argument"),
+        ({"colour": "red"}, {}, r"tables\.0\.colour is not a known name"),
         ({}, {"seeds": [1, 1]}, r"seeds is \[1, 1\]: give one or more, each once"),
         ({}, {"rows": {"A": {"config": "x", "start": "Z"}}}, "row 'A' starts from the row 'Z', which `rows` lacks"),
         (

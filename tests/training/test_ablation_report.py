@@ -33,7 +33,7 @@ def make(tmp_path: Path) -> Callable[..., Plan]:
     return plan
 
 
-def test_the_standard_error_divides_by_n_minus_1_and_its_root() -> None:
+def test_the_standard_error_is_the_sample_deviation_over_the_root_of_n() -> None:
     found = estimate([0.1, 0.2, 0.6])
     assert found is not None
     # Deviations -0.2, -0.1, 0.3: variance 0.14 / 2, and 0.07 / 3 of the mean.
@@ -58,7 +58,7 @@ def test_a_difference_shows_above_two_standard_errors(values: list[float], verdi
     assert estimate(values).verdict == verdict  # type: ignore[union-attr]
 
 
-def test_the_tail_third_are_the_rarest_in_training_of_those_in_the_test_set() -> None:
+def test_the_tail_third_holds_the_predicates_of_the_test_set_rarest_in_training() -> None:
     labels = {name: 100 + index for index, name in enumerate(PREDICATES)} | {
         "twisting": 1,
         "holding": 2,

@@ -61,7 +61,7 @@ def test_the_table_gives_percentages(files: list[object]) -> None:
     assert len(lines) == 1 + 4 * 3
 
 
-def test_what_the_files_do_not_share_is_noted_on_standard_error(files: list[object]) -> None:
+def test_frames_of_one_file_only_are_noted_on_standard_error(files: list[object]) -> None:
     path = Path(str(files[1]))
     frame = json.loads(path.read_text())["videos"][0]["frames"][0]
     write(path, [frame, {**frame, "index": 7}])
@@ -87,7 +87,7 @@ def test_evaluating_needs_both_files_or_both_data_and_model(arguments: list[str]
     assert "give either --ground-truth and --predictions, or --data and --model" in result.stderr
 
 
-def test_the_task_is_one_of_three(files: list[object]) -> None:
+def test_a_missing_or_unknown_task_is_refused(files: list[object]) -> None:
     assert "'predcls', 'sgcls', 'sgdet'" in vsg("evaluate", *files[:5], "sgg").stderr
     assert "Missing option '--task'" in vsg("evaluate", *files[:4]).stderr
 
@@ -113,7 +113,7 @@ def test_a_model_is_run_on_a_data_folder(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_the_engine_is_one_of_those_there_are() -> None:
+def test_an_unknown_engine_is_refused() -> None:
     assert "'onnxruntime-cpu', " in vsg("evaluate", "--task", "sgdet", "--engine", "onnx").stderr
 
 
@@ -128,7 +128,7 @@ def test_scoring_files_needs_no_torch(files: list[object]) -> None:
 
 @pytest.mark.skipif(not RECORDS.exists(), reason=f"the reference figures are not there: {RECORDS}")
 @pytest.mark.parametrize("task", ["predcls", "sgdet"])
-def test_reference_figures_come_out_of_the_command(task: str) -> None:
+def test_the_command_gives_the_reference_figures(task: str) -> None:
     truth, predictions = (RECORDS / f"{task}_{kind}.json" for kind in ("ground_truth", "predictions"))
     result = vsg("evaluate", "--ground-truth", truth, "--predictions", predictions, "--task", task, "--json")
     figures = json.loads(result.stdout)
@@ -162,7 +162,7 @@ def test_checking_shows_the_first_of_many_problems(tmp_path: Path) -> None:
     assert "Problem: 17 more; --json lists them all" in lines
 
 
-def test_a_synthetic_set_is_made_and_is_in_order(tmp_path: Path) -> None:
+def test_a_puppet_data_set_is_written_and_passes_the_check(tmp_path: Path) -> None:
     sizes = ["--train-videos", 1, "--test-videos", 1, "--frames-per-video", 3]
     result = vsg("data", "puppets", tmp_path / "set", "--world", "easy", *sizes, "--seed", 5, "--processes", 1)
     assert (result.exit_code, result.exception) == (0, None)

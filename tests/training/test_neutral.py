@@ -96,7 +96,7 @@ def test_ground_truth_may_bring_a_vocabulary_of_its_own(tmp_path: Path) -> None:
     assert figures["no"]["R@2"] == 1.0
     pair["use"] = [0.6]
     edit(predicted, predict)
-    with pytest.raises(DataError, match=r"pairs\[0\]\.use: List should have at least 2 items"):
+    with pytest.raises(DataError, match=r"pairs\.0\.use: it must have at least 2 items"):
         compare_files(ground_truth, predicted, task="sgdet")
 
 
@@ -120,12 +120,12 @@ def test_predictions_that_go_beyond_the_task_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["objects", 1, "label"], "cup", r"objects\[1\]: object class 'cup' .* nearest is 'cup/glass/bottle'"),
-        (["objects", 1, "box"], [1, 2, 3], r"videos\[0\].frames\[0\].objects\[1\].box"),
-        (["objects", 1, "score"], 1.5, r"frames\[0\]: FramePredictions.scores holds 1.5"),
+        (["objects", 1, "label"], "cup", r"objects\.1: object class 'cup' .* nearest is 'cup/glass/bottle'"),
+        (["objects", 1, "box"], [1, 2, 3], r"videos\.0\.frames\.0\.objects\.1\.box"),
+        (["objects", 1, "score"], 1.5, r"frames\.0: FramePredictions.scores holds 1.5"),
         (["pairs", 0, "object"], 7, "pairs holds 7"),
-        (["pairs", 0, "spatial"], [0.5], r"pairs\[0\].spatial"),
-        (["index"], None, r"frames\[0\].index"),
+        (["pairs", 0, "spatial"], [0.5], r"pairs\.0\.spatial"),
+        (["index"], None, r"frames\.0\.index is None: it must be a valid integer"),
     ],
 )
 def test_a_malformed_predictions_file_is_refused_with_the_place(
@@ -157,7 +157,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="have no frame in common"):
         compare_files(ground_truth, predicted, task="sgdet")
     edit(ground_truth, lambda file: file["videos"][0]["frames"][0]["relations"][0].update(predicate="look_at"))
-    with pytest.raises(DataError, match=r"relations\[0\]: predicate 'look_at' .* nearest is 'looking_at'"):
+    with pytest.raises(DataError, match=r"relations\.0: predicate 'look_at' .* nearest is 'looking_at'"):
         load_ground_truth(ground_truth)
     with pytest.raises(DataError, match=r"missing.json cannot be read: No such file"):
         load_ground_truth(tmp_path / "missing.json")

@@ -100,7 +100,7 @@ def test_a_video_is_cut_into_clips_and_a_shorter_rest_in_order(videos: list[Anno
         np.testing.assert_array_equal(predictions.object_scores[index, :count].argmax(-1), frame.labels)
 
 
-def test_a_stage_takes_what_it_asks_for_from_those_before_as_clips_or_as_a_whole(videos: list[AnnotatedVideo]) -> None:
+def test_a_stage_reads_outputs_of_earlier_stages_in_clips_or_as_a_whole(videos: list[AnnotatedVideo]) -> None:
     seen: dict[str, list[tuple[int, ...]]] = {"clip": [], "video": []}
 
     def count(tensors: Outputs) -> Outputs:
@@ -144,7 +144,7 @@ def test_duplicates_are_suppressed_only_where_the_model_finds_the_boxes(
     assert predict_video(videos[0], given).pair_mask.sum() == 2 * count
 
 
-def test_what_is_annotated_is_given_for_predcls_the_person_first(videos: list[AnnotatedVideo]) -> None:
+def test_predcls_is_given_the_annotated_boxes_with_the_person_first(videos: list[AnnotatedVideo]) -> None:
     seen: dict[str, NDArray[np.generic]] = {}
     truth = Truth(videos[:1])
 
@@ -231,7 +231,7 @@ def test_a_scorer_sees_the_whole_video_however_short_its_hosts_clips(videos: lis
     assert np.abs(whole.relation_scores - pieces.relation_scores).max() > 1e-4
 
 
-def test_small_objects_count_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
+def test_small_objects_are_kept_in_sgdet_on_puppets_only(puppets: Path, tmp_path: Path) -> None:
     assert small_objects_of(puppets) == "keep"
     assert small_objects_of(tmp_path) == "drop"
 

@@ -60,7 +60,7 @@ def iou(first: list[float], second: list[float]) -> float:
     return shared / (sum(areas) - shared)
 
 
-def test_slots_are_matched_as_a_loop_would() -> None:
+def test_slots_are_matched_as_by_a_plain_loop() -> None:
     targets = some_targets()
     # Slots near annotated objects, under classes that are right or wrong; the person is found in two frames of three.
     place = torch.randint(0, M, (B, T, P), generator=seeded(4))
@@ -142,7 +142,7 @@ def some_matches() -> Matches:
     return Matches(matched, matched, torch.zeros(B, T, P, dtype=torch.int64), predicates * matched[..., None])
 
 
-def test_cross_entropies_are_torchs_summed_over_predicates_and_meant_over_matched_pairs() -> None:
+def test_cross_entropies_are_summed_over_predicates_and_averaged_over_matched_pairs() -> None:
     relations, matches = some_relations(), some_matches()
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="bce"))
     truth = matches.predicates[matches.matched]

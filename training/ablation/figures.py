@@ -1,4 +1,4 @@
-"""What is kept of a run once it is trained and scored: one JSON file, from which the report is made."""
+"""The figures of a run that is trained and scored: one JSON file, from which the report is made."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ FIGURES_FILE = "figures.json"
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scores:
-    """Figures over some videos, as fractions."""
+    """Figures over some videos, as fractions.
+
+    videos: number of videos.
+    frames: number of frames with an annotated relation.
+    """
 
     videos: int
     frames: int
-    """With an annotated relation."""
     figures: Figures
     recall_by_predicate: PredicateRecall
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunFigures:
-    """One row with one seed."""
+    """Figures of one row with one seed.
+
+    training_labels: number of annotations of each predicate in the videos that were trained on.
+    by_change: scores by how much of a video changes: `none`, `low`, `middle`, `high`.
+    """
 
     row: str
     seed: int
@@ -41,21 +48,22 @@ class RunFigures:
     clip_length: int
     trained_parameters: int
     training_labels: dict[str, int]
-    """How often each predicate is annotated in the videos that were trained on."""
     whole: Scores
     by_change: dict[str, Scores]
-    """By how much of a video changes: `none`, `low`, `middle`, `high`."""
 
 
 def write_figures(folder: Path, figures: RunFigures) -> None:
-    """Writes them whole or not at all."""
+    """Writes the figures of a run into its folder, whole or not at all."""
     partial = folder / "figures.partial"
     partial.write_text(json.dumps(asdict(figures), indent=1))
     partial.replace(folder / FIGURES_FILE)
 
 
 def read_figures(folder: Path) -> RunFigures | None:
-    """The figures of a run; None where it is not finished. Raises DataError naming a file that holds anything else."""
+    """Reads the figures of a run; returns None where it is not finished.
+
+    Raises DataError naming a file that holds anything else.
+    """
     path = folder / FIGURES_FILE
     try:
         return TypeAdapter(RunFigures).validate_json(path.read_text())
@@ -63,5 +71,5 @@ def read_figures(folder: Path) -> RunFigures | None:
         return None
     except ValidationError as error:
         raise DataError(
-            f"{path} was written by another version, or altered; delete it, and the run is scored anew"
+            f"{path} was written by another version, or altered; delete it, and `vsg ablate` scores the run anew"
         ) from error

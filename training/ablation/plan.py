@@ -11,6 +11,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from models.graph.validation import in_words
 from training.data.action_genome import read_vocabulary
 from training.errors import ConfigurationError, unknown_name
 from training.evaluation import CONSTRAINTS, RECALL_AT
@@ -22,13 +23,15 @@ PREDICATE_SETS: Final = ("tail_third", "motion")
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Row:
-    """One variant."""
+    """One variant.
+
+    set: dotted keys that win over the configuration's, as `vsg train --set` takes them.
+    start: the row whose checkpoint of the same seed this one starts from.
+    """
 
     config: Path
     set: dict[str, Any] = field(default_factory=dict)
-    """Dotted keys that win over the configuration's, as `vsg train --set` takes them."""
     start: str | None = None
-    """The row whose checkpoint of the same seed this one starts from."""
 
     def __post_init__(self) -> None:
         decided = {"seed": "`seeds` decides", "output": "`output` and the row's name decide"}
@@ -41,23 +44,25 @@ class Row:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Table:
-    """Rows that are compared, and by what."""
+    """Rows that are compared, and the measures of the comparison.
+
+    claim: the paper's claim, in one sentence.
+    measures: some of `MEASURES`.
+    compare: pairs of this table's rows; the second minus the first is reported.
+    predicates: the predicates that mR is the mean over: names; `tail_third`, the rarest in training; `motion`, those
+        that Puppet Genome tells by motion; None for all.
+    changed: true to give differences by how much of a video changes as well.
+    note: Markdown below the table.
+    """
 
     title: str
     claim: str
-    """What the paper says, in one sentence."""
     measures: tuple[str, ...]
-    """Of `MEASURES`."""
     rows: tuple[str, ...]
     compare: tuple[tuple[str, str], ...] = ()
-    """Pairs of this table's rows; the second minus the first is reported."""
     predicates: str | tuple[str, ...] | None = None
-    """What mR is the mean over: names; `tail_third`, the rarest in training; `motion`, those that Puppet Genome tells
-    by motion; None is all."""
     changed: bool = False
-    """Whether differences are also given by how much of a video changes."""
     note: str = ""
-    """Markdown that is put below the table."""
 
     def __post_init__(self) -> None:
         place = f"table {self.title!r}"
@@ -82,13 +87,14 @@ class Table:
 class Plan:
     """An ablation study. Paths are relative to where `vsg ablate` is run.
 
+    test: data folder whose test split is scored.
+
     Raises ConfigurationError naming an unknown row or predicate, a circle of `start`, or two rows that would share a
     folder; DataError where the test folder's vocabulary cannot be read.
     """
 
     name: str
     test: Path
-    """Data folder whose test split is scored."""
     seeds: tuple[int, ...]
     output: Path
     report: Path
@@ -116,10 +122,11 @@ class Plan:
                     raise ConfigurationError(f"table {table.title!r}: {unknown_name('predicate', predicate, known)}")
 
     def in_order(self, only: tuple[str, ...] = ()) -> list[str]:
-        """Rows, each after the one it starts from.
+        """Returns rows, each after the one it starts from.
 
-        only: titles of tables and names of rows; what they start from comes along. Raises ConfigurationError for any
-        other name.
+        only: titles of tables and names of rows; the rows that they start from are added.
+
+        Raises ConfigurationError for any other name.
         """
         wanted = [row for name in only for row in self.named(name)] if only else list(self.rows)
         ordered: dict[str, None] = {}
@@ -128,7 +135,10 @@ class Plan:
         return list(ordered)
 
     def named(self, name: str) -> tuple[str, ...]:
-        """Rows of the table of that title, or the row of that name. Raises ConfigurationError where there is none."""
+        """Returns the rows of the table of that title, or the row of that name.
+
+        Raises ConfigurationError where there is none.
+        """
         if name in self.rows:
             return (name,)
         for table in self.tables:
@@ -138,11 +148,11 @@ class Plan:
         raise ConfigurationError(f"{name!r} is neither a table nor a row of the plan; these are: {', '.join(known)}")
 
     def folder(self, row: str, seed: int) -> Path:
-        """Where a run keeps its checkpoint and figures."""
+        """The folder of a run's checkpoint and figures."""
         return self.output / slug(row) / f"seed-{seed}"
 
     def _line(self, name: str) -> list[str]:
-        """A row, the one it starts from, and so on."""
+        """Returns a row, the one it starts from, and so on."""
         line = [name]
         while (start := self.rows[line[-1]].start) is not None:
             line.append(start)
@@ -153,7 +163,7 @@ class Plan:
             raise ConfigurationError(f"{whose} the row {name!r}, which `rows` lacks; it has: {', '.join(self.rows)}")
 
     def _require_end(self, name: str) -> None:
-        """Raise where following `start` comes back to a row."""
+        """Raises ConfigurationError where following `start` comes back to a row."""
         line = [name]
         while (start := self.rows[line[-1]].start) in self.rows:
             if start in line:
@@ -162,7 +172,7 @@ class Plan:
 
 
 def slug(name: str) -> str:
-    """A row's name as the name of a folder: `STTran + RS-Net` gives `sttran-rs-net`."""
+    """Returns a row's name as the name of a folder: `STTran + RS-Net` gives `sttran-rs-net`."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -173,8 +183,6 @@ def load_plan(path: Path) -> Plan:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be read as YAML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path}: {key}: {first['msg']} (found {first['input']!r})") from error
+        raise ConfigurationError(f"{path}: {in_words(error, 'the plan')}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error

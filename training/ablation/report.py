@@ -35,14 +35,18 @@ _ABOUT_CHANGE: Final = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over seeds; its standard error, or None for a single seed."""
+    """An estimate from the runs of several seeds.
+
+    mean: the mean over seeds.
+    error: its standard error; None for a single seed.
+    """
 
     mean: float
     error: float | None
 
     @property
     def verdict(self) -> str:
-        """Whether a difference lies above two standard errors, within, or below minus two; nothing for one seed."""
+        """Says whether a difference is above two standard errors, within, or below minus two; empty for one seed."""
         if self.error is None:
             return ""
         if self.mean > 2 * self.error:
@@ -50,26 +54,32 @@ class Estimate:
         return "the opposite shows" if self.mean < -2 * self.error else "does not show"
 
     def text(self, *, signed: bool = False) -> str:
-        """In per cent."""
+        """Returns the mean, and its standard error if there is one, in per cent."""
         mean = f"{100 * self.mean:{'+' if signed else ''}.2f}"
         return mean if self.error is None else f"{mean} ± {100 * self.error:.2f}"
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and sd / sqrt(n), where sd divides by n - 1; None for no value at all, or one that is NaN."""
+    """Returns the mean and its standard error, sd / sqrt(n), where sd divides by n - 1.
+
+    Returns None where there is no value, or one that is NaN.
+    """
     if not values or any(map(math.isnan, values)):
         return None
     return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None)
 
 
 def write_report(plan: Plan, command: str) -> None:
-    """Writes the plan's report from the runs that are finished; `command` is what makes it."""
+    """Writes the plan's report from the runs that are finished.
+
+    command: the command that makes the report.
+    """
     plan.report.parent.mkdir(parents=True, exist_ok=True)
     plan.report.write_text(report(plan, command))
 
 
 def report(plan: Plan, command: str) -> str:
-    """The report as markdown."""
+    """Returns the report as markdown."""
     runs: Runs = {row: {} for row in plan.rows}
     for row, by_seed in runs.items():
         for seed in plan.seeds:
@@ -120,7 +130,7 @@ class _TableReport:
         self.headings = [measure.replace("/", " ") for measure in table.measures]
 
     def parts(self) -> list[str]:
-        """Paragraphs and tables, in order."""
+        """Returns paragraphs and tables, in order."""
         parts = [f"## {self.table.title}", f"Claim: {self.table.claim}"]
         if self.finished:
             parts += [*self._figures(), *self._about_predicates(), self._budgets()]
@@ -131,7 +141,7 @@ class _TableReport:
         return [*parts, *self._missing(), *([self.table.note.strip()] if self.table.note else [])]
 
     def _figures(self) -> list[str]:
-        """Tables of a few measures each."""
+        """Returns tables of a few measures each."""
         tables = []
         for first in range(0, len(self.table.measures), _MOST_MEASURES):
             some = slice(first, first + _MOST_MEASURES)
@@ -179,7 +189,7 @@ class _TableReport:
         return _markdown(["compared", "change", "videos", "measure", "difference", ""], rows)
 
     def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[list[str]]:
-        """For each measure its name, the second row less the first over the seeds of both, and what that shows."""
+        """Returns for each measure its name, the second row minus the first over the seeds of both, and the verdict."""
         one, other = self.runs[first], self.runs[second]
         cells = []
         for heading, measure in zip(self.headings, self.table.measures, strict=True):
@@ -193,7 +203,10 @@ class _TableReport:
         return cells
 
     def _value(self, scores: Scores, measure: str) -> float:
-        """A measure as a fraction; mR over some predicates is the mean over those that occur, or NaN for none."""
+        """Returns a measure as a fraction.
+
+        mR over some predicates is the mean over those that occur, or NaN where none does.
+        """
         constraint, _, name = measure.partition("/")
         if self.predicates is None or not name.startswith("mR"):
             return scores.figures[constraint][name]
@@ -212,7 +225,10 @@ def _group(group: str, run: RunFigures) -> Scores:
 
 
 def _predicates(table: Table, run: RunFigures) -> Sequence[str] | None:
-    """What mR is the mean over; None for all. Raises ConfigurationError where none of them is in the test set."""
+    """Returns the predicates that mR is the mean over; None for all.
+
+    Raises ConfigurationError where none of them is in the test set.
+    """
     if table.predicates is None:
         return None
     occurring = set(run.whole.recall_by_predicate["with"]["R@10"])
@@ -228,7 +244,7 @@ def _predicates(table: Table, run: RunFigures) -> Sequence[str] | None:
 
 
 def tail_third(training_labels: dict[str, int], occurring: set[str]) -> list[str]:
-    """The third of the occurring predicates, rounded, with the fewest training labels, the rarest first."""
+    """Returns the third (rounded) of the occurring predicates with the fewest training labels, the rarest first."""
     by_labels = sorted(
         (predicate for predicate in training_labels if predicate in occurring), key=training_labels.__getitem__
     )
@@ -236,13 +252,13 @@ def tail_third(training_labels: dict[str, int], occurring: set[str]) -> list[str
 
 
 def _wrapped(part: str) -> str:
-    """A paragraph within the width; headings and tables as they are."""
+    """Wraps a paragraph at the width; leaves headings and tables as they are."""
     if part.startswith(("#", "|")):
         return part
     return textwrap.fill(part, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others to the right."""
+    """Returns a table, its first column aligned left and the others right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""Trains and scores the runs of a plan, one after the other; what is finished is not repeated."""
+"""Trains and scores the runs of a plan, one after the other; a finished run is not repeated."""
 
 from __future__ import annotations
 
@@ -35,26 +35,31 @@ log = logging.getLogger("vsg.ablate")
 CHECKPOINT_FILE = "checkpoint.pt"
 CONFIGURATION_FILE = "configuration.json"
 TRAINED_FILE = "trained"
-"""Says that the checkpoint beside it is that of the last step."""
+"""Marks the checkpoint beside it as that of the last step."""
 _SHOWN = ("with/R@10", "with/R@20", "with/mR@20", "no/R@20", "no/mR@20")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row with one seed."""
+    """One row with one seed.
+
+    command: the command that repeats this run.
+    asked_for: false where the run is only the start of one that is asked for.
+    """
 
     row: str
     config: TrainingConfig
     command: str
-    """What repeats this run."""
     asked_for: bool
-    """Rather than only started from by one that is."""
 
 
 def plan_runs(plan: Plan, path: Path, only: tuple[str, ...] = ()) -> list[PlannedRun]:
-    """All runs of a plan, or those of some tables and rows, each after the one it starts from; seed by seed.
+    """Returns the runs of a plan seed by seed, each after the one it starts from.
 
-    path: where the plan was read. Raises ConfigurationError naming the row whose configuration is wrong.
+    path: the file that holds the plan.
+    only: titles of tables and names of rows; all runs where it is empty.
+
+    Raises ConfigurationError naming the row whose configuration is wrong.
     """
     asked_for = {row for name in only for row in plan.named(name)} if only else set(plan.rows)
     runs = []
@@ -90,8 +95,10 @@ class Study:
     def finish(self, run: PlannedRun, *, again: bool = False) -> bool:
         """Trains and scores a run that is not finished, and returns whether there was anything to do.
 
+        again: true to empty the folder first, where the run is asked for.
+
         A run that was stopped goes on from its last saved state. Raises ConfigurationError where the folder holds a run
-        of another configuration, or one that started from other weights; with `again` the folder is emptied first.
+        of another configuration, or one that started from other weights.
         """
         folder = run.config.output
         if again and run.asked_for:
@@ -114,7 +121,7 @@ class Study:
             return
         saved, wanted = json.loads(path.read_text()), self._identity(run.config)
         try:
-            # Read as a configuration, so that a key that is new since, and at its default, makes no difference.
+            # It is read as a configuration, so that a key added since makes no difference while it has its default.
             saved["config"] = plain_values(TypeAdapter(TrainingConfig).validate_python(saved["config"]))
         except ValidationError:
             log.debug("%s has keys that are gone since", path)
@@ -125,7 +132,7 @@ class Study:
             )
 
     def _identity(self, config: TrainingConfig) -> dict[str, Any]:
-        """All that decides a run's figures, as plain values: the weights it starts from by what they are."""
+        """Returns all that decides a run's figures as plain values; of weights that it starts from, the sha256."""
         weights = {"detector": config.detector, "initialise_from": config.initialise_from}
         return {
             "config": plain_values(config),
@@ -155,7 +162,7 @@ class Study:
         )
 
     def _training_labels(self, config: TrainingConfig) -> dict[str, int]:
-        """How often each predicate is annotated in the videos that a run trains on."""
+        """Counts the annotations of each predicate in the videos that a run trains on."""
         key = config.data, config.small_objects, config.validation_videos
         if key not in self._labels:
             videos, _ = split_videos(config)
@@ -166,7 +173,7 @@ class Study:
 
 
 def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> Iterator[PlannedRun]:
-    """Finishes runs in order and gives each that there was anything to do for, with a line in the log."""
+    """Finishes runs in order, logs each, and yields those that were not finished before."""
     for number, run in enumerate(runs, 1):
         title = f"run {number} of {len(runs)}, {run.row}, seed {run.config.seed}"
         log.info("%s", title)
@@ -181,7 +188,7 @@ def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> 
 
 
 def _trained_parameters(network: torch.nn.Module, config: TrainingConfig) -> int:
-    """How many numbers the optimiser moved."""
+    """Counts the numbers that the optimiser changes."""
     if config.freeze_host and isinstance(network, Scored):
         network = network.scorer
     return sum(

@@ -30,8 +30,8 @@ CHANGE_GROUPS = ("none", "low", "middle", "high")
 class Scorer:
     """Runs one network after the other over the test split of a data folder.
 
-    What a detector finds is kept in memory, so that all two-stage networks on it see the same detections and only the
-    first one waits for them.
+    Detections are kept in memory, so that all two-stage networks on one detector see the same ones, and only the first
+    network waits for them.
     """
 
     def __init__(self, data: Path) -> None:
@@ -40,7 +40,10 @@ class Scorer:
         self._found: dict[tuple[str, ...], dict[str, Outputs]] = {}
 
     def __call__(self, network: Arn | TwoStage | Scored, config: TrainingConfig) -> tuple[Scores, dict[str, Scores]]:
-        """Scores over all videos, and over each group of `CHANGE_GROUPS` that has any, for the configuration's task."""
+        """Scores a network on the configuration's task.
+
+        Returns the scores over all videos, and over each group of `CHANGE_GROUPS` that has any.
+        """
         predictor = self._predictor(network, config)
         videos = self._load(config.task)
         groups = change_groups(videos)
@@ -67,7 +70,7 @@ class Scorer:
         predictor = network_predictor(network, config.task)
         host = network.host if isinstance(network, Scored) else network
         if isinstance(host, Arn):
-            # As long as the clips it was trained on: the encodings of later frames may never have been.
+            # Clips are as long as in training: the encodings of later frames may be untrained.
             return replace(predictor, clip_length=config.clip_length)
         if host.object_classifier is not None:
             return predictor  # in SGCls the first stage has weights of the network's own
@@ -80,7 +83,7 @@ class Scorer:
 
 
 def _remember(known: dict[str, Outputs], run: Callable[[Outputs], Outputs], inputs: Outputs) -> Outputs:
-    """Returns what `run` makes of the inputs; it is called once for each of them."""
+    """Returns `run(inputs)`, which is computed once for equal inputs."""
     key = _digest(inputs[name] for name in sorted(inputs))
     if key not in known:
         known[key] = run(inputs)
@@ -100,7 +103,7 @@ def _scores(evaluator: Evaluator, videos: int) -> Scores:
 
 
 def change_share(video: AnnotatedVideo) -> float:
-    """Share of consecutive annotated frames whose sets of relations (object class, predicate) differ."""
+    """Returns the share of consecutive annotated frames whose sets of relations (object class, predicate) differ."""
     relations = []
     for frame in video.frames:
         objects, predicates = np.nonzero(frame.predicates)
@@ -109,7 +112,7 @@ def change_share(video: AnnotatedVideo) -> float:
 
 
 def change_groups(videos: list[AnnotatedVideo]) -> list[str]:
-    """Each video's group: `none` where nothing changes; the others, sorted by share of changed frames, in thirds."""
+    """Returns each video's group: `none` where nothing changes, the others in thirds by share of changed frames."""
     shares = np.array([change_share(video) for video in videos])
     groups = np.full(len(videos), "none", dtype=object)
     changing = np.argsort(shares, kind="stable")[np.count_nonzero(shares == 0) :]

@@ -63,7 +63,7 @@ def _note(frames: Sequence[FrameName], what: str) -> None:
 
 
 def _table(figures: Figures, task: str) -> str:
-    """One line per constraint and metric, one column per K, in per cent."""
+    """Formats the figures in per cent: a line for each constraint and metric, a column for each K."""
     columns = list(dict.fromkeys(name.partition("@")[2] for name in next(iter(figures.values()))))
     lines = [f"{task:<20}" + "".join(f"{'@' + k:>8}" for k in columns)]
     for constraint, values in figures.items():

@@ -1,18 +1,17 @@
-"""Action Genome as it lies on disk, and everything that is laid out like it.
+"""Reads Action Genome from disk, and every data folder of the same layout.
 
-    vocabulary.json                                               optional: what it is annotated with, where that is
-                                                                  not Action Genome's vocabulary
-    annotations/object_classes.txt, relationship_classes.txt      36 and 26 raw names, one per line; not read beside a
-                                                                  vocabulary.json
-    annotations/person_bbox.pkl                                   {key: {"bbox": (n, 4) xyxy, "bbox_size": (w, h)}};
-                                                                  with a "class" where there are several subjects
-    annotations/object_bbox_and_relationship.pkl                  {key: [{"class", "bbox": xywh, "visible", …}, …]}
-    annotations/object_bbox_and_relationship_filtersmall.pkl      optional: the same without small objects
-    frames/<VIDEO>.mp4/<6 digits>.png
+vocabulary.json: optional; the vocabulary of the annotations, where it is not Action Genome's.
+annotations/object_classes.txt, relationship_classes.txt: 36 and 26 raw names, one per line; not read beside a
+    vocabulary.json.
+annotations/person_bbox.pkl: {key: {"bbox": (n, 4) xyxy, "bbox_size": (w, h)}}; with a "class" where there are several
+    subjects.
+annotations/object_bbox_and_relationship.pkl: {key: [{"class", "bbox": xywh, "visible", …}, …]}.
+annotations/object_bbox_and_relationship_filtersmall.pkl: optional; the same without small objects.
+frames/<VIDEO>.mp4/<6 digits>.png: the annotated frames.
 
-where a key is `<VIDEO>.mp4/<6 digits>.png`. Which frames count is the field's convention (STTran's loader, restated):
-the first object of a frame says whether the frame is of the training or the test split; objects that are not visible
-are left out, frames without a visible object or without a person as well, and then videos with fewer than three frames.
+A key is `<VIDEO>.mp4/<6 digits>.png`. The frames that count follow the field's convention (STTran's loader, restated).
+The first object of a frame says whether the frame is of the training or the test split. Objects that are not visible
+are left out, then frames without a visible object or without a person, then videos with fewer than three frames.
 Nothing is sorted: videos and frames keep the order of `person_bbox.pkl`.
 """
 
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from training.data.pickles import load_pickle
 from training.errors import DataError, unknown_name
@@ -97,7 +97,7 @@ class AnnotatedVideo:
 
 
 def read_vocabulary(root: Path) -> Vocabulary:
-    """What a data folder is annotated with: its `vocabulary.json`, or Action Genome's where it has none.
+    """Reads the vocabulary of a data folder: its `vocabulary.json`, or Action Genome's where it has none.
 
     Raises DataError where the file is malformed.
     """
@@ -107,24 +107,20 @@ def read_vocabulary(root: Path) -> Vocabulary:
     try:
         return TypeAdapter(Vocabulary).validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "content"
-        raise DataError(
-            f"{path}: {field}: {first['msg']}; it must be as `vocabulary` in a bundle's manifest"
-        ) from error
+        raise DataError(f"{path}: {in_words(error)}; write it like `vocabulary` in a bundle's manifest") from error
 
 
 def load_action_genome(
     root: Path, *, split: Split, small_objects: SmallObjects, minimum_frames: int = MINIMUM_FRAMES
 ) -> list[AnnotatedVideo]:
-    """Videos of one split.
+    """Loads the videos of one split.
 
     small_objects: `keep` them (PredCls) or `drop` those with an edge shorter than `SMALL_EDGE` (SGCls, SGDet); the
         filtered file that STTran distributes is used where it lies beside the annotations.
     minimum_frames: videos with fewer usable frames are left out.
 
-    Raises `DataError` at the first thing that is missing or malformed, and if no video is left; `check_data` finds all
-    that is wrong.
+    Raises DataError at the first thing that is missing or malformed, and where no video is left; `check_data` finds
+    everything that is wrong.
     """
     vocabulary = read_vocabulary(root)
     for problem in class_file_problems(root, vocabulary):
@@ -147,8 +143,10 @@ def load_action_genome(
 
 
 def ground_truth_of(frame: AnnotatedFrame, vocabulary: Vocabulary = ACTION_GENOME) -> FrameGroundTruth:
-    """The frame as the evaluator sees it: box 0 is the person, and per object come its relations in the vocabulary's
-    order, each in the direction of its group.
+    """Returns the frame as the evaluator takes it.
+
+    Box 0 is the person. Object by object come its relations in the vocabulary's order, each in the direction of its
+    group.
     """
     objects, predicates = np.nonzero(frame.predicates)
     objects = objects + 1
@@ -162,8 +160,9 @@ def ground_truth_of(frame: AnnotatedFrame, vocabulary: Vocabulary = ACTION_GENOM
 
 
 def class_file_problems(root: Path, vocabulary: Vocabulary) -> Iterator[str]:
-    """What is wrong with the two class files, which only Action Genome's vocabulary has: their order decides what every
-    index means.
+    """Yields what is wrong with the two class files, whose order decides what every index means.
+
+    Only Action Genome's vocabulary has these files.
     """
     if not vocabulary.same_columns(ACTION_GENOME):
         return
@@ -184,7 +183,7 @@ def class_file_problems(root: Path, vocabulary: Vocabulary) -> Iterator[str]:
 
 
 def frame_problems(frames: list[AnnotatedFrame]) -> Iterator[str]:
-    """What is missing of the images of one video's frames."""
+    """Yields what is missing of the images of one video's frames."""
     folder = frames[0].path.parent
     remedy = "`vsg data frames ROOT` dumps the frames of the videos"
     try:
@@ -203,7 +202,7 @@ def frame_problems(frames: list[AnnotatedFrame]) -> Iterator[str]:
 class Annotations:
     """The annotation files of a folder, read but not yet parsed; iterating gives the keys in order.
 
-    Raises `DataError` if a pickle is missing or holds something else.
+    Raises DataError where a pickle is missing or holds something else.
     """
 
     def __init__(self, root: Path, vocabulary: Vocabulary, *, small_objects: SmallObjects) -> None:
@@ -228,13 +227,13 @@ class Annotations:
         return iter(self._persons)
 
     def without_person_record(self) -> list[str]:
-        """Keys that have objects but are not in the file of persons, and so are never used."""
+        """Returns the keys that have objects but are not in the file of persons, and so are never used."""
         return [key for key in self._objects if key not in self._persons]
 
     def split_of(self, key: str) -> Split | None:
-        """The split of a frame, as its first object says; None if every object was filtered out.
+        """Returns the split of a frame, which its first object names; None if every object was filtered out.
 
-        Raises `DataError` if the objects' record is missing or malformed.
+        Raises DataError where the objects' record is missing or malformed.
         """
         records = self._objects.get(key)
         if not records and self._is_filtered:
@@ -249,9 +248,9 @@ class Annotations:
         return split
 
     def frame(self, key: str) -> AnnotatedFrame | LeftOut:
-        """A frame for which `split_of` gives a split, or why it is left out.
+        """Returns a frame for which `split_of` gives a split, or the reason why it is left out.
 
-        Raises `DataError` if a record is malformed.
+        Raises DataError where a record is malformed.
         """
         video, number = parse_key(key, self._person_path)
         place = f"{self._object_path}: {key!r}"
@@ -278,7 +277,10 @@ class Annotations:
         )
 
     def _person_label(self, key: str) -> int:
-        """Which of the vocabulary's objects the person of a frame is: the first subject unless its record says so."""
+        """Returns the index of a frame's person into the vocabulary's objects.
+
+        It is the first subject unless the person's record names one.
+        """
         subjects = self._vocabulary.subjects
         label = self._persons[key].get("class") or subjects[0]
         if label not in subjects:
@@ -286,7 +288,7 @@ class Annotations:
         return self._vocabulary.object_index[label]
 
     def _person(self, key: str) -> tuple[npt.NDArray[np.float64] | None, tuple[int, int]]:
-        """(4,) float64 box or None, and width and height."""
+        """Returns the person's box, (4,) float64 or None, and the frame's width and height."""
         place = f"{self._person_path}: {key!r}"
         boxes = _numbers(_field(self._persons[key], "bbox", place), f"{place}: bbox")
         if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
@@ -299,7 +301,7 @@ class Annotations:
         return (boxes[0] if boxes.size else None), (int(size[0]), int(size[1]))
 
     def _object(self, record: Any, place: str) -> tuple[npt.NDArray[np.float64], int, list[bool]] | None:
-        """Box (4,) x1 y1 x2 y2, label and which predicates hold (R,) of a visible object."""
+        """Returns box (4,) x1 y1 x2 y2, label and predicates (R,) of an object; None if it is hidden or too small."""
         known = self._vocabulary.object_index
         if not _field(record, "visible", place):
             return None
@@ -324,7 +326,7 @@ class Annotations:
 
 
 def parse_key(key: str, path: Path) -> tuple[str, int]:
-    """Video and frame number of a key of the annotation file `path`. Raises `DataError` if it is none."""
+    """Returns video and frame number of a key of the annotation file `path`. Raises DataError where it is no key."""
     match = _KEY.fullmatch(key)
     if match is None:
         raise DataError(f"{path}: {key!r} is no key of the form <video>/<digits>.png; restore the file")
@@ -332,7 +334,10 @@ def parse_key(key: str, path: Path) -> tuple[str, int]:
 
 
 def load_records(path: Path) -> dict[str, Any]:
-    """The dict of frames in an annotation pickle. Raises `DataError` if the file is missing or holds something else."""
+    """Loads the dict of frames of an annotation pickle.
+
+    Raises DataError where the file is missing or holds something else.
+    """
     if not path.exists():
         raise DataError(f"{path} cannot be read: No such file; copy it here from Action Genome's annotations")
     records = load_pickle(path)
@@ -358,7 +363,7 @@ def _numbers(value: Any, place: str) -> npt.NDArray[np.float64]:
 
 
 def _multi_hot(record: Any, group: PredicateGroup, place: str) -> list[bool]:
-    """Which of the group's predicates the record lists, in their order."""
+    """Returns for each of the group's predicates, in their order, whether the record lists it."""
     names = _field(record, f"{group.name}_relationship", place)
     if not isinstance(names, list | tuple):
         raise DataError(f"{place}: {group.name}_relationship is {names!r}, expected a list of predicates")

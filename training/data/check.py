@@ -1,4 +1,4 @@
-"""Says everything that is wrong with a data folder, where the loader stops at the first thing."""
+"""Finds everything that is wrong with a data folder, where the loader stops at the first thing."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -29,22 +29,28 @@ _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 @dataclass
 class SplitCounts:
-    """What a split holds once the loader has left out what it leaves out, with small objects kept."""
+    """Counts of a split as the loader gives it, with small objects kept.
+
+    predicates: number of objects of which each predicate holds, in the order of the vocabulary.
+    short_videos: number of videos that have frames left, but fewer than three.
+    """
 
     videos: int = 0
     frames: int = 0
     objects: int = 0
     predicates: dict[str, int] = field(default_factory=dict)
-    """Objects of which each predicate holds, in the order of the vocabulary."""
     frames_without_object: int = 0
     frames_without_person: int = 0
     short_videos: int = 0
-    """Videos that have frames left, but fewer than three."""
 
 
 @dataclass
 class Report:
-    """Problems stop the loader or falsify what it gives; warnings are oddities that even published data may hold."""
+    """Problems, warnings and counts of a data folder.
+
+    problems: mistakes that stop the loader or falsify what it gives.
+    warnings: oddities that even published data may hold.
+    """
 
     root: Path
     problems: list[str] = field(default_factory=list)
@@ -61,7 +67,7 @@ class Report:
 
 
 def check_data(root: Path) -> Report:
-    """Read everything that the loader would read of a data folder, and the header of every frame it would use."""
+    """Reads everything that the loader would read of a data folder, and the header of every frame it would use."""
     report = Report(root)
     vocabulary = ACTION_GENOME
     try:
@@ -98,11 +104,11 @@ def check_data(root: Path) -> Report:
 def _frames(
     report: Report, vocabulary: Vocabulary, small_objects: SmallObjects
 ) -> Iterator[tuple[Split, AnnotatedFrame | LeftOut]]:
-    """Every well-formed record; what is malformed goes into the report."""
+    """Yields every well-formed record; adds a problem to the report for each malformed one."""
     try:
         annotations = Annotations(report.root, vocabulary, small_objects=small_objects)
     except DataError:
-        # It stops at the first bad file, of which there may be more.
+        # The reader stops at the first bad file; there may be more.
         object_file = OBJECT_FILE if small_objects == "keep" else FILTERED_OBJECT_FILE
         report.problems += _file_problems(report.root / "annotations" / name for name in (PERSON_FILE, object_file))
         return
@@ -150,7 +156,10 @@ def _check_video(report: Report, vocabulary: Vocabulary, counts: SplitCounts, fr
 
 
 def _image_problem(frame: AnnotatedFrame) -> str | None:
-    """Whether the header is that of a PNG of the annotated size; a missing file is not looked at here."""
+    """Returns what is wrong where the header is not that of a PNG of the annotated size.
+
+    A missing file is not looked at here.
+    """
     try:
         with frame.path.open("rb") as file:
             header = file.read(24)

@@ -1,4 +1,4 @@
-"""What a data folder says about itself."""
+"""Facts about a data folder: its small objects, its frame rate, and one line that describes it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ PUPPETS_FILE = Path("annotations") / "puppets.json"
 """Puppet Genome writes its world, knobs and seed here; Action Genome has no such file."""
 
 FRAME_RATE = 24.0
-"""Frames a second that frame numbers are counted in: Puppet Genome's. Action Genome does not tell its own; the
-same is assumed there, so that seconds, and speeds made of them, are a little off.
+"""Frames a second that frame numbers are counted in: Puppet Genome's.
+
+Action Genome does not tell its own. The same is assumed there, so that seconds, and speeds made of them, are a little
+off.
 """
 
 
 def small_objects_of(data: Path, task: str = "sgdet") -> SmallObjects:
-    """What a task does with objects under 16 px: PredCls keeps them, SGCls and SGDet drop them.
+    """Returns whether a task keeps objects under 16 px: PredCls keeps them, SGCls and SGDet drop them.
 
     On Puppet Genome, whose frames are small, every task keeps them.
     """
@@ -25,7 +27,7 @@ def small_objects_of(data: Path, task: str = "sgdet") -> SmallObjects:
 
 
 def describe_data(data: Path) -> str:
-    """One line for checkpoints and manifests."""
+    """Describes a data folder in one line, for checkpoints and manifests."""
     if not (data / PUPPETS_FILE).is_file():
         return "Action Genome"
     facts = json.loads((data / PUPPETS_FILE).read_text())

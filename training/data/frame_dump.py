@@ -1,10 +1,10 @@
 """Dumps the frames of Charades' videos into the files that Action Genome's annotations name.
 
-A key `001YG.mp4/000089.png` means picture 89, counted from 1, of those that `ffmpeg -i 001YG.mp4 %06d.png` writes: so
-Action Genome's own tool dumps frames, at each video's own rate. ffmpeg makes that rate constant. In a video whose
-frames come in time, picture n is the n-th frame on display; where frames come late (a variable rate, sound that begins
-before the picture), the frame on display is written again, and where they come too soon, some are left out. The same
-is done here, so that every box meets the picture that it was drawn on.
+A key `001YG.mp4/000089.png` means picture 89, counted from 1, of those that `ffmpeg -i 001YG.mp4 %06d.png` writes,
+because Action Genome's own tool dumps frames in this way, at each video's own rate. ffmpeg makes that rate constant. In
+a video whose frames come in time, picture n is the n-th frame on display. Where frames come late (a variable rate,
+sound that begins before the picture), ffmpeg writes the frame on display again; where they come too soon, it leaves
+some out. This module does the same, so that every box meets the picture that it was drawn on.
 """
 
 import math
@@ -32,12 +32,15 @@ _USUAL_RATE: Final = 25
 
 @dataclass(frozen=True)
 class _Order:
-    """What a worker needs to know to dump one video."""
+    """A worker's order to dump one video.
+
+    annotated: names of files, such as 000089.png.
+    stride: dumps the frames 1, 1 + stride, … as well; None dumps the annotated ones only.
+    """
 
     video: Path
     folder: Path
     annotated: frozenset[str]
-    """Names of files, such as 000089.png."""
     stride: int | None
 
 
@@ -50,11 +53,12 @@ def dump_frames(
 ) -> list[str]:
     """Writes `root/frames/<VIDEO>.mp4/<6 digits>.png` from `root/videos/<VIDEO>.mp4`; returns what failed, by video.
 
-    Frames that the annotations name are written, and with a `stride` the frames 1, 1 + stride, … as well. A video's
-    frames appear together once all are written; what is already there is kept, and a finished video is not opened.
-    `progress` is called with the number of videos that are done or failed, and of all.
+    stride: dumps the frames 1, 1 + stride, … as well as those that the annotations name.
+    progress: called with the number of videos that are done or failed, and of all.
 
-    Raises `DataError` if the annotations or the folder of videos are missing, or frames cannot be written.
+    A video's frames appear together once all are written. Existing frames are kept, and a finished video is not opened.
+
+    Raises DataError where the annotations or the folder of videos are missing, or frames cannot be written.
     """
     person_path = root / "annotations" / PERSON_FILE
     annotated: dict[str, set[str]] = {}
@@ -73,14 +77,17 @@ def dump_frames(
             if progress is not None:
                 progress(done, len(orders))
     except OSError as error:
-        raise DataError(f"frames cannot be written into {frames}: {error.strerror}; what is written stays") from error
+        raise DataError(
+            f"frames cannot be written into {frames}: {error.strerror}; mend it and run the command again, "
+            "which keeps what is written"
+        ) from error
     return problems
 
 
 def numbered_frames(path: Path) -> Iterator[tuple[int, Any]]:
-    """`av.VideoFrame`s of a video, each with the number that ffmpeg's command line gives its picture.
+    """Yields the `av.VideoFrame`s of a video, each with the number that ffmpeg's command line gives its picture.
 
-    A frame that stays on display comes again under the next number. Raises `DataError` if the video cannot be decoded.
+    A frame that stays on display comes again under the next number. Raises DataError where the video cannot be decoded.
     """
     try:
         with av.open(str(path), metadata_errors="replace") as container:
@@ -114,8 +121,11 @@ def _at_constant_rate(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _slots(late: float, length: int) -> tuple[int, int]:
-    """How many slots are filled when a frame of `length` slots comes `late` ones after the next free slot, and how many
-    of them, from the first, still show the frame before."""
+    """Returns how many slots a frame fills, and how many of them, from the first, still show the frame before.
+
+    late: slots from the next free one to the frame's.
+    length: slots that the frame lasts.
+    """
     end = late + length
     if end < -_TOLERANCE:
         return 0, 0
@@ -130,7 +140,7 @@ def _nearest(value: float) -> int:
 
 
 def _mapped(orders: list[_Order], processes: int) -> Iterator[str | None]:
-    """What is wrong with each video in order, found by several processes if asked for."""
+    """Dumps videos, in several processes if asked for; yields in order what is wrong with each, or None."""
     if processes <= 1:
         yield from map(_problem_of, orders)
         return
@@ -147,9 +157,12 @@ def _problem_of(order: _Order) -> str | None:
 
 
 def _dump(order: _Order) -> None:
-    """Writes what is missing of one video's frames. Raises `DataError` if the video is missing, broken or too short."""
+    """Writes the frames of one video that are missing.
+
+    Raises DataError where the video is missing, broken or too short.
+    """
     folder, stride = order.folder, order.stride
-    # Only decoding tells how many frames a video has, so a file says that all of a stride are there.
+    # Only decoding tells how many frames a video has, so an empty file marks that all of a stride are there.
     stride_done = None if stride is None else folder / f".stride-{stride}"
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     missing = order.annotated - present

@@ -77,7 +77,7 @@ def _scalar(dtype: _Dtype, data: bytes | str) -> Any:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode`, the way in which Python 3 stores bytes for Python 2; other codecs can unpack a bomb."""
+    """`_codecs.encode`, with which Python 3 stores bytes for Python 2; other codecs can unpack a bomb."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes are stored in {encoding!r}, not in latin1")
     return text.encode("latin1")
@@ -112,7 +112,7 @@ _BROKEN: Final = (
     TypeError,
     ValueError,
 )
-"""What unpickling raises on a file that is cut, forged or no pickle at all (the list of Python's documentation)."""
+"""Errors of unpickling a file that is cut, forged or no pickle at all (the list of Python's documentation)."""
 
 
 class _AnnotationUnpickler(pickle.Unpickler):
@@ -132,10 +132,10 @@ class _AnnotationUnpickler(pickle.Unpickler):
 
 
 def load_pickle(path: Path) -> Any:
-    """The content of an annotation pickle; its arrays are `PickledArray`.
+    """Loads an annotation pickle; its arrays are `PickledArray`.
 
-    Raises `ForbiddenPickleError` if the file asks for any function or class but those of containers, numbers and
-    numeric arrays, and `DataError` if it is missing or no complete pickle.
+    Raises ForbiddenPickleError where the file asks for any function or class but those of containers, numbers and
+    numeric arrays; DataError where it is missing or no complete pickle.
     """
     try:
         with path.open("rb") as file:

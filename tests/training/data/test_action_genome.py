@@ -119,7 +119,7 @@ def test_small_objects_are_dropped_on_request(root: Path) -> None:
     assert labels == {"keep": ["table", "book", "phone/camera"], "drop": ["table", "phone/camera"]}
 
 
-def test_a_small_object_still_says_the_split_and_leaves_frames_empty(tmp_path: Path) -> None:
+def test_a_dropped_small_object_still_decides_the_split_and_may_leave_a_frame_empty(tmp_path: Path) -> None:
     persons, objects = records(frames=4)
     small = thing(split="test", bbox=(0, 0, 60, 15))
     for key in objects:

@@ -158,7 +158,7 @@ def ffmpeg_release() -> int:
     return int(number[1]) if number else 99
 
 
-def test_only_annotated_frames_are_written_and_make_the_folder_whole(root: Path) -> None:
+def test_only_annotated_frames_are_written_and_complete_the_folder(root: Path) -> None:
     done: list[tuple[int, int]] = []
     assert dump_frames(root, processes=1, progress=lambda *counts: done.append(counts)) == []
     assert dumped(root) == {"AAAAA.mp4": ANNOTATED, "BBBBB.mp4": ANNOTATED}
@@ -246,7 +246,7 @@ def test_bad_videos_are_named_at_the_end_and_the_others_dumped(root: Path) -> No
     assert dumped(root) == {"AAAAA.mp4": ["000021.png"]}
 
 
-def test_a_cut_video_is_broken_even_if_it_begins_well(root: Path) -> None:
+def test_a_truncated_video_is_reported_as_broken(root: Path) -> None:
     # With its index in front, a file that was cut still opens.
     whole, cut = root / "videos" / "AAAAA.mp4", root / "videos" / "BBBBB.mp4"
     with av.open(str(whole)) as source, av.open(str(cut), "w", options={"movflags": "faststart"}) as copy:
@@ -275,7 +275,7 @@ def test_pictures_are_upright(tmp_path: Path) -> None:
         assert np.abs(turned - pictures[0]).mean() < 3
 
 
-def test_missing_folders_are_one_line_that_says_what_to_do(root: Path, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_in_one_line_with_a_remedy(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "videos")
     result = vsg(root)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
@@ -292,7 +292,7 @@ def test_a_key_that_leads_elsewhere_is_refused(root: Path) -> None:
         dump_frames(root, processes=1)
 
 
-def test_where_nothing_can_be_written_the_folder_is_named(root: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_named(root: Path) -> None:
     (root / "frames").write_text("a file")
     with pytest.raises(DataError, match=r"frames cannot be written into .*/frames: "):
         dump_frames(root, processes=1)

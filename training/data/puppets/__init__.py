@@ -1,1 +1,1 @@
-"""Puppet Genome: rendered people acting with things, written to disk as Action Genome lies there."""
+"""Puppet Genome: rendered people acting with things, written to disk in Action Genome's layout."""

@@ -1,4 +1,4 @@
-"""The person at work: pose and places of all things of one act at one moment."""
+"""The person at work: the pose, and the places of all things, in one act at one moment."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,13 +16,17 @@ _RISE = 0.62  # share of a sip's or a bite's period in which the thing is on its
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a thing is drawn: centre, angle in radians, and in which layer of the picture."""
+    """The place at which a thing is drawn.
+
+    x, y: its centre.
+    angle: in radians.
+    layer: `back`, `worn`, `front`, `garment` (over the arms, as sleeves are) or `hand`, painted in this order.
+    """
 
     x: float
     y: float
     angle: float
     layer: str
-    """`back`, `worn`, `front`, `garment` (over the arms, as sleeves are) or `hand`, painted in this order."""
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Performance:
 
 
 def perform(cast: Cast, stage: Stage, act: int, time: float) -> Performance:
-    """What the act looks like at `time` seconds, but for the gaze, which `Story` directs."""
+    """Returns an act at `time` seconds, without the gaze, which `Story` directs."""
     build, posture = stage.build, stage.postures[act]
     pose = reference_pose(build, posture, stage.facing)
     vector = pose.vector.copy()
@@ -89,7 +93,7 @@ def _grip(
     *,
     upright: bool,
 ) -> Placement:
-    """A thing in one hand or in both."""
+    """Places a thing in one hand or in both."""
     habit, pose = member.habit, result.pose
     width, height = prop.size
     beat = 2.0 * math.pi * (time / habit.period + habit.phase)
@@ -137,7 +141,7 @@ def _grip(
 
 
 def _garb(member: Member, contact: str, prop: Prop, build: Build, result: Performance, *, lying: bool) -> Placement:
-    """A thing on the body."""
+    """Places a thing on the body."""
     pose, habit = result.pose, member.habit
     spine = float(pose.vector[2])
     if contact == "have_it_on_the_back":
@@ -161,7 +165,7 @@ def _garb(member: Member, contact: str, prop: Prop, build: Build, result: Perfor
 def _rest(
     member: Member, contact: str, prop: Prop, home: Home, hand: int, build: Build, result: Performance, time: float
 ) -> Placement:
-    """A thing that stays at home, and the hand or foot that goes there."""
+    """Places a thing that stays at home, and the hand or foot that goes there."""
     habit, pose = member.habit, result.pose
     beat = 2.0 * math.pi * (time / habit.period + habit.phase)
     angle = habit.angle
@@ -199,7 +203,7 @@ def _rest(
 
 
 def _nearest(shoulder: Vector, prop: Prop, home: Home) -> Vector:
-    """The point of the thing that a hand reaches most easily, a little inside its edge."""
+    """Returns the point of the thing that a hand reaches most easily, a little inside its edge."""
     half_width, half_height = max(prop.size[0] / 2.0 - 3.5, 0.5), max(prop.size[1] / 2.0 - 3.5, 0.5)
     x = min(max(float(shoulder[0]), home.x - half_width), home.x + half_width)
     y = min(max(float(shoulder[1]) + 8.0, home.y - half_height), home.y + half_height)

@@ -1,4 +1,4 @@
-"""Who plays: the things of a video, what the person does with each of them, and when that changes."""
+"""The cast of a video: its things, the person's contacts with each of them, and the moments when these change."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -32,25 +32,33 @@ _BULKY: Final = frozenset(
 
 @dataclass(frozen=True)
 class Habit:
-    """What stays the same whenever one thing is used; `across` and `up` are shares of the body, angles radians."""
+    """The constant features of every use of one thing.
+
+    across, up: shares of the body.
+    angle: in radians.
+    by_side: true where it is held in a hanging hand beside the body rather than before it.
+    reclined: true where whoever sits on it leans back against it.
+    period: seconds of one repetition of a movement.
+    """
 
     across: float
     up: float
     angle: float
     shear: float
     by_side: bool
-    """Held in a hanging hand beside the body rather than before it."""
     reclined: bool
-    """Whether whoever sits on it leans back against it."""
     cue_left_out: bool
     period: float
-    """Seconds of one repetition of a movement."""
     phase: float
 
 
 @dataclass(frozen=True)
 class Member:
-    """One annotated thing: its class and its main contact in each act."""
+    """One annotated thing.
+
+    name: its class.
+    contacts: its main contact in each act.
+    """
 
     name: str
     contacts: tuple[str, ...]
@@ -59,9 +67,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Act:
-    """A stretch of time without changes: when it starts, and what the person looks at.
+    """A stretch of time without changes.
 
-    `target` is a member's index, or None to look away from all of them.
+    start: the second at which it begins.
+    target: index of the member that the person looks at; None to look away from all of them.
+    hidden: true where the face is hidden.
     """
 
     start: float
@@ -78,7 +88,7 @@ class Cast:
 
 
 def clash(names: list[str], contacts: list[str]) -> bool:
-    """Whether one body cannot do all of these contacts at once."""
+    """Tells whether the contacts are too many for one body at once."""
     supports = sum(contact in SUPPORTS for contact in contacts)
     load = sum(
         1 if (name, contact) == ("doorknob", "twisting") else _HANDS.get(contact, 0)
@@ -101,7 +111,7 @@ def clash(names: list[str], contacts: list[str]) -> bool:
 
 
 def draw_cast(world: World, rng: np.random.Generator, seconds: float) -> Cast:
-    """A random cast whose acts begin within the first `seconds`."""
+    """Draws a random cast whose acts begin within the first `seconds`."""
     table = joint_shares(world.unusual, world.rarest_share)
     names, contacts = _opening(world, rng)
     changing = rng.random() < world.changes
@@ -123,7 +133,7 @@ def draw_cast(world: World, rng: np.random.Generator, seconds: float) -> Cast:
 
 
 def _opening(world: World, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Names and contacts of the first act."""
+    """Draws names and contacts of the first act."""
     flat = joint_shares(world.unusual, world.rarest_share).ravel().cumsum()
     count = 1 + int(rng.choice(3, p=np.array(world.object_counts) / sum(world.object_counts)))
     names: list[str] = []
@@ -138,7 +148,7 @@ def _opening(world: World, rng: np.random.Generator) -> tuple[list[str], list[st
 
 
 def _varied(names: list[str], contacts: list[str], table: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """The contacts with one of them exchanged for another that its class allows."""
+    """Returns the contacts with one of them exchanged for another that its class allows."""
     for _ in range(12):
         index = int(rng.integers(len(names)))
         row = table[THINGS.index(names[index])]
@@ -152,7 +162,7 @@ def _varied(names: list[str], contacts: list[str], table: np.ndarray, rng: np.ra
 
 
 def _acts(world: World, rng: np.random.Generator, starts: list[float], scripts: list[list[str]]) -> tuple[Act, ...]:
-    """Gaze of every act; it changes wherever the contacts stay."""
+    """Draws the gaze of every act; it changes wherever the contacts stay."""
     acts: list[Act] = []
     for index, start in enumerate(starts):
         for _ in range(8):
@@ -170,7 +180,7 @@ def _acts(world: World, rng: np.random.Generator, starts: list[float], scripts: 
 
 
 def _habit(world: World, rng: np.random.Generator, name: str) -> Habit:
-    """How this thing is handled throughout the video."""
+    """Draws the habit of a thing, which holds throughout the video."""
     loose = name in PORTABLE and name not in ("broom", "vacuum", "light")
     turn, slant = (world.rotation, world.shear) if loose else (world.rotation / 3.0, world.shear / 3.0)
     return Habit(

@@ -1,4 +1,4 @@
-"""Puppet Genome on disk, exactly as Action Genome lies there."""
+"""Writes Puppet Genome to disk, exactly in Action Genome's layout."""
 
 import json
 import pickle
@@ -37,7 +37,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class _Order:
-    """What a worker needs to know to make one video."""
+    """A worker's order to make one video."""
 
     name: str
     split: Split
@@ -45,13 +45,16 @@ class _Order:
 
 
 def story_seed(seed: int, split: Split, index: int) -> int:
-    """Seed of the story of one video; no two videos of a data set share one, across splits neither."""
+    """Returns the seed of one video's story; no two videos of a data set share one, not even across splits."""
     state = np.random.SeedSequence([seed, 0 if split == "train" else 1, index]).generate_state(2, np.uint32)
     return int(state[0]) << 20 ^ int(state[1])
 
 
 def video_name(seed: int, index: int) -> str:
-    """Five characters as in Charades; a multiplier without common factor keeps names of different indices apart."""
+    """Returns a name of five characters, as in Charades.
+
+    A multiplier without common factor keeps names of different indices apart.
+    """
     number = (index * 25_214_903 + seed * 7_919 + 4_242_421) % _NAMES
     characters = []
     for _ in range(5):
@@ -74,8 +77,8 @@ def write_dataset(
 ) -> None:
     """Renders a data set into `root`; the same arguments give the same files.
 
-    `progress` is called with the number of finished videos and of all videos. With `write_videos` the clips that the
-    frames are taken from are written as well; they end with the last annotated frame.
+    write_videos: true to write the clips that the frames are taken from; they end with the last annotated frame.
+    progress: called with the number of finished videos and of all videos.
     """
     parts: list[tuple[Split, int]] = [("train", index) for index in range(train_videos)]
     parts += [("test", index) for index in range(test_videos)]
@@ -122,7 +125,7 @@ _Part = tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]
 
 
 def _mapped(make: Callable[[_Order], _Part], orders: list[_Order], processes: int) -> Iterator[_Part]:
-    """The parts of all orders in order, made by several processes if asked for."""
+    """Makes the parts of all orders, in several processes if asked for; yields them in order."""
     if processes <= 1:
         yield from map(make, orders)
         return
@@ -131,7 +134,7 @@ def _mapped(make: Callable[[_Order], _Part], orders: list[_Order], processes: in
 
 
 def _start_worker() -> None:
-    """One thread for each process: the processes already fill the cores."""
+    """Limits a process to one thread: the processes already fill the cores."""
     cv2.setNumThreads(1)
 
 
@@ -147,7 +150,7 @@ def _make_video(root: Path, world: World, frames: int, write_videos: bool, order
         file = f"{number:06d}.png"
         bgr = cv2.cvtColor(render(scene), cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(folder / file), bgr, _PNG):
-            raise OSError(f"Could not write {folder / file}.")
+            raise OSError(f"{folder / file} cannot be written; check that the disk has room")
         key = f"{order.name}.mp4/{file}"
         persons[key] = {
             "bbox": np.array([scene.person_box], dtype=np.float32),
@@ -160,7 +163,7 @@ def _make_video(root: Path, world: World, frames: int, write_videos: bool, order
 
 
 def _record(thing: RelatedThing, order: _Order, number: int) -> dict[str, Any]:
-    """One thing as Action Genome stores it."""
+    """Returns one thing as Action Genome stores it."""
     x0, y0, x1, y1 = thing.box
     return {
         "class": thing.name,

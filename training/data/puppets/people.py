@@ -21,24 +21,26 @@ _SKINS: Final[tuple[Colour, ...]] = ((247, 214, 188), (229, 183, 147), (198, 146
 
 @dataclass(frozen=True)
 class Build:
-    """A person's fixed looks; lengths in units."""
+    """A person's fixed looks; lengths in units.
+
+    head: radius of the head.
+    shoulder: half the width of the shoulders.
+    limb: half the thickness of a limb.
+    ink: colour of pupils, nose and mouth, in strong contrast to the skin.
+    """
 
     head: float
-    """Head radius."""
     torso: float
     leg: float
     arm: float
     shoulder: float
-    """Half the width of the shoulders."""
     limb: float
-    """Half the thickness of a limb."""
     skin: Colour
     hair: Colour
     top: Colour
     trousers: Colour
     shoes: Colour
     ink: Colour
-    """Colour of pupils, nose and mouth, in strong contrast to the skin."""
     long_hair: bool
     long_sleeves: bool
     belt: bool
@@ -50,7 +52,7 @@ class Build:
 
 
 def draw_build(rng: np.random.Generator, least: float, greatest: float) -> Build:
-    """A random person whose standing height lies between `least` and `greatest` units."""
+    """Draws a random person whose standing height lies between `least` and `greatest` units."""
     height = rng.uniform(least, greatest)
     head = float(np.clip(height * rng.uniform(0.1, 0.115), 8.2, 10.8))
     body = height - 2.0 * head
@@ -81,10 +83,10 @@ def draw_build(rng: np.random.Generator, least: float, greatest: float) -> Build
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a body is. All of it is one vector, so that two poses blend by plain interpolation.
+    """The position of a body as one vector, so that two poses blend by plain interpolation.
 
-    `vector`: hip x, y; spine angle (radians, 0 upright, clockwise); left foot x, y; right foot x, y; left hand x, y;
-    right hand x, y; gaze x, y (a direction in the picture); face (1 seen .. 0 hidden); facing (-1 left .. 1 right).
+    vector: hip x, y; spine angle (radians, 0 upright, clockwise); left foot x, y; right foot x, y; left hand x, y;
+        right hand x, y; gaze x, y (a direction in the picture); face (1 seen .. 0 hidden); facing (-1 left .. 1 right).
     """
 
     vector: Vector
@@ -100,11 +102,11 @@ class Pose:
         face: float,
         facing: float,
     ) -> "Pose":
-        """A pose from its named parts."""
+        """Makes a pose from its named parts."""
         return cls(np.array([*hip, spine, *feet[0], *feet[1], *hands[0], *hands[1], *gaze, face, facing]))
 
     def blended(self, other: "Pose", share: float) -> "Pose":
-        """The pose `share` of the way to `other`."""
+        """Returns the pose `share` of the way to `other`."""
         return Pose(self.vector * (1.0 - share) + other.vector * share)
 
     @property
@@ -142,7 +144,7 @@ class Pose:
 
     @property
     def face_seen(self) -> bool:
-        """Whether the face is turned to the viewer."""
+        """True where the face is turned to the viewer."""
         return bool(self.vector[13] > 0.5)
 
     @property
@@ -159,7 +161,7 @@ class Pose:
         return self.neck(build) + self.up * (build.head * 0.92)
 
     def mouth(self, build: Build) -> Vector:
-        """Where the mouth is, (2,)."""
+        """Centre of the mouth, (2,)."""
         return self.head(build) + self.gaze * (build.head * 0.22) - self.up * (build.head * 0.46)
 
     def shoulders(self, build: Build) -> tuple[Vector, Vector]:
@@ -169,7 +171,11 @@ class Pose:
         return neck - side, neck + side
 
     def body_point(self, build: Build, across: float, up: float) -> Vector:
-        """A point given in shares: `across` of the shoulders' half width, `up` of the torso from the hips, (2,)."""
+        """A point of the body, (2,).
+
+        across: in shares of the shoulders' half width.
+        up: in shares of the torso, from the hips.
+        """
         return self.hip + self.across * (across * build.shoulder) + self.up * (up * build.torso)
 
 
@@ -190,7 +196,7 @@ def limb(start: Vector, end: Vector, width_start: float, width_end: float, colou
 
 
 def limbs(rows: list[tuple[Vector, Vector, float, float, Colour]]) -> list[Shape]:
-    """Several rounded sticks at once, each given as the arguments of `limb`; one call costs little more than one."""
+    """Makes several rounded sticks at once, each given as the arguments of `limb`; this costs little more than one."""
     starts, ends = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     along = ends - starts
     along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)[:, None]
@@ -204,7 +210,11 @@ def limbs(rows: list[tuple[Vector, Vector, float, float, Colour]]) -> list[Shape
 
 
 def bend(start: Vector, end: Vector, length: float, side: float) -> Vector:
-    """The elbow or knee of a limb of two halves that together measure `length`; it bends to `side` (-1 or 1)."""
+    """Returns the elbow or knee of a limb.
+
+    length: of both halves together.
+    side: the side that it bends to, -1 or 1.
+    """
     along = end - start
     distance = float(np.hypot(*along))
     half = max(length, distance * 1.001) / 2.0
@@ -247,7 +257,7 @@ def trunk(build: Build, pose: Pose) -> list[Shape]:
 
 
 def head(build: Build, pose: Pose, *, mouth_open: bool = False) -> list[Shape]:
-    """Hair, and unless it is turned away a face whose eyes and nose sit where the person looks."""
+    """Hair and, unless it is turned away, a face; eyes and nose sit in the direction of the gaze."""
     centre, radius = pose.head(build), build.head
     shapes = [disc(centre, radius, build.hair)]
     if build.long_hair:

@@ -1,4 +1,4 @@
-"""Labels read off the layout: where a thing is seen from the person, and whether they look at it."""
+"""Computes spatial and attention labels from the layout of a scene."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Body:
-    """What spatial relations are judged by: the person's box, the trunk's horizontal span, two heights; in units."""
+    """Measures of the person by which spatial relations are judged, in units.
+
+    box: the box around the person.
+    span: left and right end of the trunk.
+    head_y, hip_y: heights of the head and of the hips.
+    """
 
     box: Box
     span: tuple[float, float]
@@ -22,7 +27,7 @@ class Body:
 
 
 def measure(build: Build, pose: Pose, box: Box) -> Body:
-    """The body of a pose whose whole silhouette has the given box."""
+    """Returns the measures of a pose whose whole silhouette has the given box."""
     upright = abs(float(pose.vector[2])) < 1.0
     points = [*pose.shoulders(build), pose.hip, pose.head(build)]
     reach = build.shoulder * 0.4
@@ -33,7 +38,11 @@ def measure(build: Build, pose: Pose, box: Box) -> Body:
 
 
 def spatial_labels(contact: str, box: Box, *, in_front: bool, inside: bool, body: Body) -> tuple[str, ...]:
-    """Spatial predicates of a thing with the given box; `in_front` tells whether it is painted over the person."""
+    """Returns the spatial predicates of a thing.
+
+    box: the thing's box.
+    in_front: true where the thing is painted over the person.
+    """
     if contact == "wearing" or inside:
         return ("in",)
     if contact == "have_it_on_the_back":
@@ -58,14 +67,14 @@ def spatial_labels(contact: str, box: Box, *, in_front: bool, inside: bool, body
 
 
 def attention_label(build: Build, pose: Pose, box: Box) -> str:
-    """The attention predicate: by the angle between the gaze and the nearest way to the thing's inner half."""
+    """Returns the attention predicate, by the angle between the gaze and the nearest way to the thing's inner half."""
     if not pose.face_seen:
         return "unsure"
     return "looking_at" if gaze_angle(build, pose, box) < math.radians(38.0) else "not_looking_at"
 
 
 def gaze_angle(build: Build, pose: Pose, box: Box) -> float:
-    """Angle in radians between the gaze and the direction to the middle of the box."""
+    """Returns the angle in radians between the gaze and the direction to the middle of the box."""
     eye = pose.head(build)
     dx, dy = (box[0] + box[2]) / 2.0 - float(eye[0]), (box[1] + box[3]) / 2.0 - float(eye[1])
     distance = max(math.hypot(dx, dy), 1e-6)

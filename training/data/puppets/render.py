@@ -1,4 +1,4 @@
-"""From a scene to a picture."""
+"""Renders scenes as pictures."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from training.data.puppets.story import Scene
 
 
 def render(scene: Scene) -> Image:
-    """The picture of a scene, uint8 (H, W, 3) RGB: painted back to front, then lit, blurred and made noisy."""
+    """Renders a scene, uint8 (H, W, 3) RGB: it is painted back to front, then lit, blurred and made noisy."""
     image = scene.room.backdrop.copy()
     for layer in scene.layers:
         paint(image, layer.shapes, scene.world.scale)

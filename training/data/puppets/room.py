@@ -21,19 +21,21 @@ GRAIN_MARGIN: Final = 32
 class Room:
     """The scenery of a video.
 
-    `backdrop` (H, W, 3) is painted over; `light` (H, W, 3) float32 multiplies the painted picture.
+    backdrop: (H, W, 3), painted over.
+    light: (H, W, 3) float32, multiplies the painted picture.
+    blur: standard deviation in pixels.
+    grain: (H + GRAIN_MARGIN, W + GRAIN_MARGIN, 3), sensor noise in grey levels; every frame shows another cut-out of
+        it.
     """
 
     backdrop: Image
     light: npt.NDArray[np.float32]
     blur: float
-    """Standard deviation in pixels."""
     grain: npt.NDArray[np.float32]
-    """Sensor noise in grey levels, (H + GRAIN_MARGIN, W + GRAIN_MARGIN, 3); every frame shows another cut-out of it."""
 
 
 def draw_room(world: World, rng: np.random.Generator) -> Room:
-    """A random room; its colours are muted, so that things stand out from it more often than not."""
+    """Draws a random room in muted colours, so that things stand out from it more often than not."""
     width, height, scale = world.width, world.height, world.scale
     wall = np.array(rgb(rng.random(), rng.uniform(0.02, 0.3), rng.uniform(0.45, 0.95)), dtype=np.float32)
     ground = np.array(rgb(rng.uniform(0.0, 0.2), rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.8)), dtype=np.float32)
@@ -64,7 +66,7 @@ def paint(image: Image, shapes: Sequence[Shape], scale: float) -> None:
 
 
 def fixed_point(shapes: Sequence[Shape], scale: float, shift: float) -> list[npt.NDArray[np.int32]]:
-    """Polygons in sixteenths of a pixel: `points * scale + shift`, all computed at once."""
+    """Returns polygons in sixteenths of a pixel: `points * scale + shift`, all computed at once."""
     if not shapes:
         return []
     points = np.concatenate([shape.points for shape in shapes])
@@ -80,7 +82,7 @@ def fixed_point(shapes: Sequence[Shape], scale: float, shift: float) -> list[npt
 def _clutter(
     world: World, rng: np.random.Generator, edge: float, wall: npt.NDArray[np.float32], ground: npt.NDArray[np.float32]
 ) -> list[Shape]:
-    """Boards, blocks, discs and slanted patches close to the colours around them."""
+    """Draws boards, blocks, discs and slanted patches close to the colours around them."""
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(world.clutter + 1))):
         on_wall = rng.random() < 0.7
@@ -105,7 +107,7 @@ def _clutter(
 
 
 def _draw_light(world: World, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Overall brightness, a gradient across the frame and a colour cast, (H, W, 3)."""
+    """Draws overall brightness, a gradient across the frame and a colour cast, (H, W, 3)."""
     strength = world.light
     turn = rng.uniform(0.0, 2.0 * math.pi)
     across = np.linspace(-0.5, 0.5, world.width, dtype=np.float32)[None, :] * math.cos(turn)

@@ -1,4 +1,4 @@
-"""What is in the picture without being related to the person: distractors and occluders."""
+"""Distractors and occluders: shapes in the picture that are not related to the person."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from training.data.puppets.world import World
 
 @dataclass(frozen=True)
 class Extra:
-    """A thing or a shape at a fixed place that drifts by `drift` units to and fro."""
+    """A thing or a shape at a fixed place that drifts to and fro.
+
+    drift: how far it drifts, in units.
+    """
 
     name: str
     prop: Prop
@@ -28,14 +31,14 @@ class Extra:
         return self.prop.placed(self.x, self.y, self.angle)
 
     def shapes(self, time: float) -> list[Shape]:
-        """Its polygons at `time` seconds."""
+        """Returns its polygons at `time` seconds."""
         if not self.drift:
             return self._resting
         return self.prop.placed(self.x + self.drift * math.sin(time * 0.9), self.y, self.angle)
 
 
 def draw_distractors(world: World, rng: np.random.Generator, bodies: list[Box], taken: list[Box]) -> tuple[Extra, ...]:
-    """Things that nobody relates to, beyond arm's reach of the `bodies` and clear of the `taken` boxes."""
+    """Draws things that nobody relates to, beyond arm's reach of the `bodies` and clear of the `taken` boxes."""
     shares = np.array(world.distractor_counts)
     count = int(rng.choice(len(shares), p=shares / shares.sum()))
     frequency = np.sqrt(np.array(OBJECT_COUNTS, dtype=np.float64))
@@ -68,7 +71,7 @@ def draw_distractors(world: World, rng: np.random.Generator, bodies: list[Box], 
 
 
 def draw_occluders(world: World, rng: np.random.Generator, heads: list[Box], taken: list[Box]) -> tuple[Extra, ...]:
-    """Plain shapes near the camera that cover neither the heads nor much of the `taken` boxes."""
+    """Draws plain shapes near the camera that cover neither the heads nor much of the `taken` boxes."""
     shares = np.array(world.occluder_counts)
     count = int(rng.choice(len(shares), p=shares / shares.sum()))
     extras: list[Extra] = []
@@ -94,7 +97,7 @@ def draw_occluders(world: World, rng: np.random.Generator, heads: list[Box], tak
 
 
 def gap(a: Box, b: Box) -> float:
-    """Distance between two boxes in units, 0 where they overlap."""
+    """Returns the distance between two boxes in units, 0 where they overlap."""
     return math.hypot(max(a[0] - b[2], b[0] - a[2], 0.0), max(a[1] - b[3], b[1] - a[3], 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Where things and the person are: homes of things, postures and hands of every act."""
+"""The layout of a video: homes of things, and postures and hands of every act."""
 
 import math
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ _ON_FLOOR: Final = frozenset(
     )
 )
 _OFF_CENTRE: Final = {"chair": 0.2, "sofa/couch": 0.22, "table": 0.2, "bed": 0.1}
-"""How far from its middle one sits on a thing, in shares of its width, so that enough of it can be seen."""
+"""Distance of a sitting person from a thing's middle, as a share of its width, so that enough of it can be seen."""
 _LOW: Final = frozenset(("chair", "sofa/couch", "bed"))
 
 
 @dataclass(frozen=True)
 class Posture:
-    """How the person carries themselves in one act; `x` of the hips, `ground` below the feet, angles in radians."""
+    """The person's posture in one act; `x` of the hips, `ground` below the feet, angles in radians."""
 
     kind: Literal["stand", "walk", "sit", "lie"]
     x: float
@@ -55,7 +55,7 @@ class Posture:
 
 @dataclass(frozen=True)
 class Home:
-    """Where a thing rests: its centre, and whether it is painted over the person or encloses them."""
+    """The place where a thing rests: its centre, and whether it is painted over the person or encloses them."""
 
     x: float
     y: float
@@ -65,7 +65,11 @@ class Home:
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything of a video that does not depend on time; tuples run over the cast's members or acts."""
+    """Everything of a video that does not depend on time; tuples run over the cast's members or acts.
+
+    gaze_away: angle of the gaze of each act that has no target.
+    hands: per act and member the hand it needs: 0 at -x, 1 at +x, 2 both, -1 none.
+    """
 
     build: Build
     facing: float
@@ -73,13 +77,11 @@ class Stage:
     homes: tuple[Home, ...]
     postures: tuple[Posture, ...]
     gaze_away: tuple[float, ...]
-    """Angle of the gaze of each act that has no target."""
     hands: tuple[tuple[int, ...], ...]
-    """Per act and member the hand it needs: 0 at -x, 1 at +x, 2 both, -1 none."""
 
 
 def draw_stage(world: World, cast: Cast, rng: np.random.Generator) -> Stage:
-    """A random layout for the cast."""
+    """Draws a random layout for the cast."""
     build = _draw_build(cast, rng)
     facing = 1.0 if rng.random() < 0.5 else -1.0
     acts = range(len(cast.acts))
@@ -111,7 +113,7 @@ def draw_stage(world: World, cast: Cast, rng: np.random.Generator) -> Stage:
 
 
 def reference_pose(build: Build, posture: Posture, facing: float) -> Pose:
-    """The posture with hanging hands and feet at rest, looking down."""
+    """Returns the posture with hanging hands and feet at rest, looking down."""
     hip = (posture.x, posture.hip_y)
     drop = posture.ground - posture.hip_y - build.limb * 0.5
     if posture.kind == "lie":
@@ -129,7 +131,7 @@ def reference_pose(build: Build, posture: Posture, facing: float) -> Pose:
 
 
 def rest_hand(build: Build, posture: Posture, pose: Pose, side: int) -> Point:
-    """Where an unused hand hangs or rests."""
+    """Returns the point at which an unused hand hangs or rests."""
     sign = 1.0 if side else -1.0
     if posture.kind == "lie":
         point = pose.body_point(build, sign * 0.8, -0.05)
@@ -142,7 +144,7 @@ def rest_hand(build: Build, posture: Posture, pose: Pose, side: int) -> Point:
 
 
 def _rank(contact: str) -> int:
-    """How much a contact binds the place of its thing."""
+    """Ranks a contact by how much it binds the place of its thing."""
     if contact in SUPPORTS:
         return 4
     if contact in REACHES or contact in ("leaning_on", "other_relationship", "twisting"):
@@ -151,7 +153,7 @@ def _rank(contact: str) -> int:
 
 
 def _draw_build(cast: Cast, rng: np.random.Generator) -> Build:
-    """A person small enough for what they do."""
+    """Draws a person small enough for all their contacts."""
     contacts = [contact for member in cast.members for contact in member.contacts]
     raised = any("standing_on" in m.contacts and m.name != "floor" for m in cast.members)
     if raised:
@@ -162,7 +164,7 @@ def _draw_build(cast: Cast, rng: np.random.Generator) -> Build:
 
 
 def _draw_prop(world: World, member: Member, build: Build, facing: float, rng: np.random.Generator) -> Prop:
-    """The member's thing, fitted to the person where it must be."""
+    """Draws the member's thing, fitted to the person where it must be."""
     low_width, high_width, low_height, high_height = SIZES[member.name]
     growth = float(np.clip(build.height / 92.0, 0.88, 1.12)) * rng.uniform(*world.thing_scale)
     width, height = rng.uniform(low_width, high_width) * growth, rng.uniform(low_height, high_height) * growth
@@ -185,7 +187,7 @@ def _draw_prop(world: World, member: Member, build: Build, facing: float, rng: n
 
 
 def _support_home(prop: Prop, member: Member, x: float, ground: float) -> Home:
-    """Under the person, standing on the ground."""
+    """Returns a home under the person, on the ground."""
     low = min(ground + 3.0, 126.0) if member.name != "floor" else 126.0
     return Home(x, low - prop.size[1] / 2.0, False, False)
 
@@ -202,7 +204,7 @@ def _posture(
     props: tuple[Prop, ...],
     lean_side: float,
 ) -> Posture:
-    """The posture that an act's contacts ask for."""
+    """Returns the posture that an act's contacts ask for."""
     contacts = [member.contacts[act] for member in cast.members]
     support = contacts[anchor] if anchor is not None else ""
     home = homes[anchor] if anchor is not None else None
@@ -234,7 +236,7 @@ def _posture(
 
 
 def _box(prop: Prop, home: Home | None) -> Box:
-    """Nominal box of a thing at home."""
+    """Returns the nominal box of a thing at home."""
     if home is None:
         return (0.0, 0.0, 0.0, 0.0)
     w, h = prop.size
@@ -242,7 +244,7 @@ def _box(prop: Prop, home: Home | None) -> Box:
 
 
 def _sites(member: Member, contact: str) -> dict[Site, float]:
-    """Weights of the places where the thing may rest for the given contact."""
+    """Returns weights of the places where the thing may rest for the given contact."""
     name = member.name
     if contact in ("leaning_on", "other_relationship"):
         return {"side": 1.0}
@@ -282,7 +284,7 @@ def _place(
     lean_side: float,
     rng: np.random.Generator,
 ) -> Home:
-    """The best of several random places: inside the frame, clear of what is placed already."""
+    """Returns the best of several random places: inside the frame, clear of things that are placed already."""
     sites = _sites(member, contact)
     best, least = Home(posture.x, posture.hip_y, True, False), math.inf
     names = list(sites)
@@ -318,7 +320,7 @@ def _candidate(
     lean_side: float,
     rng: np.random.Generator,
 ) -> Home:
-    """A random place at the given site."""
+    """Draws a random place at the given site."""
     w, h = prop.size
     chest = posture.hip_y - build.torso * 0.6
     half = build.shoulder + build.limb * 2.6
@@ -371,7 +373,7 @@ def _common(a: Box, b: Box) -> float:
 
 
 def _assign_hands(cast: Cast, act: int, homes: tuple[Home, ...], x: float, facing: float) -> tuple[int, ...]:
-    """A hand for every member that needs one; things beside the person get the hand on their side."""
+    """Gives a hand to every member that needs one; things beside the person get the hand on their side."""
     needs = [member.contacts[act] for member in cast.members]
     hands = [-1] * len(needs)
     free = {0, 1}

@@ -1,4 +1,4 @@
-"""A video's script: who does what when, continuous in time, and the scene of any moment."""
+"""A video's script, continuous in time, and the scene of any moment."""
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,10 @@ SCENERY_OWNER: Final = 255
 
 @dataclass(frozen=True)
 class Layer:
-    """Polygons painted one after the other. `owner`: 0 the person, i + 1 the member with identity i, 255 scenery."""
+    """Polygons painted one after the other.
+
+    owner: 0 the person, i + 1 the member with identity i, 255 scenery.
+    """
 
     owner: int
     shapes: tuple[Shape, ...]
@@ -42,9 +45,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class RelatedThing:
-    """An annotated thing at one moment; `box` (x0, y0, x1, y1) in pixels, clipped to the frame.
+    """An annotated thing at one moment.
 
-    `identity` is the same in the whole video. A thing that is hardly visible has no labels, as in Action Genome.
+    identity: the same in the whole video.
+    box: (x0, y0, x1, y1) in pixels, clipped to the frame.
+    attention, spatial, contacting: its labels; a thing that is hardly visible has none, as in Action Genome.
     """
 
     identity: int
@@ -59,7 +64,7 @@ class RelatedThing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is seen at one moment, in paint order. Layers are in units, boxes in pixels."""
+    """Everything that is seen at one moment, in paint order; layers are in units, boxes in pixels."""
 
     world: World
     room: Room
@@ -87,11 +92,11 @@ class Story:
         return draw_room(self.world, np.random.default_rng([self.seed, 1]))
 
     def act_at(self, time: float) -> int:
-        """Index of the act that is on at `time`."""
+        """Returns the index of the act that is on at `time`."""
         return max(index for index, act in enumerate(self.cast.acts) if act.start <= max(time, 0.0))
 
     def scene(self, time: float) -> Scene:
-        """The scene at `time` seconds."""
+        """Returns the scene at `time` seconds."""
         act = self.act_at(time)
         performance = self._performance(act, time)
         body_shapes, layers = self._layers(act, performance, time)
@@ -107,7 +112,10 @@ class Story:
         return Scene(self.world, self.room, layers, self.in_pixels(person_box), things, distractors, noise_seed)
 
     def in_pixels(self, box: Box) -> Box:
-        """A box in units as pixels, clipped to the frame; half a pixel wider on each side, as painted edges are."""
+        """Converts a box from units to pixels, clipped to the frame.
+
+        Each side grows by half a pixel, as painted edges do.
+        """
         scale, width, height = self.world.scale, float(self.world.width), float(self.world.height)
         return (
             min(max(box[0] * scale - 0.5, 0.0), width),
@@ -117,7 +125,7 @@ class Story:
         )
 
     def _performance(self, act: int, time: float) -> Performance:
-        """The act's performance with its gaze; within its first moments a blend from the act before."""
+        """Returns the act's performance with its gaze; within its first moments, a blend from the act before."""
         now = perform(self.cast, self.stage, act, time)
         now.pose = self._with_gaze(act, now)
         past = time - self.cast.acts[act].start
@@ -142,7 +150,7 @@ class Story:
         return now
 
     def _with_gaze(self, act: int, performance: Performance) -> Pose:
-        """The pose, looking at the act's target or away from everything, or with its face hidden."""
+        """Returns the pose, looking at the act's target or away from everything, or with its face hidden."""
         build, pose, script = self.stage.build, performance.pose, self.cast.acts[act]
         eye = pose.head(build)
         ways = [math.atan2(p.y - float(eye[1]), p.x - float(eye[0])) for p in performance.placements]
@@ -153,7 +161,7 @@ class Story:
 
     @staticmethod
     def _away(wish: float, ways: list[float]) -> float:
-        """The direction nearest to the wish that is well apart from every way to a thing."""
+        """Returns the direction nearest to the wish that is well apart from every way to a thing."""
 
         def apart(angle: float) -> float:
             return min(abs(math.remainder(angle - way, 2.0 * math.pi)) for way in ways)
@@ -164,7 +172,7 @@ class Story:
         return next((angle for angle in turns if apart(angle) > 1.25), max(turns, key=apart))
 
     def _layers(self, act: int, performance: Performance, time: float) -> tuple[list[Shape], tuple[Layer, ...]]:
-        """The person's own polygons, and all layers in paint order."""
+        """Returns the person's own polygons, and all layers in paint order."""
         build, pose = self.stage.build, performance.pose
         drawn: dict[str, list[Layer]] = {"back": [], "worn": [], "front": [], "garment": [], "hand": []}
         for index, (member, prop, place) in enumerate(
@@ -202,7 +210,7 @@ class Story:
     def _describe(
         self, index: int, act: int, performance: Performance, layers: tuple[Layer, ...], body: Body, share: float
     ) -> RelatedThing:
-        """Box and labels of one member."""
+        """Returns box and labels of one member."""
         member, placement = self.cast.members[index], performance.placements[index]
         contact = member.contacts[act]
         shapes = next(layer.shapes for layer in layers if layer.owner == index + 1)
@@ -220,7 +228,7 @@ class Story:
 
 
 def make_story(world: World, seed: int, *, seconds: float = 8.0) -> Story:
-    """The story of a seed. Its last act begins within `seconds`; it goes on for ever."""
+    """Makes the story of a seed. Its last act begins within `seconds`; it goes on for ever."""
     rng = np.random.default_rng([seed, 0])
     cast = draw_cast(world, rng, seconds)
     best: Story | None = None
@@ -238,7 +246,7 @@ def make_story(world: World, seed: int, *, seconds: float = 8.0) -> Story:
 
 
 def visible_shares(layers: tuple[Layer, ...], members: int, unit_width: float) -> list[float]:
-    """The share of each member's silhouette that nothing covers and that lies inside the frame."""
+    """Returns the share of each member's silhouette that nothing covers and that lies inside the frame."""
     margin = 40.0
     width, height = int((unit_width + 2.0 * margin) / 2.0), int((128.0 + 2.0 * margin) / 2.0)
     owners = np.zeros((height, width), dtype=np.uint8)
@@ -262,7 +270,7 @@ def visible_shares(layers: tuple[Layer, ...], members: int, unit_width: float) -
 
 
 def _shares_over_time(story: Story) -> list[float]:
-    """Visible shares of all members in the middle of the first acts."""
+    """Returns the visible shares of all members in the middle of the first acts."""
     shares: list[float] = []
     for act in story.cast.acts[:3]:
         performance = story._performance(story.act_at(act.start), act.start + 0.5)
@@ -272,7 +280,7 @@ def _shares_over_time(story: Story) -> list[float]:
 
 
 def _dressed(story: Story, rng: np.random.Generator) -> Story:
-    """The story with distractors and occluders where they disturb neither the labels nor a thing's visibility."""
+    """Adds distractors and occluders where they disturb neither the labels nor a thing's visibility."""
     bodies: list[Box] = []
     taken: list[Box] = []
     heads: list[Box] = []
@@ -291,7 +299,7 @@ def _dressed(story: Story, rng: np.random.Generator) -> Story:
 
 
 def _blend_poses(before: Pose, after: Pose, share: float) -> Pose:
-    """A blend whose gaze turns the short way round; knees and face switch half way."""
+    """Blends two poses; the gaze turns the short way round, knees and face switch half way."""
     blended = before.blended(after, share)
     start, end = (math.atan2(float(p.gaze[1]), float(p.gaze[0])) for p in (before, after))
     angle = start + math.remainder(end - start, 2.0 * math.pi) * share

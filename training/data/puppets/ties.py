@@ -1,4 +1,4 @@
-"""Which thing takes part in which contact how often, after Action Genome's counts."""
+"""Frequencies of the contacts that each thing takes part in, after Action Genome's counts."""
 
 from functools import cache
 from typing import Final
@@ -101,11 +101,14 @@ _CROWDED_OUT: Final[dict[str, float]] = {
     "carrying": 2.2, "covered_by": 1.7, "sitting_on": 1.2, "wearing": 1.25, "have_it_on_the_back": 1.3, "twisting": 1.2,
     "writing_on": 1.3,
 }  # fmt: skip
-"""Contacts that a body often cannot combine with another drawn one; drawn more often, they reach their shares."""
+"""Contacts that a body often cannot combine with another drawn one.
+
+They are drawn more often by these factors, to reach their shares.
+"""
 
 
 def contacting_shares(rarest: float) -> Table:
-    """Wanted share of each contacting predicate, (17,): Action Genome's, but at least `rarest`."""
+    """Returns the wanted share of each contacting predicate, (17,): Action Genome's, but at least `rarest`."""
     counts = np.array(CONTACTING_COUNTS, dtype=np.float64)
     shares = np.maximum(counts / counts.sum(), rarest)
     for contact, boost in _CROWDED_OUT.items():
@@ -115,10 +118,10 @@ def contacting_shares(rarest: float) -> Table:
 
 @cache
 def joint_shares(unusual: float, rarest: float) -> Table:
-    """Probability of each pair of thing and main contact, (35, 17).
+    """Returns the probability of each pair of thing and main contact, (35, 17).
 
     The weights above are fitted to Action Genome's frequencies of classes and of contacts at once, by proportional
-    fitting of rows and columns in turn; a contact's column is met exactly, a class's row as far as the ties allow.
+    fitting of rows and columns in turn. A contact's column is met exactly, a class's row as far as the ties allow.
     """
     table = np.zeros((len(THINGS), len(CONTACTING)))
     for column, contact in enumerate(CONTACTING):

@@ -1,4 +1,4 @@
-"""Videos of stories, and the truth about any moment of them."""
+"""Writes videos of stories, and annotates any moment of them."""
 
 import struct
 from collections.abc import Sequence
@@ -17,7 +17,11 @@ from training.data.puppets.story import RelatedThing, Story
 
 @dataclass(frozen=True)
 class Truth:
-    """What is related to the person at `time` seconds; boxes (x0, y0, x1, y1) in pixels."""
+    """The annotation of one moment.
+
+    time: in seconds.
+    person_box: (x0, y0, x1, y1) in pixels.
+    """
 
     time: float
     person_box: Box
@@ -25,7 +29,7 @@ class Truth:
 
 
 def ground_truth(story: Story, times: Sequence[float]) -> list[Truth]:
-    """The annotation of each time; a thing keeps its `identity` throughout the story."""
+    """Returns the annotation of each time; a thing keeps its `identity` throughout the story."""
     scenes = [story.scene(time) for time in times]
     return [Truth(time, scene.person_box, scene.things) for time, scene in zip(times, scenes, strict=True)]
 
@@ -35,8 +39,8 @@ def write_video(
 ) -> None:
     """Writes the story as H.264 in MP4; frame n shows the scene at n / `frame_rate` seconds.
 
-    With a `rotation` the stored pixels are turned and a display matrix tells players to turn them by that many degrees
-    clockwise, as phones do; a correct player shows the person upright in any case.
+    rotation: degrees by which players turn the stored pixels clockwise, as a display matrix tells them; the pixels are
+        turned the other way, as phones do, and a correct player shows the person upright in any case.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), mode="w") as container:
@@ -60,7 +64,7 @@ def write_video(
 def _mark_rotation(path: Path, rotation: Literal[90, 180, 270], size: tuple[int, int]) -> None:
     """Writes a display matrix into the track header of an MP4 file, for PyAV has no way to.
 
-    `size` is the stored width and height; the picture is moved back to the origin after it was turned.
+    size: stored width and height; the picture is moved back to the origin after it was turned.
     """
     width, height = size
     turns = {90: (0, 1, -1, 0, height, 0), 180: (-1, 0, 0, -1, width, height), 270: (0, -1, 1, 0, 0, width)}

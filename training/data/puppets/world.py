@@ -6,70 +6,75 @@ from typing import Final
 
 @dataclass(frozen=True)
 class World:
-    """What a puppet world looks like and how often each of its difficulties occurs.
+    """The looks of a puppet world, and how often each of its difficulties occurs.
 
-    Lengths are in units of 1/128 of the frame height, so that a preset means the same at every frame size.
-    Shares are probabilities in [0, 1].
+    Lengths are in units of 1/128 of the frame height, so that a preset means the same at every frame size. Shares are
+    probabilities in [0, 1].
+
+    width: frame width in pixels.
+    height: frame height in pixels.
+    object_counts: shares of videos with one, two and three annotated objects.
+    distractor_counts: shares of videos with 0, 1, ... visible objects that nobody relates to; those that find no room
+        are left out.
+    reach: gap between the body and a related object that is not touched.
+    distractor_gap: least gap between the body and a distractor.
+    near_distractor_share: share of distractors that may come as close as half of `distractor_gap`: the overlap of the
+        two distances.
+    changes: share of videos whose relations change within the first few seconds.
+    motion_only: share of acts told by motion whose still cue (pen, cloth, tilt, ...) is left out.
+    looks: share of acts in which the person looks at one of the related objects.
+    hidden_face: share of acts in which no face is seen, so that attention is `unsure`.
+    unusual: weight of a physically possible but uncommon pair of class and contact, where the common ones weigh 0.1 to
+        1.
+    rarest_share: floor of a contacting predicate's share. Action Genome's rarest has 0.0002, too few to learn or to
+        measure.
+    thing_scale: range of a thing's size against its usual one.
+    colour_coded: true where the main colour tells the class; otherwise hues are random for every class.
+    part_dropout: probability that an inessential part of a thing is missing.
+    rotation: standard deviation of a hand-held thing's rotation in degrees; furniture gets a third of it.
+    shear: standard deviation of the horizontal shear of things.
+    blur: largest standard deviation of the camera's blur.
+    noise: range of the sensor noise's standard deviation, in grey levels of 255.
+    occluder_counts: shares of videos with 0, 1, ... shapes hanging in front of the scene.
+    clutter: largest number of furniture-like shapes on the wall and the floor.
+    light: strength of brightness, gradient and colour cast, 0 for even white light.
     """
 
     name: str
     width: int = 160
-    """Frame width in pixels."""
     height: int = 128
-    """Frame height in pixels."""
 
     object_counts: tuple[float, float, float] = (0.22, 0.46, 0.32)
-    """Shares of videos with one, two and three annotated objects."""
     distractor_counts: tuple[float, ...] = (0.05, 0.2, 0.33, 0.42)
-    """Shares of videos with 0, 1, ... visible objects that nobody relates to; those that find no room are left out."""
     reach: tuple[float, float] = (2.0, 11.0)
-    """Gap between the body and a related object that is not touched."""
     distractor_gap: float = 13.0
-    """Least gap between the body and a distractor."""
     near_distractor_share: float = 0.2
-    """Share of distractors that may come as close as half of `distractor_gap`: the overlap of the two distances."""
 
     changes: float = 0.5
-    """Share of videos whose relations change within the first few seconds."""
     motion_only: float = 0.35
-    """Share of acts told by motion whose still cue (pen, cloth, tilt, ...) is left out."""
     looks: float = 0.6
-    """Share of acts in which the person looks at one of the related objects."""
     hidden_face: float = 0.105
-    """Share of acts in which no face is seen, so that attention is `unsure`."""
     unusual: float = 0.01
-    """Weight of a physically possible but uncommon pair of class and contact, where the common ones weigh 0.1 to 1."""
     rarest_share: float = 0.004
-    """Floor of a contacting predicate's share. Action Genome's rarest has 0.0002, too few to learn or to measure."""
 
     thing_scale: tuple[float, float] = (0.7, 1.0)
-    """Range of a thing's size against its usual one."""
     colour_coded: bool = False
-    """Whether the main colour tells the class; otherwise hues are random for every class."""
     part_dropout: float = 0.25
-    """Probability that an inessential part of a thing is missing."""
     rotation: float = 15.0
-    """Standard deviation of a hand-held thing's rotation in degrees; furniture gets a third of it."""
     shear: float = 0.13
-    """Standard deviation of the horizontal shear of things."""
     blur: float = 1.1
-    """Largest standard deviation of the camera's blur."""
     noise: tuple[float, float] = (4.0, 14.0)
-    """Range of the sensor noise's standard deviation, in grey levels of 255."""
     occluder_counts: tuple[float, ...] = (0.3, 0.4, 0.3)
-    """Shares of videos with 0, 1, ... shapes hanging in front of the scene."""
     clutter: int = 8
-    """Largest number of furniture-like shapes on the wall and the floor."""
     light: float = 0.38
-    """Strength of brightness, gradient and colour cast, 0 for even white light."""
 
     def __post_init__(self) -> None:
         if self.width < 64 or self.height < 64 or self.width % 2 or self.height % 2:
-            raise ValueError(f"A frame needs even sides of at least 64 pixels, not {self.width}x{self.height}.")
+            raise ValueError(f"a frame is {self.width}x{self.height} pixels: give even sides of at least 64")
         for knob in ("changes", "motion_only", "looks", "hidden_face", "part_dropout", "near_distractor_share"):
             value = getattr(self, knob)
             if not 0.0 <= value <= 1.0:
-                raise ValueError(f"The share '{knob}' must lie between 0 and 1, not at {value}.")
+                raise ValueError(f"{knob} is {value}: give a share from 0 to 1")
 
     @property
     def scale(self) -> float:

@@ -1,4 +1,4 @@
-"""The 35 classes of things, each with a silhouette and parts of its own; colour never has to tell them apart."""
+"""The 35 classes of things, each with a silhouette and parts that tell it apart without colour."""
 
 from collections.abc import Callable
 from typing import Final
@@ -49,7 +49,7 @@ DRAWERS: Final[dict[str, Callable[[Pen], None]]] = {
     "vacuum": furniture.vacuum,
     "window": fixtures.window,
 }
-"""How each class is drawn."""
+"""The function that draws each class."""
 
 SIZES: Final[dict[str, tuple[float, float, float, float]]] = {
     "bag": (21, 28, 24, 32),
@@ -101,7 +101,10 @@ def make_prop(
     size: tuple[float, float] | None = None,
     mirrored: bool | None = None,
 ) -> Prop:
-    """A new thing of class `name`, of a random size from `SIZES` unless `size` (width, height) in units is given."""
+    """Makes a thing of class `name`.
+
+    size: width and height in units; None draws them at random from `SIZES`.
+    """
     low_width, high_width, low_height, high_height = SIZES[name]
     if size is None:
         size = (rng.uniform(low_width, high_width), rng.uniform(low_height, high_height))

@@ -17,7 +17,11 @@ Palette = dict[Tone, Colour]
 
 @dataclass(frozen=True)
 class Shape:
-    """One filled polygon: `points` (N, 2) in units, `colour` RGB."""
+    """One filled polygon.
+
+    points: (N, 2), in units.
+    colour: RGB.
+    """
 
     points: Points
     colour: Colour
@@ -27,8 +31,8 @@ class Shape:
 class Prop:
     """A thing's geometry around its own centre, made once per video and then only moved.
 
-    `points` (N, 2) holds all its polygons one after the other; polygon i is `points[cuts[i]:cuts[i + 1]]`.
-    `size` is the nominal width and height in units.
+    points: (N, 2), all its polygons one after the other; polygon i is `points[cuts[i]:cuts[i + 1]]`.
+    size: nominal width and height in units.
     """
 
     points: Points
@@ -37,7 +41,7 @@ class Prop:
     size: tuple[float, float]
 
     def placed(self, x: float, y: float, angle: float = 0.0, shear: float = 0.0, scale: float = 1.0) -> list[Shape]:
-        """The polygons with the prop's centre at (x, y), turned clockwise by `angle` radians."""
+        """Returns the polygons with the prop's centre at (x, y), turned clockwise by `angle` radians."""
         cosine, sine = math.cos(angle) * scale, math.sin(angle) * scale
         matrix = np.array(
             [[cosine, sine], [cosine * shear - sine, sine * shear + cosine]], dtype=np.float32
@@ -50,20 +54,20 @@ class Prop:
 
 
 def extent(shapes: Sequence[Shape]) -> tuple[float, float, float, float]:
-    """The box (x0, y0, x1, y1) around all polygons, in units."""
+    """Returns the box (x0, y0, x1, y1) around all polygons, in units."""
     points = np.concatenate([shape.points for shape in shapes])
     low, high = points.min(axis=0), points.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def rgb(hue: float, saturation: float, value: float) -> Colour:
-    """A colour of hue, saturation and value in [0, 1] as RGB bytes."""
+    """Converts a hue, saturation and value in [0, 1] to RGB bytes."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def draw_palette(rng: np.random.Generator, hue: float | None) -> Palette:
-    """Five tones whose brightness differs enough for parts to stand out; a given `hue` colours the main one."""
+    """Draws five tones whose brightness differs enough for parts to stand out; a given `hue` colours the main one."""
     main_hue = rng.random() if hue is None else hue
     other_hue = main_hue + rng.uniform(0.25, 0.75) if hue is None else hue + 0.08
     bright = rng.random() < 0.6 or hue is not None
@@ -94,22 +98,22 @@ class Pen:
         self._colours: list[Colour] = []
 
     def poly(self, corners: Sequence[tuple[float, float]], tone: Tone, *, spare: bool = False) -> None:
-        """A filled polygon."""
+        """Adds a filled polygon."""
         if spare and self.rng.random() < self.dropout:
             return
         self._add(np.array(corners, dtype=np.float32) * (self.width, self.height), tone)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, tone: Tone, *, spare: bool = False) -> None:
-        """An upright rectangle."""
+        """Adds an upright rectangle."""
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], tone, spare=spare)
 
     def oval(self, x: float, y: float, rx: float, ry: float, tone: Tone, *, spare: bool = False) -> None:
-        """An ellipse with the given centre and radii."""
+        """Adds an ellipse with the given centre and radii."""
         turns = np.linspace(0.0, 2.0 * math.pi, 16, endpoint=False)
         self.poly([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in turns], tone, spare=spare)
 
     def round_rect(self, x0: float, y0: float, x1: float, y1: float, tone: Tone, *, spare: bool = False) -> None:
-        """A rectangle with cut corners."""
+        """Adds a rectangle with cut corners."""
         dx, dy = (x1 - x0) * 0.14, (y1 - y0) * 0.14
         self.poly(
             [
@@ -129,7 +133,7 @@ class Pen:
     def bar(
         self, x0: float, y0: float, x1: float, y1: float, thickness: float, tone: Tone, *, spare: bool = False
     ) -> None:
-        """A straight line of `thickness` units."""
+        """Adds a straight line of `thickness` units."""
         if spare and self.rng.random() < self.dropout:
             return
         start = np.array((x0 * self.width, y0 * self.height))
@@ -148,7 +152,7 @@ class Pen:
         *,
         spare: bool = False,
     ) -> None:
-        """Part of a ring between two `angles` in degrees (0 = right, 90 = down); `radii` are the outer ones."""
+        """Adds part of a ring between two `angles` in degrees (0 = right, 90 = down); `radii` are the outer ones."""
         if spare and self.rng.random() < self.dropout:
             return
         turns = np.radians(np.linspace(angles[0], angles[1], 11))
@@ -159,7 +163,7 @@ class Pen:
         self._add((np.concatenate([outer, inner[::-1]]) + middle).astype(np.float32), tone)
 
     def finish(self, *, mirrored: bool = False) -> Prop:
-        """The thing, centred on the middle of its nominal size."""
+        """Returns the thing, centred on the middle of its nominal size."""
         points = np.concatenate(self._polygons) - np.array((self.width / 2.0, self.height / 2.0), dtype=np.float32)
         if mirrored:
             points = points * np.array((-1.0, 1.0), dtype=np.float32)
