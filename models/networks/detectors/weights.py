@@ -1,4 +1,4 @@
-"""Where a detector's backbone may start from."""
+"""Initial weights of a detector's backbone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ IMAGENET = "imagenet"
 
 
 def load_backbone(detector: Detector, source: str) -> str:
-    """Fills the backbone, and says in a sentence what was done.
+    """Loads weights into the backbone. Returns a sentence about it, for the log.
 
-    source: `imagenet` for torchvision's ResNet-101, which is downloaded once, or a checkpoint of this project, from
-    whose network every tensor of a compact backbone is taken. Raises WeightsError where the source does not fit.
+    Raises WeightsError where the source does not fit.
+
+    source: `imagenet` for torchvision's ResNet-101, which is downloaded once, or the path of a checkpoint of this
+        project, which must hold every tensor of a compact backbone.
     """
     if source == IMAGENET:
         if not isinstance(detector.body, ResNet101C4):
