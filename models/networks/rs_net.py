@@ -48,7 +48,7 @@ class RsNetConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
-            raise ConfigurationError(f"width ({self.width}) must be even and a multiple of heads ({self.heads})")
+            raise ConfigurationError(f"width is {self.width}: give an even multiple of heads ({self.heads})")
 
 
 class RelationScorer(nn.Module):

@@ -51,7 +51,7 @@ class Scored(nn.Module):
         if config.scorer.input_width != self.host.representation_width:
             raise ConfigurationError(
                 f"scorer.input_width is {config.scorer.input_width}, but the host represents a pair by "
-                f"{self.host.representation_width} numbers"
+                f"{self.host.representation_width} numbers: make them agree"
             )
         self.scorer = RelationScorer(config.scorer)
         self.host_is_frozen = False

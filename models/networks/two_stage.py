@@ -45,7 +45,9 @@ class TwoStageConfig:
     def __post_init__(self) -> None:
         for field, given in what_it_gives(self.detector).items():
             if (asked := getattr(self.relations, field)) != given:
-                raise ConfigurationError(f"relations.{field} is {asked}, but the detector gives {given}")
+                raise ConfigurationError(
+                    f"relations.{field} is {asked}, but the detector gives {given}: make them agree"
+                )
 
 
 def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
@@ -151,7 +153,7 @@ class TwoStage(nn.Module):
     def classify(self, pairs: Pairs) -> Tensor:
         """Returns logits (B, T, P, C) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
         if self.object_classifier is None:
-            raise ConfigurationError(f"a network for {self.config.task} has no object classifier")
+            raise ConfigurationError(f"a network for {self.config.task} has no object classifier: take one for sgcls")
         logits: Tensor = self.object_classifier(pairs.object_features, pairs.object_scores, pairs.object_boxes)
         return logits
 

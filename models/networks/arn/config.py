@@ -69,17 +69,22 @@ class ArnConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
-            raise ConfigurationError(f"width {self.width} must be a multiple of 4 and of heads ({self.heads})")
+            raise ConfigurationError(f"width is {self.width}: give a multiple of 4 and of heads ({self.heads})")
         if self.hierarchical_attention and not self.predicate_association:
-            raise ConfigurationError("hierarchical_attention needs predicate_association: it works on its output")
+            raise ConfigurationError("hierarchical_attention needs predicate_association: switch that on, or both off")
         if self.backbone == "resnet50" and (self.dense_proposals or self.region_grid):
-            raise ConfigurationError("dense_proposals and region_grid need the compact backbone's fine feature map")
+            raise ConfigurationError(
+                "dense_proposals and region_grid need the compact backbone's fine feature map: take that backbone, or "
+                "switch both off"
+            )
         if self.region_grid and not self.dense_proposals:
-            raise ConfigurationError("region_grid needs dense_proposals, whose boxes it samples in")
+            raise ConfigurationError(
+                "region_grid needs dense_proposals, whose boxes it samples in: switch those on, or set region_grid to 0"
+            )
         stride = 32 if self.backbone == "resnet50" else 16
         if self.frame_height % stride or self.frame_width % stride:
             raise ConfigurationError(
-                f"frame {self.frame_width}x{self.frame_height} must be a multiple of {stride} in both directions"
+                f"the frame is {self.frame_width}x{self.frame_height} pixels: give multiples of {stride}"
             )
 
 

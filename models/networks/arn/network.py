@@ -286,7 +286,7 @@ class _SceneGraph(nn.Module):
 def _require_fit(config: ArnConfig, vocabulary: Vocabulary) -> None:
     """Raises ConfigurationError where a network of this configuration cannot handle the vocabulary."""
     if not vocabulary.things:
-        raise ConfigurationError("every object of the vocabulary is a subject: ARN pairs a subject with another object")
+        raise ConfigurationError("every object of the vocabulary is a subject: name objects to pair subjects with")
     if len(vocabulary.subjects) > 1 and not config.dense_proposals:
         raise ConfigurationError(
             f"the vocabulary has {len(vocabulary.subjects)} subjects, which only the dense head tells apart: "
@@ -294,11 +294,14 @@ def _require_fit(config: ArnConfig, vocabulary: Vocabulary) -> None:
         )
     others = len(vocabulary.groups) - 1
     if config.predicate_association and not others:
-        raise ConfigurationError("predicate_association needs two groups of predicates: the vocabulary has one")
+        raise ConfigurationError(
+            "predicate_association needs two groups of predicates, but the vocabulary has one: switch it off, and "
+            "hierarchical_attention with it"
+        )
     if config.hierarchical_attention and config.weight_mapping != "add" and config.width % (others * config.heads):
         raise ConfigurationError(
-            f"width {config.width} must be a multiple of heads x other groups ({config.heads} x {others}) for "
-            f"weight_mapping {config.weight_mapping!r}"
+            f"width is {config.width}: for weight_mapping {config.weight_mapping!r}, give a multiple of heads x other "
+            f"groups ({config.heads} x {others})"
         )
 
 

@@ -98,7 +98,7 @@ def _download(url: str) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(path))
         except OSError as error:
-            raise WeightsError(f"{url} cannot be downloaded ({error}); give a file that you have instead") from error
+            raise WeightsError(f"{url} cannot be downloaded ({error}); give the path of a file instead") from error
     return path
 
 
@@ -107,5 +107,7 @@ def _read(source: str) -> Mapping[str, Tensor]:
     content = read_tensor_file(path, "a file of DETR weights")
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{source} does not hold DETR weights: expected a `model` entry with named tensors")
+        raise WeightsError(
+            f"{source} does not hold DETR weights: it must have named tensors, or an entry `model` of them"
+        )
     return state

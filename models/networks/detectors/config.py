@@ -63,7 +63,7 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         if self.backbone == "compact" and (self.frame_height % 16 or self.frame_width % 16):
             raise ConfigurationError(
-                f"frame {self.frame_width}x{self.frame_height} must be a multiple of 16 in both directions"
+                f"the frame is {self.frame_width}x{self.frame_height} pixels: give multiples of 16"
             )
         if self.persons > min(self.proposals, self.pairs):
             raise ConfigurationError(
@@ -72,7 +72,7 @@ class DetectorConfig:
         anchors = self.map_size[0] * self.map_size[1] * len(self.anchor_sizes) * len(self.anchor_ratios)
         if self.proposals > min(self.proposals_before_suppression, anchors):
             raise ConfigurationError(
-                f"proposals ({self.proposals}) must not be more than proposals_before_suppression "
+                f"proposals is {self.proposals}: give no more than proposals_before_suppression "
                 f"({self.proposals_before_suppression}) or the frame's {anchors} anchors"
             )
 

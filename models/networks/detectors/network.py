@@ -92,9 +92,7 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
         if not vocabulary.things:
-            raise ConfigurationError(
-                "every object of the vocabulary is a subject: a subject is paired with another object"
-            )
+            raise ConfigurationError("every object of the vocabulary is a subject: name objects to pair subjects with")
         self.config = config
         self.vocabulary = vocabulary
         self.classes = 1 + len(vocabulary.objects)  # the background first

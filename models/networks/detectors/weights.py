@@ -24,7 +24,9 @@ def load_backbone(detector: Detector, source: str) -> str:
     """
     if source == IMAGENET:
         if not isinstance(detector.body, ResNet101C4):
-            raise WeightsError("backbone_weights: imagenet is a ResNet-101; a compact backbone has no such weights")
+            raise WeightsError(
+                "backbone_weights is 'imagenet', a ResNet-101: give the path of a checkpoint for a compact backbone"
+            )
         known = ResNet101_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         body, head = detector.body.backbone, detector.roi_heads.box_head[0]
         head.load_state_dict(

@@ -43,6 +43,6 @@ class RelationConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
             raise ConfigurationError(
-                f"the pair's width {self.width} (3 x visual_width + 2 x word_width) must be even and a multiple of "
-                f"heads ({self.heads})"
+                f"the pair's width, 3 x visual_width + 2 x word_width, is {self.width}: "
+                f"make it an even multiple of heads ({self.heads})"
             )

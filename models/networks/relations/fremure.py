@@ -65,7 +65,7 @@ class FremureConfig(RelationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.inner_width % self.heads:
-            raise ConfigurationError(f"branch_width {self.branch_width} must be a multiple of heads ({self.heads})")
+            raise ConfigurationError(f"branch_width is {self.branch_width}: give a multiple of heads ({self.heads})")
 
 
 class Fremure(RelationNetwork):

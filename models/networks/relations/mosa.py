@@ -65,7 +65,7 @@ class MosaConfig(RelationConfig):
         super().__post_init__()
         if self.motion_interaction and not self.motion_features:
             raise ConfigurationError(
-                "motion_interaction is on but needs motion_features, whose motion it asks with: switch both off"
+                "motion_interaction is on, but needs motion_features: switch those on too, or both off"
             )
 
 

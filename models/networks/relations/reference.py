@@ -25,7 +25,10 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
             continue
         published = published_name(name)
         if published not in state:
-            raise WeightsError(f"the published key {published!r}, which {name!r} needs, is missing")
+            raise WeightsError(
+                f"the published key {published!r}, which {name!r} needs, is missing: give weights of STTran, with as "
+                "many layers as the network"
+            )
         skipped = 1 if published in _WITH_BACKGROUND else 0
         wanted = (value.shape[0] + skipped, *value.shape[1:]) if skipped else tuple(value.shape)
         if tuple(state[published].shape) != wanted:

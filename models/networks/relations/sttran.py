@@ -81,7 +81,9 @@ class SpatioTemporalTransformer(nn.Module):
             self, {name.removeprefix("glocal_transformer."): tensor for name, tensor in state.items()}
         )
         if unused:
-            raise WeightsError(f"the published key {unused[0]!r} has no place here; do the numbers of layers agree?")
+            raise WeightsError(
+                f"the published key {unused[0]!r} has no place: give the network as many layers as the weights"
+            )
 
 
 def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list[str]:
@@ -96,5 +98,7 @@ def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list
     unused = load_published(network, state)
     for name in unused:
         if name.startswith("glocal_transformer."):
-            raise WeightsError(f"the published key {name!r} has no place here; do the numbers of layers agree?")
+            raise WeightsError(
+                f"the published key {name!r} has no place: give the network as many layers as the weights"
+            )
     return unused

@@ -28,7 +28,8 @@ def read_word_vectors(path: Path, width: int, vocabulary: Vocabulary = ACTION_GE
                 if word in words:
                     if len(numbers) != width:
                         raise WeightsError(
-                            f"{path}, line {number}: {word!r} has {len(numbers)} numbers, model.word_width is {width}"
+                            f"{path}, line {number}: {word!r} has {len(numbers)} numbers, but model.word_width is "
+                            f"{width}: make them agree"
                         )
                     vectors[words[word]] = torch.tensor([float(each) for each in numbers])
     except (OSError, ValueError) as error:
