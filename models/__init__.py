@@ -1,5 +1,5 @@
-"""What a video scene graph is, and the networks that make one.
+"""Scene graphs of videos, the engines that run models, and the networks that are trained and exported.
 
-`vocabulary`, `scene_graph`, `predictions`, `duplicates`, `bundle` and `engines` do without torch, so that the service
-can use them; everything else here needs it.
+`models.graph` and `models.engines` need no torch, so that the service can use them; only the torch engine imports it.
+`models.networks` needs torch.
 """

@@ -1,15 +1,8 @@
-"""Errors of the models package.
-
-ModelError
-  BundleError          a bundle on disk is incomplete, altered or not understood
-  ConfigurationError   a model configuration contradicts itself
-  EngineError          an engine cannot run a bundle here
-  WeightsError         weights do not fit the network they are loaded into
-"""
+"""Errors of the models package. `ModelError` is the base of all others."""
 
 
 class ModelError(Exception):
-    """Root of all errors that `models` raises on purpose."""
+    """Base of all errors that `models` raises on purpose."""
 
 
 class BundleError(ModelError):
@@ -25,4 +18,4 @@ class EngineError(ModelError):
 
 
 class WeightsError(ModelError):
-    """Weights do not fit the network; the message names the keys."""
+    """Weights cannot be read, or do not fit the network; the message names the file or the keys."""

@@ -1,4 +1,4 @@
-"""Batch sizes, input shapes and file names that engines prepare."""
+"""Batch sizes, input shapes and file names of engines."""
 
 from __future__ import annotations
 

@@ -25,15 +25,14 @@ ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How stages are opened.
+    """Options for opening stages.
 
-    threads: threads inside one operator, 0 for one per core; CPUs only.
+    threads: number of threads inside one operator on CPUs, 0 for one per core.
     device: number of the GPU.
-    max_batch: largest batch that will be asked for; on a GPU batches are padded to `buckets`.
-    cache: folder that TensorRT keeps its engines in; None for a folder of the user's cache.
-    checkpoint: file that the torch engines take their weights from; None for random weights, which only serve to
-        measure speed.
-    graphs: how torch runs: operator by operator, as one CUDA graph for each shape, or compiled.
+    max_batch: largest batch that stages run. GPU engines pad batches to `buckets`.
+    cache: folder for TensorRT's engines; None for a folder in the user's cache.
+    checkpoint: file with the weights of the torch engines; None for random weights, which only serve to measure speed.
+    graphs: mode of the torch engines: operator by operator, one CUDA graph for each shape, or compiled.
     """
 
     threads: int = 0
@@ -51,13 +50,13 @@ class EngineOptions:
 
     @property
     def cache_folder(self) -> Path:
-        """Where TensorRT keeps its engines."""
+        """The folder for TensorRT's engines."""
         users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return self.cache or users / "video-scene-graph"
 
 
 class StageEngine(Protocol):
-    """One stage of a bundle, loaded. One thread at a time runs it; a stage may be opened several times."""
+    """A loaded stage of a bundle. Only one thread at a time may run it; a stage may be opened several times."""
 
     @property
     def name(self) -> str:
@@ -71,7 +70,7 @@ class StageEngine(Protocol):
 
     @property
     def span(self) -> Span:
-        """How much of a video the stage sees at once."""
+        """The part of a video that the stage must see at once."""
         ...
 
     def run(self, tensors: Arrays) -> Tensors:

@@ -125,7 +125,7 @@ class GpuStage(ABC):
         """Enqueues the computation of the outputs on the stream."""
 
     def run(self, tensors: Arrays) -> Tensors:
-        """The stage's outputs by name, (B, T, …) each."""
+        """Returns the stage's outputs by name, (B, T, …) each."""
         self.gpu.activate()
         batch, time = tensors[self.inputs[0]].shape[:2]
         parts = [self._run(tensors, piece, time) for piece in pieces(batch, self._buckets)]

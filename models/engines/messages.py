@@ -1,4 +1,4 @@
-"""Catches what native libraries print, often the only place where they give a reason for an error."""
+"""Catches the messages that native libraries print, often the only place where they explain an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def native_messages() -> Iterator[IO[bytes]]:
 
 
 def read_messages(file: IO[bytes]) -> str:
-    """Returns what was printed so far as one line without colours."""
+    """Returns the text printed so far as one line without colours."""
     file.seek(0)
     lines = _COLOUR.sub("", file.read().decode(errors="replace")).splitlines()
     return " ".join(line.strip() for line in lines if line.strip())

@@ -32,7 +32,7 @@ def open_stages(
     engine: EngineName,
     options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
 ) -> Sequence[StageEngine]:
-    """Loads the stages of a bundle in an engine; returns them in order.
+    """Loads the stages of a bundle in an engine. Returns them in order.
 
     Raises EngineError, naming the reason, where there is no such engine, it is not installed, it refuses a stage,
     or it does not compute in the bundle's precision.

@@ -22,7 +22,7 @@ class RunnableStage(Protocol):
 
     @property
     def span(self) -> Span:
-        """How much of a video the stage sees at once."""
+        """The part of a video that the stage must see at once."""
         ...
 
     def run(self, arrays: Arrays, /) -> Arrays:
@@ -40,11 +40,11 @@ class FunctionStage:
 
 
 def run_stages(stages: Iterable[RunnableStage], arrays: Arrays, *, clip_length: int | None = None) -> Tensors:
-    """Runs stages in order; returns the given arrays and all outputs by name, (B, T, …) each.
+    """Runs stages in order. Returns the given arrays and all outputs by name, (B, T, …) each.
 
-    With `clip_length`, the time axis is cut by the span of each stage. `frame`: every frame by itself, (B * T, 1, …).
-    `clip`: clips of `clip_length` frames, which share a batch, then the frames left over as shorter clips. `video`: all
-    frames at once. Without `clip_length`, every stage takes all frames at once.
+    With `clip_length`, the span of each stage decides how the time axis is cut. `frame`: every frame by itself,
+    (B * T, 1, …). `clip`: clips of `clip_length` frames, which share a batch, then the remaining frames as shorter
+    clips. `video`: all frames at once. Without `clip_length`, every stage takes all frames at once.
     """
     known = dict(arrays)
     for stage in stages:

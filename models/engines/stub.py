@@ -1,4 +1,4 @@
-"""An engine of fixed latency, to measure what is around an engine."""
+"""An engine of fixed latency, to measure the code around an engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_MADE = ("relation_scores", "epistemic", "aleatoric")
 
 
 def stub_manifest(manifest: Manifest) -> Manifest:
-    """The manifest with one stage instead of all, for clips of one frame."""
+    """Returns the manifest with a single stage in place of all, for clips of one frame."""
     size = manifest.frame_size
     frames = Tensor(name=FRAMES, dtype="uint8", shape=("batch", "time", size.height, size.width, 3))
     outputs = [
@@ -32,7 +32,7 @@ def stub_manifest(manifest: Manifest) -> Manifest:
 
 
 class StubStage:
-    """Sleeps for `seconds` whatever the batch, then makes up the same pairs of one subject and four things."""
+    """Sleeps for `seconds` for any batch, then makes up the same pairs of one subject and four things."""
 
     name = "stub"
     inputs = (FRAMES,)
@@ -43,7 +43,7 @@ class StubStage:
         self._outputs = _made_up(vocabulary)
 
     def run(self, tensors: Arrays) -> Tensors:
-        """The same for every frame: (B, T, …) each."""
+        """Returns the same outputs for every frame, (B, T, …) each."""
         time.sleep(self._seconds)
         batch, length = tensors[FRAMES].shape[:2]
         return {name: np.tile(values, (batch, length) + (1,) * values.ndim) for name, values in self._outputs.items()}

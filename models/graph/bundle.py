@@ -1,6 +1,6 @@
-"""Bundles: the folder that export writes and the service reads.
+"""Bundles: folders that export writes and the service reads.
 
-A bundle is `manifest.json` beside one or more `.onnx` files. The manifest says everything a runtime needs, down to the
+A bundle is `manifest.json` beside one or more `.onnx` files. The manifest holds all that a runtime needs. It has the
 sha256 of each file, so that a bundle that was cut short or altered is refused before it serves.
 """
 
@@ -25,22 +25,26 @@ MANIFEST_FORMAT = 1
 FRAMES = "frames"
 """(batch, time, height, width, 3) uint8 RGB: the input of a bundle."""
 TIMESTAMPS = "timestamps"
-"""(batch, time) float32: presentation times in seconds of the frames as sampled, from the beginning of the video."""
+"""(batch, time) float32: presentation times of the sampled frames, in seconds from the beginning of the video."""
 RELATION_SCORES = "relation_scores"
 """(batch, time, pairs) float32: the output of a relation scorer."""
 SUBJECT_CLASSES = "subject_classes"
-"""(batch, time, pairs) int64; indices into the vocabulary's objects."""
+"""(batch, time, pairs) int64: indices of the subjects into the vocabulary's objects."""
 _READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
 
 Span = Literal["frame", "clip", "video"]
-"""`frame`: every frame stands alone, so frames of different videos may share a batch. `clip`: any few consecutive
-frames will do. `video`: the stage must see all sampled frames of a video at once.
+"""The part of a video that a stage must see at once.
+
+`frame`: each frame by itself, so frames of different videos may share a batch.
+`clip`: any few consecutive frames.
+`video`: all sampled frames.
 """
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""The number type that a bundle is computed in. `fp16`, `int8`: the graphs themselves say where; the rest is fp32.
-`bf16`: the graphs are fp32, and the engine computes most of them in it. No precision changes the types of inputs and
-outputs.
+"""The number type that a bundle is computed in. No precision changes the types of inputs and outputs.
+
+`fp16`, `int8`: the graphs mark the parts in this type; the rest is fp32.
+`bf16`: the graphs are fp32, and the engine computes most of them in bf16.
 """
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -53,7 +57,7 @@ class _Part(BaseModel):
 
 
 class Tensor(_Part):
-    """One input or output of a stage; symbolic axes are strings (`batch`, `time`), all others are fixed."""
+    """One input or output of a stage. Symbolic axes are strings (`batch`, `time`); all others are fixed."""
 
     name: str
     dtype: Literal["uint8", "bool", "int64", "float32"]
@@ -75,7 +79,7 @@ class Stage(_Part):
 
 
 class FrameSize(_Part):
-    """Frames are stretched to this size by the decoder, so boxes as fractions need no correction."""
+    """The size that the decoder stretches frames to. Boxes are fractions of the frame, so they need no correction."""
 
     height: Positive
     width: Positive
@@ -84,9 +88,9 @@ class FrameSize(_Part):
 class Thresholds(_Part):
     """Thresholds that the service uses.
 
-    object_score: object score x subject score under which a pair is not shown.
-    predicate_score: predicate score under which a triplet is not shown.
-    relation_score: relation score under which a pair's triplets are not shown, where the model has a relation scorer.
+    object_score: object score x subject score below which a pair is not shown.
+    predicate_score: predicate score below which a triplet is not shown.
+    relation_score: relation score below which a pair's triplets are not shown, where the model has a relation scorer.
         Its subject and its thing are shown all the same.
     duplicate_iou: IoU over which two boxes of one class are one thing.
     """
@@ -98,10 +102,10 @@ class Thresholds(_Part):
 
 
 class Scoring(_Part):
-    """How scores join: score = subject x object x sharpened predicate x relation^relation_exponent.
+    """Parameters of a triplet's score = subject x object x sharpened predicate x relation^relation_exponent.
 
-    predicate_temperature: power that the odds p / (1 - p) of each predicate score are raised to; over 1 sharpens.
-    relation_exponent: how much the relation score counts; 0 leaves it out of the ranking.
+    predicate_temperature: power that the odds p / (1 - p) of each predicate score are raised to. Over 1 it sharpens.
+    relation_exponent: power of the relation score. 0 leaves it out of the ranking.
     """
 
     predicate_temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -111,9 +115,9 @@ class Scoring(_Part):
 class Training(_Part):
     """The origin of the weights.
 
-    figures: measured, by world and constraint.
-    network: the network's configuration as checkpoints store it (`models.networks.checkpoint.make_network` takes it),
-        for engines that build the network itself.
+    figures: metric to value, by world and constraint.
+    network: the network's configuration as checkpoints store it, for engines that build the network themselves with
+        `models.networks.checkpoint.make_network`.
     """
 
     data: str
@@ -215,7 +219,7 @@ class Manifest(_Part):
 
 
 def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
-    """Whether the fixed axes after batch, time and pairs are these."""
+    """Whether the fixed axes after batch, time and pairs have these lengths."""
     return all(isinstance(axis, str) or axis == count for axis, count in zip(shape[3:], depth, strict=False))
 
 
@@ -230,8 +234,8 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Reads and verifies a bundle.
 
-        Raises BundleError, naming the field or the file, when the manifest is missing, malformed or of a format this
-        code does not understand, or when a file is missing, altered or lies outside the folder.
+        Raises BundleError, naming the field or the file, where the manifest is missing, malformed or of a format that
+        this version does not understand, or where a file is missing, altered or outside the folder.
         """
         path = folder / MANIFEST_FILE
         if not path.is_file():
@@ -252,11 +256,11 @@ class Bundle:
         return cls(folder, manifest)
 
     def path_of(self, stage: Stage) -> Path:
-        """The ONNX file of a stage."""
+        """Returns the path of a stage's ONNX file."""
         return self.folder / stage.file
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Returns the sha256 of a file's content in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Near-duplicate pairs: one-stage models answer the same pair with several slots, of which only the best counts."""
+"""Near-duplicate pairs: one-stage models return the same pair in several slots, of which only the best counts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from models.graph.predictions import Array, PairPredictions
 
-# Object boxes of one class that overlap more are one thing, where nobody says otherwise.
+# IoU over which two object boxes of one class are one thing, unless a bundle or a request says otherwise.
 DUPLICATE_IOU = 0.5
-# Two slots speak of the same subject from here on; it is also the IoU at which the field counts a box as found.
+# IoU over which two subject boxes are one subject. The field also counts a box as found from here on.
 SAME_SUBJECT_IOU = 0.5
 
 Boxes = NDArray[np.floating]
@@ -20,7 +20,7 @@ SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 
 
 def suppress_duplicates(predictions: PairPredictions, iou: float) -> PairPredictions:
-    """Clears `pair_mask` of every slot that repeats a better one of the same frame; all else is shared, not copied.
+    """Clears `pair_mask` of every slot that repeats a better one of its frame. All other arrays are shared, not copied.
 
     A slot repeats another when both have the same best object class and the same subject class, their object boxes
     overlap with an IoU over `iou` and their subject boxes with one over `SAME_SUBJECT_IOU`. "Better" is subject score x
@@ -49,13 +49,13 @@ def suppress_duplicates(predictions: PairPredictions, iou: float) -> PairPredict
 
 
 def pair_scores(predictions: PairPredictions) -> Array:
-    """Subject score x score of the best object class, (T, P) float32: how sure it is that both are there."""
+    """Returns the confidence in both boxes, (T, P) float32: subject score x score of the best object class."""
     scores: Array = predictions.subject_scores * predictions.object_scores.max(axis=-1)
     return scores
 
 
 def slot_ranks(predictions: PairPredictions) -> Array:
-    """Rank of slots that show one pair, (T, P) float32: `pair_scores` x the relation score, where there is one."""
+    """Returns ranks of slots that show one pair, (T, P) float32: `pair_scores` x the relation score, if any."""
     scores = pair_scores(predictions)
     return scores if predictions.relation_scores is None else scores * predictions.relation_scores
 
@@ -65,9 +65,9 @@ def find_leaders(mask: NDArray[np.bool_], scores: Array, same: SameThing) -> NDA
 
     Returns (T, P) intp: the slot that leads each slot's group (itself for a leader), -1 where `mask` is false.
 
-    mask: (T, P) bool, slots that take part.
+    mask: (T, P) bool, true for slots that take part.
     scores: (T, P) float.
-    same: called with R frames and one slot of each, both (R,). Returns (R, P) bool: slots that are the same as it.
+    same: takes R frames and one slot of each, both (R,). Returns (R, P) bool, true for slots that are the same as it.
     """
     order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
     leaders = np.full(mask.shape, -1, dtype=np.intp)
@@ -87,7 +87,7 @@ def find_leaders(mask: NDArray[np.bool_], scores: Array, same: SameThing) -> NDA
 
 
 def box_iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
-    """IoU of xyxy boxes (..., 4) and (..., 4) that broadcast against each other, (...); 0 where neither has an area."""
+    """Returns IoU (...) of xyxy boxes (..., 4) that broadcast against each other, 0 where neither has an area."""
     shared = box_intersection(first, second)
     union = _area(first) + _area(second) - shared
     iou: NDArray[np.floating] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -95,7 +95,7 @@ def box_iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
 
 
 def box_containment(first: Boxes, second: Boxes) -> NDArray[np.floating]:
-    """Share of the smaller box that lies inside the other, (...), for boxes as in `box_iou`."""
+    """Returns the share of the smaller box that lies inside the other, (...), for boxes as in `box_iou`."""
     shared = box_intersection(first, second)
     smaller = np.minimum(_area(first), _area(second))
     share: NDArray[np.floating] = np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
@@ -103,7 +103,7 @@ def box_containment(first: Boxes, second: Boxes) -> NDArray[np.floating]:
 
 
 def box_intersection(first: Boxes, second: Boxes) -> NDArray[np.floating]:
-    """Area that both boxes share, (...), for boxes as in `box_iou`."""
+    """Returns the area that both boxes share, (...), for boxes as in `box_iou`."""
     width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
     height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     area: NDArray[np.floating] = np.maximum(width, 0) * np.maximum(height, 0)

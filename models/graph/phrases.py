@@ -1,4 +1,4 @@
-"""English for names that a bundle gives no words for: labels as nouns, predicates as what a sentence says."""
+"""English words for names that a bundle gives none for: nouns of labels, and phrases of predicates."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _IRREGULAR_VERBS: Final = {"have": "has", "be": "is", "go": "goes", "do": "does"
 
 
 def listed(words: Sequence[str], joint: str = "and") -> str:
-    """ "a, b and c"."""
+    """Joins words as "a, b and c"."""
     return f" {joint} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def noun_of(label: str) -> str:
-    """A label as a noun: "dining table" of `dining_table`, "mug or jar" of `mug/jar`."""
+    """Returns a label as a noun: "dining table" of `dining_table`, "mug or jar" of `mug/jar`."""
     names = [" ".join(name.replace("_", " ").split()) for name in label.split("/")]
     return listed([name for name in names if name], "or") or label
 
 
 def plural_of(noun: str) -> str:
-    """ "boxes", "sets of clothes", "mugs or jars".
+    """Returns the plural of a noun, such as "boxes", "sets of clothes" or "mugs or jars".
 
     >>> plural_of("cup or policeman"), plural_of("set of dishes")
     ('cups or policemen', 'sets of dishes')
@@ -47,12 +47,12 @@ def plural_of(noun: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """ "a chair", "an apple"."""
+    """Puts the indefinite article before a noun: "a chair", "an apple"."""
     return f"{'an' if noun[:1].lower() in _VOWELS else 'a'} {noun}"
 
 
 def phrase_of(predicate: str, *, from_object: bool) -> str:
-    """The words of a sentence about the subject, with `{}` for the thing where it does not come last.
+    """Returns the words of a sentence about the subject, with `{}` for the thing where it does not come last.
 
     from_object: whether the predicate is said of the thing, as `behind` is in `<table, behind, person>`.
 
@@ -90,7 +90,7 @@ def _third_person(base: str) -> str:
 
 
 def _base(verb: str) -> str:
-    """ "carry" of "carries"."""
+    """Returns the base form of a verb: "carry" of "carries"."""
     for base, third_person in _IRREGULAR_VERBS.items():
         if verb == third_person:
             return base
@@ -100,7 +100,7 @@ def _base(verb: str) -> str:
 
 
 def _gerund(base: str) -> str:
-    """ "riding" of "ride", "hitting" of "hit"."""
+    """Returns the gerund of a verb: "riding" of "ride", "hitting" of "hit"."""
     if base.endswith("ie"):
         return f"{base[:-2]}ying"
     if base.endswith("e") and base != "be" and not base.endswith(("ee", "oe", "ye")):
@@ -119,7 +119,7 @@ def _plural(word: str) -> str:
 
 
 def _with_s(word: str) -> str:
-    if not word.isascii():  # of another language, most likely
+    if not word.isascii():  # most likely of another language
         return word
     if word.endswith("y") and word[-2:-1] not in _VOWELS:
         return f"{word[:-1]}ies"

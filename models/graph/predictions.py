@@ -21,8 +21,8 @@ class PairPredictions:
     """Predictions for T frames with P pair slots each, of a vocabulary of C objects and R predicates.
 
     Every score is a probability in [0, 1]. Every box is xyxy as a fraction of the displayed frame's width and height.
-    Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError naming the array whose shape
-    does not fit, or where only one kind of uncertainty is given.
+    Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError, naming the array, where a
+    shape does not fit, or where only one kind of uncertainty is given.
 
     pair_mask: (T, P) bool.
     subject_boxes: (T, P, 4) float32.
@@ -79,7 +79,7 @@ class PairPredictions:
 
     @classmethod
     def from_outputs(cls, outputs: Tensors, vocabulary: Vocabulary, batch_index: int = 0) -> PairPredictions:
-        """Takes one video or clip out of a bundle's named outputs, each (B, T, P, …); else as `from_tensors`."""
+        """Does as `from_tensors` for one video or clip of a bundle's named outputs, each (B, T, P, …)."""
         names = prediction_names(vocabulary) & outputs.keys()
         return cls.from_tensors({name: outputs[name][batch_index] for name in names}, vocabulary)
 
@@ -101,14 +101,16 @@ FIELD_NAMES = frozenset(field.name for field in fields(PairPredictions))
 
 
 def prediction_names(vocabulary: Vocabulary) -> frozenset[str]:
-    """The tensors that a bundle's stages make together: the fields of `PairPredictions`, and instead of
-    `predicate_scores` one tensor (B, T, P, predicates of the group) per group, which has the group's name.
+    """Returns the names of the tensors that a bundle's stages make together.
+
+    They are the fields of `PairPredictions`, but in place of `predicate_scores` each group has a tensor (B, T, P,
+    predicates of the group) of its own name.
     """
     return FIELD_NAMES - {PREDICATE_SCORES} | set(vocabulary.group_names)
 
 
 def prediction_depths(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
-    """The axes after (B, T, P) of each of `prediction_names`."""
+    """Returns the axes after (B, T, P) of each of `prediction_names`."""
     depths = {"pair_mask": (), **_depths(len(vocabulary.objects), len(vocabulary.predicates))}
     del depths[PREDICATE_SCORES]
     return depths | {name: (count,) for name, count in _group_sizes(vocabulary).items()}
@@ -133,7 +135,7 @@ def _group_sizes(vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def _required(vocabulary: Vocabulary) -> list[str]:
-    """In a vocabulary with several subjects a tensor must say which of them a slot has."""
+    """Returns the tensors that must be there. With several subjects, one of them says which subject a slot has."""
     boxes_and_scores = ["pair_mask", "subject_boxes", "subject_scores", "object_boxes", "object_scores"]
     classes = ["subject_classes"] if len(vocabulary.subjects) > 1 else []
     return [*boxes_and_scores, *classes, *vocabulary.group_names]

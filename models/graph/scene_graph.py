@@ -1,4 +1,4 @@
-"""The scene graph of a video, as the service returns it: validated, and the same names in code and JSON."""
+"""The scene graph of a video, as the service returns it: validated, with the same names in code and JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SceneObject(_Part):
 
 
 class Uncertainty(_Part):
-    """How unsure the model is of one predicate of one pair; from 0 up, on a scale of the model's own."""
+    """The model's uncertainty of one predicate of one pair, from 0 up, on a scale of its own."""
 
     epistemic: Uncertain = Field(description="what the model does not know; more training data would tell")
     aleatoric: Uncertain = Field(description="what the video leaves open; no training would tell")
@@ -39,7 +39,7 @@ class Triplet(_Part):
     """`<subject, predicate, object>` in one frame, by object ids, in the direction of the predicate's group.
 
     `score` is the product of the two object scores, the predicate score and, where the model has one, the relation
-    score; a bundle may sharpen the one and weigh the other (`scoring` of its manifest).
+    score. A bundle may sharpen the predicate score and weigh the relation score (`scoring` of its manifest).
     """
 
     subject: int
@@ -104,7 +104,7 @@ class Video(_Part):
 
 
 class ModelReference(_Part):
-    """The model that made a graph; `engine` is the ONNX Runtime provider that really ran."""
+    """The model that made a graph. `engine` is the engine that really ran."""
 
     name: str
     version: str
@@ -126,7 +126,7 @@ class Options(_Part):
 
 
 class Warning(_Part):
-    """A remark on a graph that was made all the same."""
+    """A remark on a graph, which was made all the same."""
 
     code: str
     detail: str

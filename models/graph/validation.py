@@ -1,4 +1,4 @@
-"""Words for what a pydantic model accepts, and for what it refuses."""
+"""Messages about values that a pydantic model accepts or refuses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LONGEST_VALUE = 40  # characters
 
 @dataclass(frozen=True)
 class Mistake:
-    """The first thing that a validation refuses.
+    """A value that a validation refuses.
 
     path: the names and positions that lead to it; empty where the content as a whole is wrong.
     kind: pydantic's name of the error, such as `missing`.
-    value: what was found there.
-    reason: why it is refused, as the end of a sentence.
+    value: the value itself.
+    reason: the reason, as the end of a sentence.
     """
 
     path: tuple[str | int, ...]
@@ -34,21 +34,21 @@ class Mistake:
 
 
 def first_mistake(error: ValidationError) -> Mistake:
-    """The first of the mistakes that an error lists."""
+    """Returns the first of the mistakes that an error lists."""
     return mistake_of(error.errors(include_url=False)[0])
 
 
 def mistake_of(details: Mapping[str, Any]) -> Mistake:
-    """One entry of `ValidationError.errors()`, or of the error that FastAPI makes of them."""
-    # What a validator of ours says is a sentence already; pydantic's own messages begin with "Input should".
+    """Converts one entry of `ValidationError.errors()`, or of the error that FastAPI makes of them."""
+    # Messages of our own validators are sentences already; pydantic's begin with "Input should".
     reason = re.sub(r"^\w+ should ", "it must ", details["msg"].removeprefix("Value error, "))
     return Mistake(tuple(details["loc"]), details["type"], details["input"], reason)
 
 
 def in_words(error: ValidationError, whole: str = "the content") -> str:
-    """What is wrong, where, and what was found there: one line, without a full stop.
+    """Describes the first mistake in one line without a full stop: its place, the value found there, and the reason.
 
-    whole: a name for what was validated, for mistakes that have no place in it.
+    whole: name of the validated content, for mistakes that have no place in it.
     """
     mistake = first_mistake(error)
     place = mistake.place or whole
@@ -63,13 +63,13 @@ def in_words(error: ValidationError, whole: str = "the content") -> str:
 
 
 def shortened(value: object) -> str:
-    """A value as Python writes it, cut where it is long."""
+    """Returns a value as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
 def accepted_values(model: type[BaseModel], name: str) -> str:
-    """What a field accepts, such as `a number over 0 and at most 1000`; read from its JSON schema."""
+    """Describes the values of a field by its JSON schema, such as `a number over 0 and at most 1000`."""
     return _accepted(model.model_json_schema()["properties"][name])
 
 

@@ -1,8 +1,8 @@
-"""Vocabularies: the objects and predicates that a model knows, and how a sentence says them.
+"""Vocabularies: the objects and predicates that a model knows, and the words for them in a sentence.
 
-A bundle's manifest carries its vocabulary, and so does every graph that the bundle makes. Whatever handles either reads
-it from there. `ACTION_GENOME` is the default: 36 objects and 26 predicates in three groups. An index into its objects
-is the field's class index minus one, since no column stands for the background.
+A bundle's manifest has its vocabulary, and so does every graph that the bundle makes. All code reads it from there.
+`ACTION_GENOME` is the default: 36 objects and 26 predicates in three groups. An index into its objects is the field's
+class index minus one, because no column stands for the background.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ Labels = Annotated[tuple[Label, ...], Field(min_length=1), AfterValidator(_witho
 
 
 def _optional(default: Any) -> Any:
-    """A field that JSON leaves out where it has its default."""
+    """Returns a field that JSON leaves out where it has its default."""
     factory = type(default)
     return Field(default_factory=lambda: factory(default), exclude_if=lambda value: value == default)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Noun:
-    """How sentences name a label. What is empty follows from the label by the rules of English.
+    """Words for a label in a sentence. The rules of English make those that are empty from the label.
 
-    singular: "closet".
-    plural: "boxes".
-    counted: one of several, for a noun that cannot be counted itself, such as "set of clothes". A single one is then
-        "some clothes".
-    is_plural: whether its pronoun is "them", as it is of clothes.
+    singular: such as "closet".
+    plural: such as "boxes".
+    counted: a noun for one of several, where the noun itself cannot be counted, such as "set of clothes". A single one
+        is then "some clothes".
+    is_plural: whether the pronoun is "them", as it is for clothes.
     """
 
     singular: str = _optional("")
@@ -64,21 +64,21 @@ class Noun:
 class PredicateGroup:
     """Predicates that one head of a network scores together.
 
-    Raises ValueError where a field names a predicate that is not in the group. All fields from `phrases` on say how
-    prompts tell the predicates, and may be left out.
+    Raises ValueError where a field names a predicate that is not in the group. The fields from `phrases` on serve
+    prompts, and may be left out.
 
-    name: of the group, and of the stage output with its scores.
-    predicates: in the order of the output's columns.
-    direction: which way a triplet reads. `object_to_subject` gives `<table, in_front_of, person>`.
-    exclusive: whether one predicate of the group holds at most. Its scores then come from a softmax, others' from
-        sigmoids, and the constraint `semi` keeps only the best.
-    phrases: predicate to the words of a sentence about the subject: "sits on". `{}` stands for the thing where it does
-        not come last, and "them" or "their" for the subject: "has {} behind them". See `phrase`.
-    weight: how much an event of the group tells beside those of other groups, from 0 up.
+    name: name of the group, and of the stage output with its scores.
+    predicates: names, in the order of the output's columns.
+    direction: direction of a triplet. `object_to_subject` gives `<table, in_front_of, person>`.
+    exclusive: whether at most one predicate of the group holds. Then a softmax makes the scores instead of sigmoids,
+        and the constraint `semi` keeps only the best.
+    phrases: predicate to the words of a sentence about the subject, such as "sits on". `{}` stands for the thing where
+        it does not come last, and "them" or "their" for the subject, such as "has {} behind them". See `phrase`.
+    weight: weight of an event of the group beside those of other groups, from 0 up.
     says_little: predicates that are told only where there is nothing else to tell, such as `not_looking_at`.
-    overshadowed_by: groups whose predicates let this group's go without saying while they hold: where a thing stands
-        need not be told while somebody touches it.
-    implied_by: predicate to those beside which it goes without saying: one is `in` what one is `wearing`.
+    overshadowed_by: groups whose predicates, while they hold, make this group's superfluous. For example, nobody needs
+        the place of a thing that somebody touches.
+    implied_by: predicate to those that make it superfluous. For example, one is `in` the clothes one is `wearing`.
     """
 
     name: GroupName
@@ -103,7 +103,7 @@ class PredicateGroup:
         return self.direction == "object_to_subject"
 
     def phrase(self, predicate: str) -> str:
-        """The words of a sentence about the subject; made of the predicate's name where `phrases` has none.
+        """Returns the words of a sentence about the subject, made of the predicate's name where `phrases` has none.
 
         >>> PredicateGroup(name="holding", predicates=("reaching_for",)).phrase("reaching_for")
         'is reaching for'
@@ -116,12 +116,12 @@ class PredicateGroup:
 class Vocabulary:
     """The objects and predicates that a model can name.
 
-    Raises ValueError where a name is repeated, or where one part names what another does not have.
+    Raises ValueError where a name is repeated, or where a field uses a name that is not defined.
 
-    objects: in the order of the columns of `object_scores`; any names a detector uses.
+    objects: any names that a detector uses, in the order of the columns of `object_scores`.
     subjects: those of `objects` that may be the subject of a pair.
-    groups: of predicates; `predicates` joins theirs in this order.
-    nouns: label to how sentences name it, where the label is not the noun that they use.
+    groups: groups of predicates. `predicates` joins theirs in this order.
+    nouns: label to its words in a sentence, where the label itself is not the right noun.
     """
 
     objects: Labels
@@ -143,7 +143,7 @@ class Vocabulary:
 
     @cached_property
     def predicates(self) -> tuple[str, ...]:
-        """Those of all groups, in the order of the columns of `predicate_scores`."""
+        """The predicates of all groups, in the order of the columns of `predicate_scores`."""
         return tuple(predicate for group in self.groups for predicate in group.predicates)
 
     @cached_property
@@ -163,7 +163,7 @@ class Vocabulary:
 
     @cached_property
     def things(self) -> tuple[str, ...]:
-        """The objects that are no subjects, in order: what the object of a pair may be."""
+        """The objects that are not subjects, in order. Only they may be the object of a pair."""
         return tuple(name for name in self.objects if name not in self.subjects)
 
     @cached_property
@@ -190,7 +190,7 @@ class Vocabulary:
         return {predicate: group for group in self.groups for predicate in group.predicates}
 
     def same_columns(self, other: Vocabulary) -> bool:
-        """Whether every index and column means the same in both, however sentences say it."""
+        """Whether every index and column means the same in both. Words for sentences may differ."""
 
         def columns(vocabulary: Vocabulary) -> Any:
             groups = [(group.name, group.predicates, group.direction, group.exclusive) for group in vocabulary.groups]
@@ -199,15 +199,15 @@ class Vocabulary:
         return self is other or columns(self) == columns(other)
 
     def group_of(self, predicate: str) -> PredicateGroup:
-        """The group of a predicate. Raises KeyError where it is not in this vocabulary."""
+        """Returns the group of a predicate. Raises KeyError where it is not in this vocabulary."""
         return self._group_of[predicate]
 
     def runs_from_object(self, predicate: str) -> bool:
-        """Whether the triplet reads `<object, predicate, subject>`. Raises KeyError as `group_of`."""
+        """Whether the triplet reads `<object, predicate, subject>`. Raises KeyError as `group_of` does."""
         return self.group_of(predicate).runs_from_object
 
     def noun(self, label: str) -> Noun:
-        """How sentences name a label, with all that `nouns` leaves empty; `counted` stays empty."""
+        """Returns the words for a label, and fills in all that `nouns` leaves empty but `counted`."""
         given = self.nouns.get(label, Noun())
         singular = given.singular or noun_of(label)
         plural = given.plural or plural_of(given.counted or singular)

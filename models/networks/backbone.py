@@ -1,4 +1,4 @@
-"""Backbones: frame to feature maps."""
+"""Backbones, which turn frames into feature maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
-    """uint8 RGB frames to ImageNet-normalised images; lives inside the exported graph."""
+    """Turns uint8 RGB frames into ImageNet-normalised images; part of the exported graph."""
 
     mean: Tensor
     std: Tensor
@@ -23,7 +23,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W) float32."""
+        """Maps (N, H, W, 3) uint8 to (N, 3, H, W) float32."""
         return (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
@@ -41,14 +41,18 @@ class ResNet50(nn.Module):
             parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 2048, H / 32, W / 32)."""
+        """Maps (N, 3, H, W) to (N, 2048, H / 32, W / 32)."""
         body = self.body
         features = body.maxpool(body.relu(body.bn1(body.conv1(images))))
         return body.layer4(body.layer3(body.layer2(body.layer1(features))))  # type: ignore[no-any-return]
 
 
 class CompactBackbone(nn.Module):
-    """A patch-4 stem and residual blocks at strides 4, 8 and 16."""
+    """A stem of 4 x 4 patches and residual blocks at strides 4, 8 and 16.
+
+    widths: channels at the three strides.
+    blocks: number of residual blocks at the three strides.
+    """
 
     def __init__(self, widths: tuple[int, int, int], blocks: tuple[int, int, int]) -> None:
         super().__init__()
@@ -67,7 +71,7 @@ class CompactBackbone(nn.Module):
         self.fine_channels = widths[1]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) -> (N, C8, H / 8, W / 8) and (N, C16, H / 16, W / 16)."""
+        """Maps (N, 3, H, W) to (N, C8, H / 8, W / 8) and (N, C16, H / 16, W / 16)."""
         fine = self.stages[1](self.stages[0](self.stem(images)))
         coarse: Tensor = self.stages[2](fine)
         return fine, coarse

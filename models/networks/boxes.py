@@ -27,7 +27,7 @@ def area(boxes: Tensor) -> Tensor:
 def paired_generalised_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Returns IoU and generalised IoU (...,) of corner boxes (..., 4) that broadcast against each other.
 
-    Boxes without an area give numbers too, which torchvision's functions do not; those take two lists of boxes only.
+    Boxes without an area give numbers too. torchvision's functions do not, and they take two lists of boxes only.
     """
     low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
     intersection = (high - low).clamp(min=0).prod(-1)

@@ -23,9 +23,9 @@ NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredCo
 
 
 def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> Network:
-    """The network that a configuration describes, with fresh weights.
+    """Builds the network that a configuration describes, with fresh weights.
 
-    Raises ConfigurationError where the two do not fit.
+    Raises ConfigurationError where the configuration does not fit the vocabulary.
     """
     match config:
         case ArnConfig():
@@ -39,7 +39,10 @@ def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) 
 
 
 def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> None:
-    """Writes the network and what made it (data, seed, command, figures: plain values only)."""
+    """Writes a network's configuration, vocabulary and weights to a file.
+
+    training: origin of the weights (data, seed, command, figures), as plain values only.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "config": asdict(model.config),
@@ -53,9 +56,10 @@ def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> Non
 
 
 def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
-    """Reads a network, in evaluation mode, and what made it. A checkpoint without a vocabulary has Action Genome's.
+    """Returns the network in evaluation mode, and the origin of its weights as `save_checkpoint` takes it.
 
-    Raises WeightsError naming the file where it is no checkpoint of this project.
+    A checkpoint without a vocabulary has Action Genome's. Raises WeightsError, naming the file, where it is not a
+    checkpoint of this project or comes from another version.
     """
     content = read_tensor_file(path, "a checkpoint of this project")
     if not isinstance(content, dict) or "network" not in content.get("config", {}):
@@ -73,10 +77,11 @@ def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
 
 
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:
-    """Takes from a checkpoint every weight whose name and shape fit, or of those the ones whose names begin as `only`
-    says.
+    """Copies from a checkpoint every weight whose name and shape fit the network.
 
-    Returns the names of those that keep their own values; raises WeightsError where none fits.
+    Returns the names of the weights that keep their own values, sorted. Raises WeightsError where none fits.
+
+    only: beginnings of names. If given, other weights are not copied.
     """
     source, _ = load_checkpoint(path)
     known, own = source.state_dict(), model.state_dict()

@@ -1,6 +1,6 @@
-"""How often each predicate is annotated, and what a loss or a network makes of it.
+"""Counts of each predicate's annotations, and the shares and weights that a network or a loss derives from them.
 
-Counts and everything derived from them run in the order of a vocabulary's R predicates.
+All are in the order of a vocabulary's R predicates.
 """
 
 from __future__ import annotations
@@ -40,25 +40,29 @@ ACTION_GENOME_COUNTS: Final[tuple[int, ...]] = (
     772,  # wiping
     1_102,  # writing_on
 )
-"""Labels of Action Genome's training set, as the published code of OED (`models/dsgg_single_xcls.py`) and of TR²
-(`train.py`) has them.
+"""Number of labels in Action Genome's training set, from the published code of OED (`models/dsgg_single_xcls.py`) and
+of TR² (`train.py`).
 """
 
 
 def predicate_shares(counts: Tensor, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
-    """Each predicate's share of its own group's labels, f of FReMuRe: (R,) -> (R,) float32, 1 in sum for each group.
+    """Returns each predicate's share of its group's labels (f of FReMuRe), (R,) float32. A group's shares add up to 1.
 
-    A predicate that was never seen counts as seen once, so that its inverse exists.
+    A predicate that was never seen counts as seen once, so that its share has an inverse.
+
+    counts: (R,) number of labels.
     """
     seen = counts.float().clamp(min=1)
     return torch.cat([seen[columns] / seen[columns].sum() for columns in vocabulary.group_slices.values()])
 
 
 def class_weights(counts: Tensor, beta: float, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
-    """Weights of a loss that favours rare predicates (MoSA eq 11): (R,) -> (R,) float32, 1 on average in a group.
+    """Returns weights of a loss that favours rare predicates (MoSA eq 11), (R,) float32, 1 on average in a group.
 
-    w_c = (N / (C n_c))^beta over the C predicates and N labels of the group; `beta` 0 weighs all alike, 1 by the
-    inverse of the count.
+    w_c = (N / (C n_c))^beta over the C predicates and N labels of the group.
+
+    counts: (R,) number of labels.
+    beta: 0 gives all predicates the same weight, 1 the inverse of their count.
     """
     shares = predicate_shares(counts, vocabulary)
     weights = []

@@ -34,10 +34,13 @@ class Attention(nn.Module):
         key_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """(..., L, D), (..., S, D), (..., S, D) -> (..., L, D).
+        """Returns the attended values, (..., L, D). Both masks may be given.
 
-        key_mask (..., S) bool is true where a key is real; mask (..., L, S) bool is true where a query may look at a
-        key. Both may be given.
+        query: (..., L, D).
+        key: (..., S, D).
+        value: (..., S, D).
+        key_mask: (..., S) bool, true where a key is real.
+        mask: (..., L, S) bool, true where a query may look at a key.
         """
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
@@ -54,7 +57,7 @@ class Attention(nn.Module):
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(..., L, D) -> (..., heads, L, D / heads)."""
+    """Splits the width into heads: (..., L, D) to (..., heads, L, D / heads)."""
     split: Tensor = tokens.unflatten(-1, (heads, tokens.shape[-1] // heads))
     return split.transpose(-2, -3)
 
@@ -67,12 +70,16 @@ def attend(
     key_mask: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Softmax attention on split heads, merged again: (..., h, L, d), (..., h, S, d) x 2 -> (..., L, h * d).
+    """Computes softmax attention on split heads and merges the heads: returns (..., L, h * d).
 
-    The masks are those of `Attention`.
+    query: (..., h, L, d).
+    key: (..., h, S, d).
+    value: (..., h, S, d).
+    key_mask: as for `Attention`.
+    mask: as for `Attention`.
     """
     logits = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)  # (..., h, L, S)
-    # Finite, so that a row without keys stays finite.
+    # A finite number, so that a row without keys stays finite.
     if key_mask is not None:
         logits = logits.masked_fill(~key_mask[..., None, None, :], -1e4)
     if mask is not None:
@@ -91,12 +98,12 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """Maps (..., D) to (..., D)."""
         return self.linear2(self.dropout(self.linear1(tokens).relu()))  # type: ignore[no-any-return]
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm transformer encoder layer with the position code added to queries and keys (DETR)."""
+    """A post-norm transformer encoder layer with the position code added to queries and keys (DETR)."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -107,14 +114,14 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """(..., L, D) and a position code that broadcasts to it -> (..., L, D)."""
+        """Maps tokens (..., L, D) to the same shape; the position code broadcasts to it."""
         placed = tokens + position
         tokens = self.norm1(tokens + self.dropout(self.self_attn(placed, placed, tokens)))
         return self.norm2(tokens + self.dropout(self.feed_forward(tokens)))  # type: ignore[no-any-return]
 
 
 class DecoderLayer(nn.Module):
-    """Post-norm transformer decoder layer: self-attention, cross-attention, feed-forward (DETR; ARN eq 2 and 5)."""
+    """A post-norm transformer decoder layer: self-attention, cross-attention, feed-forward (DETR; ARN eq 2 and 5)."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -129,9 +136,13 @@ class DecoderLayer(nn.Module):
     def forward(
         self, queries: Tensor, query_position: Tensor, keys: Tensor, values: Tensor, extra: Tensor | None = None
     ) -> Tensor:
-        """(B, N, D) queries over (B, S, D) keys and values -> (B, N, D).
+        """Returns the refined queries, (B, N, D).
 
-        `extra` (B, N, D) joins the cross-attention's residual: features sampled where the query looks.
+        queries: (B, N, D).
+        query_position: broadcasts to the queries.
+        keys: (B, S, D).
+        values: (B, S, D).
+        extra: (B, N, D), features sampled where the query looks. They are added to the cross-attention's output.
         """
         placed = queries + query_position
         queries = self.norm1(queries + self.dropout(self.self_attn(placed, placed, queries)))
@@ -151,21 +162,21 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., width_in) -> (..., width_out)."""
+        """Maps (..., width_in) to (..., width_out)."""
         for layer in self.layers[:-1]:
             tokens = layer(tokens).relu()
         return self.layers[-1](tokens)  # type: ignore[no-any-return]
 
 
 def sine_code(values: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
-    """Sine and cosine code of numbers in [0, 1]: (...,) -> (..., width)."""
+    """Returns the sine and cosine code of numbers in [0, 1]: (...,) to (..., width)."""
     steps = torch.arange(width // 2, dtype=torch.float32, device=values.device)
     angles = values[..., None] * (2 * math.pi) / temperature ** (2 * steps / width)
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
 
 
 def sine_position(height: int, width: int, channels: int) -> Tensor:
-    """DETR's position code of a feature map, rows first, then columns: (height * width, channels)."""
+    """Returns DETR's position code of a feature map, rows first, then columns: (height * width, channels)."""
     rows = (torch.arange(1, height + 1, dtype=torch.float32) / (height + 1e-6))[:, None].expand(height, width)
     columns = (torch.arange(1, width + 1, dtype=torch.float32) / (width + 1e-6))[None, :].expand(height, width)
     return torch.cat((sine_code(rows, channels // 2), sine_code(columns, channels // 2)), -1).flatten(0, 1)

@@ -1,12 +1,12 @@
 """RS-Net (Jo and Cho, 2026): scores how much each pair of a video matters, beside any network that represents pairs.
 
-The paper gives its modules, but no formula, width or depth. Two choices are made here where it is silent:
+The paper names its modules, but gives no formula, width or depth. This code makes two choices of its own:
 
-- The host's representation is normalised and projected first, because hosts differ in width and scale. Beside it stand
-  the detector's confidences in both boxes: hosts represent what a pair looks like, hardly ever whether it is there.
+- The host's representation is normalised and projected first, because hosts differ in width and scale. The detector's
+  confidences in both boxes are added to it: hosts represent what a pair looks like, but hardly whether it is there.
 - Attention over the video is sparse, as in Longformer (Beltagy et al., 2020): learned video tokens see all frames, and
   a frame sees the video tokens, itself and its two neighbours. Full attention between frames was rejected: its memory
-  grows with the square of the frames, and an hour at two frames a second would need gigabytes a layer.
+  grows with the square of the frames, and an hour at two frames a second would need gigabytes for each layer.
 """
 
 from __future__ import annotations
@@ -30,27 +30,29 @@ Count = Annotated[int, Field(gt=0)]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class RsNetConfig:
-    """Everything that decides the shape of a relation scorer."""
+    """Shape of a relation scorer. Raises ConfigurationError where `width` is odd or not a multiple of `heads`.
+
+    input_width: D, width of the host's representation.
+    width: W, width inside the scorer. STTran's 1936 would do as well, but 256 keeps an hour of video in memory.
+    video_tokens: number of learned tokens that sum up the video. The decoder reads the first.
+    """
 
     input_width: Count
-    """D of the host's representation."""
     width: Count = 256
-    """STTran's 1936 would do as well; this keeps an hour of video in memory."""
     heads: Count = 8
     feed_forward: Count = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     spatial_layers: Count = 1
     temporal_layers: Count = 3
     video_tokens: Count = 8
-    """How many learned tokens sum up the video; the decoder reads the first."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
-            raise ConfigurationError(f"width ({self.width}) must be even and a multiple of heads ({self.heads})")
+            raise ConfigurationError(f"width is {self.width}: give an even multiple of heads ({self.heads})")
 
 
 class RelationScorer(nn.Module):
-    """Pairs of a whole video to logits of not related and related."""
+    """Scores the pairs of a whole video: logits of not related and related."""
 
     certainly_not: Tensor
 
@@ -67,7 +69,7 @@ class RelationScorer(nn.Module):
         )
         self.video_tokens = nn.Parameter(torch.randn(config.video_tokens, width) * 0.02)
         self.temporal_encoder = nn.ModuleList(_TemporalLayer(config) for _ in range(config.temporal_layers))
-        # Three parts of one linear layer on [pair ; frame ; video], which need not be laid side by side for every pair.
+        # Three parts of one linear layer on [pair ; frame ; video], so that the three are not copied side by side.
         self.pair_projection = nn.Linear(width, width)
         self.frame_projection = nn.Linear(width, width, bias=False)
         self.video_projection = nn.Linear(width, width, bias=False)
@@ -76,17 +78,23 @@ class RelationScorer(nn.Module):
         self.register_buffer("certainly_not", torch.tensor([0.0, -1e4]), persistent=False)
 
     def forward(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> Tensor:
-        """Logits of a video's pairs, any T from 1; time and memory grow linearly with T.
+        """Computes the logits of a video's pairs, for any T from 1. Time and memory grow linearly with T.
 
-        representation  (B, T, P, D) float32, the host's; what lies in slots without a pair changes nothing
-        confidence      (B, T, P, 2) float32, probabilities that the person and that the object are there
-        mask            (B, T, P) bool, true where a slot holds a pair
-        returns         (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false
+        Returns (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false.
+
+        representation: (B, T, P, D) float32, the host's. Values in slots without a pair change nothing.
+        confidence: (B, T, P, 2) float32, probabilities that the subject and the object are there.
+        mask: (B, T, P) bool, true where a slot holds a pair.
         """
         return self.decode(*self.encode_frames(representation, confidence, mask), mask)
 
     def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """The temporal context encoder and the decoder: (B, T, P, W), (B, T, W), (B, T, P) bool -> (B, T, P, 2)."""
+        """Runs the temporal context encoder and the decoder. Returns logits (B, T, P, 2).
+
+        pairs: (B, T, P, W) float32.
+        frames: (B, T, W) float32.
+        mask: (B, T, P) bool, true where a slot holds a pair.
+        """
         video, frames = self._encode_video(frames, mask.any(-1))  # (B, W), (B, T, W)
         hidden = (
             self.pair_projection(pairs)
@@ -97,11 +105,14 @@ class RelationScorer(nn.Module):
         return torch.where(mask[..., None], logits, self.certainly_not)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """P(related) of each pair: (B, T, P, 2) -> (B, T, P) in [0, 1], 0 where there is no pair."""
+        """Returns P(related) of each pair from its logits: (B, T, P) in [0, 1], 0 where there is no pair."""
         return logits.softmax(-1)[..., 1]
 
     def encode_frames(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The spatial context encoder: each pair among those of its frame (B, T, P, W), a token for it (B, T, W)."""
+        """Runs the spatial context encoder: each pair sees the others of its frame.
+
+        Returns the pairs (B, T, P, W) and a token for each frame (B, T, W). The parameters are those of `forward`.
+        """
         pairs = self.input_projection(self.input_norm(representation)) + self.confidence_projection(
             log_odds(confidence)
         )
@@ -113,7 +124,11 @@ class RelationScorer(nn.Module):
         return tokens[:, :, 1:], tokens[:, :, 0]
 
     def _encode_video(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """The temporal context encoder: (B, T, W) and (B, T) -> the video's token and the frames in its context."""
+        """Runs the temporal context encoder. Returns the video's token (B, W) and the frames in context (B, T, W).
+
+        frames: (B, T, W).
+        real: (B, T) bool, true where a frame has a pair.
+        """
         index = torch.arange(frames.shape[1], dtype=torch.float32, device=frames.device)
         placed = frames + sine_code(index / (2 * math.pi), self.config.width)
         count = self.config.video_tokens
@@ -124,7 +139,7 @@ class RelationScorer(nn.Module):
 
 
 class _TemporalLayer(nn.Module):
-    """Post-norm transformer encoder layer around the sparse attention."""
+    """A post-norm transformer encoder layer around the sparse attention."""
 
     def __init__(self, config: RsNetConfig) -> None:
         super().__init__()
@@ -135,7 +150,7 @@ class _TemporalLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """(B, V + T, W), (B, T) bool -> (B, V + T, W)."""
+        """Maps tokens (B, V + T, W) to the same shape; `real` (B, T) bool is true where a frame has a pair."""
         tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens, real)))
         changed: Tensor = self.norm2(tokens + self.dropout(self.feed_forward(tokens)))
         return changed
@@ -144,8 +159,8 @@ class _TemporalLayer(nn.Module):
 class _VideoAttention(nn.Module):
     """Sparse self-attention over [V video tokens ; T frame tokens].
 
-    A video token sees the video tokens and all real frames; a frame sees the video tokens, and of the frame before it,
-    itself and the frame after it those that are real. A frame is real when it has a pair.
+    A video token sees the video tokens and all real frames. A frame sees the video tokens and, where they are real, the
+    frame before it, itself and the frame after it. A frame is real when it has a pair.
     """
 
     def __init__(self, width: int, heads: int, video_tokens: int, dropout: float) -> None:
@@ -160,7 +175,7 @@ class _VideoAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """(B, V + T, W), (B, T) bool -> (B, V + T, W)."""
+        """Maps tokens (B, V + T, W) to the same shape; `real` (B, T) bool is true where a frame has a pair."""
         count = self.video_tokens
         query, key, value = (split_heads(part, self.heads) for part in self.in_proj(tokens).chunk(3, -1))
         query = query / math.sqrt(query.shape[-1])  # (B, h, V + T, d)
@@ -184,24 +199,24 @@ class _VideoAttention(nn.Module):
 
 
 def _neighbours(values: Tensor) -> Tensor:
-    """Each frame's values with those of the frames before and after it, zero beyond the ends.
+    """Puts the values of the frames before and after beside each frame's own, zeros beyond the ends.
 
-    (B, h, T, d) -> (B, h, T, 3, d): before, itself, after.
+    Maps (B, h, T, d) to (B, h, T, 3, d): before, itself, after.
     """
     padded = F.pad(values, (0, 0, 1, 1))
     return torch.stack((padded[:, :, :-2], values, padded[:, :, 2:]), 3)
 
 
 def log_odds(probabilities: Tensor) -> Tensor:
-    """Logits of probabilities, kept within a few units: (...,) -> (...,) in [-2.3, 2.3]."""
+    """Returns a third of the logits of probabilities, which are clamped first: (...,) in [-2.3, 2.3]."""
     kept = probabilities.clamp(1e-3, 1 - 1e-3)
     return torch.log(kept / (1 - kept)) / 3
 
 
 def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
-    """The scorer as the last stages of its host: frames by themselves clip by clip, then the whole video at once.
+    """Returns the scorer as the last stages of its host: one for the frames of a clip, one for the whole video.
 
-    The host gives `representation` (B, T, P, D) beside the names of `PairPredictions`.
+    The host's stages must make `representation` (B, T, P, D) beside the tensors of `PairPredictions`.
     """
     frames = ("pair_context", "frame_context")
     seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)

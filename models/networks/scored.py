@@ -1,4 +1,4 @@
-"""A network with a relation scorer beside it (RS-Net on any host)."""
+"""A network with a relation scorer beside it: RS-Net on any host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HostConfig = Annotated[ArnConfig | TwoStageConfig, Field(discriminator="network"
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScoredConfig:
-    """A host and its scorer."""
+    """Configurations of a host and its scorer."""
 
     host: HostConfig
     scorer: RsNetConfig
@@ -32,13 +32,14 @@ class ScoredConfig:
 
 
 class Scored(nn.Module):
-    """The host's stages, then the scorer's; the host does not know."""
+    """A host network and a relation scorer that reads its pairs. The host knows nothing of the scorer."""
 
     def __init__(
         self, config: ScoredConfig, vocabulary: Vocabulary = ACTION_GENOME, *, host: Host | None = None
     ) -> None:
-        """With a `host` in hand it is used as it is, with its own vocabulary, else a fresh one is made. Raises
-        ConfigurationError where the scorer does not fit.
+        """Raises ConfigurationError where the scorer does not fit the host.
+
+        host: used as it is, with its own vocabulary. Without it, a fresh one is made.
         """
         super().__init__()
         self.config = config
@@ -50,7 +51,7 @@ class Scored(nn.Module):
         if config.scorer.input_width != self.host.representation_width:
             raise ConfigurationError(
                 f"scorer.input_width is {config.scorer.input_width}, but the host represents a pair by "
-                f"{self.host.representation_width} numbers"
+                f"{self.host.representation_width} numbers: make them agree"
             )
         self.scorer = RelationScorer(config.scorer)
         self.host_is_frozen = False
@@ -62,27 +63,27 @@ class Scored(nn.Module):
 
     @property
     def slots_are_ranked(self) -> bool:
-        """Whether near ties may change places."""
+        """Whether the host sorts slots by a score, so that near ties may change places."""
         return self.host.slots_are_ranked
 
     @property
     def clip_length(self) -> int:
-        """Most frames that the host takes at once; the scorer takes whole videos."""
+        """Most frames that the host takes at once. The scorer takes whole videos."""
         return self.host.clip_length
 
     def freeze_host(self) -> None:
-        """From now on only the scorer learns."""
+        """Freezes the host's weights, so that from now on only the scorer learns."""
         self.host.requires_grad_(False)
         self.host_is_frozen = True
 
     def train(self, mode: bool = True) -> Scored:
-        """Training mode, but not of a frozen host."""
+        """Sets the training mode of all parts but a frozen host."""
         super().train(mode)
         self.host.train(mode and not self.host_is_frozen)
         return self
 
     def forward(self, seen: Tensor | Pairs) -> tuple[ArnOutput | Relations, Tensor]:
-        """The host's output for what it takes (frames or pairs), and the scorer's logits (B, T, P, 2)."""
+        """Returns the host's output for its input (frames or pairs), and the scorer's logits (B, T, P, 2)."""
         output: ArnOutput | Relations = self.host(seen)
         if isinstance(seen, Pairs):
             subject_scores, object_scores, mask = seen.subject_scores, seen.object_scores, seen.mask
@@ -93,5 +94,5 @@ class Scored(nn.Module):
         return output, self.scorer(output.representation, confidence, mask)
 
     def stages(self) -> list[NetworkStage]:
-        """The host's, then the scorer's, of which the last sees the whole video."""
+        """Returns the host's stages, then the scorer's. The last one sees the whole video."""
         return [*self.host.stages(), *scoring_stages(self.scorer)]

@@ -1,4 +1,4 @@
-"""A network as the stages it is exported in: what each takes and gives by name, and how much of a video it must see."""
+"""The stages that a network is exported in: their inputs and outputs by name, and the span of video that each sees."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ __all__ = [
 ]
 
 PAIR_MASK = "pair_mask"
-"""(B, T, P) bool: which slots hold a pair."""
+"""(B, T, P) bool: true where a slot holds a pair."""
 REPRESENTATION = "representation"
-"""(B, T, P, D) float32: how the host represents each pair; a relation scorer takes it."""
+"""(B, T, P, D) float32: the host's representation of each pair; a relation scorer reads it."""
 
 
 @dataclass(frozen=True)
 class NetworkStage:
-    """One part of a network. `module(*inputs)` returns a tuple of tensors named `outputs`; axes 0 and 1 of every input
-    and output are batch and time.
+    """One part of a network. Axes 0 and 1 of every input and output are batch and time.
+
+    name: name of the stage in a bundle.
+    module: takes the inputs in order; returns a tuple with the outputs in order.
+    inputs: names of the tensors that the module takes.
+    outputs: names of the tensors that it returns.
+    span: how much of a video the stage must see at once.
     """
 
     name: str
@@ -53,11 +58,11 @@ class NetworkStage:
 
 
 class SceneGraphNetwork(Protocol):
-    """What prediction and export need to know of a network that turns frames into scored pairs."""
+    """Interface of a network that turns frames into scored pairs, as prediction and export need it."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What it can name; the columns of its outputs follow it."""
+        """The objects and predicates that it can name; the columns of its outputs follow their order."""
         ...
 
     @property
@@ -67,14 +72,14 @@ class SceneGraphNetwork(Protocol):
 
     @property
     def clip_length(self) -> int:
-        """Most frames that a stage takes whose span is not `video`."""
+        """Most frames that a stage takes at once, unless its span is `video`."""
         ...
 
     @property
     def slots_are_ranked(self) -> bool:
-        """Whether the slots of a frame come in the order of a score, so that near ties may change places."""
+        """Whether a score sorts the slots of a frame. Then slots with nearly equal scores may change places."""
         ...
 
     def stages(self) -> list[NetworkStage]:
-        """The stages in order; together they give the tensors of `models.graph.predictions.prediction_names`."""
+        """Returns the stages in order. Together they make the tensors that `prediction_names` lists."""
         ...

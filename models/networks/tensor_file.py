@@ -10,13 +10,18 @@ import torch
 
 from models.errors import WeightsError
 
-# What torch's restricted unpickler raises on a file that is something else altogether. Its own words are left out of
-# our message: they advise to load such a file without the restriction.
+# Errors of torch's restricted unpickler for a file of another kind. Our message leaves out their text, which advises to
+# load such a file without the restriction.
 _DAMAGE = (RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError)
 
 
 def read_tensor_file(path: Path, kind: str) -> Any:
-    """What `torch.save` wrote, on the CPU; raises WeightsError where the file cannot be read or is not `kind`."""
+    """Reads what `torch.save` wrote, onto the CPU.
+
+    Raises WeightsError where the file cannot be read or is not `kind`.
+
+    kind: the expected content in words, such as `a checkpoint of this project`.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

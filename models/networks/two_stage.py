@@ -1,4 +1,4 @@
-"""A detector and a relation network as one network: frames to scored pairs."""
+"""A detector and a relation network as one network, which turns frames into scored pairs."""
 
 from __future__ import annotations
 
@@ -32,22 +32,26 @@ Task = Literal["predcls", "sgcls", "sgdet"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TwoStageConfig:
-    """What a two-stage network is made of."""
+    """Parts of a two-stage network. Raises ConfigurationError where the detector does not fit the relation network.
+
+    task: task that the relation network is trained for. SGCls adds a classifier of given boxes.
+    """
 
     detector: DetectorConfig
     relations: RelationNetworkConfig
     task: Task = "sgdet"
-    """What the relation network is trained for; SGCls adds a classifier of given boxes."""
     network: Literal["two_stage"] = "two_stage"
 
     def __post_init__(self) -> None:
         for field, given in what_it_gives(self.detector).items():
             if (asked := getattr(self.relations, field)) != given:
-                raise ConfigurationError(f"relations.{field} is {asked}, but the detector gives {given}")
+                raise ConfigurationError(
+                    f"relations.{field} is {asked}, but the detector gives {given}: make them agree"
+                )
 
 
 def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
-    """The fields of `RelationConfig` that a detector decides."""
+    """Returns the fields of `RelationConfig` that a detector decides, with their values."""
     return {
         "feature_width": detector.feature_width,
         "union_channels": detector.map_channels,
@@ -56,7 +60,7 @@ def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
 
 
 def make_relation_network(config: RelationNetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> RelationNetwork:
-    """The network that a configuration describes, with fresh weights."""
+    """Builds the relation network that a configuration describes, with fresh weights."""
     match config:
         case SttranConfig():
             return Sttran(config, vocabulary)
@@ -69,7 +73,7 @@ def make_relation_network(config: RelationNetworkConfig, vocabulary: Vocabulary 
 
 
 class TwoStage(nn.Module):
-    """Detector and relation network; its `stages` solve SGDet. The detector is never trained here."""
+    """A detector and a relation network. Its `stages` solve SGDet. The detector is never trained here."""
 
     def __init__(self, config: TwoStageConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
@@ -78,7 +82,7 @@ class TwoStage(nn.Module):
         self.detector = Detector(config.detector, vocabulary).requires_grad_(False)
         self.relations = make_relation_network(config.relations, vocabulary)
         self.object_classifier = ObjectClassifier(config.relations, vocabulary) if config.task == "sgcls" else None
-        # Without weights of its own yet: a checkpoint has them, and training loads them once.
+        # It has random weights at first: a checkpoint brings its own, and training loads them once.
         self.crops = ClipCropEncoder(pretrained=False) if config.relations.clip_features else None
 
     @property
@@ -88,7 +92,7 @@ class TwoStage(nn.Module):
 
     @property
     def slots_are_ranked(self) -> bool:
-        """Whether near ties may change places."""
+        """Always true: the detector sorts pairs by score, so that near ties may change places."""
         return True
 
     @property
@@ -98,34 +102,41 @@ class TwoStage(nn.Module):
 
     @property
     def representation_width(self) -> int:
-        """Width of what a relation scorer reads."""
+        """D, width of the representation that a relation scorer reads."""
         return self.config.relations.width
 
     def train(self, mode: bool = True) -> TwoStage:
-        """Training mode for all but the detector, whose batch norms keep what they know."""
+        """Sets the training mode of all parts but the detector, whose batch norms keep their statistics."""
         super().train(mode)
         self.detector.eval()
         return self
 
     def with_crops(self, pairs: Pairs, frames: Tensor) -> Pairs:
-        """Pairs with CLIP's features of their regions, where the relation network reads them."""
+        """Adds CLIP's features of the pairs' regions, where the relation network reads them.
+
+        frames: (B, T, H, W, 3) uint8.
+        """
         if self.crops is None:
             return pairs
         around = union_boxes(pairs.subject_boxes, pairs.object_boxes)
         return replace(pairs, crop_features=self.crops(frames, around, pairs.mask))
 
     def forward(self, pairs: Pairs) -> Relations:
-        """What the relation network says of pairs, however they were found."""
+        """Returns the relation network's scores of the pairs, whatever found them."""
         relations: Relations = self.relations(pairs)
         return relations
 
     def given_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
-        """Pairs of given boxes as the task of this network has them; the subject's own slot stays empty.
+        """Makes pairs of given boxes, as this network's task defines it. The subject's own slot stays empty.
 
-        frames (B, T, H, W, 3) uint8; timestamps (B, T); boxes (B, T, N, 4): corner boxes as fractions, the subject's
-        first; labels (B, T, N) int64, indices into the vocabulary's objects; mask (B, T, N) bool. PredCls takes the
-        labels as they are. SGCls ignores them: the detector says which box is the subject's, the classifier what the
-        objects are.
+        PredCls uses the labels as they are. SGCls ignores them: the detector chooses the subject's box, and the
+        classifier names the objects.
+
+        frames: (B, T, H, W, 3) uint8.
+        timestamps: (B, T) seconds.
+        boxes: (B, T, N, 4) corner boxes as fractions of the frame, the subject's first.
+        labels: (B, T, N) int64, indices into the vocabulary's objects.
+        mask: (B, T, N) bool, true where there is a box.
         """
         if self.object_classifier is None:
             found = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
@@ -135,19 +146,19 @@ class TwoStage(nn.Module):
         return replace(pairs, object_scores=self.classify(pairs).softmax(-1) * pairs.mask[..., None])
 
     def given_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`given_pairs` of named tensors, named as the detector stage names its outputs."""
+        """Runs `given_pairs` on named tensors. Returns the pairs under the names of the detector stage's outputs."""
         pairs = self.given_pairs(*(tensors[name] for name in ("frames", "timestamps", "boxes", "labels", "mask")))
         return dict(zip(self._detected, _as_tuple(pairs), strict=True))
 
     def classify(self, pairs: Pairs) -> Tensor:
-        """Logits (B, T, P, C) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
+        """Returns logits (B, T, P, C) of the pairs' objects. Raises ConfigurationError where the task is not SGCls."""
         if self.object_classifier is None:
-            raise ConfigurationError(f"a network for {self.config.task} has no object classifier")
+            raise ConfigurationError(f"a network for {self.config.task} has no object classifier: take one for sgcls")
         logits: Tensor = self.object_classifier(pairs.object_features, pairs.object_scores, pairs.object_boxes)
         return logits
 
     def stages(self) -> list[NetworkStage]:
-        """Frames to detected pairs, pairs to predicates."""
+        """Returns two stages: `detector` turns frames into pairs, `relations` pairs into predicate scores."""
         relations = _Relations(self.relations, self._detected)
         return [
             NetworkStage("detector", _Detection(self), (FRAMES,), self._detected, "frame"),
@@ -156,7 +167,7 @@ class TwoStage(nn.Module):
 
     @property
     def _detected(self) -> tuple[str, ...]:
-        """Names of what the detector stage gives."""
+        """Names of the detector stage's outputs."""
         names: tuple[str, ...] = _DETECTED
         if self.crops is not None:
             names = (*names, "crop_features")
@@ -166,10 +177,10 @@ class TwoStage(nn.Module):
 
 
 def with_labels(pairs: Pairs, labels: Tensor, subjects: Tensor | None = None) -> Pairs:
-    """Pairs whose objects have known classes, and whose subject is certain.
+    """Returns the pairs with known classes of their objects and a certain subject.
 
-    labels: (B, T, P) int64.
-    subjects: (B, T, 1) or (B, T, P) int64, used where the vocabulary has several.
+    labels: (B, T, P) int64, the objects' indices in the vocabulary.
+    subjects: (B, T, 1) or (B, T, P) int64, the subjects' indices; used where the vocabulary has several subjects.
     """
     known = F.one_hot(labels, pairs.object_scores.shape[-1]).float() * pairs.mask[..., None]
     sure = replace(pairs, object_scores=known, subject_scores=torch.ones_like(pairs.subject_scores))
@@ -191,7 +202,7 @@ _DETECTED = (
 
 
 class _Detection(nn.Module):
-    """The detector's pairs as a tuple."""
+    """Returns the detector's pairs as a tuple."""
 
     def __init__(self, network: TwoStage) -> None:
         super().__init__()
@@ -203,7 +214,7 @@ class _Detection(nn.Module):
 
 
 def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
-    """Pairs in the order of `TwoStage._detected`."""
+    """Returns the tensors of pairs in the order of `TwoStage._detected`."""
     optional = (pairs.crop_features, pairs.subject_classes)
     return (
         pairs.mask,
@@ -219,7 +230,7 @@ def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
 
 
 class _Relations(nn.Module):
-    """The relation network on the timestamps and the tensors of the stage before, in the order of `detected`."""
+    """Runs the relation network on timestamps and the detector stage's tensors, in the order of `detected`."""
 
     def __init__(self, relations: RelationNetwork, detected: tuple[str, ...]) -> None:
         super().__init__()

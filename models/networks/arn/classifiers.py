@@ -19,8 +19,8 @@ class TextEmbeddings:
 
     Raises ValueError where the shapes do not fit each other.
 
-    objects: (H, E).
-    triplets: (H, R, E).
+    objects: (H, E), one prompt for each thing.
+    triplets: (H, R, E), one prompt for each thing and predicate.
     """
 
     objects: Tensor
@@ -34,7 +34,7 @@ class TextEmbeddings:
             )
 
     def require(self, vocabulary: Vocabulary) -> None:
-        """Raises ConfigurationError where these are not the prompts of a vocabulary."""
+        """Raises ConfigurationError where the numbers of things and predicates are not those of a vocabulary."""
         wanted = len(vocabulary.things), len(vocabulary.predicates)
         if self.triplets.shape[:2] != wanted:
             raise ConfigurationError(
@@ -44,7 +44,10 @@ class TextEmbeddings:
 
 
 class TextClassifier(nn.Module):
-    """Scaled cosine similarity to one learned embedding per class, started from text (eq 6)."""
+    """Classifies by scaled cosine similarity to a learned embedding of each class, which starts from text (eq 6).
+
+    prior: probability that every class starts from.
+    """
 
     def __init__(self, width: int, text_width: int, classes: int, prior: float) -> None:
         super().__init__()
@@ -55,18 +58,24 @@ class TextClassifier(nn.Module):
 
     @torch.no_grad()
     def initialise(self, text: Tensor, *, centred: bool) -> None:
-        """Copies text embeddings (classes, E) into the weights; `centred` takes their mean out first."""
+        """Copies text embeddings (classes, E) into the weights; `centred` subtracts their mean first."""
         text = F.normalize(text.float(), dim=-1)
         self.text.copy_(F.normalize(text - text.mean(0), dim=-1) if centred else text)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> logits (..., classes)."""
+        """Returns logits (..., classes) of features (..., D)."""
         similarity = F.normalize(self.project(features).float(), dim=-1) @ F.normalize(self.text, dim=-1).T
         return similarity * self.log_scale.exp() + self.bias
 
 
 class ThingClassifier(nn.Module):
-    """Logits of the H things, and of no-object where classes compete in a softmax. A subject is never an object."""
+    """Classifies objects as one of the H things, or as no object where classes compete in a softmax.
+
+    A subject is never an object.
+
+    text: uses a `TextClassifier` instead of a linear layer.
+    sigmoid: scores each class with a sigmoid of its own instead of all with a softmax.
+    """
 
     columns: Tensor
 
@@ -77,26 +86,28 @@ class ThingClassifier(nn.Module):
         things = len(vocabulary.things)
         self.known: nn.Module = TextClassifier(width, text_width, things, prior) if text else nn.Linear(width, things)
         self.nothing = None if sigmoid else nn.Linear(width, 1)
-        # Of each object of the vocabulary its place among the things, or the zero after them.
+        # The place of each of the vocabulary's objects among the things. Subjects have that of the zero after them.
         place_of = {column: place for place, column in enumerate(vocabulary.thing_indices)}
         columns = [place_of.get(column, things) for column in range(len(vocabulary.objects))]
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., H) with a sigmoid, (..., H + 1) with a softmax; no-object comes last."""
+        """Returns logits (..., H) with a sigmoid, (..., H + 1) with a softmax; no-object comes last."""
         logits: Tensor = self.known(features).float()
         return logits if self.nothing is None else torch.cat((logits, self.nothing(features).float()), -1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits -> (..., C) per object of the vocabulary; subjects are 0."""
+        """Turns logits into probabilities (..., C) of the vocabulary's objects; those of subjects are 0."""
         known = logits.sigmoid() if self.nothing is None else logits.softmax(-1)[..., :-1]
         return F.pad(known, (0, 1))[..., self.columns]
 
 
 class PredicateClassifier(nn.Module):
-    """Logits of one predicate group: of triplets against text, or of the predicates themselves.
+    """Classifies the predicates of one group: as triplets against text, or directly.
 
-    Each is a sigmoid of its own, in exclusive groups too: what competes there is the triplets' likeness to text.
+    Each has a sigmoid of its own, in exclusive groups too: there the triplets compete by their likeness to text.
+
+    triplets: compares triplets with text instead of classifying predicates directly.
     """
 
     def __init__(
@@ -115,15 +126,18 @@ class PredicateClassifier(nn.Module):
             nn.init.constant_(self.head.bias, -math.log((1 - prior) / prior))
 
     def initialise(self, embeddings: TextEmbeddings, *, centred: bool) -> None:
-        """Starts the triplet classes from text; does nothing where predicates are predicted directly."""
+        """Copies text embeddings into the triplet classes; does nothing where predicates are classified directly."""
         if isinstance(self.head, TextClassifier):
             self.head.initialise(embeddings.triplets[:, self.slice].flatten(0, 1), centred=centred)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., H, predicates) of triplets, or (..., 1, predicates) of the predicates themselves."""
+        """Returns logits of triplets (..., H, predicates), or of the predicates themselves (..., 1, predicates)."""
         logits: Tensor = self.head(features).float().unflatten(-1, (-1, self.predicates))
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(..., H or 1, predicates) -> (..., predicates): the best triplet that has the predicate (eq 15)."""
+        """Returns the probability of each predicate's best triplet (eq 15): (..., predicates).
+
+        logits: (..., H or 1, predicates).
+        """
         return logits.sigmoid().amax(-2)

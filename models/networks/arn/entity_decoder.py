@@ -1,4 +1,4 @@
-"""ARN's entity decoder: two query sets whose slots pair a person with an object (eq 1-2)."""
+"""ARN's entity decoder: two sets of queries, whose slots pair a subject with an object (eq 1-2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from models.networks.layers import DecoderLayer, Perceptron
 
 @dataclass(frozen=True)
 class EntityLayerOutput:
-    """One decoder layer's view of the N pairs: centre boxes (B, N, 4) x 2 and object features (B, N, D)."""
+    """Output of one decoder layer for N pairs.
+
+    subject_boxes: (B, N, 4) centre boxes.
+    object_boxes: (B, N, 4) centre boxes.
+    object_features: (B, N, D).
+    """
 
     subject_boxes: Tensor
     object_boxes: Tensor
@@ -23,9 +28,11 @@ class EntityLayerOutput:
 
 @dataclass(frozen=True)
 class Entities:
-    """Outputs of all layers, and what the predicate decoder needs of the last.
+    """Outputs of all layers, and the features of the last one that the predicate decoder reads.
 
-    subject_features, object_features (B, N, D); object_position (B, N, D) is e^o.
+    subject_features: (B, N, D).
+    object_features: (B, N, D).
+    object_position: (B, N, D), the position embedding e^o.
     """
 
     layers: list[EntityLayerOutput]
@@ -35,10 +42,10 @@ class Entities:
 
 
 class EntityDecoder(nn.Module):
-    """Q^E = concat[Q^s + e^s, Q^o + e^o] through self-attention, cross-attention and feed-forward.
+    """Runs Q^E = concat[Q^s + e^s, Q^o + e^o] through self-attention, cross-attention and feed-forward.
 
-    Without proposals Q and e are learned, one per slot, and every layer predicts its boxes from scratch, as in the
-    paper. With proposals they come from the dense head's peaks and each layer refines the boxes of the one before.
+    Without proposals Q and e are learned, one for each slot, and every layer predicts its boxes from scratch, as in the
+    paper. With proposals they come from the dense head's peaks, and each layer refines the boxes of the one before.
     """
 
     def __init__(self, config: ArnConfig) -> None:
@@ -64,10 +71,12 @@ class EntityDecoder(nn.Module):
                     nn.init.zeros_(parameter)
 
     def forward(self, keys: Tensor, values: Tensor, fine: Tensor | None, proposals: Proposals | None) -> Entities:
-        """Decodes one frame's memory.
+        """Decodes the entities of each frame. B counts frames here, since entities are decoded frame by frame.
 
-        keys, values (B, S, D): the encoder's tokens with and without their position code; fine (B, D, h, w): the map
-        regions are sampled from. B counts frames here: entities are decoded frame by frame.
+        keys: (B, S, D), the encoder's tokens with their position code.
+        values: (B, S, D), the encoder's tokens without it.
+        fine: (B, D, h, w), the map that regions are sampled from; None without a dense head.
+        proposals: queries and boxes to start from; None for learned ones.
         """
         batch = values.shape[0]
         subject_boxes = object_boxes = None
@@ -98,7 +107,7 @@ class EntityDecoder(nn.Module):
         return Entities(outputs, subject_features, object_features, position.chunk(2, dim=1)[1])
 
     def _position(self, subject_boxes: Tensor | None, object_boxes: Tensor | None, batch: int) -> Tensor:
-        """e^s and e^o, concatenated: (B, 2N, D)."""
+        """Returns e^s and e^o, concatenated: (B, 2N, D)."""
         if self.box_position is None or subject_boxes is None or object_boxes is None:
             return torch.cat((self.subject_position, self.object_position)).expand(batch, -1, -1)
         return torch.cat(
@@ -110,6 +119,6 @@ class EntityDecoder(nn.Module):
         )
 
     def _box(self, offset: Tensor, reference: Tensor | None) -> Tensor:
-        """Box head output to a centre box, relative to a reference box where there is one."""
+        """Turns the output of a box head into a centre box, relative to a reference box where there is one."""
         offset = offset.float()
         return (offset if reference is None else offset + torch.logit(reference, eps=1e-4)).sigmoid()

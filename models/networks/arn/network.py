@@ -23,7 +23,12 @@ from models.networks.stages import FRAMES, REPRESENTATION, NetworkStage
 
 @dataclass(frozen=True)
 class EntityOutput:
-    """One entity layer: logits of H things (B, T, Q, H or H + 1) and centre boxes (B, T, Q, 4) x 2."""
+    """Output of one entity layer.
+
+    object_logits: (B, T, Q, H or H + 1), logits of the H things.
+    subject_boxes: (B, T, Q, 4) centre boxes.
+    object_boxes: (B, T, Q, 4) centre boxes.
+    """
 
     object_logits: Tensor
     subject_boxes: Tensor
@@ -32,14 +37,16 @@ class EntityOutput:
 
 @dataclass(frozen=True)
 class ArnOutput:
-    """All that the losses look at; the last layer of each list is the network's answer.
+    """Output of the network, with all that the losses need. The last layer of each list is the network's answer.
 
-    predicate_layers: by layer and group, (B, T, Q, H or 1, predicates) logits
-    subject_scores (B, T): P(there is a subject); ones where no dense head tells
-    subject_classes (B, T): int64, which of the vocabulary's objects it is
-    dense: the dense head's detections of B * T frames, or None
-    image_features: predicate queries in CLIP's image space (B, T, Q, E), or None
-    representation: what the classifiers of pairs and predicates read, side by side (B, T, Q, (2 + G) D) for G groups
+    entity_layers: by layer.
+    predicate_layers: by layer and group, (B, T, Q, H or 1, predicates) logits.
+    subject_scores: (B, T), P(there is a subject); ones without a dense head.
+    subject_classes: (B, T) int64, the subject's index in the vocabulary's objects.
+    dense: the dense head's detections of B * T frames, or None.
+    image_features: (B, T, Q, E), the predicate queries in CLIP's image space, or None.
+    representation: (B, T, Q, (2 + G) D) for G groups, the inputs of the classifiers of entities and predicates, side
+        by side.
     """
 
     entity_layers: list[EntityOutput]
@@ -52,7 +59,7 @@ class ArnOutput:
 
 
 class Arn(nn.Module):
-    """Clips of frames to scored pairs of the frame's best subject and an object, Q for each frame.
+    """Turns clips of frames into scored pairs of the frame's best subject and an object, Q for each frame.
 
     Raises ConfigurationError where the configuration does not fit the vocabulary.
     """
@@ -111,7 +118,7 @@ class Arn(nn.Module):
 
     @property
     def slots_are_ranked(self) -> bool:
-        """Whether near ties may change places."""
+        """Whether the dense head sorts slots by a score, so that near ties may change places."""
         return self.dense_head is not None
 
     @property
@@ -121,13 +128,13 @@ class Arn(nn.Module):
 
     @property
     def representation_width(self) -> int:
-        """Width of what a relation scorer reads: two entities and all predicate groups."""
+        """Width of the representation that a relation scorer reads: two entities and all predicate groups."""
         return (2 + len(self.vocabulary.groups)) * self.config.width
 
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
-        """Starts the classifiers from CLIP text embeddings (eq 6); does nothing without triplet prediction.
+        """Copies CLIP's text embeddings into the classifiers (eq 6); does nothing without triplet prediction.
 
-        Raises ConfigurationError where they are of another vocabulary.
+        Raises ConfigurationError where they belong to another vocabulary.
         """
         if not self.config.triplet_prediction:
             return
@@ -138,7 +145,7 @@ class Arn(nn.Module):
             classifier.initialise(embeddings, centred=centred)  # type: ignore[operator]
 
     def forward(self, frames: Tensor) -> ArnOutput:
-        """(B, T, H, W, 3) uint8 RGB, T up to the configured clip length -> everything the losses need."""
+        """Runs the network on frames (B, T, H, W, 3) uint8 RGB, with T up to the configured clip length."""
         batch, time = frames.shape[:2]
         memory, fine = self._encode(frames.flatten(0, 1))  # (B * T, S, D), (B * T, D, h, w) or None
         dense, proposals = None, None
@@ -203,13 +210,14 @@ class Arn(nn.Module):
         return ArnOutput(entity_layers, predicate_layers, scores, classes, dense, image_features, representation)
 
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
-        """(B, T, H, W, 3) uint8 -> the tensors of `models.graph.predictions.prediction_names`, each (B, T, Q, …), and
-        the pairs' `representation`.
+        """Returns the predictions for frames (B, T, H, W, 3) uint8, by name and each (B, T, Q, …).
+
+        They are the tensors of `models.graph.predictions.prediction_names` and the pairs' `representation`.
         """
         return self.describe(self(frames))
 
     def describe(self, output: ArnOutput) -> dict[str, Tensor]:
-        """What `predict` gives, of an output in hand."""
+        """Returns what `predict` returns, from an output of `forward`."""
         last = output.entity_layers[-1]
         slots = last.subject_boxes.shape[:-1]
         pair_scores = output.subject_scores[..., None].expand(slots)
@@ -229,12 +237,15 @@ class Arn(nn.Module):
         }
 
     def stages(self) -> list[NetworkStage]:
-        """One: frames to scored pairs."""
+        """Returns the only stage, which turns frames into scored pairs."""
         scene_graph = _SceneGraph(self)
         return [NetworkStage("scene_graph", scene_graph, (FRAMES,), scene_graph.outputs)]
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, H, W, 3) -> encoder tokens F_v (N, S, D) and, for the dense head, the fine map (N, D, H / 8, W / 8)."""
+        """Encodes frames (N, H, W, 3) uint8.
+
+        Returns the encoder's tokens F_v (N, S, D) and the fine map (N, D, H / 8, W / 8), None without a dense head.
+        """
         images = self.normalise(frames)
         if isinstance(self.backbone, CompactBackbone):
             detail, coarse = self.backbone(images.contiguous(memory_format=torch.channels_last))
@@ -251,7 +262,7 @@ class Arn(nn.Module):
 
 
 class _SceneGraph(nn.Module):
-    """`Arn.predict` as a tuple."""
+    """Returns the tensors of `Arn.predict` as a tuple."""
 
     def __init__(self, network: Arn) -> None:
         super().__init__()
@@ -273,9 +284,9 @@ class _SceneGraph(nn.Module):
 
 
 def _require_fit(config: ArnConfig, vocabulary: Vocabulary) -> None:
-    """Raises ConfigurationError where this configuration has no place for all of the vocabulary."""
+    """Raises ConfigurationError where a network of this configuration cannot handle the vocabulary."""
     if not vocabulary.things:
-        raise ConfigurationError("every object of the vocabulary is a subject: ARN pairs a subject with another object")
+        raise ConfigurationError("every object of the vocabulary is a subject: name objects to pair subjects with")
     if len(vocabulary.subjects) > 1 and not config.dense_proposals:
         raise ConfigurationError(
             f"the vocabulary has {len(vocabulary.subjects)} subjects, which only the dense head tells apart: "
@@ -283,16 +294,23 @@ def _require_fit(config: ArnConfig, vocabulary: Vocabulary) -> None:
         )
     others = len(vocabulary.groups) - 1
     if config.predicate_association and not others:
-        raise ConfigurationError("predicate_association needs two groups of predicates: the vocabulary has one")
+        raise ConfigurationError(
+            "predicate_association needs two groups of predicates, but the vocabulary has one: switch it off, and "
+            "hierarchical_attention with it"
+        )
     if config.hierarchical_attention and config.weight_mapping != "add" and config.width % (others * config.heads):
         raise ConfigurationError(
-            f"width {config.width} must be a multiple of heads x other groups ({config.heads} x {others}) for "
-            f"weight_mapping {config.weight_mapping!r}"
+            f"width is {config.width}: for weight_mapping {config.weight_mapping!r}, give a multiple of heads x other "
+            f"groups ({config.heads} x {others})"
         )
 
 
 def pair_geometry(subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:
-    """How two boxes lie: (..., 4) centre boxes x 2 -> (..., 12)."""
+    """Describes the positions of a pair's boxes to each other by (..., 12) numbers.
+
+    subject_boxes: (..., 4) centre boxes.
+    object_boxes: (..., 4) centre boxes.
+    """
     size = subject_boxes[..., 2:].clamp(min=1e-3)
     offset = (object_boxes[..., :2] - subject_boxes[..., :2]) / size
     ratio = torch.log(object_boxes[..., 2:].clamp(min=1e-3) / size)

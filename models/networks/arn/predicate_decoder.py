@@ -21,7 +21,7 @@ class TemporalAttention(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, tokens: Tensor, frame_code: Tensor) -> Tensor:
-        """(B, T, S, D) and p_t (T, D) -> F_vt (B, T, S, D)."""
+        """Turns tokens (B, T, S, D) into F_vt of the same shape; `frame_code` is p_t (T, D)."""
         across = tokens.transpose(1, 2)  # (B, S, T, D)
         placed = across + frame_code
         mixed = self.norm(across + self.attention(placed, placed, across))
@@ -29,12 +29,12 @@ class TemporalAttention(nn.Module):
 
 
 class ComplementaryAttention(nn.Module):
-    """First level of Hierarchical Attention: cues of the other groups look at the clip (eq 8, 9, 11).
+    """First level of Hierarchical Attention, from cues of the other groups to the clip (eq 8, 9, 11).
 
-    With the conditional weight mapping each head keeps the other groups in equal parts of its own, so that the
-    attention weights are a sum of products, Q_S K + Q_C K, and no group drowns the others.
+    With the conditional weight mapping each head holds an equal part of every other group. So the attention weights
+    are a sum of products, Q_S K + Q_C K, and no group drowns the others.
 
-    others: how many groups there are beside the branch's own; two in the paper.
+    others: number of groups beside the branch's own; two in the paper.
     """
 
     def __init__(self, config: ArnConfig, others: int) -> None:
@@ -53,7 +53,7 @@ class ComplementaryAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def cues(self, *others: Tensor) -> Tensor:
-        """F^comp of the n other groups: (B, L, D) x n -> (B, L, D)."""
+        """Returns F^comp (B, L, D) of the features (B, L, D) of each other group."""
         if self.mapping == "add":
             return sum(others[1:], start=others[0])
         reduced = [reduce(other) for reduce, other in zip(self.reduce, others, strict=True)]
@@ -65,14 +65,20 @@ class ComplementaryAttention(nn.Module):
         return interleaved
 
     def forward(self, cues: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """F_comp (eq 11): cues (B, L, D) with query position e^o look at keys F_vt + p_t and values F_vt (B, S, D)."""
+        """Returns F_comp (eq 11), (B, L, D).
+
+        cues: (B, L, D).
+        position: (B, L, D), the query position e^o.
+        keys: (B, S, D), F_vt + p_t.
+        values: (B, S, D), F_vt.
+        """
         query = split_heads(cues + self.query_position(position), self.heads)
         key, value = split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads)
         return self.out(attend(query, key, value, self.dropout))  # type: ignore[no-any-return]
 
 
 class AssociationLayer(nn.Module):
-    """Predicate Association Parsing, and Hierarchical Attention on top of it, for one of `groups` branches."""
+    """Predicate Association Parsing, with Hierarchical Attention where that is on, for one of `groups` branches."""
 
     def __init__(self, config: ArnConfig, groups: int) -> None:
         super().__init__()
@@ -97,11 +103,16 @@ class AssociationLayer(nn.Module):
         self, current: Tensor, others: tuple[Tensor, ...], entities: Tensor, branch_position: Tensor, position:
         Tensor, keys: Tensor, values: Tensor, frames: int,
     ) -> Tensor:  # fmt: skip
-        """Refines one branch.
+        """Refines the features of one branch. Returns (B, T * N, D).
 
-        current, others, position (B, T * N, D): the branch's features, the other branches', and e^o; entities (B, T *
-        N, 2D): the paired entity features F^E; branch_position (D,): the predicate association embedding e^pred;
-        keys, values (B, T * S, D).
+        current: (B, T * N, D), the branch's features.
+        others: (B, T * N, D) each, the other branches' features.
+        entities: (B, T * N, 2D), the paired entity features F^E.
+        branch_position: (D,), the predicate association embedding e^pred.
+        position: (B, T * N, D), e^o.
+        keys: (B, T * S, D).
+        values: (B, T * S, D).
+        frames: T.
         """
         entity = self.entities(entities)
         if self.mapping == "add":
@@ -134,15 +145,19 @@ class Branch(nn.Module):
         )
 
     def start(self, pairs: Tensor, pair_features: Tensor | None) -> Tensor:
-        """Q: the learned queries, and where a region sampler has seen them the pairs' own features; (B, T, N, D)."""
+        """Returns Q (B, T, N, D): the learned queries, plus the pairs' sampled features where there are any."""
         learned = self.query.expand_as(pairs)
         return learned if pair_features is None else learned + pair_features
 
     def decode(self, index: int, queries: Tensor, pairs: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Layer `index`: the pairs of a frame attend to each other, and to the tokens of the whole clip.
+        """Runs layer `index`: attention among the pairs of a frame, and from them to the tokens of the whole clip.
 
-        queries and pairs, their e^o, (B, T, N, D); keys, values (B, T * S, D) -> (B, T, N, D). The clip's tokens
-        broadcast over T.
+        Returns (B, T, N, D). The clip's tokens broadcast over T.
+
+        queries: (B, T, N, D).
+        pairs: (B, T, N, D), e^o of the queries.
+        keys: (B, T * S, D).
+        values: (B, T * S, D).
         """
         position = pairs + self.position  # eq 4: e~ = e^o + e^pred
         decoded: Tensor = self.layers[index](queries, position, keys[:, None], values[:, None])
@@ -150,7 +165,10 @@ class Branch(nn.Module):
 
 
 class PredicateDecoder(nn.Module):
-    """A branch for each group over the clip's tokens; the last layer associates them where PAP is on."""
+    """Decodes each group's predicates from the clip's tokens in a branch of its own.
+
+    With Predicate Association Parsing, the last layer relates the branches to each other.
+    """
 
     def __init__(self, config: ArnConfig, groups: tuple[GroupName, ...]) -> None:
         super().__init__()
@@ -169,11 +187,13 @@ class PredicateDecoder(nn.Module):
     def forward(
         self, memory: Tensor, place: Tensor, entities: Tensor, object_position: Tensor, pair_features: Tensor | None
     ) -> list[dict[GroupName, Tensor]]:
-        """Predicate features by group, after each layer.
+        """Returns the predicate features after each layer, {group: (B, T, N, D)}.
 
-        memory (B, T, S, D): the encoder's tokens; place (S, D): their position code; entities (B, T, N, 2D);
-        object_position (B, T, N, D): e^o; pair_features (B, T, N, D): what the query starts from beside its learned
-        content, or None. Returns, for each layer, {group: (B, T, N, D)}.
+        memory: (B, T, S, D), the encoder's tokens.
+        place: (S, D), position code of the tokens.
+        entities: (B, T, N, 2D), the paired entity features F^E.
+        object_position: (B, T, N, D), e^o.
+        pair_features: (B, T, N, D), added to the learned queries; None for nothing.
         """
         frames, slots = entities.shape[1], entities.shape[2]
         frame_code = self.frame_code[:frames]  # (T, D)

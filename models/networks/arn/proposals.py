@@ -1,7 +1,7 @@
 """Training aid: queries that start from a dense detection head instead of from learned positions.
 
-A one-to-many head (FCOS) sees every object at every step, where Hungarian matching teaches one query each; on two
-cores that is what makes a small DETR learn in an hour.
+A one-to-many head (FCOS) learns from every object at many cells in every step, while Hungarian matching teaches one
+query for each object. With it, a small DETR learns in an hour on two cores.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from models.networks.boxes import to_centres
 from models.networks.layers import sine_code
 
 PRIOR = 0.02
-"""Probability that a cell's class score starts from (focal loss)."""
+"""Initial probability of a cell's class scores (focal loss)."""
 
 
 @dataclass(frozen=True)
 class DenseDetections:
-    """What the head says at each of the S cells of the fine map; boxes are centre boxes.
+    """Output of the dense head at each of the S cells of the fine map. Boxes are centre boxes.
 
-    class_logits (N, S, C), object_boxes (N, S, 4), subject_boxes (N, S, 4); cells (S, 2) are the cells' centres and
-    cell_size (2,) their size, as fractions of the frame.
+    class_logits: (N, S, C).
+    object_boxes: (N, S, 4).
+    subject_boxes: (N, S, 4).
+    cells: (S, 2), centres of the cells as fractions of the frame.
+    cell_size: (2,), size of a cell as fractions of the frame.
     """
 
     class_logits: Tensor
@@ -37,10 +40,14 @@ class DenseDetections:
 
 @dataclass(frozen=True)
 class Proposals:
-    """The best cells: Q objects and one subject for each frame.
+    """The best cells: Q objects and one subject for each frame. Boxes are centre boxes.
 
-    object_boxes, subject_boxes (N, Q, 4); object_features, subject_features (N, Q, D); subject_score (N,);
-    subject_class (N,) int64, which of the vocabulary's objects it is
+    object_boxes: (N, Q, 4).
+    subject_boxes: (N, Q, 4).
+    object_features: (N, Q, D).
+    subject_features: (N, Q, D).
+    subject_score: (N,), probability that there is a subject.
+    subject_class: (N,) int64, the subject's index in the vocabulary's objects.
     """
 
     object_boxes: Tensor
@@ -52,7 +59,7 @@ class Proposals:
 
 
 class DenseHead(nn.Module):
-    """Class and box for every cell of the fine feature map."""
+    """Predicts classes, an object box and a subject box for every cell of the fine feature map."""
 
     centres: Tensor
     cell_size: Tensor
@@ -74,7 +81,7 @@ class DenseHead(nn.Module):
         self.register_buffer("thing_columns", torch.tensor(vocabulary.thing_indices), persistent=False)
 
     def forward(self, fine: Tensor) -> DenseDetections:
-        """(N, D, rows, columns) -> detections at rows * columns cells."""
+        """Returns detections at the rows * columns cells of a map (N, D, rows, columns)."""
         cells = self.tower(fine).flatten(2).transpose(1, 2)  # (N, S, D)
         # Distances to the four sides, in cells.
         distances = self.distances(cells).float().clamp(max=5).exp().unflatten(-1, (2, 4))  # (N, S, 2, 4)
@@ -86,14 +93,14 @@ class DenseHead(nn.Module):
         )
 
     def propose(self, fine: Tensor, detections: DenseDetections, count: int) -> Proposals:
-        """Picks the `count` best object peaks and the best subject of each frame; boxes carry no gradient."""
+        """Picks the `count` best object peaks and the best subject of each frame. Boxes carry no gradient."""
         logits = detections.class_logits.detach()
         subject, kind = logits[..., self.subject_columns].max(-1)  # (N, S)
         things = logits[..., self.thing_columns].amax(-1).sigmoid()  # (N, S)
         grid = things.unflatten(-1, (self.rows, self.columns))
         peaks = torch.where(grid >= F.max_pool2d(grid, 3, 1, 1), grid, grid * 0.01).flatten(1)
         best_things = peaks.topk(count, dim=1).indices  # (N, Q)
-        # By its logit: sigmoids of sure cells are equal to the last bit, and then runtimes differ in which they pick.
+        # By its logit: sigmoids of sure cells are equal to the last bit, and runtimes would pick different ones.
         subject_logit, best_subject = subject.max(dim=1, keepdim=True)  # (N, 1)
         cells = fine.flatten(2).transpose(1, 2)  # (N, S, D)
 
@@ -111,7 +118,7 @@ class DenseHead(nn.Module):
 
 
 class BoxPosition(nn.Module):
-    """A query's position embedding, made from its box."""
+    """Makes the position embedding of a query from its box."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,15 +126,17 @@ class BoxPosition(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, boxes: Tensor) -> Tensor:
-        """(..., 4) centre boxes -> (..., D)."""
+        """Maps centre boxes (..., 4) to (..., D)."""
         return self.project(sine_code(boxes, self.width // 4).flatten(-2))  # type: ignore[no-any-return]
 
 
 class RegionSampler(nn.Module):
-    """Training aid: a grid of features from inside a box, by bilinear sampling of the fine map.
+    """Training aid: samples a grid of features inside a box from the fine map, bilinearly.
 
-    A bilinear sample is the map times one weight row for its height and one for its width; as two matrix products
-    that is several times as fast on CPUs as `grid_sample`, and every runtime has it.
+    A bilinear sample is the map times one row of weights for its height and one for its width. Two matrix products
+    compute it several times as fast on CPUs as `grid_sample`, and every runtime has them.
+
+    grid: points along each side.
     """
 
     steps: Tensor
@@ -138,7 +147,7 @@ class RegionSampler(nn.Module):
         self.register_buffer("steps", (torch.arange(grid, dtype=torch.float32) + 0.5) / grid - 0.5, persistent=False)
 
     def forward(self, fine: Tensor, boxes: Tensor) -> Tensor:
-        """(N, D, rows, columns) and centre boxes (N, Q, 4) -> (N, Q, D)."""
+        """Returns features (N, Q, D) of centre boxes (N, Q, 4) on a map (N, D, rows, columns)."""
         rows, columns = fine.shape[-2:]
         by_row = self._weights(boxes[..., 1], boxes[..., 3], rows)  # (N, Q, G, rows)
         by_column = self._weights(boxes[..., 0], boxes[..., 2], columns)  # (N, Q, G, columns)
@@ -149,7 +158,11 @@ class RegionSampler(nn.Module):
         return self.project(sampled.flatten(2))  # type: ignore[no-any-return]
 
     def _weights(self, centre: Tensor, size: Tensor, cells: int) -> Tensor:
-        """Bilinear weights of the grid's points along one axis: (N, Q) x 2 -> (N, Q, G, cells)."""
+        """Returns bilinear weights of the grid's points along one axis, (N, Q, G, cells).
+
+        centre: (N, Q), centres of the boxes along the axis.
+        size: (N, Q), their size along it.
+        """
         points = (centre[..., None] + size[..., None] * self.steps) * cells - 0.5  # (N, Q, G)
         points = points.clamp(0, cells - 1)
         ticks = torch.arange(cells, device=points.device, dtype=points.dtype)

@@ -1,4 +1,4 @@
-"""COCO DETR weights into ARN, with a report of every key."""
+"""Loads weights of DETR, trained on COCO, into ARN, and reports every key."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ DETR_R50_URL = "https://dl.fbaipublicfiles.com/detr/detr-r50-e632da11.pth"
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What became of each key.
+    """Report of every key that was loaded or not.
 
-    `loaded` maps ARN's names to DETR's; `unused` are DETR's; `fresh` are ARN's that keep their own start.
+    loaded: ARN's names to DETR's.
+    unused: DETR's names that ARN has no place for.
+    fresh: ARN's names that keep their initial values.
     """
 
     loaded: dict[str, str]
@@ -41,11 +43,11 @@ class WeightsReport:
 
 
 def load_detr_weights(model: Arn, source: str) -> WeightsReport:
-    """Loads DETR's published weights from a file or an http(s) URL (downloaded once, into torch's cache).
+    """Loads DETR's published weights from a file or an http(s) URL, which is downloaded once, into torch's cache.
 
-    Backbone, projection and encoder go to their counterparts; DETR's first decoder layers to the entity decoder and
-    to the plain layers of each predicate branch; its query embeddings to e^s and e^o; its box head to both box heads.
-    Raises WeightsError where the source cannot be read, lacks a key that ARN needs, or has another shape.
+    Backbone, projection and encoder go to their counterparts. DETR's first decoder layers go to the entity decoder and
+    to the plain layers of each predicate branch, its query embeddings to e^s and e^o, and its box head to both box
+    heads. Raises WeightsError where the source cannot be read, lacks a key that ARN needs, or has another shape.
     """
     state = _read(source)
     own = model.state_dict()
@@ -70,7 +72,7 @@ def load_detr_weights(model: Arn, source: str) -> WeightsReport:
 
 
 def detr_name(name: str) -> str | None:
-    """DETR's name of the weight that starts ARN's weight `name`, or None where DETR has none."""
+    """Returns DETR's name of the weight that ARN's weight `name` starts from, or None where DETR has none."""
     for pattern, replacement in _NAMES:
         if re.match(pattern, name):
             return re.sub(pattern, replacement, name).replace("feed_forward.", "")
@@ -89,14 +91,14 @@ _NAMES = (
 
 
 def _download(url: str) -> Path:
-    """Fetches a file once into torch's cache; returns where it lies."""
+    """Downloads a file once into torch's cache; returns its path."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path))
         except OSError as error:
-            raise WeightsError(f"{url} cannot be downloaded ({error}); give a file that you have instead") from error
+            raise WeightsError(f"{url} cannot be downloaded ({error}); give the path of a file instead") from error
     return path
 
 
@@ -105,5 +107,7 @@ def _read(source: str) -> Mapping[str, Tensor]:
     content = read_tensor_file(path, "a file of DETR weights")
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{source} does not hold DETR weights: expected a `model` entry with named tensors")
+        raise WeightsError(
+            f"{source} does not hold DETR weights: it must have named tensors, or an entry `model` of them"
+        )
     return state

@@ -1,1 +1,1 @@
-"""CLIP: its sentences, its image tower, and crops of persons and things."""
+"""CLIP: embeddings of sentences, of whole frames, and of the regions around pairs."""

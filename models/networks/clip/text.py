@@ -14,19 +14,21 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
 
 CLIP_MODEL = "ViT-B-32-quickgelu"
-"""OpenAI trained ViT-B/32 with its own approximation of GELU; without it the same weights embed wrongly."""
+"""OpenAI trained ViT-B/32 with its own approximation of GELU. With any other, its weights embed wrongly."""
 CLIP_WEIGHTS = "openai"
 _BACKGROUND_AND_PERSON = 2
 _TABLE = (len(ACTION_GENOME.things) + _BACKGROUND_AND_PERSON, len(ACTION_GENOME.predicates))
 
 
 def object_prompt(thing: str, vocabulary: Vocabulary = ACTION_GENOME) -> str:
-    """ARN's prompt of a thing, beside the first of the vocabulary's subjects."""
+    """Returns ARN's prompt of a thing, beside the first of the vocabulary's subjects."""
     return f"a photo of {spoken(vocabulary.subjects[0])} and a {spoken(thing)}"
 
 
 def triplet_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_GENOME) -> str:
-    """The prompt of a triplet: ARN's for Action Genome, whose form depends on the predicate's group; otherwise the
+    """Returns the prompt of a triplet.
+
+    For Action Genome it is ARN's, whose form depends on the predicate's group. For any other vocabulary it is the
     sentence that the vocabulary's phrases make.
     """
     group = vocabulary.group_of(predicate)
@@ -49,18 +51,19 @@ def triplet_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_G
 
 
 def spoken(thing: str) -> str:
-    """`cup/glass/bottle` as a prompt says it: `cup or glass or bottle`."""
+    """Returns a thing's name for a prompt: `cup or glass or bottle` for `cup/glass/bottle`."""
     return thing.replace("/", " or ")
 
 
 def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GENOME) -> TextEmbeddings:
-    """Embeddings of a vocabulary's prompts, of open_clip's ViT-B/32, whose weights it downloads once.
+    """Returns the embeddings of a vocabulary's prompts by open_clip's ViT-B/32, whose weights it downloads once.
 
-    With a `path` they come from a .npy file instead: (37, 26, E), of Action Genome's words.
+    With a `path` they come from a .npy file instead, (37, 26, E), of Action Genome's words. The first axis of the file
+    is the field's class index (0 background, 1 person), the second the predicate id, as in TR2's `clip_sentence.npy`.
+    Its sentences for `other_relationship` ("a photo of a person and a …") serve as the object prompts.
 
-    A file's first axis is the field's class index (0 background, 1 person), its second the predicate id, as in TR2's
-    `clip_sentence.npy`; its sentences for `other_relationship` ("a photo of a person and a …") stand for the object
-    prompts. Raises WeightsError naming the file, or what to do without a network.
+    Raises WeightsError where the file cannot be read, does not fit or comes with another vocabulary, or where the
+    weights cannot be downloaded.
     """
     if path is None:
         return _from_open_clip(vocabulary)
@@ -77,7 +80,7 @@ def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GE
 
 
 def load_clip() -> nn.Module:
-    """open_clip's ViT-B/32 in evaluation mode, downloaded once; raises WeightsError where that fails."""
+    """Returns open_clip's ViT-B/32 in evaluation mode, downloaded once. Raises WeightsError where that fails."""
     import open_clip
 
     try:

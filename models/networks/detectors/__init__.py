@@ -1,4 +1,4 @@
-"""Faster R-CNN on dense tensors: frames in, candidate pairs out."""
+"""Faster R-CNN on dense tensors, which turns frames into candidate pairs."""
 
 from models.networks.detectors.config import DetectorConfig
 from models.networks.detectors.network import Detector

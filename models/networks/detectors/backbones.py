@@ -1,4 +1,4 @@
-"""The detector's bodies: a feature map to pool regions from, and the head that turns a pooled region into a vector."""
+"""The detector's bodies, which make the map to pool regions from, and heads, which turn pooled regions into vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.networks.detectors.config import DetectorConfig
 
 
 class ResNet101C4(nn.Module):
-    """torchvision's ResNet-101 up to layer3, stride 16, with frozen batch norm; layer4 heads the regions."""
+    """torchvision's ResNet-101 up to layer3, stride 16, with frozen batch norm. The region head is its layer4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class ResNet101C4(nn.Module):
             parameter.requires_grad_(name.startswith(("layer2", "layer3")))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 1024, ceil(H / 16), ceil(W / 16))."""
+        """Maps (N, 3, H, W) to (N, 1024, ceil(H / 16), ceil(W / 16))."""
         backbone = self.backbone
         features = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
         mapped: Tensor = backbone.layer3(backbone.layer2(backbone.layer1(features)))
@@ -45,7 +45,7 @@ class CompactBody(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, C, H / 8, W / 8)."""
+        """Maps (N, 3, H, W) to (N, C, H / 8, W / 8)."""
         fine, coarse = self.backbone(images)
         context = F.interpolate(self.coarse_projection(coarse), scale_factor=2.0, mode="nearest")
         fused: Tensor = self.fuse(self.fine_projection(fine) + context)
@@ -53,7 +53,7 @@ class CompactBody(nn.Module):
 
 
 def make_region_head(config: DetectorConfig) -> nn.Module:
-    """What turns pooled regions (N, C, S, S) into vectors (N, F): ResNet-101's layer4, or two linear layers."""
+    """Builds the head from pooled regions (N, C, S, S) to vectors (N, F): ResNet-101's layer4 or two linear layers."""
     if config.backbone == "resnet101":
         body = resnet101(weights=None, norm_layer=FrozenBatchNorm2d)
         return nn.Sequential(body.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,4 +1,4 @@
-"""Faster R-CNN (Ren et al., 2015) of torchvision's parts, with a dense way through them."""
+"""Faster R-CNN (Ren et al., 2015) of torchvision's parts, with methods that use them on dense tensors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ from models.networks.relations.pairs import Pairs
 from models.networks.relations.representation import union_boxes
 
 FOUND_IOU = 0.5
-"""A detection is an annotated box from here on (STTran)."""
+"""IoU from which a detection counts as an annotated box (STTran)."""
 _DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _LARGEST_GROWTH = math.log(1000 / 16)
 _SMALLEST_PROPOSAL, _SMALLEST_OBJECT = 1e-3, 1e-2
-"""Pixels; torchvision's detector drops what is narrower or lower."""
+"""Least width and height in pixels. torchvision's detector drops smaller boxes."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The R best proposals of N frames, classified; boxes are corner boxes in pixels.
+    """The R best proposals of N frames, with the scores of the background and the vocabulary's C objects.
 
-    boxes (N, R, 4); mask (N, R) bool; features (N, R, F); probabilities (N, R, 1 + C) and deltas (N, R, 1 + C, 4), of
-    the background and the C objects of the vocabulary
+    boxes: (N, R, 4) corner boxes in pixels.
+    mask: (N, R) bool, true where there is a proposal.
+    features: (N, R, F).
+    probabilities: (N, R, 1 + C), the background first.
+    deltas: (N, R, 1 + C, 4), box refinements for each class.
     """
 
     boxes: Tensor
@@ -50,10 +53,16 @@ class Regions:
 
 @dataclass(frozen=True)
 class Candidates:
-    """P pairs of a subject and an object in each of N frames, boxes in pixels, before regions around both are pooled.
+    """P pairs of a subject and an object in each of N frames, before the regions around both are pooled.
 
-    mask (N, P) bool; subject (N, P, 4); subject_scores (N, P); subject_classes (N, P) int64; subject_features
-    (N, P, F); boxes (N, P, 4); scores (N, P, C); features (N, P, F)
+    mask: (N, P) bool, true where a slot holds a pair.
+    subject: (N, P, 4) corner boxes of the subjects, in pixels.
+    subject_scores: (N, P).
+    subject_classes: (N, P) int64, indices into the vocabulary's objects.
+    subject_features: (N, P, F).
+    boxes: (N, P, 4) corner boxes of the objects, in pixels.
+    scores: (N, P, C) of the objects.
+    features: (N, P, F) of the objects.
     """
 
     mask: Tensor
@@ -67,12 +76,12 @@ class Candidates:
 
 
 class Detector(nn.Module):
-    """Frames to pairs: the best subjects of each frame with the objects near them, P pairs in all.
+    """Turns frames into pairs: the best subjects of each frame with the objects near them, P pairs in all.
 
-    A subject, such as a person, is never the object of a pair.
+    A subject, such as a person, is never an object of a pair. Raises ConfigurationError where all objects are subjects.
 
-    `forward` gives the losses: it goes through torchvision's own modules, which sample proposals and loop over images.
-    The other methods use their weights on dense tensors.
+    `forward` computes the losses with torchvision's own modules, which sample proposals and loop over images. The other
+    methods use their weights on dense tensors.
     """
 
     anchors: Tensor
@@ -83,9 +92,7 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
         super().__init__()
         if not vocabulary.things:
-            raise ConfigurationError(
-                "every object of the vocabulary is a subject: a subject is paired with another object"
-            )
+            raise ConfigurationError("every object of the vocabulary is a subject: name objects to pair subjects with")
         self.config = config
         self.vocabulary = vocabulary
         self.classes = 1 + len(vocabulary.objects)  # the background first
@@ -113,10 +120,11 @@ class Detector(nn.Module):
         self.register_buffer("thing_columns", torch.tensor(vocabulary.thing_indices), persistent=False)
 
     def forward(self, frames: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        """Faster R-CNN's four losses by name.
+        """Returns Faster R-CNN's four losses by name.
 
-        frames (N, H, W, 3) uint8; for each frame corner boxes (M, 4) in pixels and int64 labels (M,), where 0 is
-        background and 1 the first object of the vocabulary.
+        frames: (N, H, W, 3) uint8.
+        boxes: for each frame, (M, 4) corner boxes in pixels.
+        labels: for each frame, (M,) int64; 0 is the background and 1 the first object of the vocabulary.
         """
         sizes = [(self.config.frame_height, self.config.frame_width)] * len(frames)
         maps = {"map": self.feature_map(self.normalise(frames)).float()}
@@ -127,29 +135,35 @@ class Detector(nn.Module):
         return {**proposal_losses, **region_losses}
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) -> (N, C, H / stride, W / stride)."""
+        """Maps normalised images (N, 3, H, W) to (N, C, H / stride, W / stride)."""
         if isinstance(self.body, CompactBody):
             images = images.contiguous(memory_format=torch.channels_last)
         mapped: Tensor = self.body(images)
         return mapped
 
     def pairs(self, frames: Tensor, timestamps: Tensor) -> Pairs:
-        """Detected pairs (SGDet): (B, T, H, W, 3) uint8 and (B, T) seconds -> P slots a frame.
+        """Returns the detected pairs (SGDet) in P slots for each frame. A frame without a subject has no pairs.
 
-        A slot is a region under one of its classes, so that a region may fill several; classes that are more probable
-        than the slot's own are zeroed in its `object_scores` (STTran's duplicated boxes, for all classes). A frame
-        without a subject has no pairs.
+        A slot holds a region under one of its classes, so that a region may fill several slots. In a slot's
+        `object_scores`, classes that are more probable than its own are 0 (STTran's duplicated boxes, for all classes).
+
+        frames: (B, T, H, W, 3) uint8.
+        timestamps: (B, T) seconds.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))  # (N, C, h, w), N = B * T
         return self._assemble(maps, self._detect(maps, self.config.persons), timestamps)
 
     def supplied_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
-        """Detected pairs, and after them the annotated objects that were not found (STTran's training pairs).
+        """Returns the detected pairs, then the annotated objects that were not found (STTran's training pairs).
 
-        boxes (B, T, 1 + M, 4): annotated corner boxes as fractions, the subject first; labels (B, T, 1 + M) int64,
-        indices into the vocabulary's objects; mask (B, T, 1 + M) bool. Returns P + M slots; a slot of the last M is
-        filled where no detection overlaps the object by an IoU of 0.5, under the annotated class. All pairs are those
-        of one subject, as one is annotated: the best, or the annotated one where the best is another.
+        There are P + M slots for each frame. A slot of the last M is filled, under the annotated class, where no
+        detection overlaps the object by an IoU of 0.5. All pairs have one subject, because one is annotated: the best
+        detected one, or the annotated one where the two do not overlap by that much. Frames and timestamps are as for
+        `pairs`.
+
+        boxes: (B, T, 1 + M, 4) annotated corner boxes as fractions of the frame, the subject first.
+        labels: (B, T, 1 + M) int64, indices into the vocabulary's objects.
+        mask: (B, T, 1 + M) bool, true where there is a box.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
         found = self._detect(maps, 1)
@@ -179,11 +193,12 @@ class Detector(nn.Module):
     def given_pairs(
         self, frames: Tensor, timestamps: Tensor, boxes: Tensor, mask: Tensor, *, person_first: bool
     ) -> Pairs:
-        """Pairs of N given boxes (PredCls, SGCls) in N slots, of which the subject's own stays empty.
+        """Returns the pairs of N given boxes (PredCls, SGCls) in N slots. The subject's own slot stays empty.
 
-        boxes (B, T, N, 4): corner boxes as fractions; mask (B, T, N) bool. The subject is the first box, or without
-        `person_first` the one that the detector finds most like one. `object_scores` are the detector's over the
-        classes of things.
+        `object_scores` are the detector's over the classes of things. Frames and timestamps are as for `pairs`.
+        boxes: (B, T, N, 4) corner boxes as fractions of the frame.
+        mask: (B, T, N) bool, true where there is a box.
+        person_first: takes the first box as the subject, else the one that the detector scores highest as a subject.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
         pixels, real = boxes.flatten(0, 1) * self.scale, mask.flatten(0, 1)  # (B * T, N, 4), (B * T, N)
@@ -210,7 +225,7 @@ class Detector(nn.Module):
         return self._assemble(maps, given, timestamps)
 
     def _detect(self, maps: Tensor, persons: int) -> Candidates:
-        """maps (N, C, h, w) -> the P best pairs of each frame's best objects with up to `persons` subjects."""
+        """Pairs the best objects of each frame with up to `persons` subjects; `maps` is (N, C, h, w)."""
         regions = self.classify(maps, *self.propose(maps))
         subject, subject_scores, subject_classes, subject_features = self._best_subjects(regions, persons)
         chosen, classes, mask = self._best_objects(regions)  # (N, P) each
@@ -233,7 +248,7 @@ class Detector(nn.Module):
         )
 
     def propose(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """The region proposal network on dense tensors: maps (N, C, h, w) -> boxes (N, R, 4) in pixels, mask (N, R)."""
+        """Proposes regions of maps (N, C, h, w): boxes (N, R, 4) in pixels, and a mask (N, R) of the valid ones."""
         objectness, deltas = self.rpn.head([maps])
         # (N, A, h, w) -> (N, h * w * A), the order of the anchors
         scores = objectness[0].permute(0, 2, 3, 1).flatten(1)
@@ -243,13 +258,13 @@ class Detector(nn.Module):
         anchors = self.anchors[best]  # (N, K, 4)
         boxes = self._decode(_pick(moves, best), anchors, (1.0, 1.0, 1.0, 1.0))
         keep = suppress(boxes, scores.sigmoid() * _as_large(boxes, _SMALLEST_PROPOSAL), self.config.proposal_iou, 0.0)
-        # They are sorted by score already, so that those that stay are ranked by their place.
+        # Boxes are sorted by score already, so their places rank those that stay.
         places = torch.arange(count, 0, -1, device=scores.device, dtype=torch.float32)
         ranks, order = torch.where(keep, places, -places).topk(self.config.proposals, dim=1)
         return _pick(boxes, order), ranks > 0
 
     def classify(self, maps: Tensor, boxes: Tensor, mask: Tensor) -> Regions:
-        """Features, class probabilities and box refinements of regions (N, R, 4) in pixels."""
+        """Computes features, class probabilities and box refinements of corner boxes (N, R, 4) in pixels."""
         flat = self.roi_heads.box_head(self._pool(maps, boxes))  # (N * R, F)
         logits, deltas = self.roi_heads.box_predictor(flat)
         by_frame = boxes.shape[:2]
@@ -259,11 +274,11 @@ class Detector(nn.Module):
         )  # fmt: skip
 
     def _best_subjects(self, regions: Regions, persons: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The K best subjects: boxes (N, K, 4), scores (N, K), classes (N, K) and features (N, K, F)."""
+        """Returns boxes (N, K, 4), scores (N, K), classes (N, K) and features (N, K, F) of the K best subjects."""
         scores, kind = self._subject_likeness(regions)
         scores, columns = scores * regions.mask, self.subject_columns[kind]  # (N, R) each
         if persons > 1:
-            # Regions of the same subject must not count as another one.
+            # Another region of the same subject must not count as another subject.
             scores = scores * suppress(self._boxes_of(regions, columns), scores, self.config.object_iou, 0.0)
         scores, best = scores.topk(persons, dim=1)
         chosen = Regions(
@@ -274,22 +289,22 @@ class Detector(nn.Module):
         return self._boxes_of(chosen, columns), scores, columns, chosen.features
 
     def _subject_likeness(self, regions: Regions) -> tuple[Tensor, Tensor]:
-        """How probable the likeliest subject of each region is, and its place among the subjects: (N, R) x 2."""
+        """Returns each region's likeliest subject: its probability (N, R), and its place among the subjects (N, R)."""
         likeness, kind = regions.probabilities[..., 1 + self.subject_columns].max(-1)
         return likeness, kind
 
     def _boxes_of(self, regions: Regions, columns: Tensor) -> Tensor:
-        """Each region's box refined for one class: columns (N, R) of the vocabulary's objects -> (N, R, 4)."""
+        """Returns each region's box (N, R, 4), refined for the class in `columns` (N, R) of the vocabulary."""
         deltas = regions.deltas.gather(2, (columns + 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
         return self._decode(deltas, regions.boxes, _DELTA_WEIGHTS)
 
     def _is_thing(self) -> Tensor:
-        """(C,) bool, false for subjects."""
+        """Returns (C,) bool, true for things and false for subjects."""
         columns = torch.arange(len(self.vocabulary.objects), device=self.thing_columns.device)
         return (columns[:, None] == self.thing_columns).any(-1)
 
     def _best_objects(self, regions: Regions) -> tuple[Tensor, Tensor, Tensor]:
-        """Region and class (of the vocabulary) of the P best objects, and which of them are any: (N, P) x 3."""
+        """Returns the P best objects: regions, classes of the vocabulary, and a mask of the valid ones, (N, P) each."""
         things = 1 + self.thing_columns  # H of them
         scores = (regions.probabilities[..., things] * regions.mask[..., None]).transpose(1, 2)  # (N, H, R)
         boxes = self._decode(regions.deltas[:, :, things], regions.boxes[:, :, None], _DELTA_WEIGHTS)  # (N, R, H, 4)
@@ -302,7 +317,7 @@ class Detector(nn.Module):
         return order % regions_of_frame, self.thing_columns[order // regions_of_frame], best > 0
 
     def _assemble(self, maps: Tensor, candidates: Candidates, timestamps: Tensor) -> Pairs:
-        """Pools the regions around both boxes, clears empty slots and splits N into B and T."""
+        """Pools the regions around both boxes, clears empty slots, and splits N into B and T."""
         clip = timestamps.shape
         mask = candidates.mask
         around = union_boxes(candidates.subject, candidates.boxes)
@@ -331,7 +346,7 @@ class Detector(nn.Module):
         return len(self.vocabulary.subjects) > 1
 
     def _pool(self, maps: Tensor, boxes: Tensor) -> Tensor:
-        """RoIAlign: maps (N, C, h, w), boxes (N, R, 4) in pixels -> (N * R, C, S, S)."""
+        """Pools corner boxes (N, R, 4) in pixels from maps (N, C, h, w) by RoIAlign: (N * R, C, S, S)."""
         config = self.config
         frame = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
         rows = torch.cat((frame[:, None, None].expand(-1, boxes.shape[1], 1), boxes), -1).flatten(0, 1)
@@ -341,7 +356,7 @@ class Detector(nn.Module):
         return pooled
 
     def _decode(self, deltas: Tensor, boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
-        """Boxes moved by a head's deltas as torchvision's `BoxCoder` does, and clipped: (..., 4) x 2 -> (..., 4)."""
+        """Moves boxes (..., 4) by a head's deltas (..., 4) as torchvision's `BoxCoder` does, and clips them."""
         size = boxes[..., 2:] - boxes[..., :2]
         centre = boxes[..., :2] + size / 2
         moved = centre + deltas[..., :2] / deltas.new_tensor(weights[:2]) * size
@@ -351,30 +366,31 @@ class Detector(nn.Module):
 
 
 def images_of(config: DetectorConfig, sizes: list[tuple[int, int]]) -> ImageList:
-    """What torchvision's proposal network asks of images: their sizes, and that of a map of whole cells, from which it
-    takes the anchors' distance.
+    """Returns a stand-in for images, of which torchvision's proposal network reads only the sizes.
+
+    The size of its tensor, which covers whole cells of the map, gives the distance of the anchors.
     """
     rows, columns = config.map_size
     return ImageList(torch.empty(1, 1, rows * config.stride, columns * config.stride), sizes)
 
 
 def place_anchors(generator: AnchorGenerator, config: DetectorConfig) -> Tensor:
-    """All anchors of a frame, row by row, `stride` pixels apart: (S, 4) corner boxes in pixels."""
+    """Returns all anchors of a frame, row by row, `stride` pixels apart: (S, 4) corner boxes in pixels."""
     images = images_of(config, [(config.frame_height, config.frame_width)])
     anchors: Tensor = generator(images, [torch.zeros(1, 1, *config.map_size)])[0]
     return anchors
 
 
 def _as_large(boxes: Tensor, side: float) -> Tensor:
-    """Corner boxes (..., 4) -> (...,) bool: false where clipping to the frame left next to nothing."""
+    """Returns (...,) bool: false for corner boxes (..., 4) of which clipping to the frame left next to nothing."""
     return (boxes[..., 2:] - boxes[..., :2] >= side).all(-1)
 
 
 def _pick(values: Tensor, indices: Tensor) -> Tensor:
-    """(N, R, D), (N, K) int64 -> (N, K, D)."""
+    """Picks rows (N, K, D) of values (N, R, D) by indices (N, K) int64."""
     return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def _repeat(values: Tensor, slots: int) -> Tensor:
-    """One subject's values for every slot: (N, 1, …) -> (N, P, …)."""
+    """Repeats one subject's values (N, 1, …) for every slot: (N, P, …)."""
     return values.expand(-1, slots, *values.shape[2:])

@@ -1,4 +1,4 @@
-"""Which of the subjects and objects of a frame are paired."""
+"""Pairing of the subjects of a frame with its objects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ REACH = 0.5
 
 
 def pair_up(subjects: Tensor, found: Tensor, objects: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which subject and which object each of P pairs joins, and whether the two are near each other: (N, P) x 3.
+    """Returns the subject and the object of each of P pairs, and whether the two are near each other: (N, P) each.
 
-    Each object is paired with the subject nearest to it, and with all others within `REACH`. Better objects come first,
-    and of one object the better subject; so one subject has every object, in order.
+    Each object is paired with the subject nearest to it, and with all others within `REACH`. Pairs are sorted by
+    object, then by subject, the best first. So a single subject has every object, in order.
 
     subjects: (N, K, 4) corner boxes, the best first.
-    found: (N, K) bool, which of them are any.
+    found: (N, K) bool, true where there is a subject.
     objects: (N, P, 4) corner boxes, the best first.
     """
     count, slots = subjects.shape[1], objects.shape[1]
@@ -30,7 +30,7 @@ def pair_up(subjects: Tensor, found: Tensor, objects: Tensor) -> tuple[Tensor, T
     distance = torch.where(found[:, None], distance, math.inf)
     nearest = distance.argmin(-1, keepdim=True) == torch.arange(count, device=distance.device)
     near = (nearest | (distance <= REACH)).flatten(1)  # (N, P * K), objects one after the other
-    # Ranks by place, none equal to another: runtimes would break ties in ways of their own.
+    # Ranks by place, so that no two are equal: runtimes break ties differently.
     places = torch.arange(slots * count, 0, -1, device=distance.device, dtype=torch.float32)
     ranks, order = torch.where(near, places, -places).topk(slots, dim=1)
     return order % count, order // count, ranks > 0

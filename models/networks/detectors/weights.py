@@ -1,4 +1,4 @@
-"""Where a detector's backbone may start from."""
+"""Initial weights of a detector's backbone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ IMAGENET = "imagenet"
 
 
 def load_backbone(detector: Detector, source: str) -> str:
-    """Fills the backbone, and says in a sentence what was done.
+    """Loads weights into the backbone. Returns a sentence about it, for the log.
 
-    source: `imagenet` for torchvision's ResNet-101, which is downloaded once, or a checkpoint of this project, from
-    whose network every tensor of a compact backbone is taken. Raises WeightsError where the source does not fit.
+    Raises WeightsError where the source does not fit.
+
+    source: `imagenet` for torchvision's ResNet-101, which is downloaded once, or the path of a checkpoint of this
+        project, which must hold every tensor of a compact backbone.
     """
     if source == IMAGENET:
         if not isinstance(detector.body, ResNet101C4):
-            raise WeightsError("backbone_weights: imagenet is a ResNet-101; a compact backbone has no such weights")
+            raise WeightsError(
+                "backbone_weights is 'imagenet', a ResNet-101: give the path of a checkpoint for a compact backbone"
+            )
         known = ResNet101_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         body, head = detector.body.backbone, detector.roi_heads.box_head[0]
         head.load_state_dict(

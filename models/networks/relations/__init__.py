@@ -1,1 +1,1 @@
-"""The two-stage family: networks that read the pairs a detector found and say which predicates hold."""
+"""The two-stage family: networks that read the pairs of a detector and score their predicates."""

@@ -10,19 +10,26 @@ from models.errors import ConfigurationError
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class RelationConfig:
-    """What the detector gives, and widths that every network of the family has; the defaults are STTran's."""
+    """Shapes of the detector's output, and widths that every network of the family has. The defaults are STTran's.
+
+    Raises ConfigurationError where the pair's width D is odd or not a multiple of `heads`.
+
+    feature_width: F of `Pairs`.
+    union_channels: M of `Pairs`, channels of the region around both boxes.
+    union_size: S of `Pairs`.
+    clip_features: represents the region around a pair by its CLIP embedding instead of by the detector's map and the
+        box masks.
+    clip_width: E of `Pairs`, width of CLIP's embeddings.
+    visual_width: width of each of the projected subject, object and union features.
+    word_width: width of the embeddings of the subject's and the object's class.
+    """
 
     feature_width: int = 2048
-    """F of `Pairs`."""
     union_channels: int = 1024
-    """C of `Pairs`."""
     union_size: int = 7
-    """S of `Pairs`."""
     clip_features: bool = False
-    """Represent the region around a pair by its CLIP embedding instead of by the detector's map and box masks."""
     clip_width: int = 512
     visual_width: int = 512
-    """Of each of the projected subject, object and union features."""
     word_width: int = 200
     heads: int = 8
     feed_forward: int = 2048
@@ -30,12 +37,12 @@ class RelationConfig:
 
     @property
     def width(self) -> int:
-        """D: three visual parts and two words."""
+        """D, width of a pair: three visual parts and two words."""
         return 3 * self.visual_width + 2 * self.word_width
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
             raise ConfigurationError(
-                f"the pair's width {self.width} (3 x visual_width + 2 x word_width) must be even and a multiple of "
-                f"heads ({self.heads})"
+                f"the pair's width, 3 x visual_width + 2 x word_width, is {self.width}: "
+                f"make it an even multiple of heads ({self.heads})"
             )

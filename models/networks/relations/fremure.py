@@ -1,8 +1,8 @@
 """FReMuRe: frequency-guided relational multi-level reasoning. Rare predicates get parameters of their own.
 
-The published text leaves much open, and there is no code. Where it is silent, this is chosen:
+The published text leaves much open, and there is no published code. This code makes these choices of its own:
 
-* Frequencies are shares of the predicates of one relation type, as each branch knows only its own.
+* Frequencies are shares of the predicates of one relation type, because each branch knows only its own type.
 * Without the dual branch the frequency correction precedes the only path, so that each switch removes one thing.
 * The layers are STTran's. TEMPURA's memory, which the paper puts behind this network, is left out.
 """
@@ -29,46 +29,50 @@ from models.networks.relations.uncertain_heads import BayesianHead, LinearHead, 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class FremureConfig(RelationConfig):
-    """Everything that decides the shape of a FReMuRe network; `relation_specific` to `head` are the paper's ablation
-    (Table 2).
+    """Shape of a FReMuRe network. `relation_specific` to `head` are the switches of the paper's ablation (Table 2).
 
-    The three branches of the paper's width hold some 340 million parameters; `branch_width` makes them narrower.
+    Raises ConfigurationError where `branch_width` is not a multiple of `heads`.
+
+    relation_specific: gives each predicate group a branch with parameters of its own, instead of one that all share.
+    frequency_gate: corrects features by frequency (eq 1-2), and makes frequency an input of the fusion gate (eq 3).
+    dual_branch: has a head and a tail path, fused by a gate (DPEG, eq 3-4), instead of the head path only.
+    head: kind of classifier; see `uncertain_heads`.
+    mixtures: components of the mixture.
+    samples: draws of the Bayesian head in training.
+    regulariser: weight of the loss term that keeps the mixture's variances from vanishing, above all those of rare
+        predicates.
+    branch_width: d, width inside a branch; None for the representation's own, D. Three branches of width D, as in the
+        paper, hold some 340 million parameters.
     """
 
     network: Literal["fremure"] = "fremure"
     relation_specific: bool = True
-    """A branch with parameters of its own for each predicate group, instead of one that all share."""
     frequency_gate: bool = True
-    """Correction of features by frequency (eq 1-2), and frequency as an input of the fusion gate (eq 3)."""
     dual_branch: bool = True
-    """A head and a tail path, fused by a gate (DPEG, eq 3-4), instead of the head path only."""
     head: Literal["linear", "bayesian", "gmm"] = "gmm"
     mixtures: PositiveInt = 4
-    """Components of the mixture."""
     samples: PositiveInt = 5
-    """Draws of the Bayesian head in training."""
     regulariser: NonNegativeFloat = 0.01
-    """Weight of the term that keeps the mixture's variances from vanishing, most of all those of rare predicates."""
     decoder_layers: NonNegativeInt = 3
     aggregation: Aggregation = "mean"
     branch_width: PositiveInt | None = None
-    """d: width inside a branch; None is the representation's own, D."""
 
     @property
     def inner_width(self) -> int:
-        """d, whether or not it is D."""
+        """d, the width inside a branch: `branch_width`, or D without it."""
         return self.width if self.branch_width is None else self.branch_width
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.inner_width % self.heads:
-            raise ConfigurationError(f"branch_width {self.branch_width} must be a multiple of heads ({self.heads})")
+            raise ConfigurationError(f"branch_width is {self.branch_width}: give a multiple of heads ({self.heads})")
 
 
 class Fremure(RelationNetwork):
-    """Pairs to predicates through a branch for each predicate group, or one for all, and a head for each group.
+    """Scores predicates through a branch for each predicate group, or one for all, and a head for each group.
 
-    `predicate_counts` must be the training data's: the network reads it in evaluation too, and checkpoints keep it.
+    predicate_counts: label counts of the training data. The network reads them in evaluation too; checkpoints keep
+        them.
     """
 
     config: FremureConfig
@@ -83,12 +87,13 @@ class Fremure(RelationNetwork):
 
     @property
     def knows_uncertainty(self) -> bool:
-        """Whether the heads are the Bayesian or the mixture ones."""
+        """Whether `Relations` carry uncertainties, as the Bayesian and the mixture head give them."""
         return self.config.head != "linear"
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`; `decoded` is (B, T, P, G d), the G groups one after the other, or (B, T, P, d) where
-        they share a branch.
+        """See `RelationNetwork`.
+
+        `decoded` is (B, T, P, G d) with the G groups one after the other, or (B, T, P, d) where they share a branch.
         """
         shares, slices = predicate_shares(self.predicate_counts, self.vocabulary), self.vocabulary.group_slices.values()
         by_branch = [shares[columns] for columns in slices] if self.config.relation_specific else [shares]
@@ -107,8 +112,10 @@ class Fremure(RelationNetwork):
         )
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
-        """`variance`, with the mixture: how far variances lie below the smallest wanted, a mean over the pairs of the
-        sum over the predicates, weighted by inverse frequency (§2.4).
+        """Returns `variance` with the mixture head, else nothing.
+
+        The term is the shortfall of variances below the smallest wanted one, weighted by inverse frequency: a sum over
+        the predicates and a mean over the pairs (§2.4).
         """
         if self.config.head != "gmm":
             return {}
@@ -121,14 +128,14 @@ class Fremure(RelationNetwork):
         return {"variance": self.config.regulariser * mean}
 
     def _by_group(self, decoded: Tensor) -> dict[GroupName, Tensor]:
-        """What each group's head reads, (B, T, P, d) each."""
+        """Returns the features that each group's head reads, (B, T, P, d) each."""
         groups = self.vocabulary.group_names
         parts = decoded.chunk(len(groups), -1) if self.config.relation_specific else [decoded] * len(groups)
         return dict(zip(groups, parts, strict=True))
 
 
 def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
-    """The configured head of one group."""
+    """Builds the configured head of one group."""
     match config.head:
         case "linear":
             return LinearHead(group, config.inner_width)
@@ -139,7 +146,7 @@ def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
 
 
 class Branch(nn.Module):
-    """From a pair's representation to the feature that one or all predicate groups are read from (§2.3)."""
+    """Turns a pair's representation into the feature that the heads of one or all groups read (§2.3)."""
 
     def __init__(self, config: FremureConfig, predicates: int) -> None:
         super().__init__()
@@ -153,7 +160,12 @@ class Branch(nn.Module):
         self.decoder = WindowDecoder(*layers, config.decoder_layers, config.aggregation)
 
     def forward(self, represented: Tensor, mask: Tensor, shares: Tensor) -> Tensor:
-        """(B, T, P, D), (B, T, P) bool and the predicates' shares of their group (C,) -> (B, T, P, d)."""
+        """Returns the features, (B, T, P, d).
+
+        represented: (B, T, P, D).
+        mask: (B, T, P) bool, true where a slot holds a pair.
+        shares: (C,), the predicates' shares of the labels of their group.
+        """
         features = self.project(represented)
         corrected = features if self.correction is None else self.correction(features, shares)
         if self.tail_path is None or self.fusion is None:
@@ -165,7 +177,7 @@ class Branch(nn.Module):
 
 
 class FrequencyCorrection(nn.Module):
-    """Features drawn towards their normalised form, the more the rarer predicates are (eq 1-2)."""
+    """Draws features towards their normalised form: the rarer the predicates, the further (eq 1-2)."""
 
     def __init__(self, predicates: int, width: int) -> None:
         super().__init__()
@@ -173,16 +185,18 @@ class FrequencyCorrection(nn.Module):
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, features: Tensor, shares: Tensor) -> Tensor:
-        """(..., d) and (C,) -> (..., d)."""
+        """Maps features (..., d) to the same shape; `shares` (C,) are the predicates' shares."""
         gate = self.gate(torch.log(1 / shares + 1e-6)).sigmoid()  # (d,)
         corrected: Tensor = gate * F.layer_norm(features, features.shape[-1:]) + (1 - gate) * features
         return corrected
 
 
 class Fusion(nn.Module):
-    """A gate between head and tail path (DPEG, eq 3-4).
+    """Fuses head and tail path by a gate (DPEG, eq 3-4).
 
     The paper stabilises it by a LayerNorm, here of the fused features, and by a gate bias that starts from zero.
+
+    frequencies: number of predicates whose shares the gate reads; 0 for none.
     """
 
     def __init__(self, width: int, frequencies: int) -> None:
@@ -193,7 +207,10 @@ class Fusion(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, head: Tensor, tail: Tensor, shares: Tensor) -> Tensor:
-        """(B, T, P, d) x 2 and (C,), which is ignored where the gate takes no frequencies -> (B, T, P, d)."""
+        """Maps head and tail features (B, T, P, d) to (B, T, P, d).
+
+        shares: (C,), ignored where the gate reads no frequencies.
+        """
         seen = [head, tail]
         if self.frequencies:
             seen.append(shares.expand(*head.shape[:-1], -1))

@@ -1,15 +1,16 @@
-"""MoSA: motion-guided semantic alignment. Motion asks what the frame shows; pairs are compared with sentences.
+"""MoSA: motion-guided semantic alignment. Motion queries the pairs of a frame; pairs are compared with sentences.
 
-The published text has lost its formulas, and there is no code. Where it is silent, this is chosen:
+The published text has lost its formulas, and there is no published code. This code makes these choices of its own:
 
 * Widths, layers and the grouping into trajectories are TR²'s, which the paper refers to.
-* The text embeddings are of unit length, as CLIP compares them, and frozen. The dot product with the projected feature
-  (eq 10) gets a learned scale, 1 at first, and a learned bias for each predicate: without them every logit would be
-  pulled towards what all prompts share.
-* `centred_text` takes out of each prompt what all predicates of its group share for the same object. Of CLIP's ViT-B/32
-  embeddings, those of one object have a mean cosine of 0.96 (attention), 0.97 (spatial) and 0.90 (contacting); with the
-  mean of all prompts taken out, as in ARN, still 0.78, 0.82 and 0.58, because the object decides where a prompt lies;
-  with the object's own mean taken out -0.48, -0.19 and -0.06. The object of a pair is known here, and nothing is lost.
+* The text embeddings have unit length, as CLIP compares them, and are frozen. The dot product with the projected
+  feature (eq 10) gets a learned scale, 1 at first, and a learned bias for each predicate. Without them, the part that
+  all prompts share would pull on every logit.
+* `centred_text` subtracts from each prompt the part that all predicates of its group share for the same object. CLIP's
+  ViT-B/32 embeddings of one object have a mean cosine of 0.96 (attention), 0.97 (spatial) and 0.90 (contacting). With
+  the mean of all prompts subtracted, as in ARN, it is still 0.78, 0.82 and 0.58, because the object decides where a
+  prompt lies. With the object's own mean subtracted it is -0.48, -0.19 and -0.06. The object of a pair is known here,
+  so nothing is lost.
 """
 
 from __future__ import annotations
@@ -35,38 +36,44 @@ from models.networks.relations.trajectories import follow
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class MosaConfig(RelationConfig):
-    """Everything that decides the shape of a MoSA network; the three switches are the paper's ablation (Table 3)."""
+    """Shape of a MoSA network. The first three switches are the paper's ablation (Table 3).
+
+    Raises ConfigurationError where `motion_interaction` is on without `motion_features`.
+
+    motion_features: uses the Motion Feature Extractor (MFE, eq 3-6).
+    motion_interaction: uses the Motion-guided Interaction Module (MIM, eq 7-8) instead of concatenation; needs
+        `motion_features`.
+    semantic_matching: uses Action Semantic Matching (ASM, eq 10) instead of plain linear classifiers.
+    iou_window: number of occurrences of a pair over which its IoU is averaged (eq 5).
+    motion_width: hidden width of the perceptron that encodes motion.
+    text_width: E, width of the text embeddings.
+    centred_text: subtracts from the text embeddings what all predicates of a group share for an object.
+    """
 
     network: Literal["mosa"] = "mosa"
     encoder_layers: NonNegativeInt = 1
     decoder_layers: NonNegativeInt = 3
     motion_features: bool = True
-    """Motion Feature Extractor (MFE, eq 3-6)."""
     motion_interaction: bool = True
-    """Motion-guided Interaction Module (MIM, eq 7-8) instead of concatenation; needs `motion_features`."""
     semantic_matching: bool = True
-    """Action Semantic Matching (ASM, eq 10) instead of plain linear classifiers."""
     iou_window: PositiveInt = 5
-    """Occurrences of a pair over which its IoU is averaged (eq 5)."""
     motion_width: PositiveInt = 128
-    """Hidden width of the perceptron that encodes motion."""
     text_width: PositiveInt = 512
     centred_text: bool = False
-    """Take out of the text embeddings what all predicates of a group share for an object."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.motion_interaction and not self.motion_features:
             raise ConfigurationError(
-                "motion_interaction is on but needs motion_features, whose motion it asks with: switch both off"
+                "motion_interaction is on, but needs motion_features: switch those on too, or both off"
             )
 
 
 class Mosa(RelationNetwork):
-    """Pairs to predicates through an encoder of each frame, motion, a decoder over trajectories, and sentences.
+    """Scores predicates through an encoder of each frame, motion, a decoder over trajectories, and sentences.
 
-    With semantic matching, `text` (objects, predicates, E) holds the sentence of each; `initialise_text`
-    fills it before training, and checkpoints keep it.
+    text: (objects, predicates, E), embeddings of a sentence for each object and predicate; exists with semantic
+        matching only. `initialise_text` fills it before training, and checkpoints keep it.
     """
 
     config: MosaConfig
@@ -98,14 +105,14 @@ class Mosa(RelationNetwork):
         if config.semantic_matching:
             shape = len(vocabulary.objects), len(vocabulary.predicates), config.text_width
             text = F.normalize(torch.randn(*shape), dim=-1)
-            text[list(vocabulary.subject_indices)] = 0  # never the object of a pair
+            text[list(vocabulary.subject_indices)] = 0  # a subject is never the object of a pair
             self.register_buffer("text", text)
 
     @torch.no_grad()
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
-        """Takes the sentences' embeddings; does nothing without semantic matching.
+        """Copies the sentences' embeddings; does nothing without semantic matching.
 
-        Raises ConfigurationError where their width is not `text_width`, or they are of another vocabulary.
+        Raises ConfigurationError where their width is not `text_width`, or they belong to another vocabulary.
         """
         if not self.config.semantic_matching:
             return
@@ -133,7 +140,7 @@ class Mosa(RelationNetwork):
         return Relations(probabilities, representation=represented, decoded=decoded)
 
     def _logits(self, group: PredicateGroup, decoded: Tensor, labels: Tensor) -> Tensor:
-        """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
+        """Returns a group's logits (B, T, P, predicates of the group) from (B, T, P, D) and labels (B, T, P)."""
         columns = self.vocabulary.group_slices[group.name]
         sentences = (labels, self.text[:, columns]) if self.config.semantic_matching else ()
         logits: Tensor = self.heads[group.name](decoded, *sentences)
@@ -141,7 +148,7 @@ class Mosa(RelationNetwork):
 
 
 class SemanticMatching(nn.Module):
-    """Action Semantic Matching: how well a pair fits the sentences that name its object and each predicate (eq 10)."""
+    """Action Semantic Matching: compares a pair with the sentences that name its object and each predicate (eq 10)."""
 
     def __init__(self, width: int, text_width: int, predicates: int) -> None:
         super().__init__()
@@ -151,9 +158,14 @@ class SemanticMatching(nn.Module):
         self.bias = nn.Parameter(torch.zeros(predicates))
 
     def forward(self, features: Tensor, labels: Tensor, text: Tensor) -> Tensor:
-        """(B, T, P, D), (B, T, P) int64 objects and (objects, C, E) -> logits (B, T, P, C) float32."""
+        """Returns logits, (B, T, P, C) float32.
+
+        features: (B, T, P, D).
+        labels: (B, T, P) int64, indices of the objects.
+        text: (objects, C, E).
+        """
         classes, predicates, _ = text.shape
-        # With the sentences of all objects at first: to gather each pair's own would copy C x E numbers a pair.
+        # Compares with the sentences of all objects: to gather each pair's own would copy C x E numbers for each pair.
         similarity = (self.project(features).float() @ text.flatten(0, 1).T).unflatten(-1, (classes, predicates))
         chosen = labels[..., None, None].expand(-1, -1, -1, 1, predicates)
         matched: Tensor = similarity.gather(-2, chosen).squeeze(-2)
@@ -161,8 +173,9 @@ class SemanticMatching(nn.Module):
 
 
 def prepare_text(triplets: Tensor, vocabulary: Vocabulary, *, centred: bool) -> Tensor:
-    """Unit vectors, with the mean over each thing's predicates of a group taken out if `centred`:
-    (H, R, E) -> (H, R, E).
+    """Returns unit vectors, (H, R, E), of text embeddings (H, R, E).
+
+    centred: subtracts the mean over each thing's predicates of a group.
     """
     unit = F.normalize(triplets.float(), dim=-1)
     if not centred:

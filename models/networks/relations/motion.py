@@ -1,11 +1,11 @@
-"""How person and object of a pair move: MoSA's motion features (MFE) and their union with what the frame shows (MIM).
+"""Motion of a pair's subject and object: MoSA's motion features (MFE), and their fusion with the frame's pairs (MIM).
 
-Where the paper is silent, this is chosen:
+The paper is silent on two points. This code makes these choices:
 
 * Boxes are fractions of the frame, whose pixel aspect is not known here. So distances and directions are in fractions
   of its width and height, and its diagonal is sqrt(2).
-* Objects have no identity. The earlier occurrence of a pair is, among the pairs of the same person and object class in
-  the most recent earlier frame that has any, the one whose object lies nearest.
+* Objects have no identity. To find a pair's earlier occurrence, take the most recent earlier frame that has a pair of
+  the same person and object class. In it, take the pair whose object lies nearest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _STANDSTILL = 1e-6
 
 
 def previous_occurrences(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Where each pair was before: its slot (B, N) int64 among the N = T * P of a clip, numbered frame by frame, its
-    own where it was not there before; and (B, N) bool, true where it was.
+    """Finds the previous occurrence of each pair. A clip has N = T * P slots, numbered frame by frame.
+
+    Returns the slot of the previous occurrence, (B, N) int64, and whether there is one, (B, N) bool. A pair without one
+    has its own slot.
     """
     same = follow(pairs).same
     slots = torch.arange(same.shape[-1], device=same.device)
@@ -42,14 +44,15 @@ def previous_occurrences(pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 
 def motion_attributes(pairs: Pairs, window: int) -> Tensor:
-    """Distance, velocity, mean IoU and agreement of directions (MoSA eq 3-6): (B, T, P, 4) float32.
+    """Computes distance, velocity, mean IoU and agreement of directions (MoSA eq 3-6): (B, T, P, 4) float32.
 
-    distance   between the centres of person and object, in diagonals of the frame
-    velocity   change of the distance since the pair's previous occurrence, in diagonals per second, positive where
-               they part; 0 at the first occurrence and where no time has passed
-    mean IoU   of both boxes over the pair's last `window` occurrences, fewer where there are not as many
-    directions cosine between the displacements of both centres since the previous occurrence; 0 where either stands
-               still or at the first occurrence
+    The distance is that between the centres of both boxes, in diagonals of the frame. The velocity is the change of
+    the distance since the pair's previous occurrence, in diagonals per second, and positive where they part. It is 0 at
+    the first occurrence and where no time has passed. The mean IoU is that of both boxes over the pair's last
+    occurrences. The agreement is the cosine between the displacements of both centres since the previous occurrence,
+    and 0 at the first occurrence or where either stands still.
+
+    window: most occurrences in the mean IoU. A pair with fewer takes all it has.
     """
     time, slots = pairs.mask.shape[1:]
     previous, seen = previous_occurrences(pairs)
@@ -69,7 +72,7 @@ def motion_attributes(pairs: Pairs, window: int) -> Tensor:
 
 
 def _recent_mean(values: Tensor, previous: Tensor, seen: Tensor, window: int) -> Tensor:
-    """Mean of (B, N) over each slot and the `window` - 1 occurrences before it."""
+    """Returns the mean of values (B, N) over each slot and the `window` - 1 occurrences before it."""
     total, count = values, torch.ones_like(values)
     slot, alive = previous, seen
     for _ in range(window - 1):
@@ -80,19 +83,19 @@ def _recent_mean(values: Tensor, previous: Tensor, seen: Tensor, window: int) ->
 
 
 def _displacement(centres: Tensor, previous: Tensor) -> Tensor:
-    """(B, N, 2) and (B, N) -> (B, N, 2)."""
+    """Returns the way (B, N, 2) of each centre (B, N, 2) from that of its previous slot (B, N)."""
     return centres - centres.gather(1, previous[..., None].expand(-1, -1, 2))
 
 
 def _direction_agreement(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine of (B, N, 2) vectors, 0 where either has no length: (B, N)."""
+    """Returns the cosine (B, N) of vectors (B, N, 2), 0 where either has no length."""
     lengths = torch.stack((first.norm(dim=-1), second.norm(dim=-1)))
     still = (lengths < _STANDSTILL).any(0)
     return torch.where(still, 0.0, (first * second).sum(-1) / torch.where(still, 1.0, lengths.prod(0)))
 
 
 class MotionFeatures(nn.Module):
-    """Motion Feature Extractor: the four attributes through a small perceptron."""
+    """Motion Feature Extractor: encodes the four attributes by a small perceptron."""
 
     def __init__(self, width: int, hidden: int, window: int) -> None:
         super().__init__()
@@ -102,13 +105,13 @@ class MotionFeatures(nn.Module):
         )
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Returns (B, T, P, D)."""
+        """Returns motion features, (B, T, P, D)."""
         features: Tensor = self.encode(motion_attributes(pairs, self.window))
         return features
 
 
 class MotionInteraction(nn.Module):
-    """Motion-guided Interaction Module: motion asks, the frame's pairs answer (MoSA eq 7-8)."""
+    """Motion-guided Interaction Module: attention from motion to the frame's pairs (MoSA eq 7-8)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -117,20 +120,23 @@ class MotionInteraction(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, spatial: Tensor, motion: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, P, D) x 2 and (B, T, P) bool -> (B, T, P, D)."""
+        """Fuses (B, T, P, D) and (B, T, P, D) into (B, T, P, D).
+
+        mask: (B, T, P) bool, true where a slot holds a pair.
+        """
         attended = self.attention(motion, spatial, spatial, mask)
         fused: Tensor = self.norm(spatial + self.dropout(attended))
         return fused
 
 
 class MotionConcatenation(nn.Module):
-    """What takes MIM's place in the paper's ablation: both side by side through one linear layer."""
+    """MIM's replacement in the paper's ablation: one linear layer on both, side by side."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(2 * width, width)
 
     def forward(self, spatial: Tensor, motion: Tensor, mask: Tensor) -> Tensor:
-        """As `MotionInteraction`; the mask does not matter, as no pair sees another."""
+        """Fuses as `MotionInteraction` does. The mask is ignored, because no pair sees another."""
         fused: Tensor = self.linear(torch.cat((spatial, motion), -1))
         return fused

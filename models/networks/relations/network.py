@@ -1,4 +1,4 @@
-"""What all relation networks have in common: a pair's representation goes in, predicates come out."""
+"""The common base of all relation networks, which turn a pair's representation into predicate scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from models.networks.relations.representation import PairRepresentation
 
 
 class RelationNetwork(nn.Module, ABC):
-    """Pairs in, relations out. Subclasses add `transform` and, where they have any, their own terms of the loss."""
+    """Turns pairs into relations. Subclasses add `transform` and, where they have any, loss terms of their own.
+
+    predicate_counts: (R,), number of training labels of each predicate. Training fills it from the data, and networks
+        that weigh by frequency read it.
+    """
 
     predicate_counts: Tensor
 
@@ -23,7 +27,7 @@ class RelationNetwork(nn.Module, ABC):
         self.config = config
         self.vocabulary = vocabulary
         self.representation = PairRepresentation(config, vocabulary)
-        # Training labels of each predicate; networks that weigh by frequency read it, training fills it from the data.
+
         self.register_buffer("predicate_counts", torch.ones(len(vocabulary.predicates)))
 
     @property
@@ -32,24 +36,24 @@ class RelationNetwork(nn.Module, ABC):
         return False
 
     def forward(self, pairs: Pairs) -> Relations:
-        """See `Pairs` and `Relations` for shapes. Any T from 1; frames without a pair are fine."""
+        """Scores the predicates of pairs, for any T from 1. A frame may have no pair."""
         represented = self.representation(pairs)
         return self.transform(pairs, represented)
 
     @abstractmethod
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """The network's own part: (B, T, P, D) -> what it says of the pairs."""
+        """Runs the network's own part on the representation (B, T, P, D); returns the scores of the pairs."""
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
-        """Terms of the loss that only this network has, weighted, by name; none by default.
+        """Returns the weighted loss terms that only this network has, by name; none by default.
 
         predicates: (B, T, P, R) float32, 1 where the pair has the predicate; all zero where the slot matches no
-        annotated object.
+            annotated object.
         """
         return {}
 
 
 def activate(logits: Tensor, group: PredicateGroup) -> Tensor:
-    """Probabilities of a group, in float32: a softmax where its predicates exclude each other, sigmoids elsewhere."""
+    """Returns a group's probabilities in float32: a softmax where its predicates exclude each other, else sigmoids."""
     logits = logits.float()
     return logits.softmax(-1) if group.exclusive else logits.sigmoid()

@@ -13,7 +13,7 @@ _POSITION_WIDTH = 128
 
 
 class ObjectClassifier(nn.Module):
-    """Region feature, the detector's class probabilities and the box's place to one of the vocabulary's things."""
+    """Classifies a box as one of the vocabulary's things by its region, the detector's scores and its position."""
 
     subject_columns: Tensor
 
@@ -31,9 +31,11 @@ class ObjectClassifier(nn.Module):
         )
 
     def forward(self, features: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:
-        """Logits (..., C), of which a subject's is never the largest.
+        """Returns logits (..., C). A subject's logit is never the largest.
 
-        features (..., F); scores (..., C), the detector's class probabilities; boxes (..., 4), corners as fractions.
+        features: (..., F), the detector's features of the boxes.
+        scores: (..., C), the detector's class probabilities.
+        boxes: (..., 4), corner boxes as fractions of the frame.
         """
         words = scores @ self.obj_embed.weight
         logits: Tensor = self.decoder_lin(torch.cat((features, words, self.position(to_centres(boxes))), -1))

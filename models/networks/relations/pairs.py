@@ -1,4 +1,4 @@
-"""What passes between a detector and a relation network: dense candidate pairs, and what is said of them."""
+"""The input and output of relation networks: dense candidate pairs of a detector, and the scores of their relations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.graph.vocabulary import GroupName
 class Pairs:
     """Candidate pairs of B clips of T frames, P a frame, each of a subject and an object of its own.
 
-    Boxes are corner boxes as fractions of the frame. Slots where `mask` is false hold zeros or leftovers and must
-    change nothing elsewhere.
+    Boxes are corner boxes as fractions of the frame. Slots where `mask` is false hold zeros or leftovers, and must
+    not change the results of other slots.
 
     mask: (B, T, P) bool, true where a slot holds a pair.
     subject_boxes: (B, T, P, 4) float32, the person of the pair. Pairs of one person hold equal boxes.
@@ -44,11 +44,11 @@ class Pairs:
 
     @property
     def labels(self) -> Tensor:
-        """The most probable class of each object: (B, T, P) int64, index into the vocabulary's objects."""
+        """The most probable class of each object: (B, T, P) int64, indices into the vocabulary's objects."""
         return self.object_scores.argmax(-1)
 
     def to(self, device: torch.device | str) -> Pairs:
-        """The same on another device."""
+        """Returns the same pairs on another device."""
         moved: dict[str, Tensor] = {
             field.name: value.to(device) for field in fields(self) if (value := getattr(self, field.name)) is not None
         }
@@ -57,13 +57,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Relations:
-    """What a relation network says of `Pairs`.
+    """Scores of the relations of `Pairs`.
 
     probabilities: by predicate group, (B, T, P, predicates of the group) in [0, 1]: a softmax for an exclusive group,
         sigmoids for any other.
     representation: (B, T, P, D), the pair as it entered the network's encoders; a relation scorer reads it.
     decoded: (B, T, P, E), the pair as it entered the network's classifiers.
-    epistemic, aleatoric: by predicate group, shaped as the probabilities; None where a head knows no uncertainty.
+    epistemic: by predicate group, shaped as the probabilities; None where the heads give no uncertainty.
+    aleatoric: as `epistemic`.
     """
 
     probabilities: dict[GroupName, Tensor]

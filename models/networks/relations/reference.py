@@ -9,23 +9,26 @@ from torch import Tensor, nn
 from models.errors import WeightsError
 
 _WITH_BACKGROUND = ("obj_embed.weight", "obj_embed2.weight")
-"""Published tables of words; their first row is the background class, which this vocabulary does not have."""
+"""Published word embeddings. Their first row is the background class, which vocabularies do not have."""
 
 
 def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Loads published weights into a part of a network of the STTran family; returns the unused names, sorted.
+    """Loads published weights into a network of the STTran family or a part of it. Returns the unused names, sorted.
 
-    Raises WeightsError naming the first key that is missing or misshaped; the module then stays as it is.
+    Raises WeightsError, naming the first key that is missing or misshaped. The module then stays as it is.
     """
     loaded: dict[str, Tensor] = {}
     used = set()
     own = module.state_dict()
     for name, value in own.items():
-        if name == "predicate_counts":  # of the training data, not a weight
+        if name == "predicate_counts":  # counts of the training data, not a weight
             continue
         published = published_name(name)
         if published not in state:
-            raise WeightsError(f"the published key {published!r}, which {name!r} needs, is missing")
+            raise WeightsError(
+                f"the published key {published!r}, which {name!r} needs, is missing: give weights of STTran, with as "
+                "many layers as the network"
+            )
         skipped = 1 if published in _WITH_BACKGROUND else 0
         wanted = (value.shape[0] + skipped, *value.shape[1:]) if skipped else tuple(value.shape)
         if tuple(state[published].shape) != wanted:

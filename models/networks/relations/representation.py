@@ -1,4 +1,4 @@
-"""A pair as one vector (STTran §3.2): both regions, the region around both, where the boxes lie in it, both classes."""
+"""The vector of a pair (STTran §3.2): both regions, the region around both with the boxes' masks, both classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.networks.relations.pairs import Pairs
 
 
 class PairRepresentation(nn.Module):
-    """concat(subject, object, union, subject word, object word); parameters carry the published checkpoint's names."""
+    """Computes concat(subject, object, union, subject word, object word). Parameters have the published names."""
 
     def __init__(self, config: RelationConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class PairRepresentation(nn.Module):
         self.union = nn.Linear(config.clip_width, visual) if config.clip_features else UnionRepresentation(config)
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Returns (B, T, P, D); slots without a pair are zero.
+        """Returns the pairs' vectors, (B, T, P, D). Slots without a pair are zero.
 
         Raises ValueError where the network reads CLIP features and the pairs carry none.
         """
@@ -49,7 +49,7 @@ class PairRepresentation(nn.Module):
 
 
 class UnionRepresentation(nn.Module):
-    """The detector's map of the region around both boxes, plus a small network's view of the two box masks."""
+    """Adds the detector's map of the region around both boxes and the output of a small network on the box masks."""
 
     cells: Tensor
 
@@ -72,7 +72,7 @@ class UnionRepresentation(nn.Module):
         self.register_buffer("cells", torch.arange(4 * self.size - 1, dtype=torch.float32), persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Returns (B, T, P, visual width)."""
+        """Returns union features, (B, T, P, visual width)."""
         batch, time, slots = pairs.mask.shape
         masks = box_masks(pairs.subject_boxes, pairs.object_boxes, self.cells)
         regions, masks = pairs.union_features.flatten(0, 2), masks.flatten(0, 2)  # (B * T * P, ...)
@@ -87,24 +87,27 @@ class UnionRepresentation(nn.Module):
         return by_slot
 
     def _mix(self, regions: Tensor, masks: Tensor) -> Tensor:
-        """(N, C, S, S) and (N, 2, M, M) -> (N, visual width)."""
+        """Mixes regions (N, C, S, S) and box masks (N, 2, M, M) into (N, visual width)."""
         mixed = self.union_func1(regions) + self.conv(masks)
         flat: Tensor = self.vr_fc(mixed.flatten(1))
         return flat
 
 
 def union_boxes(first: Tensor, second: Tensor) -> Tensor:
-    """The smallest corner boxes around both: (..., 4) x 2 -> (..., 4)."""
+    """Returns the smallest corner boxes (..., 4) around both of two corner boxes (..., 4)."""
     return torch.cat(
         (torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])), -1
     )
 
 
 def box_masks(subject_boxes: Tensor, object_boxes: Tensor, cells: Tensor) -> Tensor:
-    """How far each cell of the region around both boxes is covered by either, minus 0.5.
+    """Returns the share of each cell of the region around both boxes that a box covers, minus 0.5.
 
-    (..., 4) corner boxes x 2 and the cells' indices (M,) -> (..., 2, M, M), subject first. A region without area
-    gives uncovered cells.
+    The shape is (..., 2, M, M), subject first. A region without area gives uncovered cells.
+
+    subject_boxes: (..., 4) corner boxes.
+    object_boxes: (..., 4) corner boxes.
+    cells: (M,), indices of the cells.
     """
     around = union_boxes(subject_boxes, object_boxes)[..., None, :]  # (..., 1, 4)
     boxes = torch.stack((subject_boxes, object_boxes), -2)  # (..., 2, 4)

@@ -20,7 +20,10 @@ from models.networks.relations.temporal import Aggregation, SpatialEncoder, Wind
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class SttranConfig(RelationConfig):
-    """The defaults are the paper's."""
+    """Shape of an STTran network. The defaults are the paper's.
+
+    aggregation: how a frame's two windows are joined; see `Aggregation`.
+    """
 
     network: Literal["sttran"] = "sttran"
     encoder_layers: NonNegativeInt = 1
@@ -29,7 +32,7 @@ class SttranConfig(RelationConfig):
 
 
 class Sttran(RelationNetwork):
-    """Pairs to predicates through an encoder of each frame and a decoder over windows of two frames."""
+    """Scores predicates through an encoder of each frame and a decoder over windows of two frames."""
 
     config: SttranConfig
 
@@ -40,7 +43,7 @@ class Sttran(RelationNetwork):
             self.add_module(_head_name(group.name), nn.Linear(config.width, len(group.predicates)))
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`; `decoded` is as wide as the representation."""
+        """See `RelationNetwork`. `decoded` is as wide as the representation."""
         decoded = self.glocal_transformer(represented, pairs.mask)
         probabilities = {
             group.name: activate(self.get_submodule(_head_name(group.name))(decoded), group)
@@ -50,13 +53,13 @@ class Sttran(RelationNetwork):
 
 
 def _head_name(group: GroupName) -> str:
-    """The name of a group's classifier; published weights call those of Action Genome's groups by one letter."""
+    """Returns the name of a group's classifier. Published weights name Action Genome's groups by one letter."""
     published = {"attention": "a", "spatial": "s", "contacting": "c"}
     return f"{published.get(group, group)}_rel_compress"
 
 
 class SpatioTemporalTransformer(nn.Module):
-    """Pairs look at those of their frame, then at those of the window; parameters carry the published names."""
+    """Attention among the pairs of a frame, then among those of a window. Parameters have the published names."""
 
     def __init__(self, config: SttranConfig) -> None:
         super().__init__()
@@ -65,32 +68,37 @@ class SpatioTemporalTransformer(nn.Module):
         self.global_attention = WindowDecoder(*sizes, config.decoder_layers, config.aggregation)
 
     def forward(self, represented: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, P, D) and (B, T, P) bool -> (B, T, P, D)."""
+        """Maps pairs (B, T, P, D) to the same shape; `mask` (B, T, P) bool is true where a slot holds a pair."""
         decoded: Tensor = self.global_attention(self.local_attention(represented, mask), mask)
         return decoded
 
     def load_reference_state(self, state: Mapping[str, Tensor]) -> None:
         """Loads the state of the published transformer, with or without its prefix `glocal_transformer.`.
 
-        Raises WeightsError naming the first key that is missing, misshaped or unknown here.
+        Raises WeightsError, naming the first key that is missing, misshaped or unknown here.
         """
         unused = load_published(
             self, {name.removeprefix("glocal_transformer."): tensor for name, tensor in state.items()}
         )
         if unused:
-            raise WeightsError(f"the published key {unused[0]!r} has no place here; do the numbers of layers agree?")
+            raise WeightsError(
+                f"the published key {unused[0]!r} has no place: give the network as many layers as the weights"
+            )
 
 
 def load_sttran_checkpoint(network: Sttran, state: Mapping[str, Tensor]) -> list[str]:
-    """Loads the `state_dict` of a whole published STTran relation model; returns the unused names, sorted.
+    """Loads the `state_dict` of a whole published STTran relation model. Returns the unused names, sorted.
 
-    Those left unused belong to the object classifier, which is not a part of `Sttran`. Raises WeightsError naming the
-    first key that is missing or misshaped, or a layer that the network does not have.
+    The unused ones belong to the object classifier, which is not a part of `Sttran`. Raises WeightsError, naming the
+    first key that is missing or misshaped or a layer that the network does not have, and where the network has
+    `clip_features`.
     """
     if network.config.clip_features:
         raise WeightsError("the published STTran reads no CLIP features; load it into a network without clip_features")
     unused = load_published(network, state)
     for name in unused:
         if name.startswith("glocal_transformer."):
-            raise WeightsError(f"the published key {name!r} has no place here; do the numbers of layers agree?")
+            raise WeightsError(
+                f"the published key {name!r} has no place: give the network as many layers as the weights"
+            )
     return unused

@@ -1,7 +1,7 @@
-"""What the relation networks are built of: STTran's encoder of one frame, and decoders over frames and trajectories.
+"""Parts of the relation networks: STTran's encoder of one frame, and decoders over frames and trajectories.
 
-Everything is dense, with masks that say which slots hold pairs. Slots that hold none are computed like the others, stay
-finite and influence no other slot; their values mean nothing.
+All tensors are dense, and masks say which slots hold pairs. The other slots are computed too, stay finite and influence
+no other slot. Their values mean nothing.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from torch import Tensor, nn
 from models.networks.layers import Attention
 
 Aggregation = Literal["latter", "mean"]
-"""What a frame keeps of the two windows that show it: what the earlier window says, or the mean of both."""
+"""The result that a frame takes from the two windows that show it.
+
+`latter`: that of the window in which it is the latter frame.
+`mean`: the mean of both.
+"""
 
 
 class SpatialEncoder(nn.Module):
-    """The pairs of one frame look at each other, in no order (STTran §3.3)."""
+    """Attention among the pairs of one frame, in no order (STTran §3.3)."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(SpatialLayer(width, heads, feed_forward, dropout) for _ in range(layers))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(..., P, D) and (..., P) bool, true where a slot holds a pair -> (..., P, D)."""
+        """Maps pairs (..., P, D) to the same shape; `mask` (..., P) bool is true where a slot holds a pair."""
         for layer in self.layers:
             tokens = layer(tokens, mask)
         return tokens
 
 
 class SpatialLayer(nn.Module):
-    """Post-norm transformer encoder layer without a position code; parameters carry the published names."""
+    """A post-norm transformer encoder layer without a position code. Parameters have the published names."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ class SpatialLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(..., L, D) and (..., L) bool, true where a token is real -> (..., L, D)."""
+        """Maps tokens (..., L, D) to the same shape; `mask` (..., L) bool is true where a token is real."""
         tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens, tokens, tokens, mask)))
         fed = self.linear2(self.dropout(self.linear1(tokens).relu()))
         encoded: Tensor = self.norm2(tokens + self.dropout(fed))
@@ -55,7 +59,7 @@ class SpatialLayer(nn.Module):
 class TemporalLayer(nn.Module):
     """STTran's decoder layer: self-attention only, and no norm after the feed-forward part.
 
-    Parameters carry the published names, which is why the only norm is the third.
+    Parameters have the published names, so the only norm is called the third.
     """
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
@@ -69,10 +73,11 @@ class TemporalLayer(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, key_mask: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """(..., L, D) and a position code that broadcasts to it -> (..., L, D).
+        """Maps tokens (..., L, D) to the same shape.
 
-        key_mask (..., L) bool is true where a token is real; mask (..., L, L) bool is true where a token, on the second
-        to last axis, may look at another.
+        position: position code that broadcasts to the tokens.
+        key_mask: (..., L) bool, true where a token is real.
+        mask: (..., L, L) bool, true where the token on the second to last axis may look at the one on the last.
         """
         placed = tokens + position
         tokens = self.norm3(tokens + self.dropout(self.multihead2(placed, placed, tokens, key_mask, mask)))
@@ -82,9 +87,9 @@ class TemporalLayer(nn.Module):
 
 
 class WindowDecoder(nn.Module):
-    """A window of two frames slides over the clip; pairs of both look at each other (STTran §3.3).
+    """Attention among the pairs of a window of two frames, which slides over the clip (STTran §3.3).
 
-    Frame 0 keeps what the first window says of it. A clip of one frame is a window whose second frame is empty.
+    Frame 0 takes its result from the first window. A clip of one frame is a window whose second frame is empty.
     """
 
     def __init__(
@@ -103,7 +108,7 @@ class WindowDecoder(nn.Module):
         nn.init.uniform_(self.position_embedding.weight)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, P, D) and (B, T, P) bool, true where a slot holds a pair -> (B, T, P, D)."""
+        """Maps pairs (B, T, P, D) to the same shape; `mask` (B, T, P) bool is true where a slot holds a pair."""
         slots = mask.shape[2]
         # T windows rather than T - 1: an empty frame follows the last one, so that T = 1 has a window too.
         window = torch.cat((tokens, _following(tokens)), 2)  # (B, T, 2P, D)
@@ -120,12 +125,12 @@ class WindowDecoder(nn.Module):
 
 
 def _following(frames: Tensor) -> Tensor:
-    """What each frame's successor holds, zeros after the last: (B, T, ...) -> (B, T, ...)."""
+    """Returns the values of each frame's successor, zeros after the last: (B, T, ...) to (B, T, ...)."""
     return torch.cat((frames[:, 1:], torch.zeros_like(frames[:, :1])), 1)
 
 
 class TrajectoryDecoder(nn.Module):
-    """All pairs of a trajectory look at each other, over the whole clip, in the order they occur (TR² §III-B)."""
+    """Attention among all pairs of a trajectory, over the whole clip and in their order (TR² §III-B)."""
 
     frequencies: Tensor
 
@@ -135,7 +140,11 @@ class TrajectoryDecoder(nn.Module):
         self.register_buffer("frequencies", timing_frequencies(width), persistent=False)
 
     def forward(self, tokens: Tensor, same: Tensor, position: Tensor) -> Tensor:
-        """(B, N, D), and `same` (B, N, N) and `position` (B, N) of `Trajectories` -> (B, N, D)."""
+        """Maps tokens (B, N, D) to the same shape.
+
+        same: (B, N, N) bool, as in `Trajectories`.
+        position: (B, N) int64, as in `Trajectories`.
+        """
         timing = timing_signal(position, self.frequencies)
         for layer in self.layers:
             tokens = layer(tokens, timing, mask=same)
@@ -143,12 +152,16 @@ class TrajectoryDecoder(nn.Module):
 
 
 def timing_frequencies(width: int, longest: float = 1e4) -> Tensor:
-    """Angular steps of a timing signal, from 1 to 1 / longest in a geometric series: (width / 2,) float32."""
+    """Returns the angular steps of a timing signal, (width / 2,) float32: a geometric series from 1 to 1 / longest."""
     scales = width // 2
     return torch.exp(torch.arange(scales, dtype=torch.float32) * (-math.log(longest) / max(scales - 1, 1)))
 
 
 def timing_signal(position: Tensor, frequencies: Tensor) -> Tensor:
-    """tensor2tensor's position code, all sines before all cosines: (...,) and (D / 2,) -> (..., D) float32."""
+    """Returns tensor2tensor's position code, (..., D) float32, all sines before all cosines.
+
+    position: (...,).
+    frequencies: (D / 2,).
+    """
     angles = position[..., None] * frequencies
     return torch.cat((angles.sin(), angles.cos()), -1)

@@ -21,34 +21,40 @@ from models.networks.relations.trajectories import Trajectories, follow, gather_
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Tr2Config(RelationConfig):
-    """The paper's network has `clip_features`, and `text_classifiers` where object classes or boxes are given."""
+    """Shape of a TR² network.
+
+    The paper's network has `clip_features`, and `text_classifiers` where object classes or boxes are given.
+
+    message_token: adds the short-term message token (eq 1; "Token" in Table IV).
+    guidance: guides changes of relations by changes of sentences in training (eq 2).
+    guidance_of_difference: if off, guides the relations themselves by the sentences themselves (eq 4, Table III).
+    text_classifiers: classifies by likeness to sentences about the object's class instead of by linear layers.
+    text_width: E, width of the text embeddings.
+    reproduce_label_offset_bug: guides spatial and contacting predicates by the sentences of the first 6 and 17
+        predicates, as the public code does. That code counts labels within their group, but sentences over all groups.
+        Use it only to compare with that code.
+    """
 
     network: Literal["tr2"] = "tr2"
     encoder_layers: NonNegativeInt = 1
     decoder_layers: NonNegativeInt = 3
     message_token: bool = True
-    """The short-term message token (eq 1; "Token" in Table IV)."""
     guidance: bool = True
-    """Guide changes of relations by changes of sentences in training (eq 2)."""
     guidance_of_difference: bool = True
-    """Off: guide the relations themselves by the sentences themselves (eq 4, Table III)."""
     text_classifiers: bool = False
-    """Classify by likeness to sentences about the object's class instead of by linear layers."""
     text_width: PositiveInt = 512
     reproduce_label_offset_bug: bool = False
-    """Guide spatial and contacting predicates by the sentences of the first 6 and 17 predicates, as the public code
-    does, which counts labels within their group but sentences over all groups. For comparison with it only."""
 
 
 class Tr2(RelationNetwork):
-    """Pairs to predicates through an encoder of each frame, a decoder over trajectories and a message token.
+    """Scores predicates through an encoder of each frame, a decoder over trajectories and a message token.
 
-    `text` (objects, predicates, E) holds the sentence of every object and predicate; `initialise_text` fills it, before
-    training with guidance or text classifiers starts, and checkpoints keep it.
+    Sentences are not normalised, as in the public code. CLIP's embeddings have a length of about 10, which scales the
+    text classifiers' logits and the guidance's target. Normalised embeddings would make the logits 10 times smaller,
+    and the guidance 100 times smaller beside the other terms of the loss.
 
-    Sentences are not normalised, as in the public code: CLIP's have a length of about 10, which scales the text
-    classifiers' logits and the guidance's target. Normalised ones would make logits 10 and the guidance 100 times
-    smaller beside the other terms of the loss.
+    text: (objects, predicates, E), embeddings of a sentence for each object and predicate. `initialise_text` fills it
+        before training with guidance or text classifiers, and checkpoints keep it.
     """
 
     config: Tr2Config
@@ -77,9 +83,9 @@ class Tr2(RelationNetwork):
 
     @torch.no_grad()
     def initialise_text(self, embeddings: TextEmbeddings) -> None:
-        """Takes the sentences' embeddings; a subject, which no pair has as its object, keeps zeros.
+        """Copies the sentences' embeddings. A subject keeps zeros, because it is never the object of a pair.
 
-        Raises ConfigurationError where their width is not `text_width`, or they are of another vocabulary.
+        Raises ConfigurationError where their width is not `text_width`, or they belong to another vocabulary.
         """
         embeddings.require(self.vocabulary)
         width = embeddings.triplets.shape[-1]
@@ -90,7 +96,7 @@ class Tr2(RelationNetwork):
         self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets.float()
 
     def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`; `decoded` is twice as wide as the representation where there is a message token."""
+        """See `RelationNetwork`. With a message token, `decoded` is twice as wide as the representation."""
         slots = represented.shape[2]
         trajectories = follow(pairs)
         encoded = self.encoder(represented, pairs.mask)
@@ -105,7 +111,11 @@ class Tr2(RelationNetwork):
         return Relations(probabilities, represented, decoded)
 
     def _logits(self, group: GroupName, decoded: Tensor, labels: Tensor) -> Tensor:
-        """(B, T, P, D) and (B, T, P) -> (B, T, P, predicates of the group)."""
+        """Returns a group's logits (B, T, P, predicates of the group).
+
+        decoded: (B, T, P, D), or 2 * D wide with a message token.
+        labels: (B, T, P) int64, indices of the objects.
+        """
         features: Tensor = self.heads[group](decoded)
         if not self.config.text_classifiers:
             return features
@@ -113,7 +123,7 @@ class Tr2(RelationNetwork):
         return (sentences @ features[..., None]).squeeze(-1)
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
-        """The guidance of each group, `guidance_<group>`, each with weight 1; none without `guidance`."""
+        """Returns the guidance of each group as `guidance_<group>`, with weight 1; nothing without `guidance`."""
         if self.guides is None:
             return {}
         trajectories = follow(pairs)
@@ -127,10 +137,14 @@ class Tr2(RelationNetwork):
     def _guidance(
         self, group: GroupName, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
     ) -> Tensor:
-        """Mean squared error between what changed in the pair and in its sentences since its last occurrence (eq 2).
+        """Returns the mean squared error between a pair's change and its sentence's since the last occurrence (eq 2).
 
-        Only where the group is annotated at both ends; 0 where it never is. The sentence of several labels is the mean
-        of theirs.
+        Pairs count only where the group is annotated at both times; the result is 0 where none counts. The sentence of
+        several labels is the mean of theirs.
+
+        decoded: (B, N, D), N = T * P slots.
+        labels: (B, N) int64, indices of the objects.
+        labelled: (B, N, R) float32, 1 where the pair has the predicate.
         """
         assert self.guides is not None
         of_group = self.vocabulary.group_slices[group]
@@ -150,7 +164,7 @@ class Tr2(RelationNetwork):
 
 
 class MessageToken(nn.Module):
-    """How much of what a pair was before passes on to what it is now (eq 1)."""
+    """Passes a part of a pair's previous state on to the present one (eq 1)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -159,9 +173,9 @@ class MessageToken(nn.Module):
         self.gate = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, trajectories: Trajectories) -> Tensor:
-        """(B, N, D) -> (B, N, 2 * D): each pair beside its gated predecessor.
+        """Puts the gated predecessor beside each pair: (B, N, D) to (B, N, 2 * D).
 
-        The first of a trajectory is compared with zeros, but passes on itself.
+        The first pair of a trajectory is compared with zeros, but its gate is applied to itself.
         """
         previous = gather_slots(tokens, trajectories.previous)
         compared = self.compare(torch.cat((previous * ~trajectories.first[..., None], tokens), -1))

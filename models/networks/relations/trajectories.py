@@ -1,4 +1,4 @@
-"""Pairs of a clip as trajectories: all pairs of one person with one class of object, in order of time (TR², MoSA)."""
+"""Trajectories: all pairs of a clip with one person and one class of object, in order of time (TR², MoSA)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Which of the N = T * P slots of a clip follow each other; slots are numbered frame by frame.
+    """Trajectories of the N = T * P slots of a clip, which are numbered frame by frame.
 
     same: (B, N, N) bool, true where both slots hold pairs of one person with one object class.
-    position: (B, N) int64, how many such pairs come before.
-    previous: (B, N) int64, the slot of the pair before it; its own where it is the first.
-    first: (B, N) bool, true where no such pair comes before.
+    position: (B, N) int64, number of pairs of the trajectory that come before.
+    previous: (B, N) int64, slot of the pair before; the pair's own slot where it is the first.
+    first: (B, N) bool, true where no pair of the trajectory comes before.
     """
 
     same: Tensor
@@ -31,7 +31,7 @@ class Trajectories:
 
 
 def follow(pairs: Pairs) -> Trajectories:
-    """Trajectories by person and class of object, as the data have no identities."""
+    """Groups pairs into trajectories by person and class of object, because the data have no identities."""
     label, real = pairs.labels.flatten(1), pairs.mask.flatten(1)  # (B, N)
     same = (label[:, :, None] == label[:, None]) & real[:, :, None] & real[:, None] & same_person(pairs)
     order = torch.arange(label.shape[1], device=label.device)
@@ -41,15 +41,15 @@ def follow(pairs: Pairs) -> Trajectories:
 
 
 def same_person(pairs: Pairs) -> Tensor:
-    """Which slots of a clip have the same person as their subject: (B, N, N) bool.
+    """Tells whether two slots of a clip have the same person as their subject: returns (B, N, N) bool.
 
-    Two persons of different frames are one where each is, of all persons of its frame, the nearest to the other. So
-    where every frame has one person, it is always the same one. Slots without a pair mean nothing.
+    Two persons of different frames are the same where each is, of all persons of its frame, the nearest to the other.
+    So where every frame has one person, it is always the same one. Results for slots without a pair mean nothing.
     """
     real = pairs.mask.flatten(1)  # (B, N)
     across, down = to_centres(pairs.subject_boxes)[..., :2].flatten(1, 2).unbind(-1)  # (B, N) each
     squared = (across[:, :, None] - across[:, None]) ** 2 + (down[:, :, None] - down[:, None]) ** 2
-    squared = torch.where(real[:, None], squared, math.inf)  # from each slot to each other that is real
+    squared = torch.where(real[:, None], squared, math.inf)  # from each slot to each real one
     by_frame = squared.unflatten(-1, pairs.mask.shape[1:])  # (B, N, T, P)
     nearest = (by_frame <= by_frame.amin(-1, keepdim=True) + _ROUNDING).flatten(2)
     mutual: Tensor = nearest & nearest.transpose(1, 2)
@@ -57,5 +57,5 @@ def same_person(pairs: Pairs) -> Tensor:
 
 
 def gather_slots(values: Tensor, slots: Tensor) -> Tensor:
-    """Values of other slots: (B, N, D) and (B, N) int64 -> (B, N, D)."""
+    """Returns for each slot the values (B, N, D) of another one; `slots` (B, N) int64 names it."""
     return values.gather(1, slots[..., None].expand(-1, -1, values.shape[-1]))

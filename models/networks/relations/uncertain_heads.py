@@ -1,12 +1,13 @@
 """Interchangeable classifiers of one predicate group: linear, Bayesian, and a mixture of Gaussians (FReMuRe §2.4).
 
-All take features (..., D) and give a `Prediction`. Where the paper is silent or garbled, this is chosen:
+All turn features (..., D) into a `Prediction`. Where the paper is silent or garbled, this code makes its own choices:
 
-* Training draws noise. Evaluation draws none, so that a network gives the same answer twice and can be exported: the
-  Bayesian head integrates over fixed Gauss-Hermite points, the mixture uses the components' means, as TEMPURA does.
-* Variances are of logits and stay within `VARIANCE_BOUNDS`, in both heads.
-* The components of a mixture share one set of weights for all predicates, as in TEMPURA: weights of each predicate's
-  own would give an exclusive group probabilities that do not add up to 1.
+* Training draws noise. Evaluation draws none, so that a network gives the same answer twice and can be exported. The
+  Bayesian head then integrates over fixed Gauss-Hermite points, and the mixture uses its components' means as TEMPURA
+  does.
+* Variances are those of logits and stay within `VARIANCE_BOUNDS`, in both heads.
+* The components of a mixture share one set of weights for all predicates, as in TEMPURA. With separate weights for each
+  predicate, the probabilities of an exclusive group would not add up to 1.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from models.networks.relations.network import activate
 
 VARIANCE_BOUNDS = (1e-3, 10.0)
 SMALLEST_WANTED_VARIANCE = 0.1
-"""Below this, the regulariser of the mixture pulls a component's variance up; above, it leaves it alone."""
+"""The regulariser of the mixture pulls up variances of components that are below this, and no others."""
 _SIGMOID_POINTS = 15
 _SOFTMAX_POINTS, _SOFTMAX_GRID = 7, 343
-"""Along each logit of an exclusive group, and in all: where there are more than three logits, each has fewer points."""
+"""Most points along each logit of an exclusive group, and in all. With more than three, each has fewer points."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says: three tensors (..., predicates) float32; no uncertainty from the linear head.
+    """Output of a head: tensors (..., predicates) float32. The linear head gives no uncertainty.
 
-    epistemic  Bayesian: each predicate's part of the entropy of the mean prediction, in nats; mixture: variance of the
-               probability between the components
-    aleatoric  the predicted variance of the logit, a mean over the components in a mixture
+    epistemic: of the Bayesian head, each predicate's part of the entropy of the mean prediction, in nats. Of the
+        mixture, the variance of the probability between the components.
+    aleatoric: the predicted variance of the logit; in a mixture, a mean over the components.
     """
 
     probabilities: Tensor
@@ -47,7 +48,7 @@ class Prediction:
 
 
 class PredicateHead(nn.Module, ABC):
-    """Features of pairs to the probabilities of one predicate group."""
+    """Turns features of pairs into the probabilities of one predicate group."""
 
     def __init__(self, group: PredicateGroup) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class PredicateHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Prediction:
-        """(..., D) -> (..., predicates)."""
+        """Predicts (..., predicates) from features (..., D)."""
 
 
 class LinearHead(PredicateHead):
@@ -72,10 +73,12 @@ class LinearHead(PredicateHead):
 
 
 class BayesianHead(PredicateHead):
-    """Logits that are normally distributed; the answer is the mean probability (eq 5).
+    """Predicts normally distributed logits, and returns the mean probability (eq 5).
 
-    In training it is a mean over `samples` draws, in evaluation an integral over fixed points: by predicate where each
-    has a sigmoid of its own, over all logits together where they share a softmax.
+    In training it is a mean over draws, in evaluation an integral over fixed points. The integral is over each logit
+    alone where each has a sigmoid, and over all logits together where they share a softmax.
+
+    samples: number of draws in training.
     """
 
     points: Tensor
@@ -114,9 +117,11 @@ class BayesianHead(PredicateHead):
 
 
 class MixtureHead(PredicateHead):
-    """GMM-Plus: logits that are a mixture of Gaussians, with variances held away from 0 (eq 6).
+    """GMM-Plus: predicts logits as a mixture of Gaussians, with variances held away from 0 (eq 6).
 
-    It classifies as TEMPURA's head does: the mean over the components of their probabilities, not a density.
+    It classifies as TEMPURA's head does, by the mean of the components' probabilities and not by a density.
+
+    mixtures: K, number of components.
     """
 
     def __init__(self, group: PredicateGroup, width: int, mixtures: int) -> None:
@@ -138,9 +143,11 @@ class MixtureHead(PredicateHead):
         return Prediction(probabilities, epistemic=spread, aleatoric=(mixing * variances).sum(-2))
 
     def variance_shortfall(self, features: Tensor) -> Tensor:
-        """How far the components' variances lie below the smallest wanted, on average: (..., D) -> (..., predicates).
+        """Returns the mean shortfall of the components' variances below the smallest wanted one: (..., predicates).
 
-        Taken before the clamp, beyond which a variance would have no gradient to come back by.
+        It is taken before the clamp, since a clamped variance has no gradient that would raise it again.
+
+        features: (..., D).
         """
         return (SMALLEST_WANTED_VARIANCE - self._raw_variances(features)).relu().mean(-2)
 
@@ -148,13 +155,16 @@ class MixtureHead(PredicateHead):
         return F.softplus(self._by_component(self.variances(features)))
 
     def _by_component(self, values: Tensor) -> Tensor:
-        """(..., K * predicates) -> (..., K, predicates) float32."""
+        """Splits (..., K * predicates) into (..., K, predicates) float32."""
         split: Tensor = values.float().unflatten(-1, (self.mixtures, self.predicates))
         return split
 
 
 def gauss_hermite(nodes: int, dimensions: int) -> tuple[Tensor, Tensor]:
-    """Points (nodes ** dimensions, dimensions) and weights, 1 in sum, of means over standard normal numbers."""
+    """Returns points (nodes ** dimensions, dimensions) and weights (nodes ** dimensions,) of Gauss-Hermite quadrature.
+
+    They give means over standard normal numbers. The weights add up to 1.
+    """
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     grid = torch.tensor(list(product(points, repeat=dimensions)), dtype=torch.float32)
     shares = torch.tensor(list(product(weights / weights.sum(), repeat=dimensions)), dtype=torch.float32)
@@ -162,11 +172,14 @@ def gauss_hermite(nodes: int, dimensions: int) -> tuple[Tensor, Tensor]:
 
 
 def _average(probabilities: Tensor, weights: Tensor) -> Tensor:
-    """(..., S, predicates) and weights that are 1 in sum over S -> (..., predicates), not above 1 by rounding."""
+    """Returns the weighted mean (..., predicates) of (..., S, predicates), clamped to 1 against rounding.
+
+    weights: add up to 1 over S.
+    """
     return (probabilities * weights).sum(-2).clamp(max=1)
 
 
 def _self_information(probabilities: Tensor) -> Tensor:
-    """-p log p, which vanishes at p = 0."""
+    """Returns -p log p, 0 at p = 0."""
     positive = probabilities.clamp(min=1e-9)
     return -positive * positive.log()

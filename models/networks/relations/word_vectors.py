@@ -1,4 +1,4 @@
-"""GloVe vectors of the object classes, which the published networks' word embeddings start from."""
+"""GloVe vectors of the object classes, the initial word embeddings of the published networks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from models.networks.relations.network import RelationNetwork
 
 
 def read_word_vectors(path: Path, width: int, vocabulary: Vocabulary = ACTION_GENOME) -> Tensor:
-    """One vector for each of the vocabulary's objects, (objects, width) float32, from a file of GloVe's text format.
+    """Reads a vector for each of the vocabulary's objects from a file in GloVe's text format.
 
-    A class of several names takes that of the first (`cup/glass/bottle` is `cup`), as the published code does. Raises
-    WeightsError where the file cannot be read, has another width or lacks a word.
+    Returns (objects, width) float32. A class of several names takes the vector of the first, as in the published code:
+    `cup/glass/bottle` takes that of `cup`. Raises WeightsError where the file cannot be read, has another width or
+    lacks a word.
     """
     words = {name.split("/")[0]: index for index, name in enumerate(vocabulary.objects)}
     vectors = torch.full((len(vocabulary.objects), width), torch.nan)
@@ -27,7 +28,8 @@ def read_word_vectors(path: Path, width: int, vocabulary: Vocabulary = ACTION_GE
                 if word in words:
                     if len(numbers) != width:
                         raise WeightsError(
-                            f"{path}, line {number}: {word!r} has {len(numbers)} numbers, model.word_width is {width}"
+                            f"{path}, line {number}: {word!r} has {len(numbers)} numbers, but model.word_width is "
+                            f"{width}: make them agree"
                         )
                     vectors[words[word]] = torch.tensor([float(each) for each in numbers])
     except (OSError, ValueError) as error:
@@ -40,6 +42,6 @@ def read_word_vectors(path: Path, width: int, vocabulary: Vocabulary = ACTION_GE
 
 @torch.no_grad()
 def initialise_words(network: RelationNetwork, vectors: Tensor) -> None:
-    """Starts both word embeddings, of the subject and of the object, from the same vectors (objects, word width)."""
+    """Copies the same vectors (objects, word width) into the word embeddings of the subject and of the object."""
     for embedding in (network.representation.obj_embed, network.representation.obj_embed2):
         embedding.weight.copy_(vectors)

@@ -110,7 +110,7 @@ def test_weights_of_another_project_are_refused(checkpoint: Path) -> None:
     ("changes", "message"),
     [
         ({"config": {"network": "arn", "colour": "red"}}, "colour"),
-        ({"config": {"network": "arn", "width": 31}}, "width 31 must be a multiple"),
+        ({"config": {"network": "arn", "width": 31}}, "width is 31: give a multiple"),
         ({"config": {"network": "detr"}}, "detr"),
         ({"config": {"network": "detector"}}, "Missing key"),
         ({"state": {}}, "Missing key"),

@@ -261,8 +261,8 @@ def stage_inputs(representation: Tensor, mask: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"width": 30, "heads": 4}, ConfigurationError, r"width \(30\) must be even and a multiple of heads \(4\)"),
-        ({"width": 15, "heads": 3}, ConfigurationError, "must be even"),
+        ({"width": 30, "heads": 4}, ConfigurationError, r"width is 30: give an even multiple of heads \(4\)"),
+        ({"width": 15, "heads": 3}, ConfigurationError, "width is 15: give an even multiple"),
         ({"temporal_layers": 0}, ValidationError, "temporal_layers"),
         ({"dropout": 1.0}, ValidationError, "dropout"),
         ({"windows": 2}, ValidationError, "windows"),

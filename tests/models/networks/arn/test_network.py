@@ -190,12 +190,12 @@ def test_pair_geometry_equals_a_case_by_hand() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 30}, r"width 30 must be a multiple of 4 and of heads \(2\)"),
+        ({"width": 30}, r"width is 30: give a multiple of 4 and of heads \(2\)"),
         ({"predicate_association": False}, "hierarchical_attention needs predicate_association"),
         ({"backbone": "resnet50", "dense_proposals": True}, "need the compact backbone's fine feature map"),
         ({"region_grid": 2}, "region_grid needs dense_proposals"),
-        ({"frame_width": 70}, "frame 70x64 must be a multiple of 16 in both directions"),
-        ({"backbone": "resnet50", "frame_height": 48}, "frame 64x48 must be a multiple of 32"),
+        ({"frame_width": 70}, "the frame is 70x64 pixels: give multiples of 16"),
+        ({"backbone": "resnet50", "frame_height": 48}, "the frame is 64x48 pixels: give multiples of 32"),
     ],
 )
 def test_contradictions_are_refused_by_name(change: dict[str, Any], message: str) -> None:

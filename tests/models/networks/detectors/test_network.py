@@ -224,8 +224,8 @@ def test_anchors_stand_a_stride_apart_also_where_the_frame_is_no_multiple_of_it(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_height": 70}, "frame 64x70 must be a multiple of 16 in both directions"),
-        ({"proposals": 25}, r"proposals \(25\) must not be more than proposals_before_suppression \(24\)"),
+        ({"frame_height": 70}, "the frame is 64x70 pixels: give multiples of 16"),
+        ({"proposals": 25}, r"proposals is 25: give no more than proposals_before_suppression \(24\)"),
         ({"persons": 5}, r"persons is 5: give no more than proposals \(8\) or pairs \(4\)"),
         ({"proposals": 300, "proposals_before_suppression": 300}, "the frame's 256 anchors"),
     ],

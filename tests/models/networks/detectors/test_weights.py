@@ -55,5 +55,7 @@ def test_imagenets_weights_fit_the_backbone_and_the_regions_head(monkeypatch: py
 
 
 def test_a_compact_backbone_has_no_imagenet_weights() -> None:
-    with pytest.raises(WeightsError, match="a compact backbone has no such weights"):
+    with pytest.raises(
+        WeightsError, match="backbone_weights is 'imagenet', a ResNet-101: give the path of a checkpoint"
+    ):
         load_backbone(Detector(tiny_detector()), "imagenet")

@@ -44,7 +44,7 @@ def make(**changes: Any) -> Fremure:
 
 
 def test_a_branch_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="branch_width 10 must be a multiple of heads"):
+    with pytest.raises(ConfigurationError, match="branch_width is 10: give a multiple of heads"):
         FremureConfig(**SMALL, branch_width=10)
 
 

@@ -54,7 +54,7 @@ def test_a_missing_word_is_named(tmp_path: Path) -> None:
 
 
 def test_a_vector_of_another_width_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"line 2: .person. has 3 numbers, model\.word_width is 4"):
+    with pytest.raises(WeightsError, match=r"line 2: .person. has 3 numbers, but model\.word_width is 4"):
         read_word_vectors(write(tmp_path / "glove.txt", width=3), WIDTH)
 
 
