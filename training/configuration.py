@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import MISSING, field, fields
+from dataclasses import Field as DataclassField
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from models.networks.arn import ArnConfig
@@ -21,6 +22,28 @@ from training.relation_losses import RelationLossConfig
 
 ModelConfig = Annotated[ArnConfig | DetectorConfig | RelationNetworkConfig, Field(discriminator="network")]
 """What a run trains; `network` says which."""
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_RELATIONS = ("sttran", "tr2", "mosa", "fremure")
+_READ_BY: dict[str, tuple[str, ...]] = {
+    "loss": ("arn",),
+    "detr_weights": ("arn",),
+    "text_embeddings": ("arn", "tr2", "mosa"),
+    "text_learning_rate": ("arn", "tr2", "mosa"),
+    "backbone_weights": ("detector",),
+    "backbone_learning_rate": ("arn", "detector"),
+    "freeze_backbone": ("arn", "detector"),
+    "word_vectors": _RELATIONS,
+    "detector": _RELATIONS,
+    "task": _RELATIONS,
+    "cache_pairs": _RELATIONS,
+    "relation_scoring": ("arn", *_RELATIONS),
+}
+"""Which networks read a key that not all do."""
+
+
+def _no_is_a_word(value: object) -> object:
+    """YAML takes a plain `no` for false."""
+    return "no" if value is False else value
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -39,30 +62,31 @@ class TrainingConfig:
     """Of the two-stage networks, and of relation scorers."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
-    steps: int = 10_000
-    batch_size: int = 8
-    clip_length: int = 1
+    steps: PositiveInt = 10_000
+    batch_size: PositiveInt = 8
+    """Clips of one step, of each process."""
+    clip_length: PositiveInt = 1
     """Frames of a training clip."""
     small_objects: Literal["keep", "drop"] = "drop"
     """Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them."""
-    validation_videos: int = 0
+    validation_videos: NonNegativeInt = 0
     """Videos held out of the end of the training split; the test split is never looked at."""
-    learning_rate: float = 1e-4
-    backbone_learning_rate: float | None = None
-    text_learning_rate: float | None = None
+    learning_rate: Rate = 1e-4
+    backbone_learning_rate: Rate | None = None
+    text_learning_rate: Rate | None = None
     """Of the classifiers that start from text embeddings; None is `learning_rate`."""
-    weight_decay: float = 1e-4
-    warmup_steps: int = 0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    warmup_steps: NonNegativeInt = 0
     schedule: Literal["cosine", "step"] = "step"
     """`step` divides the rate by 10 after three quarters, `cosine` brings it to 2 %."""
-    clip_gradient_norm: float = 0.1
-    averaging: float = 0.0
+    clip_gradient_norm: Rate = 0.1
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 is off."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no_is_a_word)] = "no"
     freeze_backbone: bool = False
     backbone_weights: str | None = None
     """What a detector's backbone starts from: `imagenet`, or a checkpoint with a compact backbone."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     cache_frames: bool = False
     detector: Path | None = None
     """Checkpoint of the detector whose pairs a two-stage network reads; it is not trained any further."""
@@ -86,15 +110,34 @@ class TrainingConfig:
     """A .npy file of triplet sentence embeddings; None asks open_clip for ViT-B/32."""
     word_vectors: Path | None = None
     """GloVe's text file, from which a two-stage network's words start; None starts them at random."""
-    evaluate_every: int = 1000
+    evaluate_every: NonNegativeInt = 1000
     """Steps between validations, of which one comes at the end; 0 never validates."""
-    save_every: int = 500
+    save_every: PositiveInt = 500
 
     def __post_init__(self) -> None:
         if isinstance(self.model, ArnConfig) and self.clip_length > self.model.clip_length:
             raise ConfigurationError(
                 f"clip_length {self.clip_length} is longer than model.clip_length {self.model.clip_length}; raise it"
             )
+        if self.freeze_host and not (self.relation_scoring and self.initialise_from):
+            raise ConfigurationError(
+                "freeze_host trains the relation scorer alone: set relation_scoring, and initialise_from to the "
+                "checkpoint that the host is taken from"
+            )
+
+    def unread_keys(self) -> list[str]:
+        """A sentence for each key that is set, and that the network of this run does not read."""
+        network = self.model.network
+        return [
+            f"{field.name} is set, but {network} does not read it; {', '.join(_READ_BY[field.name])} do"
+            for field in fields(self)
+            if field.name in _READ_BY and network not in _READ_BY[field.name]
+            if getattr(self, field.name) != _default_of(field)
+        ]
+
+
+def _default_of(declared: DataclassField[Any]) -> object:
+    return declared.default if declared.default_factory is MISSING else declared.default_factory()
 
 
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:

@@ -6,6 +6,7 @@
   x ConfigurationError
   x EvaluationError
   x DivergedError
+  x SaveError
 
 Every message names the thing, the value found and what to do about it, on one line.
 """
@@ -35,7 +36,11 @@ class EvaluationError(TrainingError):
 
 
 class DivergedError(TrainingError):
-    """Training cannot go on: the loss is no longer a number."""
+    """Training cannot go on: the loss is no longer a number, or the weights have grown beyond use."""
+
+
+class SaveError(TrainingError):
+    """A state of a run cannot be written or read."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:

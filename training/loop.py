@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,9 +24,10 @@ from torch.utils.data import DataLoader
 
 from training.configuration import TrainingConfig
 from training.data.facts import describe_data
-from training.errors import DataError, DivergedError
+from training.errors import ConfigurationError, DataError, DivergedError
 from training.objectives import make_objective
 from training.objectives.objective import Objective
+from training.run_folder import RunFolder, identity_of, plain_values
 
 log = logging.getLogger("vsg.train")
 
@@ -36,14 +35,20 @@ _SHOWN = ("no/R@20", "no/R@50", "no/mR@50", "with/R@10", "with/R@20", "with/mR@1
 """Validation figures that the log shows; TensorBoard has all."""
 _LONGEST_WAIT = timedelta(days=1)
 """How long processes wait for the first one, which fills caches and validates alone."""
+_LARGEST_WEIGHT = 1e4
+"""No weight of a network that learns comes near it; beyond it boxes overflow, and some operators crash on those."""
 
 
 def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> Path:
     """Runs a configuration to its last step and returns the path of the checkpoint.
 
     With `resume` a run that was stopped goes on from its last saved state, with the same data order. Raises
-    DivergedError when the loss is not finite.
+    ConfigurationError where the folder holds a run of another configuration, data, starting weights or number of
+    processes, or is in use; DivergedError when the loss is not finite or the weights explode; SaveError where a state
+    cannot be written or read.
     """
+    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigurationError("mixed_precision is fp16, which needs a GPU; take bf16 or no")
     # Accelerate keeps the precision of a process's first run for all that follow.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
@@ -54,10 +59,24 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )
+    run = RunFolder(config.output)
+    with run.locked() if accelerator.is_main_process else nullcontext():
+        return _train(config, accelerator, run, resume=resume, command=command)
+
+
+def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, resume: bool, command: str) -> Path:
+    if accelerator.is_main_process:
+        if not resume:
+            run.clear()
+        run.claim(identity_of(config, accelerator.num_processes))
+        for line in config.unread_keys():
+            log.warning("%s", line)
     set_seed(config.seed)
     # Caches of frames and pairs are filled once, by the first process, before the others read them.
     with accelerator.main_process_first():
         objective = make_objective(config, accelerator.device)
+    if accelerator.is_main_process:
+        run.claim({"data": objective.data_key})
     model = objective.model
     loader: Any = DataLoader(
         objective.dataset, config.batch_size, shuffle=True, drop_last=True, collate_fn=objective.collate,
@@ -71,10 +90,11 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     accelerator.register_for_checkpointing(scheduler, *([average] if average is not None else []))
     accelerator.init_trackers("tensorboard")
-    state = config.output / "state"
-    step = _resume(accelerator, state) if resume else 0
+    step = run.load_state(accelerator)
+    if step and accelerator.is_main_process:
+        log.info("resumed at step %d", step)
     provenance = {
-        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "config": plain_values(config),
         "data": describe_data(config.data),
         "command": command,
     }
@@ -98,9 +118,6 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
             if step % 20 == 0:
                 accelerator.log({f"loss/{name}": value for name, value in terms.items()}, step=step)
                 accelerator.log({"learning_rate": scheduler.get_last_lr()[0]}, step=step)
-            if step % config.save_every == 0:
-                accelerator.save_state(str(state))
-                (state / "step").write_text(str(step))
             if (
                 config.validation_videos
                 and config.evaluate_every
@@ -109,6 +126,9 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
             ):
                 _validate(accelerator, best, objective, step)
                 objective.save(checkpoint, best, provenance)
+            # After the validation: a run that is killed in between makes up for it.
+            if step % config.save_every == 0:
+                run.save_state(accelerator, step)
     if accelerator.is_main_process:
         objective.save(checkpoint, best.eval(), provenance)
     accelerator.end_training()
@@ -145,6 +165,12 @@ def _step(
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), config.clip_gradient_norm)
     optimizer.step()
+    largest = float(nn.utils.get_total_norm(model.parameters(), math.inf))
+    if not largest < _LARGEST_WEIGHT:
+        raise DivergedError(
+            f"the largest weight became {largest:g} at a loss of {values['total']:g}; "
+            "lower learning_rate or clip_gradient_norm"
+        )
     return values
 
 
@@ -157,15 +183,6 @@ def _batches(accelerator: Accelerator, loader: Any, step: int) -> Iterator[Any]:
         loader.set_epoch(epoch)
         yield from accelerator.skip_first_batches(loader, skipped) if skipped else loader
         epoch, skipped = epoch + 1, 0
-
-
-def _resume(accelerator: Accelerator, state: Path) -> int:
-    if not (state / "step").is_file():
-        return 0
-    accelerator.load_state(str(state))
-    step = int((state / "step").read_text())
-    log.info("resumed at step %d", step)
-    return step
 
 
 @torch.no_grad()

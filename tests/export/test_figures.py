@@ -12,7 +12,7 @@ from training.data.action_genome import load_action_genome
 from training.errors import EvaluationError
 from training.prediction import evaluate_model, load_predictor, predict_video
 
-SAID = ("subject_boxes", "subject_scores", "object_boxes", "object_scores", "attention", "spatial", "contacting")
+SAID = ("subject_boxes", "subject_scores", "object_boxes", "object_scores", "predicate_scores")
 
 
 def compare(exported: Exported, puppets: Path) -> set[str]:

@@ -70,6 +70,7 @@ def test_two_models_of_one_name_are_refused(load: Load, tiny_bundle: Path) -> No
 
 def test_no_bundles_are_refused(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("service.bundles.PACKAGED_FOLDER", tmp_path / "packages")
     with pytest.raises(NoModels):
         load()
 

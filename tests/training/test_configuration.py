@@ -119,3 +119,32 @@ def test_an_override_into_a_value_is_refused(path: Path) -> None:
         ConfigurationError, match=r"'name\.first' cannot be set: 'name' is a value, not a group of keys"
     ):
         load_config(path, {"name.first": "y"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("steps", 0), ("steps", -3), ("batch_size", 0), ("clip_length", 0), ("learning_rate", -1), ("learning_rate", 0),
+        ("averaging", 1.5), ("workers", -1), ("weight_decay", -0.1), ("clip_gradient_norm", 0), ("save_every", 0),
+        ("validation_videos", -1), ("learning_rate", float("inf")),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_its_key(tmp_path: Path, key: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"x\.yaml: {key}: Input should be"):
+        load_config(write(tmp_path / "x.yaml", {**MINIMAL, key: value}))
+
+
+def test_a_plain_no_is_a_precision(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.yaml", MINIMAL)
+    path.write_text(path.read_text() + "mixed_precision: no\n")
+    assert load_config(path).mixed_precision == "no"
+
+
+def test_a_host_is_frozen_only_where_it_has_weights_and_a_scorer(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="freeze_host trains the relation scorer alone: set relation_scoring"):
+        load_config(write(tmp_path / "x.yaml", {**MINIMAL, "freeze_host": True, "relation_scoring": True}))
+
+
+def test_keys_that_the_network_does_not_read_are_named(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path / "x.yaml", {**MINIMAL, "word_vectors": "glove.txt", "steps": 3}))
+    assert config.unread_keys() == ["word_vectors is set, but arn does not read it; sttran, tr2, mosa, fremure do"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,21 +13,24 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from click.testing import CliRunner
 from torch import Tensor
 
 from models.networks.arn import Arn
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
-from tests.support.networks import tiny, tiny_detector, tiny_relations, tiny_scorer
+from tests.support.annotated import rewrite_objects
+from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
 from training.commands.train import train as train_command
 from training.configuration import TrainingConfig
-from training.errors import DataError, DivergedError
+from training.errors import ConfigurationError, DataError, DivergedError, SaveError
 from training.loop import train
 from training.objectives import arn as arn_objective
 from training.objectives import make_objective
 from training.objectives.arn import ArnObjective
 from training.objectives.detector import DetectorObjective
 from training.objectives.relations import RelationObjective
+from training.run_folder import RunFolder
 
 # What a resumed run draws anew is the only thing that may differ from a run in one go.
 UNCHANGED = {"mirror": 0, "gain": 0, "bias": 0}
@@ -147,6 +153,152 @@ def test_the_same_seed_gives_the_same_weights(configure: Callable[..., TrainingC
     other = weights(train(configure(steps=3, seed=4, output=tmp_path / "c")))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert any(not torch.equal(value, other[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 2e-3}, "config.learning_rate"),
+        ({"seed": 4}, "config.seed"),
+        ({"batch_size": 2}, "config.batch_size"),
+        ({"clip_length": 2}, "config.clip_length"),
+        ({"validation_videos": 1}, "config.validation_videos"),
+    ],
+)
+def test_a_folder_is_not_taken_for_another_run(
+    configure: Callable[..., TrainingConfig], change: dict[str, Any], named: str
+) -> None:
+    checkpoint = train(configure(steps=2, save_every=2))
+    before = checkpoint.read_bytes()
+    with pytest.raises(ConfigurationError, match=f"holds a run with another {named}; name another output, or begin"):
+        train(configure(steps=2, save_every=2, **change))
+    assert checkpoint.read_bytes() == before
+    train(configure(steps=2, **change), resume=False)
+
+
+def test_a_run_does_not_go_on_with_other_annotations(
+    configure: Callable[..., TrainingConfig], puppets: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(puppets, data, ignore=shutil.ignore_patterns("cache"))
+    train(configure(data=data, steps=1))
+
+    def move(objects: dict[str, Any]) -> None:
+        for things in objects.values():
+            for each in things:
+                each["bbox"] = tuple(value + 1 for value in each["bbox"]) if each["bbox"] else None
+
+    rewrite_objects(data, move)
+    with pytest.raises(ConfigurationError, match="holds a run with another data;"):
+        train(configure(data=data, steps=2))
+
+
+def test_a_run_does_not_go_on_from_other_weights(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    start = tmp_path / "start.pt"
+    save_checkpoint(start, Arn(tiny()), {})
+    train(configure(steps=1, initialise_from=start))
+    save_checkpoint(start, make_lively(tiny()), {})
+    with pytest.raises(ConfigurationError, match=r"another files\.initialise_from;"):
+        train(configure(steps=2, initialise_from=start))
+
+
+def test_two_runs_do_not_share_a_folder(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(ConfigurationError, match=rf"in use by process {os.getpid()};"),
+    ):
+        train(configure(steps=1))
+    train(configure(steps=1))
+
+
+def test_a_run_killed_while_it_saves_goes_on_from_the_last_whole_state(
+    configure: Callable[..., TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"steps": 6, "save_every": 2}
+    straight = weights(train(configure(output=tmp_path / "straight", **changes)))
+    saved = Accelerator.save_state
+
+    def killed(self: Accelerator, folder: str) -> Any:
+        if "step-00000004" in folder:  # half of it is written
+            saved(self, folder)
+            (Path(folder) / "optimizer.bin").unlink()
+            raise _StoppedError
+        return saved(self, folder)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Accelerator, "save_state", killed)
+        with pytest.raises(_StoppedError):
+            train(configure(output=tmp_path / "killed", **changes))
+    assert RunFolder(tmp_path / "killed").newest_state() == (tmp_path / "killed" / "state" / "step-00000002", 2)
+    resumed = weights(train(configure(output=tmp_path / "killed", **changes)))
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-6, msg=name)
+    assert [path.name for path in (tmp_path / "killed" / "state").iterdir()] == ["step-00000006"]
+
+
+def test_a_damaged_state_and_a_full_disk_are_said_in_one_line(
+    configure: Callable[..., TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(configure(steps=2, save_every=2))
+    (damaged,) = (tmp_path / "run" / "state").glob("*/optimizer.bin")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(SaveError, match=r"step-00000002 cannot be read \(.*\); begin anew with --restart$"):
+        train(configure(steps=3))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Accelerator, "save_state", full)
+    with pytest.raises(SaveError, match=r"the state of step 2 cannot be saved in .*No space left on device"):
+        train(configure(steps=2, save_every=2), resume=False)
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(
+    configure: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated: list[int] = []
+    changes = {"steps": 2, "save_every": 2, "evaluate_every": 2, "validation_videos": 2}
+
+    def stop(*_: object) -> dict[str, dict[str, float]]:
+        validated.append(1)
+        if len(validated) == 1:
+            raise _StoppedError
+        return {"no": {"R@20": 0.5}}
+
+    monkeypatch.setattr(ArnObjective, "validate", stop)
+    with pytest.raises(_StoppedError):
+        train(configure(**changes))
+    train(configure(**changes))
+    assert len(validated) == 2
+
+
+def test_as_many_validation_videos_as_there_are_videos_are_refused(configure: Callable[..., TrainingConfig]) -> None:
+    with pytest.raises(ConfigurationError, match=r"validation_videos is 8, and .* has 8 training videos; leave some"):
+        train(configure(validation_videos=8))
+
+
+@pytest.mark.parametrize("kind", ["arn", "detector", "sttran"])
+def test_a_run_that_diverges_ends_before_it_validates_or_saves(
+    configure: Callable[..., TrainingConfig], configure_relations: Callable[..., TrainingConfig], kind: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    changes = {"learning_rate": 1e6, "clip_gradient_norm": 1e6, "steps": 4, "save_every": 1, "validation_videos": 1}
+    config = {
+        "arn": lambda: configure(**changes, evaluate_every=1),
+        "detector": lambda: configure(model=asdict(tiny_detector()), **changes, evaluate_every=1),
+        "sttran": lambda: configure_relations(**changes, evaluate_every=1),
+    }[kind]()
+    with pytest.raises(DivergedError, match="lower learning_rate or clip_gradient_norm"):
+        train(config)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert RunFolder(tmp_path / "run").newest_state() is None
+
+
+def test_half_precision_of_gpus_is_refused_on_a_cpu(configure: Callable[..., TrainingConfig]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ConfigurationError, match="mixed_precision is fp16, which needs a GPU; take bf16 or no"):
+        train(configure(mixed_precision="fp16"))
 
 
 def test_a_nan_loss_ends_the_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:

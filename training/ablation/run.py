@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -28,6 +28,7 @@ from training.data.facts import PUPPETS_FILE, describe_data
 from training.errors import ConfigurationError
 from training.loop import train
 from training.objectives.videos import split_videos
+from training.run_folder import differing, plain_values
 
 log = logging.getLogger("vsg.ablate")
 
@@ -123,10 +124,10 @@ class Study:
         saved, wanted = json.loads(path.read_text()), self._identity(run.config)
         try:
             # It is read as a configuration, so that a key added since makes no difference while it has its default.
-            saved["config"] = _plain(TypeAdapter(TrainingConfig).validate_python(saved["config"]))
+            saved["config"] = plain_values(TypeAdapter(TrainingConfig).validate_python(saved["config"]))
         except ValidationError:
             log.debug("%s has keys that are gone since", path)
-        if changed := sorted(_differing(saved, wanted)):
+        if changed := sorted(differing(saved, wanted)):
             raise ConfigurationError(
                 f"{run.config.output} holds a run of {run.row!r} with another {', '.join(changed)}; "
                 "remove the folder, or repeat the run with --again"
@@ -136,7 +137,7 @@ class Study:
         """Returns all that decides a run's figures as plain values; of weights that it starts from, the sha256."""
         weights = {"detector": config.detector, "initialise_from": config.initialise_from}
         return {
-            "config": _plain(config),
+            "config": plain_values(config),
             "weights": {name: sha256_of(path) for name, path in weights.items() if path is not None and path.is_file()},
             "test": str(self.test),
         }
@@ -186,21 +187,6 @@ def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> 
         values = {name: figures.whole.figures[name.partition("/")[0]][name.partition("/")[2]] for name in _SHOWN}
         log.info("%s: %s", title, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
         yield run
-
-
-def _plain(config: TrainingConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    return plain
-
-
-def _differing(first: Any, second: Any, key: str = "") -> Iterator[str]:
-    """Yields the dotted keys under which two nested dicts of plain values differ."""
-    if not (isinstance(first, dict) and isinstance(second, dict)):
-        if first != second:
-            yield key
-        return
-    for name in first.keys() | second.keys():
-        yield from _differing(first.get(name), second.get(name), f"{key}.{name}" if key else name)
 
 
 def _trained_parameters(network: torch.nn.Module, config: TrainingConfig) -> int:

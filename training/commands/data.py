@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from training.data.check import Report
+    from training.data.relations.formats import FormatName, RelationCounts
 
+_FORMATS = ("action-genome", "cad120", "hico-det", "open-images", "v-coco", "vrd")
 _SHOWN = 20
 """Problems and warnings that are printed without --json."""
 
@@ -27,12 +29,15 @@ def data() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, however much it is.")
 @click.pass_context
 def check(context: click.Context, root: Path, as_json: bool) -> None:
-    """Say what is wrong with a data folder, and what it holds.
+    """Say what is wrong with a data folder or a file of relations, and what it holds.
 
-    ROOT is laid out like Action Genome. The exit code is 1 if anything is wrong.
+    ROOT is a folder laid out like Action Genome, or a file that `vsg data relations` writes. The exit code is 1 if
+    anything is wrong.
     """
     from training.data.check import check_data
 
+    if root.is_file():
+        _check_relations(context, root, as_json)
     report = check_data(root)
     click.echo(json.dumps(report.as_json(), indent=1) if as_json else _text(report))
     context.exit(0 if report.ok else 1)
@@ -110,6 +115,43 @@ def frames(context: click.Context, root: Path, every: bool, stride: int | None, 
         click.echo(f"Problem: {problem}")
     click.echo(f"{root}: {len(problems)} videos could not be dumped" if problems else f"{root} has all its frames")
     context.exit(1 if problems else 0)
+
+
+@data.command()
+@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
+def relations(form: FormatName, files: tuple[Path, ...], out: Path) -> None:
+    """Turn another data set's annotations into relations without pixels.
+
+    FORMAT is action-genome (data folders), cad120, hico-det (hicodet's or HAKE's instances; HAKE's with
+    hico_hoi_list.txt), open-images (annotations and table of classes), v-coco or vrd. OUT gets a JSON line for each
+    picture.
+    """
+    from training.data.relations.formats import FORMATS, count_relations
+    from training.data.relations.record import write_records
+
+    write_records(out, FORMATS[form](files))
+    click.echo(_relations_text(out, count_relations(out)))
+
+
+def _check_relations(context: click.Context, path: Path, as_json: bool) -> None:
+    from training.data.relations.formats import count_relations
+
+    counts = count_relations(path)
+    click.echo(json.dumps(counts.as_json(), indent=1) if as_json else _relations_text(path, counts))
+    context.exit(0 if counts.problem is None else 1)
+
+
+def _relations_text(path: Path, counts: RelationCounts) -> str:
+    lines = [f"Problem: {counts.problem}"] if counts.problem else []
+    lines.append(
+        f"{counts.pictures} pictures, of them of {counts.videos} videos; {counts.pairs} pairs, "
+        f"{counts.unrelated} of them unrelated"
+    )
+    lines += [f"  {name:<20}{counts.holding[name]:>9} of {counts.asked[name]} asked" for name in sorted(counts.asked)]
+    lines.append(f"{path} is in order" if counts.problem is None else f"{path} is not in order")
+    return "\n".join(lines)
 
 
 def _progress_bar() -> Progress:

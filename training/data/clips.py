@@ -17,10 +17,12 @@ from torch.utils.data import Dataset
 
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.data.action_genome import AnnotatedVideo
+from training.data.caches import annotation_key, picture_key, written_once
 from training.data.facts import FRAME_RATE
 from training.errors import DataError
 from training.targets import TENSORS, Targets
 
+_PIXELS = "pixels.npy"
 _ITEM_FIELDS = (*TENSORS, "timestamps")
 
 
@@ -41,9 +43,8 @@ Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
 class ClipDataset(Dataset[Item]):
     """Clips of `clip_length` consecutive annotated frames; one item for each frame that a clip can start at.
 
-    Frames are read and stretched to the network's size when asked for, or once into a file beside the data when
-    `cache` is on: small frames are then read faster than they are decoded. A video with fewer frames than a clip
-    repeats its last one.
+    Frames are read and stretched to the network's size when asked for, or once into a file in the folder `cache`: small
+    frames are then read faster than they are decoded. A video with fewer frames than a clip repeats its last one.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ClipDataset(Dataset[Item]):
         cache: Path | None = None,
     ) -> None:
         self.height, self.width = height, width
+        self.annotation_key = annotation_key(videos)
         frames = [frame for video in videos for frame in video.frames]
         self.paths = [frame.path for frame in frames]
         lengths = np.array([len(video.frames) for video in videos])
@@ -102,21 +104,24 @@ class ClipDataset(Dataset[Item]):
         """Fields of `Targets`, and `timestamps`, of those frames."""
         return {name: getattr(self, name)[rows] for name in _ITEM_FIELDS}
 
-    def _cached(self, path: Path) -> NDArray[np.uint8]:
+    def _cached(self, cache: Path) -> NDArray[np.uint8]:
         """All frames as one memory-mapped array (frames, H, W, 3)."""
         shape = (len(self.paths), self.height, self.width, 3)
-        if not path.is_file() or np.load(path, mmap_mode="r").shape != shape:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".partial")
-            pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            # OpenCV gives up the interpreter lock, so threads do; processes forked beside torch's threads may hang.
-            with ThreadPoolExecutor(2) as pool:
-                sizes = [self.height] * len(self.paths), [self.width] * len(self.paths)
-                for row, frame in enumerate(pool.map(read_frame, self.paths, *sizes)):
-                    pixels[row] = frame
-            pixels.flush()
-            temporary.replace(path)
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+        folder = cache / f"frames_{self.picture_key()[:16]}"
+        if not folder.is_dir():
+            with written_once(folder) as own:
+                pixels = np.lib.format.open_memmap(own / _PIXELS, mode="w+", dtype=np.uint8, shape=shape)
+                # OpenCV gives up the interpreter lock, so threads do; processes forked beside torch's may hang.
+                with ThreadPoolExecutor(2) as pool:
+                    sizes = [self.height] * len(self.paths), [self.width] * len(self.paths)
+                    for row, frame in enumerate(pool.map(read_frame, self.paths, *sizes)):
+                        pixels[row] = frame
+                pixels.flush()
+        return np.load(folder / _PIXELS, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def picture_key(self) -> str:
+        """Hex digest of the frames' files, and of the size they are stretched to."""
+        return picture_key(self.paths, self.height, self.width)
 
 
 def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.relations.pairs import Pairs
+from training.data.caches import written_once
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.progress import track
 from training.targets import Targets
@@ -40,12 +41,19 @@ class PairBatch:
 
 
 class PairDataset(Dataset[tuple[dict[str, NDArray[np.generic]], dict[str, NDArray[np.generic]]]]):
-    """The clips of a `ClipDataset` as pairs, read from memory-mapped arrays; `find` fills them the first time."""
+    """The clips of a `ClipDataset` as pairs, read from memory-mapped arrays; `find` fills them the first time.
 
-    def __init__(self, clips: ClipDataset, find: FindPairs, folder: Path) -> None:
+    The arrays lie in `cache`, in a folder named after the frames, their annotations and `found_by`: all that decides
+    which pairs there are.
+    """
+
+    def __init__(self, clips: ClipDataset, find: FindPairs, cache: Path, found_by: str) -> None:
         self.clips = clips
+        key = f"{clips.picture_key()} {clips.annotation_key} {found_by}"
+        folder = cache / f"pairs_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         if not folder.is_dir():
-            _write(clips, find, folder)
+            with written_once(folder) as own:
+                _write(clips, find, own)
         self.arrays: dict[str, NDArray[np.generic]] = {
             path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))
         }
@@ -75,11 +83,8 @@ def collate_pairs(
 
 def _write(clips: ClipDataset, find: FindPairs, folder: Path) -> None:
     """Runs the detector over every frame once."""
-    partial = folder.with_suffix(".partial")
-    rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     count = len(clips.paths)
-    log.info("looking for the pairs of %d frames; they are kept in %s", count, folder)
+    log.info("looking for the pairs of %d frames; they are kept in %s", count, folder.parent)
     arrays: dict[str, Any] = {}
     for start in track(range(0, count, _FRAMES_AT_ONCE), "finding pairs", total=-(-count // _FRAMES_AT_ONCE)):
         rows = np.arange(start, min(start + _FRAMES_AT_ONCE, count))
@@ -91,9 +96,8 @@ def _write(clips: ClipDataset, find: FindPairs, folder: Path) -> None:
             values = value[0].cpu().numpy()
             if field.name not in arrays:
                 dtype = values.dtype if field.name in _EXACT else np.float16
-                path = partial / f"{field.name}.npy"
+                path = folder / f"{field.name}.npy"
                 arrays[field.name] = np.lib.format.open_memmap(path, "w+", dtype, (count, *values.shape[1:]))
             arrays[field.name][rows] = values
     for array in arrays.values():
         array.flush()
-    partial.replace(folder)

@@ -18,6 +18,7 @@ from models.networks.clip.text import text_embeddings
 from models.networks.scored import Scored
 from training.configuration import TrainingConfig
 from training.data.action_genome import read_vocabulary
+from training.data.caches import annotation_key
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.evaluation import Figures
 from training.losses import arn_loss
@@ -36,8 +37,9 @@ class ArnObjective:
     def __init__(self, config: TrainingConfig, shape: ArnConfig, device: torch.device) -> None:
         self.config = config
         videos, self.validation_videos = split_videos(config)
+        self.data_key = annotation_key([*videos, *self.validation_videos])
         height, width = shape.frame_height, shape.frame_width
-        cache = frame_cache(config, len(videos), height, width)
+        cache = frame_cache(config)
         self.vocabulary = read_vocabulary(config.data)
         self.dataset = ClipDataset(
             videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length, cache=cache

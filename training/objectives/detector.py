@@ -14,6 +14,7 @@ from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.weights import load_backbone
 from training.configuration import TrainingConfig
 from training.data.action_genome import read_vocabulary
+from training.data.caches import annotation_key
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.detection import detection_figures
 from training.evaluation import Figures
@@ -31,10 +32,11 @@ class DetectorObjective:
         self.config = config
         self.size = shape.frame_height, shape.frame_width
         videos, self.validation_videos = split_videos(config)
+        self.data_key = annotation_key([*videos, *self.validation_videos])
         self.vocabulary = read_vocabulary(config.data)
         self.dataset = ClipDataset(
             videos, self.vocabulary, height=self.size[0], width=self.size[1], clip_length=1,
-            cache=frame_cache(config, len(videos), *self.size),
+            cache=frame_cache(config),
         )  # fmt: skip
         self.model = Detector(shape, self.vocabulary)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

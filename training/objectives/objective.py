@@ -25,6 +25,11 @@ class Objective(Protocol):
         """Items that `collate` makes batches of."""
         ...
 
+    @property
+    def data_key(self) -> str:
+        """Hex digest of what is annotated on the videos it trains and validates on."""
+        ...
+
     def collate(self, items: list[Any]) -> Any:
         """Items of the data set as one batch."""
         ...

@@ -27,6 +27,7 @@ from models.networks.scored import Scored
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives, with_labels
 from training.configuration import TrainingConfig
 from training.data.action_genome import read_vocabulary
+from training.data.caches import annotation_key
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.data.pair_annotations import PairBatch, PairDataset, collate_pairs
 from training.errors import ConfigurationError
@@ -54,17 +55,18 @@ class RelationObjective:
             self.model = scored(self.network, config)
         self.network.to(device)
         videos, self.validation_videos = split_videos(config)
+        self.data_key = annotation_key([*videos, *self.validation_videos])
         height, width = self.network.frame_size
         clips = ClipDataset(
             videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length,
-            cache=frame_cache(config, len(videos), height, width),
+            cache=frame_cache(config),
         )  # fmt: skip
         if not config.freeze_host:  # FReMuRe reads them in evaluation too
             self.network.relations.predicate_counts.copy_(torch.from_numpy(clips.predicates.sum((0, 1))))
         self.dataset: Dataset[Any] = clips
         if config.cache_pairs:
-            folder = f"pairs_by_slot_{config.task}_{len(clips.paths)}_{sha256_of(cast(Path, config.detector))[:12]}"
-            self.dataset = PairDataset(clips, self._find, config.data / "cache" / folder)
+            found_by = f"by slot {config.task} {sha256_of(cast(Path, config.detector))} {shape.clip_features}"
+            self.dataset = PairDataset(clips, self._find, config.data / "cache", found_by)
 
     def collate(self, items: list[Any]) -> ClipBatch | PairBatch:
         """Items of the data set as one batch."""

@@ -76,25 +76,35 @@ def test_targets_are_fractions_of_the_frame_padded_to_the_most_objects(videos: l
     assert targets.predicates[0, 0, 1:].sum() == 0
 
 
-def test_frames_come_from_the_cache_once_it_is_there(videos: list[AnnotatedVideo], tmp_path: Path) -> None:
-    cache = tmp_path / "cache" / "frames.npy"
+def test_frames_come_from_the_cache_once_it_is_there(
+    videos: list[AnnotatedVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = {"height": 10, "width": 20}
-    direct = ClipDataset(videos, **size, clip_length=3)
-    ClipDataset(videos, **size, clip_length=3, cache=cache)
-    for frame in videos[0].frames:
-        frame.path.unlink()
-    cached = ClipDataset(videos, **size, clip_length=3, cache=cache)
-    assert np.load(cache, mmap_mode="r").shape == (6, 10, 20, 3)
+    direct = ClipDataset(videos, **size, clip_length=3)[2][0]
+    ClipDataset(videos, **size, clip_length=3, cache=tmp_path / "cache")
+    monkeypatch.setattr("training.data.clips.read_frame", None)
+    cached = ClipDataset(videos, **size, clip_length=3, cache=tmp_path / "cache")
     assert greys(cached, 0) == [10, 20, 30]
-    np.testing.assert_array_equal(cached[2][0], direct[2][0])
-    assert [path.name for path in cache.parent.iterdir()] == ["frames.npy"]
+    np.testing.assert_array_equal(cached[2][0], direct)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_a_cache_of_another_size_is_made_anew(videos: list[AnnotatedVideo], tmp_path: Path) -> None:
-    cache = tmp_path / "frames.npy"
+def test_a_cache_holds_one_size_and_the_frames_as_they_are_now(videos: list[AnnotatedVideo], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
     ClipDataset(videos, height=10, width=20, clip_length=1, cache=cache)
-    ClipDataset(videos, height=10, width=10, clip_length=1, cache=cache)
-    assert np.load(cache, mmap_mode="r").shape == (6, 10, 10, 3)
+    narrow = ClipDataset(videos, height=10, width=10, clip_length=1, cache=cache)
+    assert narrow[0][0].shape == (1, 10, 10, 3)
+    cv2.imwrite(str(videos[0].frames[0].path), np.full((HEIGHT, WIDTH, 3), 99, np.uint8))
+    drawn_again = ClipDataset(videos, height=10, width=10, clip_length=1, cache=cache)
+    assert (greys(narrow, 0), greys(drawn_again, 0)) == ([10], [99])
+    videos.reverse()  # as many frames, in another order
+    assert greys(ClipDataset(videos, height=10, width=10, clip_length=1, cache=cache), 0) == [60]
+
+
+def test_a_missing_frame_is_named_before_a_cache_is_read(videos: list[AnnotatedVideo], tmp_path: Path) -> None:
+    videos[0].frames[1].path.unlink()
+    with pytest.raises(DataError, match=r"long1\.png cannot be read: No such file or directory; run `vsg data check`"):
+        ClipDataset(videos, height=10, width=10, clip_length=1, cache=tmp_path / "cache")
 
 
 def test_frames_are_rgb_and_stretched(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_pairs_on_disk_are_those_found_on_the_fly(
 ) -> None:
     monkeypatch.setattr(pair_annotations, "_FRAMES_AT_ONCE", 10)
     find = Finder(detector)
-    dataset = PairDataset(clips, find, tmp_path / "pairs")
+    dataset = PairDataset(clips, find, tmp_path, "a detector")
     assert find.calls == [10, 10, 10, 2]
     assert len(dataset) == len(clips)
     indices = [0, 3, len(clips) - 1]
@@ -79,12 +79,43 @@ def test_pairs_on_disk_are_those_found_on_the_fly(
 
 def test_cached_pairs_are_computed_once(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
     first, second = Finder(detector), Finder(detector)
-    PairDataset(clips, first, tmp_path / "pairs")
-    dataset = PairDataset(clips, second, tmp_path / "pairs")
+    PairDataset(clips, first, tmp_path, "a detector")
+    dataset = PairDataset(clips, second, tmp_path, "a detector")
     assert (sum(first.calls), sum(second.calls)) == (32, 0)
     assert dataset[0][0]["mask"].shape[0] == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["pairs"]
-    assert np.load(tmp_path / "pairs" / "union_features.npy", mmap_mode="r").dtype == np.float16
+    (folder,) = tmp_path.iterdir()
+    assert np.load(folder / "union_features.npy", mmap_mode="r").dtype == np.float16
+
+
+def test_corrected_boxes_or_another_way_of_finding_are_other_pairs(
+    puppets: Path, detector: Path, tmp_path: Path
+) -> None:
+    def dataset(found_by: str, moved: float) -> PairDataset:
+        videos = load_action_genome(puppets, split="train", small_objects="keep")
+        videos[3].frames[1].boxes[0] += moved
+        clips = ClipDataset(videos, height=64, width=64, clip_length=3)
+        return PairDataset(clips, Finder(detector), tmp_path, found_by)
+
+    for found_by, moved, folders in (("one", 0, 1), ("one", 0, 1), ("two", 0, 2), ("one", 4, 3)):
+        dataset(found_by, moved)
+        assert len(list(tmp_path.iterdir())) == folders
+
+
+def test_two_searches_at_once_both_read_whole_pairs(clips: ClipDataset, detector: Path, tmp_path: Path) -> None:
+    # The second begins when the first has found half of its pairs, and ends before it.
+    found: list[PairDataset] = []
+    find = Finder(detector)
+
+    def interrupted(batch: ClipBatch) -> Pairs:
+        if not found:
+            found.append(PairDataset(clips, Finder(detector), tmp_path, "a detector"))
+        return find(batch)
+
+    first = PairDataset(clips, interrupted, tmp_path, "a detector")
+    assert len(list(tmp_path.iterdir())) == 1
+    for name, array in first.arrays.items():
+        assert np.array_equal(array, found[0].arrays[name]), name
+    assert all(first.arrays["subject_scores"].reshape(32, -1).any(axis=1))
 
 
 def test_a_search_that_was_stopped_leaves_nothing_that_looks_whole(
@@ -99,10 +130,10 @@ def test_a_search_that_was_stopped_leaves_nothing_that_looks_whole(
         return find(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        PairDataset(clips, stops, tmp_path / "pairs")
-    assert not (tmp_path / "pairs").exists()
+        PairDataset(clips, stops, tmp_path, "a detector")
+    assert not list(tmp_path.iterdir())
     whole: FindPairs = Finder(detector)
-    assert len(PairDataset(clips, whole, tmp_path / "pairs").arrays["mask"]) == 32
+    assert len(PairDataset(clips, whole, tmp_path, "a detector").arrays["mask"]) == 32
 
 
 def test_pairs_of_another_detector_are_cached_separately(

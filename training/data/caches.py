@@ -1,0 +1,64 @@
+"""Caches beside a data folder: named by what they hold, whole or not there, whoever else writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+
+import numpy as np
+
+from training.data.action_genome import AnnotatedVideo
+from training.errors import DataError
+
+
+def annotation_key(videos: Iterable[AnnotatedVideo]) -> str:
+    """Hex digest of what is annotated: names, times, sizes, boxes, labels and predicates, in order."""
+    digest = hashlib.sha256()
+    for video in videos:
+        for frame in video.frames:
+            digest.update(
+                f"{video.name}/{frame.number}/{frame.size}/{frame.person_label}/{frame.predicates.shape}\n".encode()
+            )
+            for array in (frame.person_box, frame.boxes, frame.labels, frame.predicates):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def picture_key(paths: Iterable[Path], *options: object) -> str:
+    """Hex digest of pictures by name, size in bytes and time of change, and of how they are read.
+
+    Raises DataError where one is missing.
+    """
+    digest = hashlib.sha256(repr(options).encode())
+    for path in paths:
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; run `vsg data check` on the folder") from error
+        digest.update(f"{path.parent.name}/{path.name}/{facts.st_size}/{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def written_once(path: Path) -> Iterator[Path]:
+    """Gives a new folder beside `path` to write into, and moves it there when the block ends.
+
+    Whoever ends first wins; a folder that comes later, or whose block raises, is deleted. A writer that is killed
+    leaves its folder behind, under a name of its own, which nothing reads.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = Path(mkdtemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield own
+        try:
+            os.rename(own, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        rmtree(own, ignore_errors=True)
