@@ -345,11 +345,11 @@ class Evaluator:
     def add(self, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> None:
         """Counts one frame, unless it has no annotated relation: such a frame is no frame of the protocol.
 
-        Raises EvaluationError where either is of another vocabulary.
+        Raises EvaluationError where either has another vocabulary.
         """
         for frame in (ground_truth, predictions):
             if not frame.vocabulary.same_columns(self._vocabulary):
-                raise EvaluationError(f"{type(frame).__name__} is of another vocabulary than the evaluator's")
+                raise EvaluationError(f"{type(frame).__name__} has another vocabulary than the evaluator")
         if not len(ground_truth.relations):
             return
         self.frames += 1

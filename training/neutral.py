@@ -227,7 +227,7 @@ def _read(path: Path, kind: type[_File[_Frame]], what: str) -> _File[_Frame]:
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise DataError(
-            f"{path} is no {what} file: {in_words(error)}; training/neutral.py describes the format"
+            f"{path} is not a {what} file: {in_words(error)}; training/neutral.py describes the format"
         ) from error
 
 

@@ -94,7 +94,7 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
             raise EvaluationError(f"task {task!r} needs given boxes, which a bundle does not take; use its checkpoint")
         return bundle_predictor(Bundle.load(model), engine or "onnxruntime-cpu")
     if engine is not None:
-        raise EvaluationError(f"{model} is no bundle, so torch runs it, not {engine}; leave the engine out")
+        raise EvaluationError(f"{model} is not a bundle, so torch runs it, not {engine}; leave the engine out")
     network, _ = load_checkpoint(model)
     if isinstance(network, Detector):
         raise EvaluationError(f"{model} is a detector, which says nothing of relations; name a network built on it")

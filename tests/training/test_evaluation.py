@@ -303,7 +303,7 @@ def test_groups_of_another_vocabulary_have_their_own_direction_and_exclusiveness
 
 
 def test_frames_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="FramePredictions is of another vocabulary than the evaluator's"):
+    with pytest.raises(EvaluationError, match="FramePredictions has another vocabulary than the evaluator"):
         figures((truth((0, "looking_at", 1)), FramePredictions.none(SMALL_WORLD)))
 
 

@@ -147,7 +147,7 @@ def test_a_malformed_predictions_file_is_refused_with_the_place(
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     ground_truth, predicted = write_neutral(tmp_path)
-    with pytest.raises(DataError, match=r"is no ground truth file: .*relations"):
+    with pytest.raises(DataError, match=r"is not a ground truth file: .*relations"):
         load_ground_truth(predicted)
     edit(ground_truth, lambda file: file["videos"].append(file["videos"][0]))
     with pytest.raises(DataError, match=r"is frame 3 of video 'a.mp4' again"):

@@ -251,7 +251,7 @@ def test_evaluation_refuses_an_engine_that_does_not_fit_the_kind_of_model(
     puppets: Path, video_bundle: Path, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "checkpoint.pt", make_lively(tiny()), {})
-    with pytest.raises(EvaluationError, match=r"checkpoint\.pt is no bundle, so torch runs it, not openvino"):
+    with pytest.raises(EvaluationError, match=r"checkpoint\.pt is not a bundle, so torch runs it, not openvino"):
         evaluate_model(puppets, tmp_path / "checkpoint.pt", engine="openvino")
     with pytest.raises(EvaluationError, match="torch-cpu takes its weights from a checkpoint, so evaluate that"):
         evaluate_model(puppets, video_bundle, engine="torch-cpu")

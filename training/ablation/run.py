@@ -80,7 +80,9 @@ def _configuration(plan: Plan, name: str, seed: int) -> TrainingConfig:
     except ConfigurationError as error:
         raise ConfigurationError(f"row {name!r}: {error}") from error
     if isinstance(config.model, DetectorConfig):
-        raise ConfigurationError(f"row {name!r} trains a detector, which says nothing of relations; name another")
+        raise ConfigurationError(
+            f"row {name!r} trains a detector, which knows no relations; name another configuration"
+        )
     return config
 
 

@@ -329,7 +329,7 @@ def parse_key(key: str, path: Path) -> tuple[str, int]:
     """Returns video and frame number of a key of the annotation file `path`. Raises DataError where it is no key."""
     match = _KEY.fullmatch(key)
     if match is None:
-        raise DataError(f"{path}: {key!r} is no key of the form <video>/<digits>.png; restore the file")
+        raise DataError(f"{path}: {key!r} is not a key of the form <video>/<digits>.png; restore the file")
     return match["video"], int(match["number"])
 
 
@@ -342,7 +342,7 @@ def load_records(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: No such file; copy it here from Action Genome's annotations")
     records = load_pickle(path)
     if not isinstance(records, dict) or not records or not all(isinstance(key, str) for key in records):
-        raise DataError(f"{path} holds no dict of frames but a {type(records).__name__}; copy the right file here")
+        raise DataError(f"{path} holds a {type(records).__name__}, not a dict of frames; copy the right file here")
     return records
 
 

@@ -62,7 +62,7 @@ class Report:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        """`{"root", "ok", "problems": [str], "warnings": [str], "splits": {"train": {"videos": …}, "test": …}}`."""
+        """Returns `{"root", "ok", "problems": [str], "warnings": [str], "splits": {"train": {"videos": …}, …}}`."""
         return {**asdict(self), "root": str(self.root), "ok": self.ok}
 
 
@@ -94,7 +94,7 @@ def check_data(root: Path) -> Report:
         if not counts.videos:
             report.warnings.append(f"{root} has no video of the split {split!r} with {MINIMUM_FRAMES} usable frames")
     for name in videos["train"].keys() & videos["test"].keys():
-        report.warnings.append(f"video {name!r} has frames in both splits: figures of the test split are flattered")
+        report.warnings.append(f"video {name!r} has frames in both splits: figures of the test split will be too high")
     # The file of persons is read again together with the filtered objects.
     report.problems = list(dict.fromkeys(report.problems))
     report.warnings = list(dict.fromkeys(report.warnings))
@@ -168,7 +168,7 @@ def _image_problem(frame: AnnotatedFrame) -> str | None:
     except OSError as error:
         return f"{frame.path} cannot be read: {error.strerror}"
     if len(header) < 24 or not header.startswith(_PNG_SIGNATURE):
-        return f"{frame.path} is no PNG: delete it and dump the frames again with `vsg data frames ROOT`"
+        return f"{frame.path} is not a PNG: delete it and dump the frames again with `vsg data frames ROOT`"
     size = struct.unpack(">II", header[16:24])
     if size != frame.size:
         return (

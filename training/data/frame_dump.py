@@ -67,7 +67,7 @@ def dump_frames(
         annotated.setdefault(video, set()).add(key.rpartition("/")[2])
     videos, frames = root / "videos", root / "frames"
     if not videos.is_dir():
-        raise DataError(f"{videos} is no folder: put the videos of Charades (480p) there, as <VIDEO>.mp4")
+        raise DataError(f"{videos} is not a folder: put the videos of Charades (480p) there, as <VIDEO>.mp4")
     orders = [_Order(videos / video, frames / video, frozenset(names), stride) for video, names in annotated.items()]
     problems = []
     try:

@@ -60,19 +60,19 @@ class _Dtype:
 
 
 def _reconstruct(array_type: object, shape: object, code: object) -> PickledArray:
-    """`numpy.core.multiarray._reconstruct`: an empty array, whose state follows in the file."""
+    """`numpy.core.multiarray._reconstruct`: returns an empty array, whose state follows in the file."""
     return PickledArray()
 
 
 def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str = "C") -> PickledArray:
-    """`numpy.core.numeric._frombuffer`: an array of pickle protocol 5."""
+    """`numpy.core.numeric._frombuffer`: returns an array of pickle protocol 5."""
     array = PickledArray()
     array.__setstate__((shape, dtype, order == "F", data))
     return array
 
 
 def _scalar(dtype: _Dtype, data: bytes | str) -> Any:
-    """`numpy.core.multiarray.scalar`: one number."""
+    """`numpy.core.multiarray.scalar`: returns one number."""
     return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype=dtype.dtype)[0]
 
 
@@ -141,6 +141,8 @@ def load_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             return _AnnotationUnpickler(file, path).load()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; `vsg data check` finds all that is wrong") from error
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; `vsg data check` finds everything that is wrong"
+        ) from error
     except _BROKEN as error:
-        raise DataError(f"{path} is no complete pickle of annotations ({error}); copy it here again") from error
+        raise DataError(f"{path} is not a complete pickle of annotations ({error}); copy it here again") from error

@@ -200,7 +200,7 @@ def test_a_malformed_person_is_refused(root: Path, record: Any, message: str) ->
 def test_a_key_that_is_no_frame_is_refused(root: Path, key: str) -> None:
     rewrite(root, "person_bbox.pkl", lambda persons: persons.update({key: person([1, 2, 3, 4])}))
     rewrite_objects(root, lambda objects: objects.update({key: [thing()]}))
-    with pytest.raises(DataError, match="is no key of the form"):
+    with pytest.raises(DataError, match="is not a key of the form"):
         load(root)
 
 
@@ -229,10 +229,10 @@ def test_a_missing_file_is_named(root: Path, name: str) -> None:
 def test_a_wrong_file_is_named(root: Path) -> None:
     path = root / "annotations" / "person_bbox.pkl"
     path.write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(DataError, match=r"person_bbox.pkl holds no dict of frames but a list"):
+    with pytest.raises(DataError, match=r"person_bbox.pkl holds a list, not a dict of frames"):
         load(root)
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(DataError, match=r"person_bbox.pkl is no complete pickle of annotations"):
+    with pytest.raises(DataError, match=r"person_bbox.pkl is not a complete pickle of annotations"):
         load(root)
 
 

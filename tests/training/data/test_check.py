@@ -98,7 +98,7 @@ def test_the_check_finds_everything_at_once(root: Path) -> None:
         "object_classes.txt cannot be read",
         "has no 'bbox'",
         "000010.png is missing",
-        "000020.png is no PNG",
+        "000020.png is not a PNG",
         "000030.png has 640x360 pixels, its boxes are annotated on 480x270",
     ):
         assert part in messages

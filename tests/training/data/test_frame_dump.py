@@ -279,7 +279,7 @@ def test_a_missing_folder_is_reported_in_one_line_with_a_remedy(root: Path, tmp_
     shutil.rmtree(root / "videos")
     result = vsg(root)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert f"{root}/videos is no folder: put the videos of Charades (480p) there" in result.stderr
+    assert f"{root}/videos is not a folder: put the videos of Charades (480p) there" in result.stderr
     shutil.rmtree(root / "annotations")
     result = vsg(root)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
@@ -288,7 +288,7 @@ def test_a_missing_folder_is_reported_in_one_line_with_a_remedy(root: Path, tmp_
 
 def test_a_key_that_leads_elsewhere_is_refused(root: Path) -> None:
     write(root, {"../000001.png": person([1, 2, 3, 4])}, {}, images=False)
-    with pytest.raises(DataError, match="is no key of the form"):
+    with pytest.raises(DataError, match="is not a key of the form"):
         dump_frames(root, processes=1)
 
 

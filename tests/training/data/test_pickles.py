@@ -63,5 +63,5 @@ def test_an_array_must_have_the_bytes_of_its_shape(tmp_path: Path) -> None:
     honest = pickle.dumps(np.arange(3, dtype=np.uint8), 0)
     assert b"(I3\n" in honest
     (tmp_path / "a.pkl").write_bytes(honest.replace(b"(I3\n", b"(I9\n"))
-    with pytest.raises(DataError, match="is no complete pickle of annotations"):
+    with pytest.raises(DataError, match="is not a complete pickle of annotations"):
         load_pickle(tmp_path / "a.pkl")

@@ -37,7 +37,7 @@ class Habit:
     across, up: shares of the body.
     angle: in radians.
     by_side: true where it is held in a hanging hand beside the body rather than before it.
-    reclined: true where whoever sits on it leans back against it.
+    reclined: true where the sitting person leans back against it.
     period: seconds of one repetition of a movement.
     """
 

@@ -291,7 +291,7 @@ def _place(
     weights = np.array([sites[name] for name in names])
     site = names[0]
     for attempt in range(18):
-        if attempt % 6 == 0:  # a site is given up only after several tries, lest easy ones crowd out the others
+        if attempt % 6 == 0:  # a site is given up only after several tries: easy ones would crowd out the others
             site = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         home = _candidate(world, member, contact, prop, build, posture, site, lean_side, rng)
         box = _box(prop, home)

@@ -189,7 +189,7 @@ class Story:
         layers += drawn["back"]
         layers.append(Layer(PERSON_OWNER, tuple(lower + performance.straps)))
         layers += drawn["worn"]
-        # A hand at rest stays behind what stands before the person, lest it seem to touch it.
+        # A hand at rest stays behind what stands before the person, so that it does not seem to touch it.
         needed = self.stage.hands[act]
         idle = [side for side in (0, 1) if side not in needed and 2 not in needed]
         busy = [side for side in (0, 1) if side not in idle]

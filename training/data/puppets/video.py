@@ -62,7 +62,7 @@ def write_video(
 
 
 def _mark_rotation(path: Path, rotation: Literal[90, 180, 270], size: tuple[int, int]) -> None:
-    """Writes a display matrix into the track header of an MP4 file, for PyAV has no way to.
+    """Writes a display matrix into the track header of an MP4 file, because PyAV cannot.
 
     size: stored width and height; the picture is moved back to the origin after it was turned.
     """

@@ -14,7 +14,7 @@ def bed(pen: Pen) -> None:
 
 
 def chair(pen: Pen) -> None:
-    """Seen from the side: back on the left, seat, legs."""
+    """A chair from the side: back on the left, seat, legs."""
     pen.poly([(0.0, 0.0), (0.15, 0.0), (0.22, 0.56), (0.06, 0.56)], "main")
     pen.rect(0.04, 0.5, 1.0, 0.61, "main")
     pen.rect(0.24, 0.46, 0.98, 0.51, "second", spare=True)

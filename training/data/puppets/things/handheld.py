@@ -12,7 +12,7 @@ def bag(pen: Pen) -> None:
 
 
 def book(pen: Pen) -> None:
-    """Lying open: two slanting pages over a cover, with lines of print."""
+    """An open book: two slanting pages over a cover, with lines of print."""
     pen.poly([(0.0, 0.2), (0.5, 0.36), (1.0, 0.2), (1.0, 0.9), (0.5, 1.0), (0.0, 0.9)], "main")
     pen.poly([(0.05, 0.0), (0.5, 0.22), (0.5, 0.92), (0.05, 0.76)], "light")
     pen.poly([(0.95, 0.0), (0.5, 0.22), (0.5, 0.92), (0.95, 0.76)], "light")
