@@ -25,7 +25,7 @@ def _check_flag(value: object, info: ValidationInfo) -> object:
 
 
 class VideoOptions(BaseModel):
-    """What a caller asks of the graph of a video.
+    """The options of a request for the graph of a video.
 
     A value over one of these limits is a mistake. A value over the operator's cap is lowered later, with a warning.
     """

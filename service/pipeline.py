@@ -34,7 +34,7 @@ _CANCEL_INTERVAL = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     frames: frames done.
     expected: frames that the video is expected to have; the most possible where its duration is unknown.
@@ -226,7 +226,7 @@ class Pipeline:
 
 
 def sampling_of(options: Options, model: Scheduler) -> Sampling:
-    """What to ask the decoder for: the times that the options name, at the model's frame size."""
+    """Returns what to ask the decoder for: the times that the options name, at the model's frame size."""
     size = model.manifest.frame_size
     return Sampling(
         fps=options.fps,

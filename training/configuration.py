@@ -21,7 +21,7 @@ from training.losses import LossConfig
 from training.relation_losses import RelationLossConfig
 
 ModelConfig = Annotated[ArnConfig | DetectorConfig | RelationNetworkConfig, Field(discriminator="network")]
-"""What a run trains; `network` says which."""
+"""The network that a run trains; `network` names it."""
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _RELATIONS = ("sttran", "tr2", "mosa", "fremure")
 _READ_BY: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "cache_pairs": _RELATIONS,
     "relation_scoring": ("arn", *_RELATIONS),
 }
-"""Which networks read a key that not all do."""
+"""For each key that only some networks read: those that do."""
 
 
 def _no_is_a_word(value: object) -> object:
@@ -48,70 +48,74 @@ def _no_is_a_word(value: object) -> object:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainingConfig:
-    """One training run."""
+    """One training run.
+
+    data: root of a data folder that lies on disk as Action Genome does.
+    output: folder of checkpoints, TensorBoard events and the resumable state.
+    loss: of ARN.
+    relation_loss: of the two-stage networks, and of relation scorers.
+    batch_size: clips of one step, of each process.
+    clip_length: frames of a training clip.
+    small_objects: Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them.
+    validation_videos: videos held out of the end of the training split. The test split is never read.
+    text_learning_rate: of the classifiers that start from text embeddings; None is `learning_rate`.
+    schedule: `step` divides the rate by 10 after three quarters, `cosine` brings it to 2 %.
+    averaging: decay of the moving average of the weights that is evaluated and saved; 0 is off.
+    backbone_weights: weights that a detector's backbone starts from: `imagenet`, or a checkpoint with a compact
+        backbone.
+    detector: checkpoint of the detector whose pairs a two-stage network reads; it is not trained any further.
+    task: the task that a two-stage network is trained for.
+    cache_pairs: keeps the detector's pairs on disk, beside the data, for all epochs and runs; then frames are not
+        augmented.
+    relation_scoring: attaches RS-Net.
+    scorer: shape of RS-Net; its `input_width` is set to the host's.
+    freeze_host: trains the relation scorer alone, on a host that is taken from `initialise_from` as it is.
+    initialise_from: a checkpoint of this project whose fitting weights start this run.
+    initialise_only: takes only weights whose names begin with one of these; empty takes all that fit.
+    detr_weights: COCO DETR weights as a file or an https URL.
+    text_embeddings: a .npy file of triplet sentence embeddings; None asks open_clip for ViT-B/32.
+    word_vectors: GloVe's text file, from which a two-stage network's words start; None starts them at random.
+    evaluate_every: steps between validations, of which one comes at the end; 0 never validates.
+    """
 
     name: str
     data: Path
-    """Root of a data folder that lies on disk as Action Genome does."""
     output: Path
-    """Folder of checkpoints, TensorBoard events and the resumable state."""
     model: ModelConfig
     loss: LossConfig = field(default_factory=LossConfig)
-    """Of ARN."""
     relation_loss: RelationLossConfig = field(default_factory=RelationLossConfig)
-    """Of the two-stage networks, and of relation scorers."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     steps: PositiveInt = 10_000
     batch_size: PositiveInt = 8
-    """Clips of one step, of each process."""
     clip_length: PositiveInt = 1
-    """Frames of a training clip."""
     small_objects: Literal["keep", "drop"] = "drop"
-    """Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them."""
     validation_videos: NonNegativeInt = 0
-    """Videos held out of the end of the training split; the test split is never looked at."""
     learning_rate: Rate = 1e-4
     backbone_learning_rate: Rate | None = None
     text_learning_rate: Rate | None = None
-    """Of the classifiers that start from text embeddings; None is `learning_rate`."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     warmup_steps: NonNegativeInt = 0
     schedule: Literal["cosine", "step"] = "step"
-    """`step` divides the rate by 10 after three quarters, `cosine` brings it to 2 %."""
     clip_gradient_norm: Rate = 0.1
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 is off."""
     mixed_precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no_is_a_word)] = "no"
     freeze_backbone: bool = False
     backbone_weights: str | None = None
-    """What a detector's backbone starts from: `imagenet`, or a checkpoint with a compact backbone."""
     workers: NonNegativeInt = 0
     cache_frames: bool = False
     detector: Path | None = None
-    """Checkpoint of the detector whose pairs a two-stage network reads; it is not trained any further."""
     task: Literal["predcls", "sgcls", "sgdet"] = "sgdet"
-    """What a two-stage network is trained for."""
     cache_pairs: bool = False
-    """Keep the detector's pairs on disk, beside the data, for all epochs and runs; then frames are not augmented."""
     relation_scoring: bool = False
-    """Attach RS-Net."""
     scorer: RsNetConfig = field(default_factory=lambda: RsNetConfig(input_width=1))
-    """Shape of RS-Net; its `input_width` is set to the host's."""
     freeze_host: bool = False
-    """Train the relation scorer alone, on a host that is taken from `initialise_from` as it is."""
     initialise_from: Path | None = None
-    """A checkpoint of this project whose fitting weights start this run."""
     initialise_only: tuple[str, ...] = ()
-    """Take only weights whose names begin with one of these; empty takes all that fit."""
     detr_weights: str | None = None
-    """COCO DETR weights as a file or an https URL."""
     text_embeddings: Path | None = None
-    """A .npy file of triplet sentence embeddings; None asks open_clip for ViT-B/32."""
     word_vectors: Path | None = None
-    """GloVe's text file, from which a two-stage network's words start; None starts them at random."""
     evaluate_every: NonNegativeInt = 1000
-    """Steps between validations, of which one comes at the end; 0 never validates."""
     save_every: PositiveInt = 500
 
     def __post_init__(self) -> None:

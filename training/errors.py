@@ -1,4 +1,4 @@
-"""What can go wrong in training, data and evaluation.
+"""Errors of training, data and evaluation.
 
 * TrainingError
   x DataError

@@ -34,7 +34,7 @@ log = logging.getLogger("vsg.train")
 _SHOWN = ("no/R@20", "no/R@50", "no/mR@50", "with/R@10", "with/R@20", "with/mR@10", "with/P@10")
 """Validation figures that the log shows; TensorBoard has all."""
 _LONGEST_WAIT = timedelta(days=1)
-"""How long processes wait for the first one, which fills caches and validates alone."""
+"""The time that processes wait for the first one, which fills caches and validates alone."""
 _LARGEST_WEIGHT = 1e4
 """No weight of a network that learns comes near it; beyond it boxes overflow, and some operators crash on those."""
 

@@ -286,7 +286,7 @@ def _job_or_graph(response: httpx.Response) -> Job | SceneGraph:
 
 
 def _read(read: Callable[[], T], response: httpx.Response) -> T:
-    """What a response holds. Raises ProblemError where it is not what a service sends."""
+    """Returns the content of a response. Raises ProblemError where it is not what a service sends."""
     try:
         return read()
     except (ValidationError, ValueError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ VideoFile: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 
 
 class GraphOptions(TypedDict, total=False):
-    """How a graph is made; what is not given, or None, has the default of docs/api.md.
+    """Options of a graph. An option that is not given, or is None, has the default of docs/api.md.
 
     fps: frames sampled per second.
     start: seconds from the beginning where sampling starts.
@@ -64,7 +64,7 @@ class _Value(BaseModel):
 
 
 class Progress(_Value):
-    """How far a graph is.
+    """The progress of a graph.
 
     frames: sampled and done.
     expected: how many there will be; the most possible where the container does not say how long the video is.

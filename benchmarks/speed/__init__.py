@@ -1,1 +1,1 @@
-"""How fast every engine and precision runs one network, all in one run."""
+"""Measures how fast every engine and precision runs one network, all in one run."""

@@ -60,7 +60,7 @@ _EAGER_CPU, _EAGER_GPU = Way("torch-cpu"), Way("torch-cuda")
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure.
+    """The measurements to make.
 
     ways: engines.
     batches: clips at once; None for 1 on a CPU and powers of two up to 16 on a GPU.

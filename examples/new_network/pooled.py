@@ -21,7 +21,7 @@ from models.networks.relations.pairs import Pairs, Relations
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class PooledConfig(RelationConfig):
-    """What decides the shape of a pooled network, each part that can be left out a switch."""
+    """The shape of a pooled network. Every part that can be left out has a switch."""
 
     network: Literal["pooled"] = "pooled"
     clip_context: bool = True

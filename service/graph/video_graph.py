@@ -165,7 +165,7 @@ def _sampling_interval(timestamps: Floats) -> float:
 
 
 def _rows(frames: NDArray[np.int32], start: int, stop: int) -> slice:
-    """Where the rows of frames from `start` to before `stop` lie, in a column that is sorted by frame."""
+    """Returns the rows of the frames from `start` to before `stop`, in a column that is sorted by frame."""
     first, last = np.searchsorted(frames, (start, stop)).tolist()
     return slice(first, last)
 

@@ -1,4 +1,4 @@
-"""Who may ask, and how often: lets in the requests that bear a key, and limits those that cause work."""
+"""Access: lets in the requests that bear a key, and limits those that cause work."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
 
 
 def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> FastAPI:
-    """What a worker answers to those who supervise it: /health/live, /health/ready and /metrics."""
+    """The app of a worker for those who supervise it: /health/live, /health/ready and /metrics."""
     app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
     app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
     app.include_router(operations.health_router)

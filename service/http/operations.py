@@ -19,7 +19,7 @@ health_router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONS
 
 @dataclass(frozen=True)
 class Health:
-    """How a process is asked about itself.
+    """The questions that a process answers about itself.
 
     is_alive: False when only a restart helps.
     check: raises Unavailable while the process should get no requests.

@@ -1,4 +1,4 @@
-"""What routes ask of a request: its service, what its headers prefer, and whether its client is still there."""
+"""Reads requests for routes: the service, the preferences in headers, and whether the client is still there."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def idempotency_key(request: Request) -> str | None:
 
 @dataclass(frozen=True)
 class Preference:
-    """How long the caller wants POST /videos to wait.
+    """Returns how long the caller wants POST /videos to wait.
 
     seconds: to wait, at most the operator's cap.
     applied: value of the header `Preference-Applied`; None where no preference was honoured.

@@ -42,7 +42,7 @@ class ServedModel(BaseModel):
 
     @property
     def reference(self) -> ModelReference:
-        """How a graph names this model."""
+        """This model as the graphs that it makes name it."""
         return ModelReference(name=self.name, version=self.version, engine=self.engine, precision=self.precision)
 
 

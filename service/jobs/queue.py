@@ -57,7 +57,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Look:
-    """What the queue knows of a job. Each part is None where it knows nothing."""
+    """The queue's knowledge of a job. Each part is None where the queue knows nothing."""
 
     record: JobRecord | None
     state: ExecutionState | None

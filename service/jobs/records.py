@@ -61,7 +61,7 @@ def not_found(video_id: str) -> NotFound:
 
 
 class JobRecord(BaseModel):
-    """What a job asks for.
+    """The request of a job.
 
     owner: who posted it; nobody else sees it.
     sha256: of the upload.
@@ -79,7 +79,7 @@ class JobRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often workers have begun a job without ending it.
+    """Counts how often workers have begun a job without ending it.
 
     begun: all attempts, including those of workers that were killed together with their parent.
     crashes: attempts whose worker died by itself, as its parent reports.

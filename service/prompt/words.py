@@ -1,4 +1,4 @@
-"""How sentences name things, relations and times."""
+"""Names of things, relations and times in sentences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Name:
 
 
 def count_labels(entities: Iterable[Entity]) -> dict[str, int]:
-    """How many there are of each label."""
+    """Counts the entities of each label."""
     counts: dict[str, int] = {}
     for entity in entities:
         counts[entity.label] = max(entity.number, counts.get(entity.label, 0))
@@ -113,7 +113,7 @@ def time_of(start: float, end: float, duration: float | None) -> str:
 
 
 def length_of(duration: float) -> str:
-    """How long a video is: "10-second", "5-minute"."""
+    """Returns the length of a video in words: "10-second", "5-minute"."""
     if duration < _LONG:
         return f"{_moment(duration, duration)}-second"
     return f"{_whole(duration / 60)}-minute"

@@ -22,7 +22,7 @@ from service.rendering.tags import (
 
 _PAPER, _INK, _LINE = (255, 255, 255), (30, 30, 30), (140, 140, 140)
 _LABELS_AT = (0.6, 0.5, 0.7, 0.4, 0.3)
-"""Where along an arrow from left to right its label may stand; towards the things, where arrows lie further apart."""
+"""Places for a label along an arrow from left to right: near the things, where arrows lie further apart."""
 
 Point = tuple[float, float]
 

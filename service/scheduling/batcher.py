@@ -135,7 +135,7 @@ class Batcher:
         self._waiting.pop(turn, None)
 
     def seconds_until_ready(self, open_turns: int) -> float | None:
-        """How long to wait before taking a batch: 0 for not at all, None where nothing waits.
+        """Returns the seconds to wait before taking a batch: 0 for not at all, None where nothing waits.
 
         A batch is ready when it is full, when each of the open turns has a clip here, or when one clip has waited for
         `max_wait`.

@@ -97,7 +97,7 @@ class Scheduler:
 
     @property
     def reference(self) -> ModelReference:
-        """How a graph names the model that made it."""
+        """The model as the graphs that it makes name it."""
         manifest = self.manifest
         return ModelReference(
             name=manifest.name, version=manifest.version, engine=self.engine, precision=manifest.precision

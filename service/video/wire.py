@@ -1,4 +1,4 @@
-"""What goes between the decoder process and its parent: the values of decoding, and the messages that carry them.
+"""The traffic between the decoder process and its parent: values of decoding, and the messages that carry them.
 
 A message is JSON with a length in front. A chunk's arrays follow it raw.
 

@@ -1,4 +1,4 @@
-"""What a training run learns: the network, its data, its loss and its figures; one module for each kind of network."""
+"""Objectives: network, data, loss and figures of a training run, in one module for each kind of network."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class DetectorObjective:
         )  # fmt: skip
 
     def validate(self, model: nn.Module) -> Figures:
-        """How many annotated persons, objects and pairs are among the detected ones."""
+        """Returns the shares of annotated persons, objects and pairs that are detected."""
         assert isinstance(model, Detector)
         return {"detection": detection_figures(self.validation_videos, model)}
 

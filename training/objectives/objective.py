@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a kind of network."""
+"""The interface of the training loop to a kind of network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Objective(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """What is trained, averaged and saved."""
+        """The network that is trained, averaged and saved."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Which videos a run trains and validates on."""
+"""The videos that a run trains and validates on."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ FORMATS: Final[dict[FormatName, Callable[[Sequence[Path]], Iterator[Record]]]] =
 
 @dataclass
 class RelationCounts:
-    """What a file of relations holds.
+    """The content of a file of relations, counted.
 
     pictures: records, photographs and moments of videos.
     holding: pairs by predicate that holds.

@@ -88,7 +88,7 @@ def read_hico_det(files: Sequence[Path]) -> Iterator[Record]:
 
 
 def predicates_of(verb: str, label: str) -> tuple[str, ...]:
-    """What a verb says of a thing of a class in Action Genome's words; empty where it says nothing."""
+    """Returns the predicates that a verb means for a class of thing; empty where it means none."""
     if verb == "ride":
         return ridden(label)
     if verb == "wear":

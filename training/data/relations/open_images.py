@@ -52,7 +52,7 @@ def read_open_images(files: Sequence[Path]) -> Iterator[Record]:
 
 
 def predicates_of(word: str, label: str) -> tuple[str, ...]:
-    """What a person's relationship says of a thing in Action Genome's words; empty where it says nothing."""
+    """Returns the predicates that a person's relationship means for a class of thing; empty where it means none."""
     match word:
         case "holds":
             return ("holding",)

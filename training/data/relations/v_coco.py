@@ -61,5 +61,5 @@ def read_v_coco(files: Sequence[Path]) -> Iterator[Record]:
 
 
 def predicates_of(verb: str, label: str) -> tuple[str, ...]:
-    """What a verb says of a thing of a class in Action Genome's words; empty where it says nothing."""
+    """Returns the predicates that a verb means for a class of thing; empty where it means none."""
     return ridden(label) if verb == "ride instr" else _VERBS.get(verb, ())

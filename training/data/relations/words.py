@@ -1,4 +1,4 @@
-"""What other data sets call things and verbs, in Action Genome's words.
+"""Translates the words of other data sets into Action Genome's.
 
 A thing that Action Genome lacks keeps its own name. A verb that says nothing in Action Genome's words is left out.
 """
@@ -47,9 +47,9 @@ OBJECTS: Final[dict[str, str]] = {
 
 WORN_ON_THE_BACK: Final = frozenset({"backpack"})
 BOARDS: Final = frozenset({"skateboard", "surfboard", "snowboard", "skis", "ski"})
-"""Who rides one stands on it."""
+"""Classes whose riders stand on them."""
 SADDLED: Final = frozenset({"bicycle", "bike", "motorcycle", "horse", "elephant", "cow", "sheep", "giraffe"})
-"""Who rides one sits on it."""
+"""Classes whose riders sit on them."""
 
 CONTACTS: Final = frozenset({
     "carrying", "covered_by", "drinking_from", "eating", "have_it_on_the_back", "holding", "leaning_on", "lying_on",
@@ -78,14 +78,14 @@ def object_name(name: str) -> str:
 
 
 def ridden(name: str) -> tuple[str, ...]:
-    """What riding a thing of this class says."""
+    """Returns the predicates that riding a thing of this class means."""
     if plain(name) in BOARDS:
         return ("standing_on",)
     return ("sitting_on",) if plain(name) in SADDLED else ()
 
 
 def worn(name: str) -> tuple[str, ...]:
-    """What wearing a thing of this class says."""
+    """Returns the predicates that wearing a thing of this class means."""
     return ("have_it_on_the_back",) if plain(name) in WORN_ON_THE_BACK else ("wearing",)
 
 
