@@ -17,6 +17,7 @@ from service.prompt import count_tokens
 from service.scheduling import scheduler
 from tests.conftest import Server, serve
 from tests.service.http.test_bad_input import problem_of
+from tests.support.videos import make_video
 from tests.support.waiting import decoders, until
 
 UNKNOWN = "0" * 32
@@ -104,9 +105,11 @@ def test_a_deleted_graph_is_gone(server: Server, clip: Path) -> None:
 
 
 @pytest.mark.usefixtures("slow_engine")
-def test_deleting_a_running_job_stops_it(start_server: Callable[..., Server], long_clip: Path) -> None:
+def test_deleting_a_running_job_stops_it(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    # More frames than fit into the pipe from the decoder, which would otherwise end before the job does.
+    many_frames = make_video(tmp_path / "many.mp4", seconds=60, rate=50)
     server = start_server()
-    place = server.post(long_clip, data={"fps": "1"}, headers={"prefer": "respond-async"}).headers["location"]
+    place = server.post(many_frames, data={"fps": "50"}, headers={"prefer": "respond-async"}).headers["location"]
     until(lambda: server.client.get(place).json()["status"] == "running" and decoders())
     assert server.client.delete(place).status_code == 204
     problem_of(server.client.get(place), 404, "not_found")
