@@ -64,7 +64,7 @@ def export(
     max_recall_loss: float,
     tensorrt: bool,
 ) -> None:
-    """Writes the bundle OUT (manifest and ONNX) from CHECKPOINT.
+    """Write the bundle OUT (manifest and ONNX) from CHECKPOINT.
 
     Any precision but fp32 needs --calibration: what it costs is measured there by `vsg evaluate`, goes into the
     manifest, and decides whether OUT is written at all.
@@ -127,7 +127,7 @@ def export(
     help="Compare the outputs with this checkpoint's.",
 )
 def check(bundle: Path, checkpoint: Path | None) -> None:
-    """Verifies the files of BUNDLE and, with --checkpoint, that both give the same for several shapes of input."""
+    """Verify the files of BUNDLE and, with --checkpoint, that both give the same for several shapes of input."""
     from export.errors import ExportError
     from models.errors import ModelError
     from models.graph.bundle import Bundle

@@ -24,7 +24,7 @@ import yaml
     "--resume/--restart", default=True, show_default=True, help="Go on from the last saved state in the output folder."
 )
 def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
-    """Trains the model that CONFIG (a YAML file) describes; run it under `torchrun` for several processes."""
+    """Train the model that CONFIG (a YAML file) describes. Run it under `torchrun` for several processes."""
     from models.errors import ModelError
     from training.configuration import load_config
     from training.errors import TrainingError
