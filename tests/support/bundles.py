@@ -69,6 +69,17 @@ TINY = (
     ),
 )  # fmt: skip
 
+TWO_PEOPLE = (
+    Slot(
+        "person", (0.05, 0.1, 0.25, 0.9), 0.0, "table", (0.1, 0.5, 0.4, 0.95), 0.8,
+        {"looking_at": 0.9, "in_front_of": 0.7, "touching": 0.8},
+    ),
+    Slot(
+        "person", (0.75, 0.1, 0.95, 0.9), 0.0, "table", (0.6, 0.5, 0.9, 0.95), 0.7,
+        {"not_looking_at": 0.8, "behind": 0.6, "sitting_on": 0.85},
+    ),
+)  # fmt: skip
+
 MADE_UP = Vocabulary(
     objects=("robot", "Förderband Nº 2", "crate", "Müslischüssel/Jar", "person", "<b>Pipe & {}", "Gabelstapler"),
     subjects=("person", "robot"),
@@ -101,6 +112,11 @@ def make_tiny_bundle(folder: Path, *, name: str = "tiny") -> Path:
     on a chair. The right edge of the person's box is 0.2 + 0.7 * brightness, as a fraction of the width.
     """
     return _write_bundle(folder, name, _clip_stages(ACTION_GENOME, TINY), family="one_stage")
+
+
+def make_two_people_bundle(folder: Path, *, name: str = "two-people") -> Path:
+    """Writes a bundle that sees two persons far apart, each at a table of its own."""
+    return _write_bundle(folder, name, _clip_stages(ACTION_GENOME, TWO_PEOPLE), family="two_stage")
 
 
 def make_made_up_bundle(folder: Path, *, name: str = "made-up") -> Path:
