@@ -3,7 +3,7 @@ PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
 # Unit tests: they start no server, and decode no videos but for the data of training.
 QUICK = tests/test_house.py tests/models tests/training \
-	$(addprefix tests/service/, formats graph prompt scheduling)
+	$(addprefix tests/service/, test_formats.py graph prompt scheduling)
 
 .PHONY: help demo serve quick test coverage check page-types format bench pictures clean
 
