@@ -1,4 +1,4 @@
-"""The folder of a training run: whose it is, one run at a time, and states that are whole or not there."""
+"""The folder of a training run: it belongs to one run, is locked while in use, and holds only whole states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caches beside a data folder: named by what they hold, whole or not there, whoever else writes them."""
+"""Caches beside a data folder. Each is named by what it holds, and appears only when it is whole."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def picture_key(paths: Iterable[Path], *options: object) -> str:
 def written_once(path: Path) -> Iterator[Path]:
     """Gives a new folder beside `path` to write into, and moves it there when the block ends.
 
-    Whoever ends first wins; a folder that comes later, or whose block raises, is deleted. A writer that is killed
-    leaves its folder behind, under a name of its own, which nothing reads.
+    The first writer to end wins. A folder that comes later, or whose block raises, is deleted. A writer that is killed
+    leaves its own folder behind, which nothing reads.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     own = Path(mkdtemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent))
