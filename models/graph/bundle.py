@@ -127,6 +127,21 @@ class Training(_Part):
     network: dict[str, Any] | None = None
 
 
+class Weights(_Part):
+    """Weights that come from elsewhere.
+
+    name: name of the network or of its file.
+    origin: the place they come from, such as an address, in the words of who made the bundle.
+    licence: licence of the weights, such as `Apache-2.0`.
+    sha256: of the file that they were read from.
+    """
+
+    name: str
+    origin: str
+    licence: str
+    sha256: str
+
+
 class PrecisionCost(_Part):
     """The cost of the precision: SGDet R@20, no constraint, of the bundle on `engine` and of its fp32 original."""
 
@@ -154,6 +169,7 @@ class Manifest(_Part):
     precision: Precision = "fp32"
     precision_cost: PrecisionCost | None = None
     training: Training
+    weights: list[Weights] = Field(default_factory=list)
     sha256: dict[str, str] = Field(description="of every file of the bundle but the manifest")
 
     @model_validator(mode="after")

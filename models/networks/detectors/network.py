@@ -279,21 +279,21 @@ class Detector(nn.Module):
         scores, columns = scores * regions.mask, self.subject_columns[kind]  # (N, R) each
         if persons > 1:
             # Another region of the same subject must not count as another subject.
-            scores = scores * suppress(self._boxes_of(regions, columns), scores, self.config.object_iou, 0.0)
+            scores = scores * suppress(self.boxes_of(regions, columns), scores, self.config.object_iou, 0.0)
         scores, best = scores.topk(persons, dim=1)
         chosen = Regions(
             _pick(regions.boxes, best), regions.mask.gather(1, best), _pick(regions.features, best),
             _pick(regions.probabilities, best), _pick(regions.deltas.flatten(2), best).unflatten(-1, (self.classes, 4)),
         )  # fmt: skip
         columns = columns.gather(1, best)
-        return self._boxes_of(chosen, columns), scores, columns, chosen.features
+        return self.boxes_of(chosen, columns), scores, columns, chosen.features
 
     def _subject_likeness(self, regions: Regions) -> tuple[Tensor, Tensor]:
         """Returns each region's likeliest subject: its probability (N, R), and its place among the subjects (N, R)."""
         likeness, kind = regions.probabilities[..., 1 + self.subject_columns].max(-1)
         return likeness, kind
 
-    def _boxes_of(self, regions: Regions, columns: Tensor) -> Tensor:
+    def boxes_of(self, regions: Regions, columns: Tensor) -> Tensor:
         """Returns each region's box (N, R, 4), refined for the class in `columns` (N, R) of the vocabulary."""
         deltas = regions.deltas.gather(2, (columns + 1)[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
         return self._decode(deltas, regions.boxes, _DELTA_WEIGHTS)
