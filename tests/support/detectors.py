@@ -23,12 +23,12 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels."""
 
 
-def paint(boxes: dict[str, Box], size: int = SIZE) -> NDArray[np.uint8]:
-    """A frame (size, size, 3) with a rectangle of each named class on grey."""
-    frame = np.full((size, size, 3), 90, np.uint8)
+def paint(boxes: dict[str, Box], across: int = 1, down: int = 1) -> NDArray[np.uint8]:
+    """A frame (SIZE, SIZE, 3) with a rectangle of each named class on grey, stretched `across` and `down` times."""
+    frame = np.full((SIZE, SIZE, 3), 90, np.uint8)
     for name, (left, top, right, bottom) in boxes.items():
         frame[top:bottom, left:right] = COLOURS[NAMES.index(name)]
-    return frame
+    return frame.repeat(down, 0).repeat(across, 1)
 
 
 class Colours(nn.Module):

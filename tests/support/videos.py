@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 
 def make_video(
@@ -36,6 +37,20 @@ def make_video(
             grey = round(255 * brightness(index / rate))
             image = np.full((height, width, 3), grey, np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]], rate: int = 4) -> Path:
+    """Writes a video of frames (H, W, 3) uint8 RGB, H.264."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

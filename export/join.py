@@ -1,0 +1,180 @@
+"""Joins any object detector with a relation network that needs no pixels: a bundle of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.networks.relations.layout import Layout
+from models.networks.relations.names import SHIPPED_TABLE, NameTable
+from pydantic import TypeAdapter, ValidationError
+
+from export.bundle import write_bundle
+from export.detectors.classes import match_classes, vocabulary_of_classes
+from export.detectors.opening import OnnxDetector
+from export.detectors.surgery import write_detector_stage
+from export.errors import ExportError
+from export.onnx import describe_stage, export_stages, sample_inputs
+from models.engines import run_stages
+from models.engines.onnxruntime import open_session
+from models.errors import ConfigurationError
+from models.graph.bundle import (
+    FRAMES,
+    RELATION_SCORES,
+    Bundle,
+    FrameSize,
+    Manifest,
+    Name,
+    Thresholds,
+    Training,
+    Weights,
+    sha256_of,
+)
+from models.graph.predictions import prediction_names
+from models.graph.validation import first_mistake, in_words
+from models.graph.vocabulary import Vocabulary
+from models.networks.checkpoint import load_checkpoint, make_network
+from models.networks.detectors.choosing import Choosing, ChoosingConfig
+from models.networks.detectors.object_detector import ObjectDetector, detector_stage
+from models.networks.scored import Scored, relation_stages
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The way that a detector's classes meet the vocabulary.
+
+    table: class to object, before names and synonyms are tried; None drops a class.
+    keep: whether the classes become the vocabulary's objects as they are.
+    subjects: with `keep`, the classes that may be subjects; the vocabulary's subjects by default.
+    name_table: with `keep`, the file with the embeddings of their names.
+    """
+
+    table: Mapping[str, str | None] | None = None
+    keep: bool = False
+    subjects: Sequence[str] = ()
+    name_table: Path = SHIPPED_TABLE
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A detector's classes and a relation network that knows the objects they mean.
+
+    table: class to object of the vocabulary.
+    dropped: classes that mean nothing in it.
+    """
+
+    relations: Layout | Scored
+    table: Mapping[str, str]
+    dropped: Sequence[str]
+
+
+def read_relations(path: Path) -> tuple[Layout | Scored, dict[str, Any]]:
+    """Returns a relation network that needs no pixels, and the origin of its weights.
+
+    Raises WeightsError where the file is no checkpoint, ExportError where the network needs pixels.
+    """
+    network, provenance = load_checkpoint(path)
+    if isinstance(network, Layout) or (isinstance(network, Scored) and isinstance(network.host, Layout)):
+        return network, provenance
+    raise ExportError(
+        f"{path} holds a {network.config.network} network, which needs its own detector's features: "
+        "give a layout network, with or without a relation scorer"
+    )
+
+
+def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: NameTable) -> Layout | Scored:
+    """Returns the network for other objects and the same groups of predicates.
+
+    Raises WeightsError where the table has no embedding of an object's name.
+    """
+    network = make_network(relations.config, vocabulary)
+    state = relations.state_dict()
+    own = next(name for name in state if name.endswith("object_embeddings"))
+    network.load_state_dict(state | {own: names.embeddings(vocabulary.objects)})
+    return network.eval()
+
+
+def introduce(names: Sequence[str], relations: Layout | Scored, classes: Classes) -> Meeting:
+    """Finds the object of the vocabulary for each of a detector's classes.
+
+    Raises ExportError where the table does not fit, or where no class means a subject or a thing, WeightsError where
+    a class that is kept has no embedding.
+    """
+    if classes.keep:
+        vocabulary = vocabulary_of_classes(names, classes.subjects, relations.vocabulary)
+        relations = with_objects(relations, vocabulary, NameTable(classes.name_table))
+    table = match_classes(names, relations.vocabulary, classes.table)
+    known, dropped = set(table.values()), [name for name in dict.fromkeys(names) if name and name not in table]
+    for kind, wanted in (("subjects", relations.vocabulary.subjects), ("things", relations.vocabulary.things)):
+        if known.isdisjoint(wanted):
+            raise ExportError(
+                f"none of the detector's classes ({', '.join(dropped[:8])} …) means one of the vocabulary's {kind} "
+                f"({', '.join(wanted[:8])} …): say with --table which do, or use --keep-classes"
+            )
+    return Meeting(relations, table, dropped)
+
+
+def join(
+    detector: OnnxDetector | ObjectDetector,
+    meeting: Meeting,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    description: str,
+    training: Training,
+    config: ChoosingConfig = ChoosingConfig(),  # noqa: B008 - frozen
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    weights: Sequence[Weights] = (),
+) -> Bundle:
+    """Writes the bundle of a detector and a relation network, and loads it back, verified.
+
+    Raises ExportError where a field does not fit into the manifest or the detector's operators do not fit.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        # Before the minutes that exporting takes.
+        raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
+    vocabulary, relations = meeting.relations.vocabulary, relation_stages(meeting.relations)
+    asked = prediction_names(vocabulary)
+    frame_size = detector.picture.size if isinstance(detector, OnnxDetector) else detector.frame_size
+    try:
+        choosing = Choosing(config, detector.names, meeting.table, vocabulary, frame_size)
+    except ConfigurationError as error:
+        raise ExportError(str(error)) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = asked | {name for stage in relations for name in stage.inputs}
+    given = sample_inputs(frame_size, config.clip_length)
+    if isinstance(detector, OnnxDetector):
+        path = folder / "detector.onnx"
+        write_detector_stage(detector, choosing, needed, path)
+        first = describe_stage("detector", "frame", path)
+        outputs = [tensor.name for tensor in first.outputs]
+        values = open_session(path).run(outputs, {FRAMES: given[FRAMES]})
+        known = run_stages(relations, given | dict(zip(outputs, values, strict=True)))
+        stages = [first, *export_stages(relations, known, asked, config.clip_length, folder)]
+    else:
+        chain = [detector_stage(detector, choosing), *relations]
+        stages = export_stages(chain, run_stages(chain, given), asked, config.clip_length, folder)
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            family="two_stage",
+            description=description,
+            vocabulary=vocabulary,
+            frame_size=FrameSize(height=frame_size[0], width=frame_size[1]),
+            clip_length=config.clip_length,
+            stages=stages,
+            thresholds=thresholds,
+            relation_scoring=any(tensor.name == RELATION_SCORES for stage in stages for tensor in stage.outputs),
+            training=training,
+            weights=list(weights),
+            sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
+        )
+    except ValidationError as error:
+        raise ExportError(f"the manifest cannot be written: {in_words(error, 'the manifest')}") from error
+    return write_bundle(folder, manifest)

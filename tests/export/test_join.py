@@ -1,0 +1,274 @@
+"""Bundles of any detector and a layout network, as the service serves them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto
+
+from export import onnx as onnx_export
+from export.join_command import join
+from models.engines import open_stages, run_stages
+from models.engines.running import bundle_inputs
+from models.graph.bundle import Bundle, sha256_of
+from models.graph.scene_graph import Frame, SceneGraph
+from models.networks.checkpoint import save_checkpoint
+from tests.conftest import Server, serve
+from tests.export.conftest import save
+from tests.support.detectors import (
+    NAMES,
+    SIZE,
+    Box,
+    Detr,
+    RtDetr,
+    Torchvision,
+    Yolox,
+    paint,
+    write_detector,
+    write_fixed_detector,
+)
+from tests.support.networks import tiny_detector, tiny_layout, tiny_two_stage
+from tests.support.videos import write_frames
+
+LABELS = {"person": "person", "cup": "cup/glass/bottle", "couch": "sofa/couch"}
+NUMBERS = ("--pairs", "6", "--persons", "2", "--things", "4", "--object-score", "0.1", "--predicate-score", "0.05")
+ONNX: dict[str, Callable[[Path], Path]] = {
+    "grid": lambda path: write_detector(path, Yolox(decoded=False), ("images",), ("output",), opset=18),
+    "queries": lambda path: write_detector(path, Detr(), ("pixel_values",), ("logits", "pred_boxes"), any_batch=True),
+    "rows": lambda path: write_detector(path, Torchvision(), ("image",), ("boxes", "labels", "scores"), names=None),
+    "sized-rows": lambda path: write_detector(
+        path, RtDetr(), ("images", "orig_target_sizes"), ("labels", "boxes", "scores"), any_batch=True
+    ),
+}
+"""YOLOX's, DETR's, torchvision's and RT-DETR's conventions."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A bundle, and what the command printed."""
+
+    bundle: Bundle
+    said: str
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(join, [str(argument) for argument in arguments])
+
+
+def joined(detector: str | Path, relations: Path, out: Path, *arguments: str | Path) -> Joined:
+    result = run(detector, relations, out, *NUMBERS, *arguments)
+    assert result.exit_code == 0, result.output
+    return Joined(Bundle.load(out), result.output)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layout network's checkpoint."""
+    path = tmp_path_factory.mktemp("layout") / "layout.pt"
+    save_checkpoint(path, tiny_layout(), {"data": "made up"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundles(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Joined]]:
+    """A bundle by each contract; the relation network, which is the same, is exported once."""
+    folder = tmp_path_factory.mktemp("joined")
+    (folder / "names.txt").write_text("\n".join(("N/A", *NAMES)))
+    write, known = onnx_export._write, folder / "relations.onnx"
+
+    def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:
+        if stage.name == "relations" and known.exists():
+            shutil.copy(known, path)
+        else:
+            write(module, stage, tensors, outputs, most, path)
+            if stage.name == "relations":
+                shutil.copy(path, known)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_write", write_once)
+        made = {}
+        for name, make in ONNX.items():
+            detector = make(folder / f"{name}.onnx")
+            given = ("--classes", folder / "names.txt", "--licence", "MIT") if name == "rows" else ()
+            made[name] = joined(detector, layout, folder / name, *given)
+        checkpoint, _ = save(tiny_detector(), folder)
+        made["faster-r-cnn"] = joined(checkpoint, layout, folder / "faster-r-cnn")
+        made["crowd"] = joined(write_crowd(folder / "crowd.onnx"), layout, folder / "crowd")
+        yield made
+
+
+def write_crowd(path: Path) -> Path:
+    """A detector that finds 30 persons and 200 things on every picture."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 50, (1, 230, 2))
+    boxes = np.concatenate((corners, corners + random.uniform(2, 14, (1, 230, 2))), -1).astype(np.float32)
+    scores = random.uniform(0.3, 0.9, (1, 230)).astype(np.float32)
+    labels = np.array([[0] * 30 + [1 + place % 2 for place in range(200)]])
+    inputs = {"images": (TensorProto.FLOAT, (1, 3, SIZE, SIZE))}
+    outputs = {"boxes": boxes, "scores": scores, "labels": labels}
+    return write_fixed_detector(path, inputs, outputs, names=str(list(NAMES)))
+
+
+@pytest.fixture(scope="module")
+def service(bundles: dict[str, Joined], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folders = tuple(each.bundle.folder for each in bundles.values())
+    with serve(tmp_path_factory.mktemp("data"), bundles=folders) as running:
+        yield running
+
+
+def scene(second: float) -> dict[str, Box]:
+    """A person walks past a couch with a cup before them; after two seconds nobody is there."""
+    if second >= 2:
+        return {"couch": (30, 40, 60, 62)}
+    left = round(4 + 8 * second)
+    return {"couch": (30, 40, 60, 62), "person": (left, 8, left + 16, 60), "cup": (left + 18, 20, left + 24, 30)}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds, twice as wide as the detectors' input."""
+    frames = [paint(scene(index / 4), across=2) for index in range(12)]
+    return write_frames(tmp_path_factory.mktemp("video") / "scene.mp4", frames)
+
+
+def graph_of(service: Server, video: Path, name: str) -> SceneGraph:
+    answer = service.post(video, params={"model": name}, data={"fps": "4"})
+    assert answer.status_code == 200, answer.text
+    return SceneGraph.model_validate_json(answer.content)
+
+
+def boxes_of(frame: Frame) -> dict[str, tuple[float, ...]]:
+    return {thing.label: thing.box for thing in frame.objects}
+
+
+@pytest.mark.parametrize("name", ONNX)
+def test_a_posted_video_becomes_a_graph_of_what_the_detector_sees(service: Server, video: Path, name: str) -> None:
+    graph = graph_of(service, video, name)
+    assert (graph.model.name, graph.status, len(graph.frames)) == (name, "succeeded", 12)
+    for frame in graph.frames:
+        wanted = scene(frame.timestamp)
+        if "person" not in wanted:
+            assert frame.triplets == [], "nobody is there"
+            continue
+        found = boxes_of(frame)
+        assert found.keys() == {LABELS[each] for each in wanted}
+        for each, box in wanted.items():
+            stretched = [edge * (2 if axis % 2 == 0 else 1) for axis, edge in enumerate(box)]
+            assert found[LABELS[each]] == pytest.approx(stretched, abs=3), "pixels of the displayed video"
+        assert frame.triplets
+    assert "person" in graph.prompt
+
+
+def test_a_checkpoint_of_this_project_is_joined_too(service: Server, video: Path) -> None:
+    graph = graph_of(service, video, "faster-r-cnn")
+    assert any(frame.triplets for frame in graph.frames)
+    assert all(0 <= edge <= 2 * SIZE for frame in graph.frames for thing in frame.objects for edge in thing.box)
+
+
+def test_a_crowd_with_two_hundred_things_gives_a_valid_graph(service: Server, video: Path) -> None:
+    graph = graph_of(service, video, "crowd")
+    assert all(len({triplet.subject for triplet in frame.triplets}) > 1 for frame in graph.frames)
+
+
+def test_the_manifest_says_where_the_detector_comes_from(bundles: dict[str, Joined], tmp_path_factory: Any) -> None:
+    manifest = bundles["rows"].bundle.manifest
+    assert (manifest.family, manifest.training.network, manifest.relation_scoring) == ("two_stage", None, False)
+    (weights,) = manifest.weights
+    assert (weights.name, weights.origin, weights.licence) == ("rows.onnx", "unknown", "MIT")
+    assert weights.sha256 == sha256_of(bundles["rows"].bundle.folder.parent / "rows.onnx")
+    assert "made up" in manifest.training.data
+    assert bundles["faster-r-cnn"].bundle.manifest.weights == [], "these weights are our own"
+
+
+def test_the_command_tells_what_it_found_out(bundles: dict[str, Joined]) -> None:
+    said = bundles["grid"].said
+    assert "BGR, white is 255, one frame at a time" in said
+    assert "grid, undecoded" in said
+    assert "cup is cup/glass/bottle" in said
+    assert "frames in batches" in bundles["queries"].said
+
+
+@pytest.mark.parametrize("name", ["grid", "queries", "rows"])
+def test_frames_in_a_batch_give_what_each_gives_alone(bundles: dict[str, Joined], name: str) -> None:
+    detector, _ = open_stages(bundles[name].bundle, "onnxruntime-cpu")
+    frames = np.stack([[paint(scene(second)) for second in seconds] for seconds in ((0.0, 1.0, 2.5), (1.5, 2.0, 0.5))])
+    together = detector.run({"frames": frames})
+    assert together["pair_mask"].any(-1).tolist() == [[True, True, False], [True, False, True]]
+    for clip in range(2):
+        for time in range(3):
+            alone = detector.run({"frames": frames[clip, time][None, None]})
+            for output, values in alone.items():
+                assert np.allclose(together[output][clip, time], values[0, 0], atol=1e-6), output
+
+
+def test_kept_classes_become_the_vocabulary(bundles: dict[str, Joined], layout: Path, tmp_path: Path) -> None:
+    detector = bundles["queries"].bundle.folder.parent / "queries.onnx"
+    kept = joined(detector, layout, tmp_path / "kept", "--keep-classes").bundle
+    vocabulary = kept.manifest.vocabulary
+    assert (vocabulary.objects, vocabulary.subjects) == (NAMES, ("person",))
+    assert vocabulary.groups == bundles["queries"].bundle.manifest.vocabulary.groups
+    given = bundle_inputs(np.stack([paint(scene(1.0)), paint(scene(1.5))])[None], np.array([1.0, 1.5]))
+    found = run_stages(open_stages(kept, "onnxruntime-cpu"), given)
+    assert found["object_scores"][0, 0].argmax(-1)[found["pair_mask"][0, 0]].tolist() == [1, 2]
+
+
+def refused(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code in (1, 2), result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return str(result.output)
+
+
+def test_outputs_that_keep_no_contract_are_shown(layout: Path, tmp_path: Path) -> None:
+    inputs = {"images": (TensorProto.FLOAT, (1, 3, SIZE, SIZE))}
+    detector = write_fixed_detector(tmp_path / "odd.onnx", inputs, {"heat": np.zeros((1, 80, 16, 16), np.float32)})
+    said = refused(detector, layout, tmp_path / "out", "--classes", "coco-80")
+    assert "heat: float32 [1, 80, 16, 16]" in said
+    assert all(f"{contract}: " in said for contract in ("rows", "queries", "grid"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--mean", "red"), "R,G,B"),
+        (("--input-size", "640"), "WIDTHxHEIGHT"),
+        (("--input-size", "8x8"), "16 to 8192"),
+        (("--columns", "box,box,score,label"), "name box four times"),
+        (("--name", "Not A Name"), "the manifest cannot hold name"),
+        (("--pairs", "2", "--things", "4"), "pairs is 2"),
+        (("--keep-classes", "--subject", "robot"), "'robot', which is not one of"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    bundles: dict[str, Joined], layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    detector = bundles["queries"].bundle.folder.parent / "queries.onnx"
+    assert said in refused(detector, layout, tmp_path / "out", *arguments)
+
+
+@pytest.mark.parametrize("source", ["nothing.onnx", "torchvision:nothing", "."])
+def test_a_detector_that_is_not_there_is_refused(layout: Path, tmp_path: Path, source: str) -> None:
+    assert "torchvision:NAME" in refused(source, layout, tmp_path / "out")
+
+
+def test_a_network_that_needs_pixels_is_no_relation_network(tmp_path: Path) -> None:
+    checkpoint, _ = save(tiny_two_stage(), tmp_path)
+    detector = write_crowd(tmp_path / "crowd.onnx")
+    assert "holds a two_stage network" in refused(detector, checkpoint, tmp_path / "out")
+    assert "must be an object detector" in refused(checkpoint, checkpoint, tmp_path / "out")
+
+
+def test_classes_that_nobody_knows_are_refused(layout: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("robot\ncrate\nlid")
+    detector = write_crowd(tmp_path / "crowd.onnx")
+    said = refused(detector, layout, tmp_path / "out", "--classes", tmp_path / "names.txt")
+    assert "robot, crate, lid" in said
+    assert "--keep-classes" in said
