@@ -14,11 +14,11 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from models.engines import run_stages
+from models.engines import bundle_inputs, run_stages
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
 from models.graph.predictions import prediction_names
-from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
+from models.networks.stages import NetworkStage, SceneGraphNetwork
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -64,7 +64,7 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
     time = min(3, network.clip_length)
     height, width = network.frame_size
     frames = np.random.default_rng(0).integers(0, 256, (2, time, height, width, 3), np.uint8)
-    known = run_stages(stages, {FRAMES: frames, TIMESTAMPS: np.tile(np.arange(time, dtype=np.float32), (2, 1))})
+    known = run_stages(stages, bundle_inputs(frames, np.arange(time, dtype=np.float32)))
     tensors = {name: torch.from_numpy(array) for name, array in known.items()}
     written: list[Stage] = []
     for place, stage in enumerate(stages):
