@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from models.engines import Tensors, open_stages, run_stages
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle
+from models.engines import Tensors, bundle_inputs, open_stages, run_stages
+from models.graph.bundle import Bundle
 
 CLIPS = 64
 """Number of clips; more hardly change the ranges of activations."""
@@ -32,7 +32,7 @@ def tensors_of_stages(bundle: Bundle, data: Path) -> dict[str, list[Tensors]]:
     length = min(manifest.clip_length, LONGEST_CLIP)
     for frames in read_clips(data, manifest.frame_size.height, manifest.frame_size.width, length):
         moments = np.arange(len(frames), dtype=np.float32) / 2  # the service samples two frames a second
-        known = run_stages(engines, {FRAMES: frames[None], TIMESTAMPS: moments[None]})
+        known = run_stages(engines, bundle_inputs(frames[None], moments))
         for name, engine in zip(names, engines, strict=True):
             taken[name].append({each: known[each] for each in engine.inputs})
     return taken

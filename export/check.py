@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
-from models.engines import Tensors, open_stages, run_stages
+from models.engines import Tensors, bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import prediction_names
-from models.networks.checkpoint import load_checkpoint
-from models.networks.detectors import Detector
-from models.networks.stages import FRAMES, PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
+from models.networks.checkpoint import NetworkPart, load_checkpoint
+from models.networks.stages import PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -55,8 +54,8 @@ def check_bundle(
     `TOLERANCE`, ExportError where an output hardly reacts to its input, so that the comparison would prove nothing.
     """
     network, _ = load_checkpoint(checkpoint)
-    if isinstance(network, Detector):
-        raise ExportError(f"{checkpoint} holds a detector alone; check a network built on it")
+    if isinstance(network, NetworkPart):
+        raise ExportError(f"{checkpoint} holds a {network.config.network} alone; check a network built on it")
     return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
 
 
@@ -78,7 +77,7 @@ def check_network(
         whole: Tensors = {}
         for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            given: Tensors = {FRAMES: frames, TIMESTAMPS: _moments(batch, time)}
+            given = bundle_inputs(frames, _moments(batch, time))
             expected, found = run_stages(stages, given), run_stages(engines, given)
             _check_shapes(comparisons, expected, found)
             if network.slots_are_ranked:

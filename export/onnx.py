@@ -14,12 +14,12 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from models.engines import Tensors, run_stages
+from models.engines import Tensors, bundle_inputs, run_stages
 from models.engines.engine import Arrays
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
 from models.graph.predictions import prediction_names
-from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork, Span
+from models.networks.stages import NetworkStage, SceneGraphNetwork, Span
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -71,7 +71,7 @@ def sample_inputs(frame_size: tuple[int, int], clip_length: int) -> Tensors:
     """
     time = min(3, clip_length)
     frames = np.random.default_rng(0).integers(0, 256, (2, time, *frame_size, 3), np.uint8)
-    return {FRAMES: frames, TIMESTAMPS: np.tile(np.arange(time, dtype=np.float32), (2, 1))}
+    return bundle_inputs(frames, np.arange(time, dtype=np.float32))
 
 
 def export_stages(

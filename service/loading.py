@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.engines import EngineName, EngineOptions, StageEngine, Tensors, open_stages, run_stages
+from models.engines import EngineName, EngineOptions, StageEngine, bundle_inputs, open_stages, run_stages
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
-from models.graph.bundle import FRAMES, MANIFEST_FILE, TIMESTAMPS, Bundle
+from models.graph.bundle import MANIFEST_FILE, Bundle
 from service.errors import NoModels
 from service.pipeline import Pipeline
 from service.scheduling import Batch, Scheduler
@@ -165,8 +165,6 @@ def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]
     manifest = bundle.manifest
     height, width = manifest.frame_size.height, manifest.frame_size.width
     for size in sizes:
-        tensors: Tensors = {
-            FRAMES: np.zeros((size, manifest.clip_length, height, width, 3), np.uint8),
-            TIMESTAMPS: np.tile(np.arange(manifest.clip_length, dtype=np.float32), (size, 1)),
-        }
+        frames = np.zeros((size, manifest.clip_length, height, width, 3), np.uint8)
+        tensors = bundle_inputs(frames, np.arange(manifest.clip_length, dtype=np.float32))
         run_stages(stages, tensors, clip_length=manifest.clip_length)

@@ -176,7 +176,7 @@ class Pipeline:
             info = reader.info
             expected = expected_frames(applied, info)
             progress(Progress(0, expected))
-            run = stack.enter_context(VideoRun(model, expected))
+            run = stack.enter_context(VideoRun(model, expected, picture_size=(info.width, info.height)))
             stops.append(run.cancel)
             builder = GraphBuilder(
                 vocabulary=model.manifest.vocabulary,

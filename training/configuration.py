@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from models.networks.arn import ArnConfig
 from models.networks.detectors import DetectorConfig
+from models.networks.relations.layout import LayoutConfig
 from models.networks.rs_net import RsNetConfig
 from models.networks.two_stage import RelationNetworkConfig
 from training.data.clips import Augmentation
@@ -20,7 +21,9 @@ from training.errors import ConfigurationError
 from training.losses import LossConfig
 from training.relation_losses import RelationLossConfig
 
-ModelConfig = Annotated[ArnConfig | DetectorConfig | RelationNetworkConfig, Field(discriminator="network")]
+ModelConfig = Annotated[
+    ArnConfig | DetectorConfig | LayoutConfig | RelationNetworkConfig, Field(discriminator="network")
+]
 """The network that a run trains; `network` names it."""
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _RELATIONS = ("sttran", "tr2", "mosa", "fremure")
@@ -36,7 +39,8 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "detector": _RELATIONS,
     "task": _RELATIONS,
     "cache_pairs": _RELATIONS,
-    "relation_scoring": ("arn", *_RELATIONS),
+    "relation_scoring": ("arn", "layout", *_RELATIONS),
+    "relations": ("layout",),
 }
 """For each key that only some networks read: those that do."""
 
@@ -47,16 +51,34 @@ def _no_is_a_word(value: object) -> object:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RelationDataConfig:
+    """Use of annotated relations without pixels.
+
+    validation_share: share of the photographs and videos of each set that is held out, chosen by their names.
+    repeats: data set to the number of times that an epoch shows it; 1 for those that are not named.
+    without: labels whose pairs are left out of training, to see if a network knows them by their names alone.
+    name_table: a .npz file of embeddings of names; None takes the one that comes with the project.
+    """
+
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    repeats: dict[str, PositiveInt] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    name_table: Path | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainingConfig:
     """One training run.
 
-    data: root of a data folder that lies on disk as Action Genome does.
+    data: root of a data folder that lies on disk as Action Genome does. For a layout network, a folder of files that
+        `vsg data relations` makes.
     output: folder of checkpoints, TensorBoard events and the resumable state.
     loss: of ARN.
     relation_loss: of the two-stage networks, and of relation scorers.
     batch_size: clips of one step, of each process.
     clip_length: frames of a training clip.
     small_objects: Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them.
+    relations: of a layout network, the use of its data.
     validation_videos: videos held out of the end of the training split. The test split is never read.
     text_learning_rate: of the classifiers that start from text embeddings; None is `learning_rate`.
     schedule: `step` divides the rate by 10 after three quarters, `cosine` brings it to 2 %.
@@ -85,6 +107,7 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     relation_loss: RelationLossConfig = field(default_factory=RelationLossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    relations: RelationDataConfig = field(default_factory=RelationDataConfig)
     seed: int = 0
     steps: PositiveInt = 10_000
     batch_size: PositiveInt = 8
@@ -128,6 +151,12 @@ class TrainingConfig:
                 "freeze_host trains the relation scorer alone: set relation_scoring, and initialise_from to the "
                 "checkpoint that the host is taken from"
             )
+
+    @property
+    def validates(self) -> bool:
+        """Whether something is held out to validate on."""
+        share = self.relations.validation_share if isinstance(self.model, LayoutConfig) else 0
+        return bool(self.evaluate_every and (self.validation_videos or share))
 
     def unread_keys(self) -> list[str]:
         """A sentence for each key that is set, and that the network of this run does not read."""

@@ -119,8 +119,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
                 accelerator.log({f"loss/{name}": value for name, value in terms.items()}, step=step)
                 accelerator.log({"learning_rate": scheduler.get_last_lr()[0]}, step=step)
             if (
-                config.validation_videos
-                and config.evaluate_every
+                config.validates
                 and accelerator.is_main_process
                 and (step % config.evaluate_every == 0 or step == config.steps)
             ):

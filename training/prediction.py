@@ -11,14 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.engines import EngineName, EngineOptions, FunctionStage, RunnableStage, open_stages, run_stages
+from models.engines import (
+    EngineName,
+    EngineOptions,
+    FunctionStage,
+    RunnableStage,
+    bundle_inputs,
+    open_stages,
+    run_stages,
+)
 from models.graph.bundle import MANIFEST_FILE, Bundle, Scoring
 from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn
-from models.networks.checkpoint import load_checkpoint
-from models.networks.detectors import Detector
+from models.networks.checkpoint import NetworkPart, load_checkpoint
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
@@ -96,8 +103,10 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
     if engine is not None:
         raise EvaluationError(f"{model} is not a bundle, so torch runs it, not {engine}; leave the engine out")
     network, _ = load_checkpoint(model)
-    if isinstance(network, Detector):
-        raise EvaluationError(f"{model} is a detector, which says nothing of relations; name a network built on it")
+    if isinstance(network, NetworkPart):
+        raise EvaluationError(
+            f"{model} holds a {network.config.network} alone, which makes no scene graphs; name a network built on it"
+        )
     return network_predictor(network, task)
 
 
@@ -164,10 +173,9 @@ def predict_video(video: AnnotatedVideo, predictor: Predictor) -> PairPrediction
 
     In that case only pairs of the best subject of each frame count, as one subject is annotated.
     """
-    tensors: dict[str, NDArray[np.generic]] = {
-        FRAMES: np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames]),
-        TIMESTAMPS: np.array([frame.number / FRAME_RATE for frame in video.frames], np.float32),
-    }
+    frames = np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames])
+    times = np.array([frame.number / FRAME_RATE for frame in video.frames])
+    tensors = bundle_inputs(frames, times, video.frames[0].size)
     if predictor.task == "sgdet":
         return suppress_duplicates(of_best_subject(predictor(tensors)), DUPLICATE_IOU)
     return predictor(tensors | _given(video))

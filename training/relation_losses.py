@@ -29,6 +29,7 @@ class RelationLossConfig:
     form: loss of groups that are not exclusive: STTran's margin, cross-entropy, or TR²'s focal form. Exclusive groups,
         as attention is, take cross-entropy.
     class_balance: beta of MoSA's class weights (eq 11); 0 weighs all predicates alike.
+    predicates: weight of a layout network's cross-entropy.
     related: weight of the relation scorer's cross-entropy.
     negatives: most weight that unrelated pairs have together, in multiples of the related ones'.
     object: weight of the object classifier's cross-entropy (SGCls).
@@ -36,6 +37,7 @@ class RelationLossConfig:
 
     form: Literal["margin", "bce", "focal"] = "bce"
     class_balance: NonNegativeFloat = 0.0
+    predicates: NonNegativeFloat = 3.0
     related: NonNegativeFloat = 1.0
     negatives: PositiveFloat = 3.0
     object: NonNegativeFloat = 1.0

@@ -18,10 +18,19 @@ from benchmarks.speed.report import Missing, Report, Row
 from benchmarks.speed.source import Source
 from benchmarks.stolen_time import StolenTime
 from export.errors import ExportError
-from models.engines import ENGINES, EngineName, EngineOptions, StageEngine, Tensors, open_stages, run_stages
+from models.engines import (
+    ENGINES,
+    EngineName,
+    EngineOptions,
+    StageEngine,
+    Tensors,
+    bundle_inputs,
+    open_stages,
+    run_stages,
+)
 from models.engines.opening import PRECISIONS
 from models.errors import ModelError
-from models.graph.bundle import FRAMES, TIMESTAMPS, Precision
+from models.graph.bundle import Precision
 
 ROUNDS = 5
 _GPU_ENGINES: frozenset[EngineName] = frozenset({"onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda"})
@@ -272,10 +281,7 @@ def _random_clips(source: Source, batch: int) -> Tensors:
     size, length = manifest.frame_size, manifest.clip_length
     shape = (batch, length, size.height, size.width, 3)
     moments = np.arange(length, dtype=np.float32) / np.float32(2)  # the service samples two frames a second
-    return {
-        FRAMES: np.random.default_rng(batch).integers(0, 256, shape, np.uint8),
-        TIMESTAMPS: np.tile(moments, (batch, 1)),
-    }
+    return bundle_inputs(np.random.default_rng(batch).integers(0, 256, shape, np.uint8), moments)
 
 
 def _product(dtype: torch.dtype) -> Callable[[], None]:

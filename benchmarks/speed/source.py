@@ -11,10 +11,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
-from models.engines import EngineName, EngineOptions, Tensors, run_stages
+from models.engines import EngineName, EngineOptions, bundle_inputs, run_stages
 from models.graph.bundle import (
-    FRAMES,
-    TIMESTAMPS,
     Bundle,
     FrameSize,
     Manifest,
@@ -27,8 +25,7 @@ from models.graph.bundle import (
 from models.graph.predictions import prediction_names
 from models.networks.arn import Arn
 from models.networks.arn.config import arn_r50
-from models.networks.checkpoint import NetworkConfig, load_checkpoint, make_network, save_checkpoint
-from models.networks.detectors import Detector
+from models.networks.checkpoint import NetworkConfig, NetworkPart, load_checkpoint, make_network, save_checkpoint
 from models.networks.scored import Scored
 from models.networks.stages import SceneGraphNetwork
 from models.networks.two_stage import TwoStage
@@ -160,7 +157,7 @@ def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
         network = make_network(adapter.validate_python(bundle.manifest.training.network), bundle.manifest.vocabulary)
     except ValidationError:
         return None
-    return None if isinstance(network, Detector) else network.eval()
+    return None if isinstance(network, NetworkPart) else network.eval()
 
 
 def _save_arn_r50(folder: Path) -> Path:
@@ -173,19 +170,16 @@ def _save_arn_r50(folder: Path) -> Path:
 
 def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path | None) -> Source:
     network, _ = load_checkpoint(checkpoint)
-    if isinstance(network, Detector):
-        raise ExportError(f"{checkpoint} holds a detector alone; name a network that is built on it")
+    if isinstance(network, NetworkPart):
+        raise ExportError(f"{checkpoint} holds a {network.config.network} alone; name a network that is built on it")
     return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
 
 
 def _outline(network: Arn | TwoStage | Scored) -> Manifest:
     """Returns the manifest that export would write; its files do not exist."""
     height, width = network.frame_size
-    frame: Tensors = {
-        FRAMES: np.zeros((1, 1, height, width, 3), np.uint8),
-        TIMESTAMPS: np.zeros((1, 1), np.float32),
-    }
-    arrays = run_stages(network.stages(), frame)
+    frame = np.zeros((1, 1, height, width, 3), np.uint8)
+    arrays = run_stages(network.stages(), bundle_inputs(frame, np.zeros((1, 1))))
 
     def describe(names: tuple[str, ...]) -> list[Tensor]:
         return [

@@ -7,7 +7,7 @@ import os
 
 from models.engines.engine import ENGINES, EngineName, EngineOptions, StageEngine, Tensors
 from models.engines.opening import open_stages
-from models.engines.running import FunctionStage, RunnableStage, run_stages
+from models.engines.running import FunctionStage, RunnableStage, bundle_inputs, run_stages
 
 __all__ = [
     "ENGINES",
@@ -17,6 +17,7 @@ __all__ = [
     "RunnableStage",
     "StageEngine",
     "Tensors",
+    "bundle_inputs",
     "open_stages",
     "run_stages",
 ]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.engines.engine import Arrays, Tensors
-from models.graph.bundle import Span
+from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Span
 
 
 class RunnableStage(Protocol):
@@ -37,6 +38,24 @@ class FunctionStage:
     inputs: tuple[str, ...]
     span: Span
     run: Callable[[Arrays], Arrays]
+
+
+def bundle_inputs(
+    frames: NDArray[np.uint8], timestamps: NDArray[np.floating], picture_size: tuple[int, int] | None = None
+) -> Tensors:
+    """Returns what the first stages of a bundle take, by name.
+
+    frames: (B, T, H, W, 3) or (T, H, W, 3) uint8 RGB.
+    timestamps: (B, T) or (T,) seconds.
+    picture_size: width and height of the displayed video in pixels; None takes the frames' own.
+    """
+    time = frames.shape[:-3]
+    size = picture_size or (frames.shape[-2], frames.shape[-3])
+    return {
+        FRAMES: frames,
+        TIMESTAMPS: np.broadcast_to(timestamps.astype(np.float32), time).copy(),
+        PICTURE_SIZE: np.broadcast_to(np.array(size, np.float32), (*time, 2)).copy(),
+    }
 
 
 def run_stages(stages: Iterable[RunnableStage], arrays: Arrays, *, clip_length: int | None = None) -> Tensors:

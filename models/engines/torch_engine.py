@@ -13,12 +13,11 @@ from torch import Tensor
 
 from models.engines.batches import Piece, buckets_of, pieces
 from models.engines.engine import Arrays, EngineOptions, Tensors
-from models.engines.running import run_stages
+from models.engines.running import bundle_inputs, run_stages
 from models.errors import EngineError
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, Precision, Stage
+from models.graph.bundle import FRAMES, Bundle, Precision, Stage
 from models.graph.validation import in_words
-from models.networks.checkpoint import Network, NetworkConfig, load_checkpoint, make_network
-from models.networks.detectors import Detector
+from models.networks.checkpoint import Network, NetworkConfig, NetworkPart, load_checkpoint, make_network
 from models.networks.stages import NetworkStage, SceneGraphNetwork
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,8 +41,10 @@ def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], optio
         # By default torch convolves in TF32. Only this older switch sets all flags that torch.export compares.
         torch.backends.cudnn.allow_tf32 = False
     network = _network(bundle, options).to(device).eval()
-    if isinstance(network, Detector):
-        raise EngineError(f"{options.checkpoint} holds a detector alone; name the checkpoint the bundle is made of")
+    if isinstance(network, NetworkPart):
+        raise EngineError(
+            f"{options.checkpoint} holds a {network.config.network} alone; name the checkpoint the bundle is made of"
+        )
     sources = {source.name: source for source in network.stages()}
     if [stage.name for stage in bundle.manifest.stages] != list(sources):
         raise EngineError(
@@ -84,10 +85,7 @@ def _blanks(network: SceneGraphNetwork, device: torch.device) -> dict[str, Tenso
 
     Export drops inputs of a stage that no output depends on, but the stage's module still takes them.
     """
-    frame: Tensors = {
-        FRAMES: np.zeros((1, 1, *network.frame_size, 3), np.uint8),
-        TIMESTAMPS: np.zeros((1, 1), np.float32),
-    }
+    frame = bundle_inputs(np.zeros((1, 1, *network.frame_size, 3), np.uint8), np.zeros((1, 1)))
     known = run_stages(network.stages(), frame)
     return {name: torch.zeros_like(torch.from_numpy(array), device=device) for name, array in known.items()}
 

@@ -26,11 +26,14 @@ FRAMES = "frames"
 """(batch, time, height, width, 3) uint8 RGB: the input of a bundle."""
 TIMESTAMPS = "timestamps"
 """(batch, time) float32: presentation times of the sampled frames, in seconds from the beginning of the video."""
+PICTURE_SIZE = "picture_size"
+"""(batch, time, 2) float32: width and height of the displayed video in pixels, the same for all frames."""
 RELATION_SCORES = "relation_scores"
 """(batch, time, pairs) float32: the output of a relation scorer."""
 SUBJECT_CLASSES = "subject_classes"
 """(batch, time, pairs) int64: indices of the subjects into the vocabulary's objects."""
-_READ = {FRAMES: "uint8", TIMESTAMPS: "float32"}
+_READ = {FRAMES: "uint8", TIMESTAMPS: "float32", PICTURE_SIZE: "float32"}
+"""What a bundle is given, with its dtype."""
 
 Span = Literal["frame", "clip", "video"]
 """The part of a video that a stage must see at once.
@@ -67,8 +70,9 @@ class Tensor(_Part):
 class Stage(_Part):
     """One ONNX graph.
 
-    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)), `timestamps` (float32 seconds, (batch, time))
-    or tensors of stages before it. Axes 0 and 1 of every input and output are batch and time.
+    Its inputs are `frames` (uint8 RGB, (batch, time, height, width, 3)), `timestamps` (float32 seconds, (batch, time)),
+    `picture_size` (float32 pixels, (batch, time, 2)) or tensors of stages before it. Axes 0 and 1 of every input and
+    output are batch and time.
     """
 
     name: str
@@ -217,7 +221,7 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _stages_make_what_the_vocabulary_says(self) -> Manifest:
-        if taken := sorted({*FIELD_NAMES, FRAMES, TIMESTAMPS} & set(self.vocabulary.group_names)):
+        if taken := sorted({*FIELD_NAMES, *_READ} & set(self.vocabulary.group_names)):
             raise ValueError(f"a group of predicates is named {taken[0]!r}, as another tensor is; give it another name")
         outputs = {tensor.name: tensor for stage in self.stages for tensor in stage.outputs}
         if len(self.vocabulary.subjects) > 1 and SUBJECT_CLASSES not in outputs:

@@ -14,12 +14,17 @@ from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
+from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.scored import Scored, ScoredConfig
 from models.networks.tensor_file import read_tensor_file
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
-Network = Arn | Detector | TwoStage | Scored
-NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")]
+NetworkPart = Detector | Layout
+"""Networks that make no scene graphs of frames by themselves."""
+Network = Arn | NetworkPart | TwoStage | Scored
+NetworkConfig = Annotated[
+    ArnConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")
+]
 
 
 def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> Network:
@@ -32,6 +37,8 @@ def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) 
             return Arn(config, vocabulary)
         case DetectorConfig():
             return Detector(config, vocabulary)
+        case LayoutConfig():
+            return Layout(config, vocabulary)
         case TwoStageConfig():
             return TwoStage(config, vocabulary)
         case ScoredConfig():

@@ -13,13 +13,15 @@ from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.arn.network import ArnOutput
+from models.networks.relations.layout import Layout, LayoutConfig, LayoutPairs
+from models.networks.relations.layout_stage import layout_stage
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.networks.stages import NetworkStage
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
-Host = Arn | TwoStage
-HostConfig = Annotated[ArnConfig | TwoStageConfig, Field(discriminator="network")]
+Host = Arn | TwoStage | Layout
+HostConfig = Annotated[ArnConfig | TwoStageConfig | LayoutConfig, Field(discriminator="network")]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -44,8 +46,7 @@ class Scored(nn.Module):
         super().__init__()
         self.config = config
         if host is None:
-            kind = Arn if isinstance(config.host, ArnConfig) else TwoStage
-            host = kind(config.host, vocabulary)  # type: ignore[arg-type]
+            host = _make_host(config.host, vocabulary)
         self.host = host
         self.vocabulary = host.vocabulary
         if config.scorer.input_width != self.host.representation_width:
@@ -59,17 +60,17 @@ class Scored(nn.Module):
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width that frames are stretched to."""
-        return self.host.frame_size
+        return self._host_of_frames.frame_size
 
     @property
     def slots_are_ranked(self) -> bool:
         """Whether the host sorts slots by a score, so that near ties may change places."""
-        return self.host.slots_are_ranked
+        return self._host_of_frames.slots_are_ranked
 
     @property
     def clip_length(self) -> int:
         """Most frames that the host takes at once. The scorer takes whole videos."""
-        return self.host.clip_length
+        return self._host_of_frames.clip_length
 
     def freeze_host(self) -> None:
         """Freezes the host's weights, so that from now on only the scorer learns."""
@@ -82,17 +83,53 @@ class Scored(nn.Module):
         self.host.train(mode and not self.host_is_frozen)
         return self
 
-    def forward(self, seen: Tensor | Pairs) -> tuple[ArnOutput | Relations, Tensor]:
+    def forward(self, seen: Tensor | Pairs | LayoutPairs) -> tuple[ArnOutput | Relations, Tensor]:
         """Returns the host's output for its input (frames or pairs), and the scorer's logits (B, T, P, 2)."""
         output: ArnOutput | Relations = self.host(seen)
-        if isinstance(seen, Pairs):
-            subject_scores, object_scores, mask = seen.subject_scores, seen.object_scores, seen.mask
-        else:
+        if isinstance(seen, Tensor):
             said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
-            subject_scores, object_scores, mask = said["subject_scores"], said["object_scores"], said["pair_mask"]
-        confidence = torch.stack((subject_scores, object_scores.amax(-1)), -1)
-        return output, self.scorer(output.representation, confidence, mask)
+            confidence = torch.stack((said["subject_scores"], said["object_scores"].amax(-1)), -1)
+            return output, self.scorer(output.representation, confidence, said["pair_mask"])
+        return output, self.scorer(output.representation, seen.confidence, seen.mask)
 
     def stages(self) -> list[NetworkStage]:
         """Returns the host's stages, then the scorer's. The last one sees the whole video."""
-        return [*self.host.stages(), *scoring_stages(self.scorer)]
+        return [*self._host_of_frames.stages(), *scoring_stages(self.scorer)]
+
+    def relation_stages(self) -> list[NetworkStage]:
+        """Returns the stages behind a detector, of a host that needs no pixels. Raises ConfigurationError elsewhere."""
+        return [*relation_stages(self.host), *scoring_stages(self.scorer)]
+
+    @property
+    def _host_of_frames(self) -> Arn | TwoStage:
+        if isinstance(self.host, Layout):
+            raise ConfigurationError("a layout network reads no frames; join it with a detector by `vsg join`")
+        return self.host
+
+
+def _make_host(config: HostConfig, vocabulary: Vocabulary) -> Host:
+    match config:
+        case ArnConfig():
+            return Arn(config, vocabulary)
+        case TwoStageConfig():
+            return TwoStage(config, vocabulary)
+        case LayoutConfig():
+            return Layout(config, vocabulary)
+
+
+def relation_stages(network: nn.Module) -> list[NetworkStage]:
+    """Returns the stages of a relation network that needs no pixels, to be put behind a detector.
+
+    They take the detector stage's tensors; see `models.networks.relations.layout_stage`.
+
+    Raises ConfigurationError where the network needs pixels.
+    """
+    match network:
+        case Layout():
+            return [layout_stage(network)]
+        case Scored():
+            return network.relation_stages()
+        case _:
+            raise ConfigurationError(
+                f"{type(network).__name__} needs its own detector's features: give a checkpoint of a layout network"
+            )

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.graph.bundle import FRAMES, RELATION_SCORES, TIMESTAMPS, Span
+from models.graph.bundle import FRAMES, PICTURE_SIZE, RELATION_SCORES, TIMESTAMPS, Span
 from models.graph.vocabulary import Vocabulary
 
 __all__ = [
     "FRAMES",
     "PAIR_MASK",
+    "PICTURE_SIZE",
     "RELATION_SCORES",
     "REPRESENTATION",
     "TIMESTAMPS",

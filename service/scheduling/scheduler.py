@@ -12,7 +12,7 @@ import numpy as np
 
 from models.engines import StageEngine, Tensors
 from models.errors import EngineError
-from models.graph.bundle import FRAMES, TIMESTAMPS, Manifest, Stage
+from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Manifest, Stage
 from models.graph.predictions import prediction_names
 from models.graph.scene_graph import ModelReference
 from service.errors import ClipFailed, EngineDied
@@ -316,7 +316,7 @@ def _needed_after(stages: Sequence[Stage], kept: frozenset[str]) -> list[frozens
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Raises EngineError when a stage needs a tensor that no stage before it makes."""
-    known = {FRAMES, TIMESTAMPS}
+    known = {FRAMES, TIMESTAMPS, PICTURE_SIZE}
     for stage in stages:
         for tensor in stage.inputs:
             if tensor.name not in known:

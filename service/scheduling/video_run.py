@@ -11,8 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines import Tensors
-from models.graph.bundle import FRAMES, TIMESTAMPS
+from models.engines import Tensors, bundle_inputs
 from service.errors import JobCancelled
 from service.scheduling.batcher import Clip
 from service.scheduling.scheduler import Scheduler
@@ -26,8 +25,13 @@ class VideoRun:
     waited: seconds that the caller has waited for the model.
     """
 
-    def __init__(self, scheduler: Scheduler, expected: int) -> None:
-        """Opens the video's turn. `expected` is its likely number of frames. Raises EngineDied."""
+    def __init__(self, scheduler: Scheduler, expected: int, *, picture_size: tuple[int, int] | None = None) -> None:
+        """Opens the video's turn. Raises EngineDied.
+
+        expected: likely number of frames of the video.
+        picture_size: width and height of the displayed video in pixels; None takes the size of the frames.
+        """
+        self._picture_size = picture_size
         self._scheduler = scheduler
         self._turn = scheduler.open(expected)
         self.waited = 0.0
@@ -53,7 +57,7 @@ class VideoRun:
         """
         waiting: deque[tuple[NDArray[np.float64], Clip]] = deque()
         for chunk in clips:
-            tensors: Tensors = {FRAMES: chunk.frames, TIMESTAMPS: chunk.timestamps.astype(np.float32)}
+            tensors = bundle_inputs(chunk.frames, chunk.timestamps, self._picture_size)
             waiting.append((chunk.timestamps, self._submitted(Clip(self._turn, tensors))))
             while len(waiting) >= self._scheduler.depth or (waiting and waiting[0][1].done.done()):
                 times, clip = waiting.popleft()

@@ -22,6 +22,7 @@ from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.relations.fremure import FremureConfig
+from models.networks.relations.layout import LayoutConfig
 from models.networks.relations.mosa import MosaConfig
 from models.networks.relations.network import RelationNetwork
 from models.networks.relations.sttran import SttranConfig
@@ -103,7 +104,13 @@ def tiny_scorer(**changes: Any) -> RsNetConfig:
 
 def tiny_scored(host: HostConfig, vocabulary: Vocabulary = ACTION_GENOME) -> ScoredConfig:
     """A host with a relation scorer."""
-    width = (2 + len(vocabulary.groups)) * host.width if isinstance(host, ArnConfig) else host.relations.width
+    match host:
+        case ArnConfig():
+            width = (2 + len(vocabulary.groups)) * host.width
+        case TwoStageConfig():
+            width = host.relations.width
+        case LayoutConfig():
+            width = host.width
     return ScoredConfig(host, tiny_scorer(input_width=width))
 
 

@@ -239,7 +239,7 @@ def test_what_a_relation_network_is_built_on_must_be_a_detector(configure_relati
 
 
 def test_a_model_is_scored_on_the_task_it_was_trained_for(puppets: Path, detector: Path, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="is a detector, which says nothing of relations"):
+    with pytest.raises(EvaluationError, match="holds a detector alone"):
         evaluate_model(puppets, detector)
     networks: dict[str, Any] = {
         "arn": tiny(), "sgdet": tiny_two_stage(), "predcls": tiny_scored(tiny_two_stage(task="predcls")),

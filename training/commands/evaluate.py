@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -21,25 +21,34 @@ _TITLES = {"with": "with constraint", "semi": "semi constraint", "no": "no const
 @click.option("--ground-truth", type=_FILE, help="Annotations in the neutral JSON format.")
 @click.option("--predictions", type=_FILE, help="Predictions in the neutral JSON format.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data folder to run a model on.")
+@click.option("--relations", type=_FILE, help="Relations without pixels (`vsg data relations`) to run a model on.")
 @click.option("--model", type=click.Path(path_type=Path), help="Checkpoint or bundle to run.")
 @click.option("--engine", type=click.Choice(ENGINES), help="What runs a bundle.  [default: onnxruntime-cpu]")
-@click.option("--task", type=click.Choice(TASKS), required=True, help="What the predictions were given.")
+@click.option("--task", type=click.Choice(TASKS), help="What the predictions were given; not with --relations.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True, help="With --data.")
 @click.option("--json", "as_json", is_flag=True, help="Fractions as JSON instead of a table of percentages.")
 def evaluate(
     ground_truth: Path | None,
     predictions: Path | None,
     data: Path | None,
+    relations: Path | None,
     model: Path | None,
     engine: EngineName | None,
-    task: Task,
+    task: Task | None,
     split: Literal["train", "test"],
     as_json: bool,
 ) -> None:
-    """Score predictions, or a model on a data folder.
+    """Score predictions, or a model on a data folder or on relations without pixels.
 
-    Give either --ground-truth and --predictions, or --data and --model.
+    Give either --ground-truth and --predictions, or --data and --model, each with --task; or --relations and --model.
     """
+    if relations:
+        if not model or data or ground_truth or predictions or task:
+            raise click.UsageError("--relations goes with --model, and without --data, --task or files of predictions")
+        _evaluate_relations(relations, model, engine, as_json)
+        return
+    if task is None:
+        raise click.UsageError(f"give --task, one of {', '.join(TASKS)}")
     if ground_truth and predictions and not (data or model):
         comparison = compare_files(ground_truth, predictions, task=task)
         _note(comparison.unpredicted, "have no predictions; they count with recall and precision 0")
@@ -54,6 +63,33 @@ def evaluate(
     else:
         raise click.UsageError("give either --ground-truth and --predictions, or --data and --model")
     click.echo(json.dumps(figures, indent=1) if as_json else _table(figures, task))
+
+
+def _evaluate_relations(file: Path, model: Path, engine: EngineName | None, as_json: bool) -> None:
+    from training.relation_evaluation import evaluate_relations
+
+    found = evaluate_relations(file, model, engine)
+    if found.left_out:
+        click.echo(f"Note: {found.left_out} pairs are left out: the model's vocabulary has no such things", err=True)
+    click.echo(json.dumps(found.figures, indent=1) if as_json else _relation_table(found.figures))
+
+
+def _relation_table(figures: dict[str, Any]) -> str:
+    """Formats the figures of relations in per cent: a line for each predicate."""
+    lines = [f"{'average precision':<24}{'annotated':>10}{'all pairs':>10}{'holds':>8}{'asked':>8}"]
+    for name, row in [*figures["predicates"].items(), ("mean", figures["mean"])]:
+        lines.append(
+            f"{name:<24}{_percent(row['ap']):>10}{_percent(row['ap_all_pairs']):>10}"
+            f"{row.get('holds', ''):>8}{row.get('asked', ''):>8}"
+        )
+    rest = {"related": figures["related"], "expected calibration error": figures["ece"]}
+    rest |= {f"top-1 {group}": value for group, value in figures["top1"].items()}
+    rest |= {f"top-1 {group}, of subjects": value for group, value in figures["top1_of_subjects"].items()}
+    return "\n".join([*lines, *(f"{name:<34}{_percent(value):>10}" for name, value in rest.items())])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _note(frames: Sequence[FrameName], what: str) -> None:

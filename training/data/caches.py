@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 
+from models.graph.bundle import sha256_of
 from training.data.action_genome import AnnotatedVideo
 from training.errors import DataError
 
@@ -62,3 +63,8 @@ def written_once(path: Path) -> Iterator[Path]:
                 raise
     finally:
         rmtree(own, ignore_errors=True)
+
+
+def file_key(files: Iterable[Path]) -> str:
+    """Hex digest of files by what they hold, in order."""
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from training.data.action_genome import SmallObjects
@@ -28,6 +29,10 @@ def small_objects_of(data: Path, task: str = "sgdet") -> SmallObjects:
 
 def describe_data(data: Path) -> str:
     """Describes a data folder in one line, for checkpoints and manifests."""
+    if files := sorted(data.glob("*.jsonl")):
+        sources = Counter(json.loads(line)["source"] for file in files for line in file.open(encoding="utf-8"))
+        sets = ", ".join(f"{name} ({count})" for name, count in sorted(sources.items()))
+        return f"relations without pixels, photographs and moments of videos: {sets}"
     if not (data / PUPPETS_FILE).is_file():
         return "Action Genome"
     facts = json.loads((data / PUPPETS_FILE).read_text())

@@ -6,9 +6,11 @@ import torch
 
 from models.networks.arn import ArnConfig
 from models.networks.detectors import DetectorConfig
+from models.networks.relations.layout import LayoutConfig
 from training.configuration import TrainingConfig
 from training.objectives.arn import ArnObjective
 from training.objectives.detector import DetectorObjective
+from training.objectives.layout import LayoutObjective
 from training.objectives.objective import Objective
 from training.objectives.relations import RelationObjective
 
@@ -20,5 +22,7 @@ def make_objective(config: TrainingConfig, device: torch.device) -> Objective:
             return ArnObjective(config, config.model, device)
         case DetectorConfig():
             return DetectorObjective(config, config.model)
+        case LayoutConfig():
+            return LayoutObjective(config, config.model)
         case _:
             return RelationObjective(config, config.model, device)

@@ -43,6 +43,11 @@ class Pairs:
     subject_classes: Tensor | None = None
 
     @property
+    def confidence(self) -> Tensor:
+        """Probabilities that the subject and the object are there: (B, T, P, 2) float32."""
+        return torch.stack((self.subject_scores, self.object_scores.amax(-1)), -1)
+
+    @property
     def labels(self) -> Tensor:
         """The most probable class of each object: (B, T, P) int64, indices into the vocabulary's objects."""
         return self.object_scores.argmax(-1)
