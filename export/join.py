@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.networks.relations.layout import Layout
-from models.networks.relations.names import SHIPPED_TABLE, NameTable
 from pydantic import TypeAdapter, ValidationError
 
 from export.bundle import write_bundle
@@ -35,9 +33,11 @@ from models.graph.bundle import (
 from models.graph.predictions import prediction_names
 from models.graph.validation import first_mistake, in_words
 from models.graph.vocabulary import Vocabulary
-from models.networks.checkpoint import load_checkpoint, make_network
+from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors.choosing import Choosing, ChoosingConfig
 from models.networks.detectors.object_detector import ObjectDetector, detector_stage
+from models.networks.relations.layout import Layout
+from models.networks.relations.names import SHIPPED_TABLE, NameTable
 from models.networks.scored import Scored, relation_stages
 
 
@@ -89,7 +89,7 @@ def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: Name
 
     Raises WeightsError where the table has no embedding of an object's name.
     """
-    network = make_network(relations.config, vocabulary)
+    network = type(relations)(relations.config, vocabulary)  # type: ignore[arg-type]
     state = relations.state_dict()
     own = next(name for name in state if name.endswith("object_embeddings"))
     network.load_state_dict(state | {own: names.embeddings(vocabulary.objects)})

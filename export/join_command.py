@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[Any]):
     """Numbers with a separator between them, such as 0.5,0.5,0.5.
 
     count: how many there must be; a single one stands for all where the separator is a comma.

@@ -58,8 +58,10 @@ def normalise(frames: NDArray[np.uint8], normalisation: Normalisation, picture: 
     pixels: NDArray[Any] = frames[..., ::-1] if normalisation.bgr else frames
     if picture.kind != TensorProto.UINT8:
         scaled = pixels.astype(np.float32) * np.float32(normalisation.scale / 255)
-        scaled = (scaled - np.array(normalisation.mean, np.float32)) / np.array(normalisation.std, np.float32)
-        pixels = scaled.astype(helper.tensor_dtype_to_np_dtype(picture.kind))
+        shifted: NDArray[Any] = scaled - np.array(normalisation.mean, np.float32)
+        pixels = (shifted / np.array(normalisation.std, np.float32)).astype(
+            helper.tensor_dtype_to_np_dtype(picture.kind)
+        )
     return np.ascontiguousarray(pixels if picture.channels_last else pixels.transpose(0, 3, 1, 2))
 
 

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.networks.detectors.efficientdet import EfficientDet
-
 from export.detectors.opening import Flags, OnnxDetector, open_detector
 from export.errors import ExportError
-from models.errors import WeightsError
 from models.graph.bundle import Weights, sha256_of
-from models.networks.checkpoint import load_checkpoint, load_part
+from models.networks.checkpoint import load_checkpoint
 from models.networks.detectors import Detector
 from models.networks.detectors.object_detector import ObjectDetector, RegionDetector
 
@@ -66,16 +63,11 @@ def open_source(
 
 
 def _open_checkpoint(path: Path) -> Opened:
-    try:
-        network, provenance = load_part(path)
-    except WeightsError:  # no part, so a whole network, or no checkpoint at all
-        network, provenance = load_checkpoint(path)
+    network, provenance = load_checkpoint(path)
     published, data = provenance.get("published"), str(provenance.get("data", "unknown"))
     weights = [] if published is None else [Weights(name=published.pop("title"), **published)]
     match network:
         case Detector():
             return Opened(RegionDetector(network), weights, data, ())
-        case EfficientDet():
-            return Opened(network, weights, data, ())
         case _:
             raise ExportError(f"{path} holds a {network.config.network} network: DETECTOR must be an object detector")

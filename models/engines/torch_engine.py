@@ -69,7 +69,10 @@ def _network(bundle: Bundle, options: EngineOptions) -> Network:
     if options.checkpoint is not None:
         return load_checkpoint(options.checkpoint)[0]
     if bundle.manifest.training.network is None:
-        raise EngineError(f"{bundle.folder} does not say which network it holds; name its checkpoint")
+        raise EngineError(
+            f"{bundle.folder} does not say which network it holds; name its checkpoint, or choose another engine for a "
+            "bundle of `vsg join`"
+        )
     adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
     try:
         config = adapter.validate_python(bundle.manifest.training.network)

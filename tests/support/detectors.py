@@ -66,7 +66,7 @@ class Torchvision(Colours):
 class RtDetr(Colours):
     """As RT-DETR and D-FINE export for deployment: boxes in pixels of `orig_target_sizes` (width, height)."""
 
-    def forward(self, pictures: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, pictures: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         boxes, scores = self.find(pictures)
         scale = sizes.repeat(1, 2)[:, None] / torch.tensor([pictures.shape[-1], pictures.shape[-2]] * 2)
         return torch.arange(len(NAMES)).expand(scores.shape), boxes * scale, scores

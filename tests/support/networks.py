@@ -22,8 +22,9 @@ from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.relations.fremure import FremureConfig
-from models.networks.relations.layout import LayoutConfig
+from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.relations.mosa import MosaConfig
+from models.networks.relations.names import NameTable
 from models.networks.relations.network import RelationNetwork
 from models.networks.relations.sttran import SttranConfig
 from models.networks.relations.tr2 import Tr2Config
@@ -91,6 +92,15 @@ def tiny_relations(name: str = "sttran", **changes: Any) -> RelationNetworkConfi
 def tiny_two_stage(name: str = "sttran", task: str = "sgdet", **changes: Any) -> TwoStageConfig:
     """`tiny_detector` with a relation network; `changes` apply to the relation network."""
     return TwoStageConfig(tiny_detector(), tiny_relations(name, **changes), task)  # type: ignore[arg-type]
+
+
+def tiny_layout(vocabulary: Vocabulary = ACTION_GENOME, seed: int = 0) -> Layout:
+    """A layout network that runs in milliseconds, with random weights and the embeddings of the objects' names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Layout(LayoutConfig(width=16, name_width=8, heads=2, feed_forward=16, layers=1), vocabulary)
+    network.object_embeddings.copy_(NameTable().embeddings(vocabulary.objects))
+    return network.eval()
 
 
 def tiny_scorer(**changes: Any) -> RsNetConfig:

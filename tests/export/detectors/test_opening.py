@@ -21,7 +21,11 @@ FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 PICTURE = {"images": (FLOAT, (1, 3, 64, 96))}
 NAMES = ("person", "cup")
 PIXELS = np.array([[[10, 10, 50, 60], [20, 20, 90, 30]]], np.float32)
-ROW_OUTPUTS = {"boxes": PIXELS, "scores": np.ones((1, 2), np.float32), "labels": np.zeros((1, 2), np.int64)}
+ROW_OUTPUTS: dict[str, NDArray[Any]] = {
+    "boxes": PIXELS,
+    "scores": np.ones((1, 2), np.float32),
+    "labels": np.zeros((1, 2), np.int64),
+}
 
 
 def logits(*shape: int) -> NDArray[Any]:
