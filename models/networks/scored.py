@@ -16,6 +16,7 @@ from models.networks.arn.network import ArnOutput
 from models.networks.relations.layout import Layout, LayoutConfig, LayoutPairs
 from models.networks.relations.layout_stage import layout_stage
 from models.networks.relations.pairs import Pairs, Relations
+from models.networks.relations.pose_evidence import PoseEvidence
 from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.networks.stages import NetworkStage
 from models.networks.two_stage import TwoStage, TwoStageConfig
@@ -96,9 +97,9 @@ class Scored(nn.Module):
         """Returns the host's stages, then the scorer's. The last one sees the whole video."""
         return [*self._host_of_frames.stages(), *scoring_stages(self.scorer)]
 
-    def relation_stages(self) -> list[NetworkStage]:
+    def relation_stages(self, evidence: PoseEvidence | None = None) -> list[NetworkStage]:
         """Returns the stages behind a detector, of a host that needs no pixels. Raises ConfigurationError elsewhere."""
-        return [*relation_stages(self.host), *scoring_stages(self.scorer)]
+        return [*relation_stages(self.host, evidence), *scoring_stages(self.scorer)]
 
     @property
     def _host_of_frames(self) -> Arn | TwoStage:
@@ -117,18 +118,20 @@ def _make_host(config: HostConfig, vocabulary: Vocabulary) -> Host:
             return Layout(config, vocabulary)
 
 
-def relation_stages(network: nn.Module) -> list[NetworkStage]:
+def relation_stages(network: nn.Module, evidence: PoseEvidence | None = None) -> list[NetworkStage]:
     """Returns the stages of a relation network that needs no pixels, to be put behind a detector.
 
     They take the detector stage's tensors; see `models.networks.relations.layout_stage`.
+
+    evidence: shifts scores by pose; see `layout_stage`.
 
     Raises ConfigurationError where the network needs pixels.
     """
     match network:
         case Layout():
-            return [layout_stage(network)]
+            return [layout_stage(network, evidence)]
         case Scored():
-            return network.relation_stages()
+            return network.relation_stages(evidence)
         case _:
             raise ConfigurationError(
                 f"{type(network).__name__} needs its own detector's features: give a checkpoint of a layout network"

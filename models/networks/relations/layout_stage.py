@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.relations.layout import Layout, LayoutPairs
+from models.networks.relations.pose_evidence import PoseEvidence
 from models.networks.stages import PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 HALF_A_SECOND = 0.5
@@ -16,8 +17,19 @@ REACH = 1.0
 _FAR = 1e6
 
 
-def layout_stage(layout: Layout) -> NetworkStage:
-    """Returns the stage `relations`, for clips of any length from 1."""
+POSE = ("keypoints", "person_of_pair")
+"""Inputs of the stage where pose is evidence.
+
+keypoints: (B, T, K, J, 3) float32: x and y as fractions of the frame, and visibility.
+person_of_pair: (B, T, P) int64, the subject of each pair among the K persons.
+"""
+
+
+def layout_stage(layout: Layout, evidence: PoseEvidence | None = None) -> NetworkStage:
+    """Returns the stage `relations`, for clips of any length from 1.
+
+    evidence: shifts scores by pose. With it, the stage also takes what `POSE` names.
+    """
     inputs: tuple[str, ...] = (
         TIMESTAMPS,
         PICTURE_SIZE,
@@ -29,7 +41,9 @@ def layout_stage(layout: Layout) -> NetworkStage:
     )
     if len(layout.vocabulary.subjects) > 1:
         inputs = (*inputs, "subject_classes")
-    return NetworkStage("relations", _Relations(layout), inputs, (*layout.vocabulary.group_names, REPRESENTATION))
+    if evidence is not None:
+        inputs = (*inputs, *POSE)
+    return NetworkStage("relations", _Relations(layout, evidence, inputs), inputs, (*layout.vocabulary.group_names, REPRESENTATION))
 
 
 class _Relations(nn.Module):
@@ -38,28 +52,23 @@ class _Relations(nn.Module):
     subject: Tensor
     somewhere: Tensor
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, evidence: PoseEvidence | None, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.layout = layout
+        self.evidence = evidence
+        self.inputs = inputs
         self.register_buffer("subject", torch.tensor(layout.vocabulary.subject_indices[0]), persistent=False)
         self.register_buffer("somewhere", torch.tensor([0.0, 0.0, 1.0, 1.0]), persistent=False)
 
-    def forward(
-        self,
-        timestamps: Tensor,
-        picture_size: Tensor,
-        mask: Tensor,
-        subject_boxes: Tensor,
-        subject_scores: Tensor,
-        object_boxes: Tensor,
-        object_scores: Tensor,
-        subject_classes: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        subjects = self.subject.expand(mask.shape) if subject_classes is None else subject_classes
-        scores, objects = object_scores.max(-1)  # (B, T, P) each
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Takes the tensors that `inputs` names; returns the groups' scores and the representation."""
+        given = dict(zip(self.inputs, tensors, strict=True))
+        timestamps, picture_size, mask = given[TIMESTAMPS], given[PICTURE_SIZE], given[PAIR_MASK]
+        subjects = given.get("subject_classes", self.subject.expand(mask.shape))
+        confidence, objects = given["object_scores"].max(-1)  # (B, T, P) each
         unit = torch.cat((picture_size, picture_size), -1)[:, :, None]  # (B, T, 1, 4)
         # Empty slots hold zeros, whose boxes would have no area.
-        boxes = [torch.where(mask[..., None], each, self.somewhere) * unit for each in (subject_boxes, object_boxes)]
+        boxes = [torch.where(mask[..., None], each, self.somewhere) * unit for each in (given["subject_boxes"], given["object_boxes"])]
         around = [
             _same_pairs(timestamps, timestamps + step, mask, boxes[0], boxes[1], subjects, objects)
             for step in (-HALF_A_SECOND, HALF_A_SECOND)
@@ -75,13 +84,21 @@ class _Relations(nn.Module):
                 seen=torch.stack((around[0][1], around[1][1]), -1),
                 subject_names=names[subjects],
                 object_names=names[objects],
-                subject_scores=subject_scores,
-                object_scores=scores,
+                subject_scores=given["subject_scores"],
+                object_scores=confidence,
                 size=picture_size,
                 size_known=torch.ones_like(picture_size[..., :1], dtype=torch.bool),
             )
         )
-        return *(said.probabilities[name] for name in self.layout.vocabulary.group_names), said.representation
+        groups = self.layout.vocabulary.group_slices
+        scores = torch.cat([said.probabilities[name] for name in groups], -1)
+        if self.evidence is not None:
+            keypoints, person_of_pair = (given[name] for name in POSE)
+            width, height = picture_size[:, :, None, None].unbind(-1)  # (B, T, 1, 1) each
+            x, y, visible = keypoints.unbind(-1)
+            pixels = torch.stack((x * width, y * height, visible), -1)
+            scores = self.evidence(scores, pixels, person_of_pair, boxes[0], boxes[1])
+        return *(scores[..., columns] for columns in groups.values()), said.representation
 
 
 def _same_pairs(
