@@ -141,7 +141,7 @@ def open_detector(path: Path, names: tuple[str, ...] | None = None, flags: Flags
             f"{path} does not say the names of its classes: "
             f"give them with --classes, a text file with one a line or one of {', '.join(KNOWN_CLASSES)}"
         )
-    reading, words = _reading(contract, values, names, picture, flags)
+    reading, words = _reading(contract, sources, values, names, picture, flags)
     normalisation = _normalisation(contract, sources, values, picture, flags)
     said = (
         f"input {picture.name}: {picture.size[1]}x{picture.size[0]} pixels, {normalisation}, "
@@ -198,7 +198,12 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _reading(
-    contract: Contract, values: Mapping[str, NDArray[Any]], names: Sequence[str], picture: Picture, flags: Flags
+    contract: Contract,
+    sources: Mapping[str, Source],
+    values: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    picture: Picture,
+    flags: Flags,
 ) -> tuple[Reading, str]:
     """Returns the module that reads the values, and how it does, in words."""
     if contract == "grid":
@@ -208,7 +213,9 @@ def _reading(
         _check_count(len(names), grid.shape[-1] - 5)
         words = f"{'decoded' if decoded else 'undecoded'}, activation {activation}"
         return GridReading(picture.size, decoded=decoded, activation=activation), words
-    form = flags.box_format or ("cxcywh" if contract == "queries" else "xyxy")
+    # TensorFlow's detection API is the one family whose boxes begin with the upper edge.
+    is_tensorflow = sources[BOX].output.startswith("detection_boxes")
+    form = flags.box_format or ("cxcywh" if contract == "queries" else "yxyx" if is_tensorflow else "xyxy")
     unit = flags.box_unit or _unit(values[BOX])
     height, width = picture.size if unit == "pixel" else (1, 1)
     convention = BoxConvention(form, width, height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from tests.support.detectors import (
     SIZE,
     Box,
     Detr,
-    RtDetr,
     Torchvision,
     Yolox,
     paint,
@@ -44,14 +44,14 @@ from tests.support.videos import write_frames
 LABELS = {"person": "person", "cup": "cup/glass/bottle", "couch": "sofa/couch"}
 NUMBERS = ("--pairs", "6", "--persons", "2", "--things", "4", "--object-score", "0.1", "--predicate-score", "0.05")
 ONNX: dict[str, Callable[[Path], Path]] = {
-    "grid": lambda path: write_detector(path, Yolox(decoded=False), ("images",), ("output",), opset=18),
-    "queries": lambda path: write_detector(path, Detr(), ("pixel_values",), ("logits", "pred_boxes"), any_batch=True),
-    "rows": lambda path: write_detector(path, Torchvision(), ("image",), ("boxes", "labels", "scores"), names=None),
-    "sized-rows": lambda path: write_detector(
-        path, RtDetr(), ("images", "orig_target_sizes"), ("labels", "boxes", "scores"), any_batch=True
+    "grid": lambda path: write_detector(path, Yolox(decoded=False), ("images",), ("output",)),
+    "queries": lambda path: write_detector(
+        path, Detr(), ("pixel_values", "pixel_mask"), ("logits", "pred_boxes"), any_batch=True
     ),
+    "rows": lambda path: write_detector(path, Torchvision(), ("image",), ("boxes", "labels", "scores"), names=None),
 }
-"""YOLOX's, DETR's, torchvision's and RT-DETR's conventions."""
+"""YOLOX's, DETR's and torchvision's conventions."""
+MODELS = (*ONNX, "faster-r-cnn", "crowd")
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundles(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Joined]:
-    """A bundle by each contract; the relation network, which is the same, is exported once."""
+def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Joined]:
+    """Joins one of `MODELS` when it is first asked for. The relation network of most is exported once."""
     folder = tmp_path_factory.mktemp("joined")
     (folder / "names.txt").write_text("\n".join(("N/A", *NAMES)))
     write, known = onnx_export._write, folder / "relations.onnx"
@@ -95,18 +95,18 @@ def bundles(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             if stage.name == "relations":
                 shutil.copy(path, known)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "_write", write_once)
-        made = {}
-        for name, make in ONNX.items():
-            detector = make(folder / f"{name}.onnx")
+    @cache
+    def make(name: str) -> Joined:
+        if name == "crowd":  # it has another vocabulary, and so another relation network
+            return joined(write_crowd(folder / "crowd.onnx"), layout, folder / name, "--keep-classes")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx_export, "_write", write_once)
+            if name == "faster-r-cnn":
+                return joined(save(tiny_detector(), folder)[0], layout, folder / name, "--least-score", "0.01")
             given = ("--classes", folder / "names.txt", "--licence", "MIT") if name == "rows" else ()
-            made[name] = joined(detector, layout, folder / name, *given)
-        checkpoint, _ = save(tiny_detector(), folder)
-        made["faster-r-cnn"] = joined(checkpoint, layout, folder / "faster-r-cnn", "--least-score", "0.01")
-    crowd = write_crowd(folder / "crowd.onnx")
-    made["crowd"] = joined(crowd, layout, folder / "crowd", "--keep-classes")
-    return made
+            return joined(ONNX[name](folder / f"{name}.onnx"), layout, folder / name, *given)
+
+    return make
 
 
 def write_crowd(path: Path) -> Path:
@@ -122,8 +122,8 @@ def write_crowd(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(bundles: dict[str, Joined], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folders = tuple(each.bundle.folder for each in bundles.values())
+def service(bundle_of: Callable[[str], Joined], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folders = tuple(bundle_of(name).bundle.folder for name in MODELS)
     with serve(tmp_path_factory.mktemp("data"), bundles=folders) as running:
         yield running
 
@@ -141,6 +141,20 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three seconds, twice as wide as the detectors' input."""
     frames = [paint(scene(index / 4), across=2) for index in range(12)]
     return write_frames(tmp_path_factory.mktemp("video") / "scene.mp4", frames)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_frames_in_a_batch_give_what_each_gives_alone(bundle_of: Callable[[str], Joined], name: str) -> None:
+    detector, _ = open_stages(bundle_of(name).bundle, "onnxruntime-cpu")
+    frames = np.stack([[paint(scene(second)) for second in seconds] for seconds in ((0.0, 1.0, 2.5), (1.5, 2.0, 0.5))])
+    together = detector.run({"frames": frames})
+    if name in ONNX:
+        assert together["pair_mask"].any(-1).tolist() == [[True, True, False], [True, False, True]]
+    for clip in range(2):
+        for time in range(3):
+            alone = detector.run({"frames": frames[clip, time][None, None]})
+            for output, values in alone.items():
+                assert np.allclose(together[output][clip, time], values[0, 0], atol=1e-5), output
 
 
 def graph_of(service: Server, video: Path, name: str) -> SceneGraph:
@@ -183,41 +197,28 @@ def test_a_crowd_with_two_hundred_things_gives_a_valid_graph(service: Server, vi
     assert all(len({triplet.subject for triplet in frame.triplets}) > 1 for frame in graph.frames)
 
 
-def test_the_manifest_says_where_the_detector_comes_from(bundles: dict[str, Joined], tmp_path_factory: Any) -> None:
-    manifest = bundles["rows"].bundle.manifest
+def test_the_manifest_says_where_the_detector_comes_from(bundle_of: Callable[[str], Joined]) -> None:
+    manifest = bundle_of("rows").bundle.manifest
     assert (manifest.family, manifest.training.network, manifest.relation_scoring) == ("two_stage", None, False)
     (weights,) = manifest.weights
     assert (weights.name, weights.origin, weights.licence) == ("rows.onnx", "unknown", "MIT")
-    assert weights.sha256 == sha256_of(bundles["rows"].bundle.folder.parent / "rows.onnx")
+    assert weights.sha256 == sha256_of(bundle_of("rows").bundle.folder.parent / "rows.onnx")
     assert "made up" in manifest.training.data
-    assert bundles["faster-r-cnn"].bundle.manifest.weights == [], "these weights are our own"
+    assert bundle_of("faster-r-cnn").bundle.manifest.weights == [], "these weights are our own"
 
 
-def test_the_command_tells_what_it_found_out(bundles: dict[str, Joined]) -> None:
-    said = bundles["grid"].said
+def test_the_command_tells_what_it_found_out(bundle_of: Callable[[str], Joined]) -> None:
+    said = bundle_of("grid").said
     assert "BGR, white is 255, one frame at a time" in said
     assert "grid, undecoded" in said
     assert "cup is cup/glass/bottle" in said
-    assert "frames in batches" in bundles["queries"].said
+    assert "frames in batches" in bundle_of("queries").said
 
 
-@pytest.mark.parametrize("name", ["grid", "queries", "rows"])
-def test_frames_in_a_batch_give_what_each_gives_alone(bundles: dict[str, Joined], name: str) -> None:
-    detector, _ = open_stages(bundles[name].bundle, "onnxruntime-cpu")
-    frames = np.stack([[paint(scene(second)) for second in seconds] for seconds in ((0.0, 1.0, 2.5), (1.5, 2.0, 0.5))])
-    together = detector.run({"frames": frames})
-    assert together["pair_mask"].any(-1).tolist() == [[True, True, False], [True, False, True]]
-    for clip in range(2):
-        for time in range(3):
-            alone = detector.run({"frames": frames[clip, time][None, None]})
-            for output, values in alone.items():
-                assert np.allclose(together[output][clip, time], values[0, 0], atol=1e-6), output
-
-
-def test_kept_classes_become_the_vocabulary(bundles: dict[str, Joined], service: Server, video: Path) -> None:
-    vocabulary = bundles["crowd"].bundle.manifest.vocabulary
+def test_kept_classes_become_the_vocabulary(bundle_of: Callable[[str], Joined], service: Server, video: Path) -> None:
+    vocabulary = bundle_of("crowd").bundle.manifest.vocabulary
     assert (vocabulary.objects, vocabulary.subjects) == (NAMES, ("person",))
-    assert vocabulary.groups == bundles["queries"].bundle.manifest.vocabulary.groups
+    assert vocabulary.groups == bundle_of("queries").bundle.manifest.vocabulary.groups
     graph = graph_of(service, video, "crowd")
     assert {thing.label for frame in graph.frames for thing in frame.objects} == set(NAMES)
 
@@ -264,9 +265,9 @@ def test_outputs_that_keep_no_contract_are_shown(layout: Path, tmp_path: Path) -
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    bundles: dict[str, Joined], layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+    bundle_of: Callable[[str], Joined], layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    detector = bundles["queries"].bundle.folder.parent / "queries.onnx"
+    detector = bundle_of("queries").bundle.folder.parent / "queries.onnx"
     assert said in refused(detector, layout, tmp_path / "out", *arguments)
 
 

@@ -63,29 +63,14 @@ class Torchvision(Colours):
         return boxes[0][found], labels[found], scores[0][found]
 
 
-class RtDetr(Colours):
-    """As RT-DETR and D-FINE export for deployment: boxes in pixels of `orig_target_sizes` (width, height)."""
-
-    def forward(self, pictures: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        boxes, scores = self.find(pictures)
-        scale = sizes.repeat(1, 2)[:, None] / torch.tensor([pictures.shape[-1], pictures.shape[-2]] * 2)
-        return torch.arange(len(NAMES)).expand(scores.shape), boxes * scale, scores
-
-
 class Detr(Colours):
-    """As DETR exports: centre and size as fractions, logits; `no_object` adds the column that a softmax needs."""
+    """As DETR exports: pictures and a mask of what is picture; boxes as fractions, logits with one for no object."""
 
-    def __init__(self, *, no_object: bool = False) -> None:
-        super().__init__()
-        self.no_object = no_object
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        boxes, scores = self.find(pictures)
+    def forward(self, pictures: Tensor, mask: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        boxes, scores = self.find(pictures * mask[:, None])
         own = torch.eye(len(NAMES)) * scores[..., None] + 1e-4
         fractions = box_convert(boxes, "xyxy", "cxcywh") / torch.tensor([pictures.shape[-1], pictures.shape[-2]] * 2)
-        if self.no_object:
-            return torch.cat((own, 1 - own.sum(-1, keepdim=True)), -1).log(), fractions
-        return torch.logit(own), fractions
+        return torch.cat((own, 1 - own.sum(-1, keepdim=True)), -1).log(), fractions
 
 
 class Yolox(Colours):
@@ -126,7 +111,7 @@ def write_detector(
 ) -> Path:
     """Exports a detector for pictures of SIZE pixels; `names` goes into its metadata."""
     picture = torch.rand(1, 3, SIZE, SIZE) if not isinstance(module, Torchvision) else torch.rand(3, SIZE, SIZE)
-    samples: tuple[Any, ...] = (picture, torch.tensor([[SIZE, SIZE]]))[: len(inputs)]
+    samples: tuple[Any, ...] = (picture, torch.ones(1, SIZE, SIZE, dtype=torch.int64))[: len(inputs)]
     shapes = None
     if any_batch:
         samples = tuple(torch.cat((sample, sample)) for sample in samples)

@@ -124,6 +124,14 @@ def test_the_unit_of_boxes_is_seen_in_a_trial_run(tmp_path: Path) -> None:
     assert (in_fractions.convention.width, in_fractions.convention.height) == (1, 1)
 
 
+def test_tensorflows_boxes_begin_with_the_upper_edge(tmp_path: Path) -> None:
+    names = {"boxes": "detection_boxes", "scores": "detection_scores", "labels": "detection_classes"}
+    path = write(tmp_path, outputs={names[name]: array.astype(np.float32) for name, array in ROW_OUTPUTS.items()})
+    reading = open_detector(path, NAMES).reading
+    assert isinstance(reading, RowReading)
+    assert reading.convention.form == "yxyx"
+
+
 def test_where_a_trial_run_finds_nothing_the_unit_must_be_given(tmp_path: Path) -> None:
     nothing = {"boxes": PIXELS[0, :0], "scores": np.ones(0, np.float32), "labels": np.zeros(0, np.int64)}
     path = write(tmp_path, outputs=nothing)
