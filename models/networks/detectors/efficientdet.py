@@ -40,12 +40,16 @@ _BLOCKS = (
 _TAPPED = (2, 4, 6)
 """Stages whose last maps begin levels 3, 4 and 5."""
 _CELLS = 3
+_MULTIPLE = 64
 _LARGEST_GROWTH = math.log(1000 / 16)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EfficientDetConfig:
     """Shape of an EfficientDet-Lite0. The weights suit any frame size; they were trained at 320x320.
+
+    Frames are padded to multiples of 64 within the network: all levels but the last then halve evenly, as they did in
+    training. A size of such multiples, like 512x384, wastes nothing.
 
     candidates: Q, number of boxes of a frame: those with the highest score of any class.
     """
@@ -56,11 +60,15 @@ class EfficientDetConfig:
     candidates: Annotated[int, Field(ge=1)] = 300
 
     @property
+    def padded_size(self) -> tuple[int, int]:
+        """Height and width of the padded frame."""
+        return -(-self.frame_height // _MULTIPLE) * _MULTIPLE, -(-self.frame_width // _MULTIPLE) * _MULTIPLE
+
+    @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of the pyramid's levels."""
-        return tuple(
-            (-(-self.frame_height // 2**level), -(-self.frame_width // 2**level)) for level in range(3, 3 + LEVELS)
-        )
+        height, width = self.padded_size
+        return tuple((-(-height // 2**level), -(-width // 2**level)) for level in range(3, 3 + LEVELS))
 
 
 class EfficientDet(nn.Module):
@@ -99,7 +107,9 @@ class EfficientDet(nn.Module):
 
         frames: (N, H, W, 3) uint8 RGB.
         """
-        deltas, logits = self.score_anchors((frames.permute(0, 3, 1, 2).float() - 127) / 128)
+        images = (frames.permute(0, 3, 1, 2).float() - 127) / 128
+        (height, width), (padded_height, padded_width) = self.frame_size, self.config.padded_size
+        deltas, logits = self.score_anchors(F.pad(images, (0, padded_width - width, 0, padded_height - height)))
         candidates = min(self.config.candidates, logits.shape[1])
         places = logits.amax(-1).topk(candidates, dim=1).indices[..., None]  # (N, Q, 1)
         scores = logits.gather(1, places.expand(-1, -1, logits.shape[2])).sigmoid()
@@ -110,7 +120,7 @@ class EfficientDet(nn.Module):
     def score_anchors(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns for all S anchors the deltas (N, S, 4) and the logits of the classes (N, S, C).
 
-        images: (N, 3, H, W) float32 from -1 to 1.
+        images: (N, 3, H, W) float32 from -1 to 1, of the padded size.
         """
         levels = self.pyramid(self.backbone(images))
         return self._flatten(self.box_head(levels), 4), self._flatten(self.class_head(levels), len(self.names))
@@ -122,10 +132,10 @@ class EfficientDet(nn.Module):
 
 
 def place_anchors(config: EfficientDetConfig) -> Tensor:
-    """Returns the anchors of all levels, cell by cell: (S, 4) centre boxes in fractions of the frame.
+    """Returns the anchors of all levels, cell by cell: (S, 4) centre boxes in fractions of the frame, unpadded.
 
-    Cells divide the frame evenly, as in the original: 3 cells of level 7 are 320 / 3 pixels apart, not 128. An anchor's
-    size is in cells, 3 to 4.8 of them before its ratio applies.
+    Cells divide the padded frame evenly, as in the original: 3 cells of level 7 are 320 / 3 pixels apart, not 128. An
+    anchor's size is in cells, 3 to 4.8 of them before its ratio applies.
     """
     shapes = torch.tensor(
         [
@@ -134,12 +144,14 @@ def place_anchors(config: EfficientDetConfig) -> Tensor:
             for ratio in _RATIOS
         ]
     )  # (A, 2) width and height in cells
+    height, width = config.padded_size
     levels = []
     for rows, columns in config.level_sizes:
         y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
         centres = torch.stack((x, y), -1).view(-1, 1, 2).expand(-1, ANCHORS, 2)
-        cells = torch.cat((centres, shapes.expand(rows * columns, -1, -1)), -1)
-        levels.append((cells / torch.tensor((columns, rows, columns, rows))).view(-1, 4))
+        boxes = torch.cat((centres, shapes.expand(rows * columns, -1, -1)), -1)  # in cells
+        cell = torch.tensor((width / columns / config.frame_width, height / rows / config.frame_height))
+        levels.append((boxes * cell.repeat(2)).view(-1, 4))
     return torch.cat(levels)
 
 

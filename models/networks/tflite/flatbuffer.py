@@ -50,7 +50,10 @@ class Table:
     def tables(self, field: int) -> list[Table]:
         """A vector of tables, empty where the file has none."""
         start = self._target(field)
-        places = [start + 4 + 4 * index for index in range(self._unpack("<I", start))] if start else []
+        count = self._unpack("<I", start) if start else 0
+        if start + 4 * count > len(self._data):
+            raise ValueError(f"a list of {count} tables leads out of the file")
+        places = [start + 4 + 4 * index for index in range(count)]
         return [Table(self._data, place + self._unpack("<I", place)) for place in places]
 
     def _place(self, field: int) -> int:

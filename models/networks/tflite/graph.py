@@ -47,6 +47,10 @@ class TfliteGraph(nn.Module):
         self._operations = model.operations
         self._shapes = [tensor.shape for tensor in model.tensors]
         self._stored = [number for number, tensor in enumerate(model.tensors) if tensor.values is not None]
+        self._constants = set(self._stored)
+        for operation in model.operations:
+            if operation.kind == "DEQUANTIZE" and operation.inputs[0] in self._constants:
+                self._constants |= {*operation.outputs}
         self._sizes: dict[int, list[int]] = {}
         for number in self._stored:
             values = np.array(model.tensors[number].values)
@@ -80,7 +84,7 @@ class TfliteGraph(nn.Module):
                 bias = known[inputs[2]] if len(inputs) > 2 and inputs[2] >= 0 else None
                 result = _convolve(operation, first, known[inputs[1]], bias)
             case "ADD":
-                result = first + known[inputs[1]]
+                result = self._image(inputs[0], known) + self._image(inputs[1], known)
             case "MAX_POOL_2D":
                 kernel, stride = _pair(options, "filter"), _pair(options, "stride")
                 padded = pad_same(first, kernel, stride, -torch.inf) if options["padding"] == SAME else first
@@ -107,6 +111,11 @@ class TfliteGraph(nn.Module):
             case _:  # DEQUANTIZE and QUANTIZE: all is floats already
                 result = first
         return _ACTIVATIONS[options.get("activation", 0)](result)
+
+    def _image(self, number: int, known: Mapping[int, Tensor]) -> Tensor:
+        """Returns a tensor with its channels first. What a file stores has them last."""
+        values = known[number]
+        return values.permute(_LAST_TO_FIRST) if number in self._constants and values.ndim == 4 else values
 
 
 def _convolve(operation: TfliteOperation, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
