@@ -33,11 +33,13 @@ from models.graph.bundle import (
 from models.graph.predictions import prediction_names
 from models.graph.validation import first_mistake, in_words
 from models.graph.vocabulary import Vocabulary
-from models.networks.checkpoint import load_checkpoint
+from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors.choosing import Choosing, ChoosingConfig
 from models.networks.detectors.object_detector import ObjectDetector, detector_stage
+from models.networks.pose import PoseNetwork, pose_stage
 from models.networks.relations.layout import Layout
 from models.networks.relations.names import SHIPPED_TABLE, NameTable
+from models.networks.relations.pose_evidence import PoseEvidence
 from models.networks.scored import Scored, relation_stages
 
 
@@ -84,6 +86,19 @@ def read_relations(path: Path) -> tuple[Layout | Scored, dict[str, Any]]:
     )
 
 
+def read_pose(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
+    """Returns a pose network and the origin of its weights.
+
+    Raises WeightsError where the file is no checkpoint of a part, ExportError where it is another part.
+    """
+    network, provenance = load_part(path)
+    if not isinstance(network, PoseNetwork):
+        raise ExportError(
+            f"{path} holds a {network.config.network} network: --pose needs one that `vsg import pose` made"
+        )
+    return network, provenance
+
+
 def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: NameTable) -> Layout | Scored:
     """Returns the network for other objects and the same groups of predicates.
 
@@ -128,8 +143,11 @@ def join(
     config: ChoosingConfig = ChoosingConfig(),  # noqa: B008 - frozen
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     weights: Sequence[Weights] = (),
+    pose: PoseNetwork | None = None,
 ) -> Bundle:
     """Writes the bundle of a detector and a relation network, and loads it back, verified.
+
+    pose: finds the keypoints of persons, which then shift the scores of the predicates that they bear on.
 
     Raises ExportError where a field does not fit into the manifest or the detector's operators do not fit.
     """
@@ -138,7 +156,10 @@ def join(
     except ValidationError as error:
         # Before the minutes that exporting takes.
         raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
-    vocabulary, relations = meeting.relations.vocabulary, relation_stages(meeting.relations)
+    vocabulary = meeting.relations.vocabulary
+    evidence = None if pose is None else PoseEvidence(vocabulary)
+    rest = [] if pose is None else [pose_stage(pose)]
+    rest += relation_stages(meeting.relations, evidence)
     asked = prediction_names(vocabulary)
     frame_size = detector.picture.size if isinstance(detector, OnnxDetector) else detector.frame_size
     try:
@@ -146,7 +167,7 @@ def join(
     except ConfigurationError as error:
         raise ExportError(str(error)) from error
     folder.mkdir(parents=True, exist_ok=True)
-    needed = asked | {name for stage in relations for name in stage.inputs}
+    needed = asked | {name for stage in rest for name in stage.inputs}
     given = sample_inputs(frame_size, config.clip_length)
     if isinstance(detector, OnnxDetector):
         path = folder / "detector.onnx"
@@ -154,10 +175,10 @@ def join(
         first = describe_stage("detector", "frame", path)
         outputs = [tensor.name for tensor in first.outputs]
         values = open_session(path).run(outputs, {FRAMES: given[FRAMES]})
-        known = run_stages(relations, given | dict(zip(outputs, values, strict=True)))
-        stages = [first, *export_stages(relations, known, asked, config.clip_length, folder)]
+        known = run_stages(rest, given | dict(zip(outputs, values, strict=True)))
+        stages = [first, *export_stages(rest, known, asked, config.clip_length, folder)]
     else:
-        chain = [detector_stage(detector, choosing), *relations]
+        chain = [detector_stage(detector, choosing), *rest]
         stages = export_stages(chain, run_stages(chain, given), asked, config.clip_length, folder)
     try:
         manifest = Manifest(

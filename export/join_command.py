@@ -64,6 +64,11 @@ class _Numbers(click.ParamType[Any]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --keep-classes, embeddings of names (`vsg data names`); those that are shipped by default.",
 )
+@click.option(
+    "--pose",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint of a pose network (`vsg import pose`); what it sees of persons then shifts scores.",
+)
 @click.option("--contract", type=click.Choice(["rows", "queries", "grid"]), help="Contract of an ONNX detector.")
 @click.option(
     "--input-size", type=_Numbers("WIDTHxHEIGHT", int, "x", 2), help="Input in pixels, where the file leaves it open."
@@ -96,9 +101,9 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
     is printed; the options correct it.
     """
     from export.detectors.classes import read_class_names, read_table
-    from export.detectors.sources import open_source
+    from export.detectors.sources import open_source, published_weights
     from export.errors import ExportError
-    from export.join import Classes, introduce, join, read_relations
+    from export.join import Classes, introduce, join, read_pose, read_relations
     from models.errors import ModelError
     from models.graph.bundle import Thresholds, Training
     from models.networks.detectors.choosing import ChoosingConfig
@@ -112,6 +117,7 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
         for line in opened.said:
             click.echo(line)
         network, provenance = read_relations(relations)
+        pose, source = (None, {}) if options["pose"] is None else read_pose(options["pose"])
         table = None if options["table"] is None else read_table(options["table"])
         classes = Classes(table, options["keep_classes"], options["subjects"], **given("name_table"))
         meeting = introduce(opened.detector.names, network, classes)
@@ -129,7 +135,8 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
             training=Training(data=data, command=" ".join(["vsg", *sys.argv[1:]])),
             config=ChoosingConfig(**given("pairs", "persons", "things", "least_score", "object_iou")),
             thresholds=Thresholds(**given("object_score", "predicate_score", "relation_score")),
-            weights=opened.weights,
+            weights=[*opened.weights, *published_weights(source)],
+            pose=pose,
         )
         for file in bundle.manifest.sha256:
             click.echo(f"wrote {bundle.folder / file} ({(bundle.folder / file).stat().st_size / 1e6:.1f} MB)")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from torchvision.models import get_model_weights
 
 from export.detectors.opening import Flags, OnnxDetector, open_detector
 from export.errors import ExportError
+from models.errors import WeightsError
 from models.graph.bundle import Weights, sha256_of
-from models.networks.checkpoint import load_checkpoint
+from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors import Detector
+from models.networks.detectors.efficientdet import EfficientDet
 from models.networks.detectors.object_detector import ObjectDetector, RegionDetector
+from models.networks.detectors.torchvision_detectors import Architecture, TorchvisionConfig, TorchvisionDetector
+from models.networks.tensor_file import read_tensor_file
 
 _TORCHVISION = "torchvision:"
 
@@ -27,8 +35,8 @@ class Opened:
 
     detector: OnnxDetector | ObjectDetector
     weights: Sequence[Weights]
-    data: str
-    said: Sequence[str]
+    data: str = "unknown"
+    said: Sequence[str] = ()
 
 
 def open_source(
@@ -37,13 +45,17 @@ def open_source(
     """Opens the detector that a source names.
 
     Raises ExportError where there is no such detector or an ONNX file does not fit, WeightsError where a checkpoint
-    cannot be read.
+    or weights cannot be read.
 
     source: path of an .onnx file or of a checkpoint, or `torchvision:NAME` with `=FILE` where weights lie in a file.
     names: the classes of an ONNX detector, in the order of its columns; None for those of its metadata.
     origin, licence: of an ONNX detector's weights, or of those in a file for one of torchvision's.
     """
     path = Path(source)
+    if source.startswith(_TORCHVISION):
+        if names is not None or flags != Flags(input_size=flags.input_size):
+            raise ExportError(f"{source} knows its classes and its numbers: leave out all options but --input-size")
+        return _open_torchvision(source.removeprefix(_TORCHVISION), flags.input_size, origin, licence)
     if not path.is_file():
         raise ExportError(
             f"DETECTOR is {source!r}, which is no file: give an .onnx file, a checkpoint of this project, or "
@@ -51,23 +63,67 @@ def open_source(
         )
     if path.suffix == ".onnx":
         detector = open_detector(path, names, flags)
-        return Opened(
-            detector,
-            [Weights(name=path.name, origin=origin, licence=licence, sha256=sha256_of(path))],
-            "unknown",
-            detector.said,
-        )
+        weights = Weights(name=path.name, origin=origin, licence=licence, sha256=sha256_of(path))
+        return Opened(detector, [weights], said=detector.said)
     if names is not None or flags != Flags():
-        raise ExportError(f"{path} is a checkpoint, which says its classes and its input: leave out their options")
+        raise ExportError(f"{path} is a checkpoint, which knows its classes and its input: leave out their options")
     return _open_checkpoint(path)
 
 
+def _open_torchvision(given: str, input_size: tuple[int, int] | None, origin: str, licence: str) -> Opened:
+    name, _, file = given.partition("=")
+    if name not in get_args(Architecture):
+        raise ExportError(
+            f"{_TORCHVISION}NAME has no detector {name!r}: give one of {', '.join(get_args(Architecture))}"
+        )
+    config = TorchvisionConfig(architecture=cast(Architecture, name))
+    if input_size is not None:
+        config = replace(config, frame_height=input_size[0], frame_width=input_size[1])
+    detector = TorchvisionDetector(config)
+    if file:
+        state = read_tensor_file(Path(file), f"a state dict of torchvision's {name}")
+        weights = Weights(name=name, origin=origin, licence=licence, sha256=sha256_of(Path(file)))
+    else:
+        published = get_model_weights(name).DEFAULT
+        state = published.get_state_dict(progress=True, check_hash=True)
+        kept = Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
+        weights = Weights(name=name, origin=published.url, licence="BSD-3-Clause", sha256=sha256_of(kept))
+    try:
+        detector.model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(f"{file or name}: the weights do not fit torchvision's {name}: {reason}") from error
+    return Opened(detector.eval(), [weights], "COCO" if not file else "unknown")
+
+
 def _open_checkpoint(path: Path) -> Opened:
-    network, provenance = load_checkpoint(path)
-    published, data = provenance.get("published"), str(provenance.get("data", "unknown"))
-    weights = [] if published is None else [Weights(name=published.pop("title"), **published)]
+    network, provenance = _load(path)
+    data = str(provenance.get("data", "unknown"))
     match network:
         case Detector():
-            return Opened(RegionDetector(network), weights, data, ())
+            return Opened(RegionDetector(network), published_weights(provenance), data)
+        case EfficientDet():
+            return Opened(network, published_weights(provenance), data)
         case _:
             raise ExportError(f"{path} holds a {network.config.network} network: DETECTOR must be an object detector")
+
+
+def _load(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        return load_part(path)
+    except WeightsError:  # it is no part, so a whole network, or no checkpoint at all
+        return load_checkpoint(path)
+
+
+def published_weights(provenance: Mapping[str, Any]) -> list[Weights]:
+    """Returns what a checkpoint says of published weights that it was made of."""
+    if (published := provenance.get("published")) is None:
+        return []
+    return [
+        Weights(
+            name=published["title"],
+            origin=published["origin"],
+            licence=published["licence"],
+            sha256=published["sha256"],
+        )
+    ]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from models.networks.stages import FRAMES, PICTURE_SIZE, NetworkStage
+
 SIDE = 256
 """Height and width of a crop in pixels."""
 KEYPOINTS: tuple[str, ...] = (
@@ -90,6 +92,23 @@ class PoseNetwork(nn.Module):
         found = torch.cat((places, visible), -1)  # (M, J, 3)
         keypoints = found.new_zeros(slots.shape[0], *found.shape[1:]).index_put((chosen,), found)
         return keypoints.view(*persons.shape[:3], *found.shape[1:])
+
+
+class _Keypoints(nn.Module):
+    """Returns the keypoints as a tuple."""
+
+    def __init__(self, network: PoseNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor, persons: Tensor, picture_size: Tensor) -> tuple[Tensor, ...]:
+        return (self.network(frames, persons, picture_size),)
+
+
+def pose_stage(network: PoseNetwork) -> NetworkStage:
+    """Returns the stage from frames and a detector stage's `person_boxes` to `keypoints`, frame by frame."""
+    inputs = (FRAMES, "person_boxes", PICTURE_SIZE)
+    return NetworkStage("pose", _Keypoints(network), inputs, ("keypoints",), "frame")
 
 
 def crop_squares(persons: Tensor, picture_size: Tensor, margin: float) -> Tensor:

@@ -17,6 +17,8 @@ from onnx import TensorProto
 
 from export import onnx as onnx_export
 from export.check import sample_frames
+from export.detectors.opening import Flags
+from export.detectors.sources import open_source
 from export.join import Classes, introduce, read_relations
 from export.join_command import join
 from models.engines import open_stages
@@ -25,6 +27,8 @@ from models.graph.bundle import Bundle, sha256_of
 from models.graph.scene_graph import Frame, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import save_checkpoint
+from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
+from models.networks.detectors.torchvision_detectors import Architecture, make_model
 from tests.conftest import Server, serve
 from tests.export.conftest import save
 from tests.support.detectors import (
@@ -40,6 +44,7 @@ from tests.support.detectors import (
 )
 from tests.support.networks import tiny_detector, tiny_layout, tiny_two_stage
 from tests.support.videos import write_frames
+from vsg import open_model
 
 LABELS = {"person": "person", "cup": "cup/glass/bottle", "couch": "sofa/couch"}
 NUMBERS = ("--pairs", "6", "--persons", "2", "--things", "4", "--object-score", "0.1", "--predicate-score", "0.05")
@@ -51,7 +56,7 @@ ONNX: dict[str, Callable[[Path], Path]] = {
     "rows": lambda path: write_detector(path, Torchvision(), ("image",), ("boxes", "labels", "scores"), names=None),
 }
 """YOLOX's, DETR's and torchvision's conventions."""
-MODELS = (*ONNX, "faster-r-cnn", "crowd")
+TORCHVISION: Architecture = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,10 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Joined]:
-    """Joins one of `MODELS` when it is first asked for. The relation network of most is exported once."""
+    """Joins a detector of `ONNX`, one of torchvision's or the `crowd` when it is first asked for.
+
+    The relation network is exported once for most.
+    """
     folder = tmp_path_factory.mktemp("joined")
     (folder / "names.txt").write_text("\n".join(("N/A", *NAMES)))
     write, known = onnx_export._write, folder / "relations.onnx"
@@ -101,8 +109,9 @@ def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             return joined(write_crowd(folder / "crowd.onnx"), layout, folder / name, "--keep-classes")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(onnx_export, "_write", write_once)
-            if name == "faster-r-cnn":
-                return joined(save(tiny_detector(), folder)[0], layout, folder / name, "--least-score", "0.01")
+            if name == TORCHVISION:
+                source = f"torchvision:{name}={write_lively(folder / 'weights.pt')}"
+                return joined(source, layout, folder / "torchvision", "--input-size", "96x64", "--licence", "none")
             given = ("--classes", folder / "names.txt", "--licence", "MIT") if name == "rows" else ()
             return joined(ONNX[name](folder / f"{name}.onnx"), layout, folder / name, *given)
 
@@ -123,7 +132,7 @@ def write_crowd(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def service(bundle_of: Callable[[str], Joined], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folders = tuple(bundle_of(name).bundle.folder for name in MODELS)
+    folders = tuple(bundle_of(name).bundle.folder for name in ONNX)
     with serve(tmp_path_factory.mktemp("data"), bundles=folders) as running:
         yield running
 
@@ -143,7 +152,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_frames(tmp_path_factory.mktemp("video") / "scene.mp4", frames)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*ONNX, "crowd"])
 def test_frames_in_a_batch_give_what_each_gives_alone(bundle_of: Callable[[str], Joined], name: str) -> None:
     detector, _ = open_stages(bundle_of(name).bundle, "onnxruntime-cpu")
     frames = np.stack([[paint(scene(second)) for second in seconds] for seconds in ((0.0, 1.0, 2.5), (1.5, 2.0, 0.5))])
@@ -185,15 +194,46 @@ def test_a_posted_video_becomes_a_graph_of_what_the_detector_sees(service: Serve
     assert "person" in graph.prompt
 
 
-def test_a_checkpoint_of_this_project_is_joined_too(service: Server, tmp_path: Path) -> None:
-    frames = sample_frames(np.random.default_rng(3), 1, 12, SIZE, SIZE)[0].repeat(2, 2)
-    graph = graph_of(service, write_frames(tmp_path / "noise.mp4", frames), "faster-r-cnn")
+def test_torchvisions_faster_r_cnn_is_joined(bundle_of: Callable[[str], Joined], tmp_path: Path) -> None:
+    bundle = bundle_of(TORCHVISION).bundle
+    size, (weights,) = bundle.manifest.frame_size, bundle.manifest.weights
+    assert (size.width, size.height, weights.name, weights.licence) == (96, 64, TORCHVISION, "none")
+    frames = sample_frames(np.random.default_rng(3), 1, 8, 64, 96)[0].repeat(2, 1).repeat(2, 2)
+    graph = open_model(bundle.folder)(write_frames(tmp_path / "noise.mp4", frames), fps=4)
     assert any(frame.triplets for frame in graph.frames)
-    assert all(0 <= edge <= 2 * SIZE for frame in graph.frames for thing in frame.objects for edge in thing.box)
+    assert all(0 <= edge <= 192 for frame in graph.frames for thing in frame.objects for edge in thing.box)
 
 
-def test_a_crowd_with_two_hundred_things_gives_a_valid_graph(service: Server, video: Path) -> None:
-    graph = graph_of(service, video, "crowd")
+def write_lively(path: Path) -> Path:
+    """Random weights of torchvision's smallest Faster R-CNN, which is sure of persons and cups."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make_model(TORCHVISION)
+    model.roi_heads.box_predictor.cls_score.weight.data *= 30
+    model.roi_heads.box_predictor.cls_score.bias.data[[1, 47]] = 30.0
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_a_checkpoint_of_this_project_may_be_the_detector(tmp_path: Path) -> None:
+    checkpoint, _ = save(tiny_detector(), tmp_path)
+    opened = open_source(str(checkpoint), None, Flags())
+    assert (opened.detector.names, opened.detector.frame_size) == (ACTION_GENOME.objects, (64, 64))
+    assert (opened.data, opened.weights) == ("Puppet Genome", [])
+
+
+def test_published_weights_of_a_checkpoint_are_named(tmp_path: Path) -> None:
+    published = {"title": "EfficientDet", "sha256": "0" * 64, "origin": "somewhere", "licence": "Apache-2.0"}
+    network = EfficientDet(EfficientDetConfig(frame_height=64, frame_width=64))
+    save_checkpoint(tmp_path / "detector.pt", network, {"published": published})
+    opened = open_source(str(tmp_path / "detector.pt"), None, Flags())
+    assert opened.detector.names[0] == "person"
+    assert [weights.licence for weights in opened.weights] == ["Apache-2.0"]
+
+
+def test_a_crowd_with_two_hundred_things_gives_a_valid_graph(bundle_of: Callable[[str], Joined], video: Path) -> None:
+    graph = open_model(bundle_of("crowd").bundle.folder)(video, fps=4)
+    assert {thing.label for frame in graph.frames for thing in frame.objects} == set(NAMES)
     assert all(len({triplet.subject for triplet in frame.triplets}) > 1 for frame in graph.frames)
 
 
@@ -204,7 +244,6 @@ def test_the_manifest_says_where_the_detector_comes_from(bundle_of: Callable[[st
     assert (weights.name, weights.origin, weights.licence) == ("rows.onnx", "unknown", "MIT")
     assert weights.sha256 == sha256_of(bundle_of("rows").bundle.folder.parent / "rows.onnx")
     assert "made up" in manifest.training.data
-    assert bundle_of("faster-r-cnn").bundle.manifest.weights == [], "these weights are our own"
 
 
 def test_the_command_tells_what_it_found_out(bundle_of: Callable[[str], Joined]) -> None:
@@ -215,12 +254,10 @@ def test_the_command_tells_what_it_found_out(bundle_of: Callable[[str], Joined])
     assert "frames in batches" in bundle_of("queries").said
 
 
-def test_kept_classes_become_the_vocabulary(bundle_of: Callable[[str], Joined], service: Server, video: Path) -> None:
+def test_kept_classes_become_the_vocabulary(bundle_of: Callable[[str], Joined]) -> None:
     vocabulary = bundle_of("crowd").bundle.manifest.vocabulary
     assert (vocabulary.objects, vocabulary.subjects) == (NAMES, ("person",))
     assert vocabulary.groups == bundle_of("queries").bundle.manifest.vocabulary.groups
-    graph = graph_of(service, video, "crowd")
-    assert {thing.label for frame in graph.frames for thing in frame.objects} == set(NAMES)
 
 
 def test_the_names_of_kept_classes_are_read(layout: Path) -> None:
@@ -262,18 +299,32 @@ def test_outputs_that_keep_no_contract_are_shown(layout: Path, tmp_path: Path) -
         (("--name", "Not A Name"), "the manifest cannot hold name"),
         (("--pairs", "2", "--things", "4"), "pairs is 2"),
         (("--keep-classes", "--subject", "robot"), "'robot', which is not one of"),
+        (("--pose", "LAYOUT"), "not a part"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     bundle_of: Callable[[str], Joined], layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     detector = bundle_of("queries").bundle.folder.parent / "queries.onnx"
-    assert said in refused(detector, layout, tmp_path / "out", *arguments)
+    given = [str(layout) if argument == "LAYOUT" else argument for argument in arguments]
+    assert said in refused(detector, layout, tmp_path / "out", *given)
 
 
 @pytest.mark.parametrize("source", ["nothing.onnx", "torchvision:nothing", "."])
 def test_a_detector_that_is_not_there_is_refused(layout: Path, tmp_path: Path, source: str) -> None:
     assert "torchvision:NAME" in refused(source, layout, tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["--bgr", "--one-by-one"])
+def test_options_of_onnx_detectors_are_refused_elsewhere(layout: Path, tmp_path: Path, option: str) -> None:
+    assert "leave out" in refused(f"torchvision:{TORCHVISION}", layout, tmp_path / "out", option)
+    assert "leave out" in refused(layout, layout, tmp_path / "out", option)
+
+
+def test_weights_of_another_network_are_refused(layout: Path, tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    source = f"torchvision:{TORCHVISION}={tmp_path / 'other.pt'}"
+    assert f"do not fit torchvision's {TORCHVISION}" in refused(source, layout, tmp_path / "out")
 
 
 def test_a_network_that_needs_pixels_is_no_relation_network(tmp_path: Path) -> None:
