@@ -44,7 +44,7 @@ from models.networks.scored import Scored, relation_stages
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassOptions:
     """The way that a detector's classes meet the vocabulary.
 
     table: class to object, before names and synonyms are tried; None drops a class.
@@ -60,7 +60,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Matched:
     """A detector's classes and a relation network that knows the objects they mean.
 
     table: class to object of the vocabulary.
@@ -111,7 +111,7 @@ def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: Name
     return network.eval()
 
 
-def introduce(names: Sequence[str], relations: Layout | Scored, classes: Classes) -> Meeting:
+def match_detector(names: Sequence[str], relations: Layout | Scored, classes: ClassOptions) -> Matched:
     """Finds the object of the vocabulary for each of a detector's classes.
 
     Raises ExportError where the table does not fit, or where no class means a subject or a thing, WeightsError where
@@ -128,12 +128,12 @@ def introduce(names: Sequence[str], relations: Layout | Scored, classes: Classes
                 f"none of the detector's classes ({', '.join(dropped[:8])} …) means one of the vocabulary's {kind} "
                 f"({', '.join(wanted[:8])} …): say with --table which do, or use --keep-classes"
             )
-    return Meeting(relations, table, dropped)
+    return Matched(relations, table, dropped)
 
 
 def join(
     detector: OnnxDetector | ObjectDetector,
-    meeting: Meeting,
+    matched: Matched,
     folder: Path,
     *,
     name: str,
@@ -156,14 +156,14 @@ def join(
     except ValidationError as error:
         # Before the minutes that exporting takes.
         raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
-    vocabulary = meeting.relations.vocabulary
+    vocabulary = matched.relations.vocabulary
     evidence = None if pose is None else PoseEvidence(vocabulary)
     rest = [] if pose is None else [pose_stage(pose)]
-    rest += relation_stages(meeting.relations, evidence)
+    rest += relation_stages(matched.relations, evidence)
     asked = prediction_names(vocabulary)
     frame_size = detector.picture.size if isinstance(detector, OnnxDetector) else detector.frame_size
     try:
-        choosing = Choosing(config, detector.names, meeting.table, vocabulary, frame_size)
+        choosing = Choosing(config, detector.names, matched.table, vocabulary, frame_size)
     except ConfigurationError as error:
         raise ExportError(str(error)) from error
     folder.mkdir(parents=True, exist_ok=True)

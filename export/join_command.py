@@ -103,7 +103,7 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
     from export.detectors.classes import read_class_names, read_table
     from export.detectors.sources import open_source, published_weights
     from export.errors import ExportError
-    from export.join import Classes, introduce, join, read_pose, read_relations
+    from export.join import ClassOptions, join, match_detector, read_pose, read_relations
     from models.errors import ModelError
     from models.graph.bundle import Thresholds, Training
     from models.networks.detectors.choosing import ChoosingConfig
@@ -119,15 +119,15 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
         network, provenance = read_relations(relations)
         pose, source = (None, {}) if options["pose"] is None else read_pose(options["pose"])
         table = None if options["table"] is None else read_table(options["table"])
-        classes = Classes(table, options["keep_classes"], options["subjects"], **given("name_table"))
-        meeting = introduce(opened.detector.names, network, classes)
-        click.echo("classes: " + ", ".join(_meant(name, label) for name, label in meeting.table.items()))
-        if meeting.dropped:
-            click.echo("left out, because the vocabulary has no word for them: " + ", ".join(meeting.dropped))
+        classes = ClassOptions(table, options["keep_classes"], options["subjects"], **given("name_table"))
+        matched = match_detector(opened.detector.names, network, classes)
+        click.echo("classes: " + ", ".join(_meant(name, label) for name, label in matched.table.items()))
+        if matched.dropped:
+            click.echo("left out, because the vocabulary has no word for them: " + ", ".join(matched.dropped))
         data = f"relations: {provenance.get('data', 'unknown')}; detector: {opened.data}"
         bundle = join(
             opened.detector,
-            meeting,
+            matched,
             out,
             name=options["name"] or out.name,
             version=options["version"],

@@ -19,7 +19,7 @@ from export import onnx as onnx_export
 from export.check import sample_frames
 from export.detectors.opening import Flags
 from export.detectors.sources import open_source
-from export.join import Classes, introduce, read_relations
+from export.join import ClassOptions, match_detector, read_relations
 from export.join_command import join
 from models.engines import open_stages
 from models.errors import WeightsError
@@ -262,15 +262,15 @@ def test_kept_classes_become_the_vocabulary(bundle_of: Callable[[str], Joined]) 
 
 def test_the_names_of_kept_classes_are_read(layout: Path) -> None:
     network, _ = read_relations(layout)
-    meeting = introduce(("person", "couch", "kite"), network, Classes(keep=True))
-    embeddings = meeting.relations.state_dict()["object_embeddings"]
+    matched = match_detector(("person", "couch", "kite"), network, ClassOptions(keep=True))
+    embeddings = matched.relations.state_dict()["object_embeddings"]
     known = network.state_dict()["object_embeddings"]
     assert torch.equal(embeddings[0], known[ACTION_GENOME.object_index["person"]])
     assert not torch.equal(embeddings[1], embeddings[2])
     weights = network.state_dict().keys() - {"object_embeddings"}
-    assert all(torch.equal(meeting.relations.state_dict()[name], network.state_dict()[name]) for name in weights)
+    assert all(torch.equal(matched.relations.state_dict()[name], network.state_dict()[name]) for name in weights)
     with pytest.raises(WeightsError, match="qwxz"):
-        introduce(("person", "qwxz"), network, Classes(keep=True))
+        match_detector(("person", "qwxz"), network, ClassOptions(keep=True))
 
 
 def refused(*arguments: str | Path) -> str:
