@@ -303,9 +303,9 @@ def test_outputs_that_keep_no_contract_are_shown(layout: Path, tmp_path: Path) -
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    bundle_of: Callable[[str], Joined], layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+    layout: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    detector = bundle_of("queries").bundle.folder.parent / "queries.onnx"
+    detector = write_crowd(tmp_path / "crowd.onnx")
     given = [str(layout) if argument == "LAYOUT" else argument for argument in arguments]
     assert said in refused(detector, layout, tmp_path / "out", *given)
 
