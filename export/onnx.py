@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from models.engines import bundle_inputs, run_stages
+from models.engines import Tensors, bundle_inputs, run_stages
+from models.engines.engine import Arrays
 from models.graph.bundle import Stage
 from models.graph.bundle import Tensor as TensorOfStage
 from models.graph.predictions import prediction_names
-from models.networks.stages import NetworkStage, SceneGraphNetwork
+from models.networks.stages import NetworkStage, SceneGraphNetwork, Span
 
 BATCH, TIME = "batch", "time"
 OPSET = 18
@@ -59,21 +60,38 @@ def export_network(network: SceneGraphNetwork, folder: Path) -> list[Stage]:
             "a network of clip_length 1 cannot be exported; give its model 2 or more, its training clips may be shorter"
         )
     stages = network.stages()
-    asked = prediction_names(network.vocabulary)
-    # The exporter takes an axis of length 1 for a constant.
-    time = min(3, network.clip_length)
-    height, width = network.frame_size
-    frames = np.random.default_rng(0).integers(0, 256, (2, time, height, width, 3), np.uint8)
-    known = run_stages(stages, bundle_inputs(frames, np.arange(time, dtype=np.float32)))
-    tensors = {name: torch.from_numpy(array) for name, array in known.items()}
+    tensors = run_stages(stages, sample_inputs(network.frame_size, network.clip_length))
+    return export_stages(stages, tensors, prediction_names(network.vocabulary), network.clip_length, folder)
+
+
+def sample_inputs(frame_size: tuple[int, int], clip_length: int) -> Tensors:
+    """Returns inputs of a bundle that its stages are traced with: two clips of noise.
+
+    The exporter takes an axis of length 1 for a constant.
+    """
+    time = min(3, clip_length)
+    frames = np.random.default_rng(0).integers(0, 256, (2, time, *frame_size, 3), np.uint8)
+    return bundle_inputs(frames, np.arange(time, dtype=np.float32))
+
+
+def export_stages(
+    stages: Sequence[NetworkStage], arrays: Arrays, asked: Set[str], clip_length: int, folder: Path
+) -> list[Stage]:
+    """Writes one ONNX file for each stage and returns their descriptions for the manifest.
+
+    arrays: the inputs of all stages by name, (B, T, …) each, which they are traced with.
+    asked: names of the outputs that are kept, beside those that a later stage takes.
+    clip_length: most frames that run at once, unless the span is `video`.
+    """
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     written: list[Stage] = []
     for place, stage in enumerate(stages):
         later = {name for each in stages[place + 1 :] for name in each.inputs}
         outputs = [name for name in stage.outputs if name in asked | later]
-        most = _MOST_FRAMES if stage.span == "video" else network.clip_length
+        most = _MOST_FRAMES if stage.span == "video" else clip_length
         path = folder / f"{stage.name}.onnx"
         _write(_Needed(stage, outputs).eval(), stage, tensors, outputs, most, path)
-        written.append(describe_stage(stage, path))
+        written.append(describe_stage(stage.name, stage.span, path))
     return written
 
 
@@ -123,7 +141,7 @@ def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
     return op.ScatterND(nothing, places, kept)
 
 
-def describe_stage(stage: NetworkStage, path: Path) -> Stage:
+def describe_stage(name: str, span: Span, path: Path) -> Stage:
     """Describes the inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
     graph = onnx.load(str(path), load_external_data=False).graph
 
@@ -133,4 +151,4 @@ def describe_stage(stage: NetworkStage, path: Path) -> Stage:
         return TensorOfStage(name=value.name, dtype=_DTYPES[kind.elem_type], shape=(BATCH, TIME, *shape[2:]))
 
     inputs, outputs = map(describe, graph.input), map(describe, graph.output)
-    return Stage(name=stage.name, file=path.name, inputs=list(inputs), outputs=list(outputs), span=stage.span)
+    return Stage(name=name, file=path.name, inputs=list(inputs), outputs=list(outputs), span=span)

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import nn
 
 from models.errors import ConfigurationError, WeightsError
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
+from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
+from models.networks.pose import PoseConfig, PoseNetwork
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.scored import Scored, ScoredConfig
 from models.networks.tensor_file import read_tensor_file
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
-NetworkPart = Detector | Layout
-"""Networks that make no scene graphs of frames by themselves."""
-Network = Arn | NetworkPart | TwoStage | Scored
+Incomplete = Detector | Layout
+"""Networks with a vocabulary that make no scene graph by themselves."""
+Network = Arn | Incomplete | TwoStage | Scored
 NetworkConfig = Annotated[
     ArnConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")
 ]
+
+Part = EfficientDet | PoseNetwork
+"""Networks that make no scene graph by themselves and have no vocabulary: `vsg join` makes bundles with them."""
+PartConfig = Annotated[EfficientDetConfig | PoseConfig, Field(discriminator="network")]
+_PARTS = ("efficientdet", "pose")
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) -> Network:
@@ -45,15 +55,25 @@ def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) 
             return Scored(config, vocabulary)
 
 
-def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> None:
+def make_part(config: PartConfig) -> Part:
+    """Builds the part that a configuration describes, with fresh weights."""
+    match config:
+        case EfficientDetConfig():
+            return EfficientDet(config)
+        case PoseConfig():
+            return PoseNetwork(config)
+
+
+def save_checkpoint(path: Path, model: Network | Part, training: dict[str, Any]) -> None:
     """Writes a network's configuration, vocabulary and weights to a file.
 
     training: origin of the weights (data, seed, command, figures), as plain values only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    vocabulary = None if isinstance(model, Part) else model.vocabulary
     content = {
         "config": asdict(model.config),
-        "vocabulary": TypeAdapter(Vocabulary).dump_python(model.vocabulary, mode="json"),
+        "vocabulary": vocabulary and TypeAdapter(Vocabulary).dump_python(vocabulary, mode="json"),
         "state": model.state_dict(),
         "training": training,
     }
@@ -66,16 +86,49 @@ def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """Returns the network in evaluation mode, and the origin of its weights as `save_checkpoint` takes it.
 
     A checkpoint without a vocabulary has Action Genome's. Raises WeightsError, naming the file, where it is not a
-    checkpoint of this project or comes from another version.
+    checkpoint of this project, comes from another version, or holds a part.
     """
+    content = _read(path)
+    if (name := content["config"]["network"]) in _PARTS:
+        raise WeightsError(f"{path} holds a part ({name}), which makes no scene graph by itself: use `vsg join`")
+
+    def make() -> Network:
+        stored = content.get("vocabulary")
+        vocabulary = ACTION_GENOME if stored is None else TypeAdapter(Vocabulary).validate_python(stored)
+        adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+        return make_network(adapter.validate_python(content["config"]), vocabulary)
+
+    return _fill(make, content, path)
+
+
+def load_part(path: Path) -> tuple[Part, dict[str, Any]]:
+    """Returns a part in evaluation mode, and the origin of its weights as `save_checkpoint` takes it.
+
+    Raises WeightsError, naming the file, where it is not a checkpoint of this project, comes from another version, or
+    holds no part.
+    """
+    content = _read(path)
+    if (name := content["config"]["network"]) not in _PARTS:
+        raise WeightsError(f"{path} holds a whole network ({name}), not a part: name a file of `vsg import`")
+
+    def make() -> Part:
+        adapter: TypeAdapter[PartConfig] = TypeAdapter(PartConfig)
+        return make_part(adapter.validate_python(content["config"]))
+
+    return _fill(make, content, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     content = read_tensor_file(path, "a checkpoint of this project")
     if not isinstance(content, dict) or "network" not in content.get("config", {}):
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
+    return content
+
+
+def _fill(make: Callable[[], _Model], content: dict[str, Any], path: Path) -> tuple[_Model, dict[str, Any]]:
+    """Builds a network and gives it the weights of a checkpoint."""
     try:
-        adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
-        stored = content.get("vocabulary")
-        vocabulary = ACTION_GENOME if stored is None else TypeAdapter(Vocabulary).validate_python(stored)
-        model = make_network(adapter.validate_python(content["config"]), vocabulary)
+        model = make()
         model.load_state_dict(content["state"])
         return model.eval(), content["training"]
     except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:

@@ -43,7 +43,9 @@ def layout_stage(layout: Layout, evidence: PoseEvidence | None = None) -> Networ
         inputs = (*inputs, "subject_classes")
     if evidence is not None:
         inputs = (*inputs, *POSE)
-    return NetworkStage("relations", _Relations(layout, evidence, inputs), inputs, (*layout.vocabulary.group_names, REPRESENTATION))
+    return NetworkStage(
+        "relations", _Relations(layout, evidence, inputs), inputs, (*layout.vocabulary.group_names, REPRESENTATION)
+    )
 
 
 class _Relations(nn.Module):
@@ -68,7 +70,10 @@ class _Relations(nn.Module):
         confidence, objects = given["object_scores"].max(-1)  # (B, T, P) each
         unit = torch.cat((picture_size, picture_size), -1)[:, :, None]  # (B, T, 1, 4)
         # Empty slots hold zeros, whose boxes would have no area.
-        boxes = [torch.where(mask[..., None], each, self.somewhere) * unit for each in (given["subject_boxes"], given["object_boxes"])]
+        boxes = [
+            torch.where(mask[..., None], each, self.somewhere) * unit
+            for each in (given["subject_boxes"], given["object_boxes"])
+        ]
         around = [
             _same_pairs(timestamps, timestamps + step, mask, boxes[0], boxes[1], subjects, objects)
             for step in (-HALF_A_SECOND, HALF_A_SECOND)

@@ -1,0 +1,102 @@
+"""`vsg import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from models.networks.published.files import PublishedFile
+
+_FILE = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_OUT = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+_ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
+
+
+class _FrameSize(click.ParamType):
+    """A width and a height in pixels, such as 512x384."""
+
+    name = "WIDTHxHEIGHT"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        width, _, height = str(value).partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            self.fail(f"{value!r} is no frame size: give width and height in pixels, such as 512x384")
+        return int(width), int(height)
+
+
+@click.group("import")
+def import_() -> None:
+    """Make checkpoints from published weights.
+
+    FILE is the published file or the archive that carries it. It is read without running anything from it.
+    """
+
+
+@import_.command()
+@_FILE
+@_OUT
+@click.option(
+    "--frame-size", type=_FrameSize(), default="512x384", show_default=True, help="Size that frames are stretched to."
+)
+@_ANY_VERSION
+def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
+    """Make a detector of COCO's classes from EfficientDet-Lite0's TensorFlow Lite file."""
+    from pydantic import ValidationError
+
+    from export.errors import ExportError
+    from models.graph.validation import in_words
+    from models.networks.checkpoint import save_checkpoint
+    from models.networks.detectors.efficientdet import EfficientDetConfig
+    from models.networks.published import import_efficientdet
+    from models.networks.published.files import EFFICIENTDET_LITE0, read_published
+
+    try:
+        config = EfficientDetConfig(frame_width=frame_size[0], frame_height=frame_size[1])
+    except ValidationError as error:
+        raise ExportError(f"--frame-size: {in_words(error)}") from error
+    model, sha256 = read_published(source, EFFICIENTDET_LITE0, any_version=any_version)
+    network = import_efficientdet(model, config, str(source))
+    save_checkpoint(out, network, {"published": _origin(EFFICIENTDET_LITE0, sha256)})
+    click.echo(
+        f"{out}: {EFFICIENTDET_LITE0.title} for frames of {config.frame_width}x{config.frame_height}, "
+        f"{len(network.names)} classes; {EFFICIENTDET_LITE0.licence}"
+    )
+
+
+@import_.command()
+@_FILE
+@_OUT
+@click.option(
+    "--margin",
+    type=click.FloatRange(1, 3),
+    default=1.25,
+    show_default=True,
+    help="Side of the square around a person, as a multiple of the box's longer side.",
+)
+@_ANY_VERSION
+def pose(source: Path, out: Path, margin: float, any_version: bool) -> None:
+    """Make a network of persons' keypoints from BlazePose's TensorFlow Lite file."""
+    from models.networks.checkpoint import save_checkpoint
+    from models.networks.pose import KEYPOINTS, PoseConfig
+    from models.networks.published import import_pose
+    from models.networks.published.files import BLAZEPOSE_FULL, read_published
+
+    model, sha256 = read_published(source, BLAZEPOSE_FULL, any_version=any_version)
+    save_checkpoint(
+        out, import_pose(model, PoseConfig(margin=margin), str(source)), {"published": _origin(BLAZEPOSE_FULL, sha256)}
+    )
+    click.echo(f"{out}: {BLAZEPOSE_FULL.title}, {len(KEYPOINTS)} keypoints; {BLAZEPOSE_FULL.licence}")
+
+
+def _origin(published: PublishedFile, sha256: str) -> dict[str, str]:
+    """What a manifest says of the weights."""
+    known = sha256 == published.sha256
+    return {
+        "title": published.title,
+        "sha256": sha256,
+        "origin": published.origin if known else "unknown",
+        "licence": published.licence if known else "unknown",
+    }
