@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.video.containers import Container
 from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
+from service.video.picture import Orientation, square_size
 from service.video.wire import Request, VideoInfo
 
 DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
@@ -28,6 +29,7 @@ _HEVC_REFRESHES = range(16, 22)  # BLA, IDR and CRA pictures
 _MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 # The decoders of these answer a frame whose reference is missing with an error: the container's mark can be trusted.
 _REFUSE_WITHOUT_REFERENCE = {"vp8", "vp9", "av1"}
+_WITHOUT_REFERENCES = {"mjpeg", "prores", "dnxhd"}  # every packet is a whole picture
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Media:
     declared_duration: seconds, None where the file declares none.
     stream: index of the video stream.
     streams: number of video streams.
+    orientation: how its pictures are turned and mirrored for display.
     """
 
     info: VideoInfo
@@ -61,6 +64,7 @@ class Media:
     declared_duration: float | None
     stream: int
     streams: int
+    orientation: Orientation
 
 
 @contextmanager
@@ -116,7 +120,7 @@ def raise_if_out_of_memory(error: Exception) -> None:
 
 
 def examine(request: Request) -> Media:
-    """Reads the packets of the file, and decodes its first frame, which tells the rotation.
+    """Reads the packets of the file, and decodes its first frame, which tells how pictures are turned.
 
     Raises VideoUnreadable, NoVideoStream and VideoTooLarge. Raises UnsupportedMedia for a GIF that does not move.
     """
@@ -129,12 +133,14 @@ def examine(request: Request) -> Media:
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
         index, streams = stream.index, len(container.streams.video)
+        pixel = stream.sample_aspect_ratio
     first = packets.first_frame
     if first is None:
         raise VideoUnreadable(UNREADABLE)
     if request.container is Container.GIF and len(packets.stamps) == 1:
         raise UnsupportedMedia("the upload is a GIF image that does not move: send a video")
-    width, height = (first.height, first.width) if first.rotation % 180 else (first.width, first.height)
+    orientation = Orientation.of_frame(first)
+    width, height = orientation.size(*square_size(first.width, first.height, pixel))
     decoding_order = np.array(packets.stamps, dtype=np.int64)
     stamps = np.sort(decoding_order)
     origin = float(stamps[0]) if len(stamps) else 0.0
@@ -168,6 +174,7 @@ def examine(request: Request) -> Media:
         declared_duration=declared,
         stream=index,
         streams=streams,
+        orientation=orientation,
     )
 
 
@@ -269,7 +276,7 @@ def begins_afresh(codec: str, extradata: bytes, packet: bytes) -> bool:
     if codec == "mpeg4":
         picture = packet.find(_MPEG4_PICTURE) + len(_MPEG4_PICTURE)
         return len(_MPEG4_PICTURE) <= picture < len(packet) and packet[picture] >> 6 == 0
-    return codec in _REFUSE_WITHOUT_REFERENCE
+    return codec in _REFUSE_WITHOUT_REFERENCE or codec in _WITHOUT_REFERENCES
 
 
 def spares_unreferenced(codec: str, extradata: bytes) -> bool:
