@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class Media:
     cut_short: the file ends before the duration that it declares.
     declared_duration: seconds, None where the file declares none.
     stream: index of the video stream.
-    streams: number of video streams.
+    streams: number of video streams, without those that hold one picture, such as a cover.
     orientation: how its pictures are turned and mirrored for display.
     """
 
@@ -92,11 +93,11 @@ def opened(request: Request) -> Iterator[tuple[Any, Any]]:
 
 
 def _video_stream(container: Any, request: Request) -> Any:
-    # For a demuxer the picture that belongs to a song is a video stream.
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not moving:
+    streams = _without_covers(container)
+    if not streams:
         raise NoVideoStream("the upload has no video stream, only sound or other data: send a video")
     best = container.streams.best("video")
+    moving = [stream for stream in streams if stream.frames != 1] or streams
     stream = best if best in moving else moving[0]
     codec = stream.codec_context
     if codec is None:
@@ -111,6 +112,11 @@ def _video_stream(container: Any, request: Request) -> Any:
     codec.thread_type = "AUTO"
     codec.thread_count = request.limits.threads
     return stream
+
+
+def _without_covers(container: Any) -> list[Any]:
+    # For a demuxer the picture that belongs to a song is a video stream.
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def raise_if_out_of_memory(error: Exception) -> None:
@@ -132,7 +138,8 @@ def examine(request: Request) -> Media:
         declared_rate = _sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate)
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
-        index, streams = stream.index, len(container.streams.video)
+        index = stream.index
+        streams = sum(each == stream or packets.counts[each.index] > 1 for each in _without_covers(container))
         pixel = stream.sample_aspect_ratio
     first = packets.first_frame
     if first is None:
@@ -183,6 +190,7 @@ class _Packets:
     """Holds what one pass over the packets of a file tells. The lists are in decoding order.
 
     first_frame: PyAV frame, None where nothing can be decoded.
+    counts: number of packets of each stream, by its index.
     stamps: presentation time of each video packet, in units of the stream.
     keys: indices of the packets that the container marks as key frames.
     fresh: those of them with which decoding may begin.
@@ -193,6 +201,7 @@ class _Packets:
     """
 
     first_frame: Any = None
+    counts: Counter[int] = field(default_factory=Counter)
     stamps: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)
@@ -211,6 +220,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
                 found.first_frame = _first_frame(stream, packet)
             if packet.dts is None and packet.pts is None and packet.size == 0:
                 continue  # the packet that flushes the decoder at the end
+            found.counts[packet.stream_index] += 1
             moment = packet.pts if packet.pts is not None else packet.dts
             if moment is not None:
                 found.end = max(found.end, float((moment + (packet.duration or 0)) * packet.time_base))
