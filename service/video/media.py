@@ -15,6 +15,7 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from service.video.ballast import PatchedFile, ballast
 from service.video.containers import Container
 from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
 from service.video.picture import Orientation, square_size
@@ -45,7 +46,8 @@ class Media:
     end: time when the last frame goes off display, in seconds after the first frame.
     listed: exactly one of `times` belongs to every frame.
     regular: decord's frame numbers are right.
-        The file is listed, decoding may begin at every key frame by its time, and the stream is the default one.
+        The file is listed, decoding may begin at every key frame by its time, the stream is the default one, and
+        nothing of the file is hidden (see `ballast`), since decord opens the file itself.
     cut_short: the file ends before the duration that it declares.
     declared_duration: seconds, None where the file declares none.
     stream: index of the video stream.
@@ -74,10 +76,18 @@ def opened(request: Request) -> Iterator[tuple[Any, Any]]:
 
     Raises VideoUnreadable, NoVideoStream and VideoTooLarge.
     """
+    with open(request.path.removeprefix("file:"), "rb", buffering=0) as file:
+        patches = ballast(file.fileno(), request.container)
+        source = PatchedFile(file.fileno(), patches) if patches else request.path
+        with _demuxed(source, request) as container:
+            yield container, _video_stream(container, request)
+
+
+def _demuxed(source: str | PatchedFile, request: Request) -> Any:
     try:
         # The demuxer is fixed: PyAV would also choose those of playlists, which open other files.
-        container = av.open(
-            request.path,
+        return av.open(
+            source,
             format=request.container.value,
             container_options={"protocol_whitelist": "file"},
             metadata_errors="replace",
@@ -88,8 +98,6 @@ def opened(request: Request) -> Iterator[tuple[Any, Any]]:
             f"the {request.container.name} headers of the video cannot be read; the upload may be incomplete: "
             "upload it again"
         ) from error
-    with container:
-        yield container, _video_stream(container, request)
 
 
 def _video_stream(container: Any, request: Request) -> Any:
@@ -138,6 +146,7 @@ def examine(request: Request) -> Media:
         declared_rate = _sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate)
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
+        is_unchanged = container.file is None
         index = stream.index
         streams = sum(each == stream or packets.counts[each.index] > 1 for each in _without_covers(container))
         pixel = stream.sample_aspect_ratio
@@ -176,7 +185,7 @@ def examine(request: Request) -> Media:
         origin=origin * unit,
         end=end,
         listed=listed,
-        regular=listed and is_closed and is_default,
+        regular=listed and is_closed and is_default and is_unchanged,
         cut_short=packets.broken or is_short,
         declared_duration=declared,
         stream=index,
