@@ -129,9 +129,17 @@ def _container_of(head: bytes) -> Container | None:
 def _stream_within(head: bytes) -> Container | None:
     """Names a container that can be read from anywhere, and that may begin in the middle of a packet or after junk."""
     in_step = any(_synchronised(head, offset=4 if size == 192 else 0, step=size) for size in _TS_SIZES)
-    if in_step or any(packets.search(head) for packets in _TS_PACKETS):
+    if in_step or transport_packets(head) is not None:
         return Container.MPEG_TS
     return Container.MPEG_PS if _PS_PACK.search(head) else None
+
+
+def transport_packets(data: bytes) -> tuple[int, int] | None:
+    """Returns where packets of MPEG-TS begin, and their size in bytes; None where there are none in a row."""
+    for size, packets in zip(_TS_SIZES, _TS_PACKETS, strict=True):
+        if found := packets.search(data):
+            return found.start(), size
+    return None
 
 
 def _synchronised(head: bytes, offset: int, step: int) -> bool:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from service.video.ballast import PatchedFile, ballast
 from service.video.containers import Container
-from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
+from service.video.encryption import has_encrypted_pictures, is_encrypted, is_encrypted_packet
+from service.video.errors import NoVideoStream, UnsupportedMedia, VideoEncrypted, VideoTooLarge, VideoUnreadable
 from service.video.picture import Orientation, square_size
-from service.video.wire import Request, VideoInfo
+from service.video.wire import DecodeLimits, Request, VideoInfo
 
 DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
 MAXIMUM_FRAME_RATE = 1000.0
 UNREADABLE = "not one frame of the video can be decoded; the file may be damaged: encode it again as H.264 in MP4"
+ENCRYPTED = "the video is encrypted: send it decrypted"
 
 _H264_SLICE, _H264_IDR = 1, 5
 _HEVC_LAST_SLICE = 31
@@ -74,16 +76,20 @@ class Media:
 def opened(request: Request) -> Iterator[tuple[Any, Any]]:
     """Opens the file: gives the PyAV container and the video stream that a player takes by default.
 
-    Raises VideoUnreadable, NoVideoStream and VideoTooLarge.
+    Raises VideoUnreadable, NoVideoStream, VideoEncrypted and VideoTooLarge.
     """
     with open(request.path.removeprefix("file:"), "rb", buffering=0) as file:
         patches = ballast(file.fileno(), request.container)
         source = PatchedFile(file.fileno(), patches) if patches else request.path
-        with _demuxed(source, request) as container:
-            yield container, _video_stream(container, request)
+        with _demuxed(source, file.fileno(), request) as container:
+            stream = _displayed_stream(container)
+            if is_encrypted(file.fileno(), request.container, stream, container.streams.video.index(stream)):
+                raise VideoEncrypted(ENCRYPTED)
+            _limit(stream, request.limits)
+            yield container, stream
 
 
-def _demuxed(source: str | PatchedFile, request: Request) -> Any:
+def _demuxed(source: str | PatchedFile, file: int, request: Request) -> Any:
     try:
         # The demuxer is fixed: PyAV would also choose those of playlists, which open other files.
         return av.open(
@@ -94,32 +100,36 @@ def _demuxed(source: str | PatchedFile, request: Request) -> Any:
         )
     except (av.FFmpegError, UnicodeError) as error:
         raise_if_out_of_memory(error)
+        if has_encrypted_pictures(file, request.container):
+            raise VideoEncrypted(ENCRYPTED) from error
         raise VideoUnreadable(
             f"the {request.container.name} headers of the video cannot be read; the upload may be incomplete: "
             "upload it again"
         ) from error
 
 
-def _video_stream(container: Any, request: Request) -> Any:
+def _displayed_stream(container: Any) -> Any:
     streams = _without_covers(container)
     if not streams:
         raise NoVideoStream("the upload has no video stream, only sound or other data: send a video")
     best = container.streams.best("video")
     moving = [stream for stream in streams if stream.frames != 1] or streams
-    stream = best if best in moving else moving[0]
+    return best if best in moving else moving[0]
+
+
+def _limit(stream: Any, limits: DecodeLimits) -> None:
     codec = stream.codec_context
     if codec is None:
         raise VideoUnreadable("the codec of the video is not supported: encode it as H.264 in MP4")
-    if codec.width * codec.height > request.limits.max_pixels:
+    if codec.width * codec.height > limits.max_pixels:
         raise VideoTooLarge(
             f"the frames have {codec.width}x{codec.height} pixels; "
-            f"at most {request.limits.max_pixels} pixels are decoded: scale the video down"
+            f"at most {limits.max_pixels} pixels are decoded: scale the video down"
         )
     # The decoder has to know too: the stream may hold larger frames than its container declares.
-    codec.options = {"max_pixels": str(request.limits.max_pixels)}
+    codec.options = {"max_pixels": str(limits.max_pixels)}
     codec.thread_type = "AUTO"
-    codec.thread_count = request.limits.threads
-    return stream
+    codec.thread_count = limits.threads
 
 
 def _without_covers(container: Any) -> list[Any]:
@@ -136,7 +146,8 @@ def raise_if_out_of_memory(error: Exception) -> None:
 def examine(request: Request) -> Media:
     """Reads the packets of the file, and decodes its first frame, which tells how pictures are turned.
 
-    Raises VideoUnreadable, NoVideoStream and VideoTooLarge. Raises UnsupportedMedia for a GIF that does not move.
+    Raises VideoUnreadable, NoVideoStream, VideoEncrypted and VideoTooLarge. Raises UnsupportedMedia for a GIF that does
+    not move.
     """
     with opened(request) as (container, stream):
         packets = _read_packets(container, stream)
@@ -225,8 +236,11 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
     codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
     try:
         for packet in container.demux():
-            if packet.stream == stream and found.first_frame is None:
-                found.first_frame = _first_frame(stream, packet)
+            if packet.stream == stream:
+                if is_encrypted_packet(packet):
+                    raise VideoEncrypted(ENCRYPTED)
+                if found.first_frame is None:
+                    found.first_frame = _first_frame(stream, packet)
             if packet.dts is None and packet.pts is None and packet.size == 0:
                 continue  # the packet that flushes the decoder at the end
             found.counts[packet.stream_index] += 1

@@ -18,7 +18,7 @@ def make_video(
     rate: int = 10,
     codec: str = "libx264",
     pixels: str = "yuv420p",
-    pixel_shape: Fraction = Fraction(1),
+    pixel_shape: Fraction | None = None,
     brightness: Callable[[float], float] = lambda seconds: 0.6,
 ) -> Path:
     """Writes a video of plain grey frames.
@@ -27,7 +27,7 @@ def make_video(
     rate: frames per second.
     codec: encoder of FFmpeg. The suffix of `path` chooses the container.
     pixels: FFmpeg's pixel format.
-    pixel_shape: width of a pixel by its height, when displayed.
+    pixel_shape: width of a pixel by its height, when displayed; None where the video says nothing of it.
     brightness: gives the brightness of a frame, 0 to 1, at a time in seconds.
     """
     width, height = size
@@ -35,7 +35,8 @@ def make_video(
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        stream.codec_context.sample_aspect_ratio = pixel_shape
+        if pixel_shape is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
         for index in range(round(seconds * rate)):
             grey = round(255 * brightness(index / rate))
             image = np.full((height, width, 3), grey, np.uint8)
