@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from service.video.containers import Container, transport_packets
+from service.video.containers import SNIFF_BYTES, Container, transport_packets
 from service.video.elements import boxes, descend, ebml_elements
 
 # Of Common Encryption, and of Apple's stores.
@@ -75,7 +75,7 @@ def _in_matroska(file: int, track_type: int, number: int) -> bool:
         track
         for track in descend(ebml_elements, file, 0, size, *_TRACK_ENTRY)
         for kind in descend(ebml_elements, file, track.body, track.end, _TRACK_TYPE)
-        if int.from_bytes(os.pread(file, kind.end - kind.body, kind.body)) == track_type
+        if int.from_bytes(os.pread(file, min(8, kind.end - kind.body), kind.body)) == track_type
     ]
     if number >= len(tracks):
         return False
@@ -85,17 +85,20 @@ def _in_matroska(file: int, track_type: int, number: int) -> bool:
 
 def _is_sample_encrypted(stream: Any) -> bool:
     """Tells whether a transport stream calls its H.264 or AAC encrypted sample by sample, as HLS does."""
+    codec = stream.codec_context
+    if codec is None or codec.codec.canonical_name not in _SAMPLE_ENCRYPTED:
+        return False
     try:
-        _ = stream.codec_context.codec_tag
+        _ = codec.codec_tag
     except UnicodeDecodeError:
         # The tag is the type of the stream, 0xdb or 0xcf then. PyAV reads it as ASCII; H.264 itself is 0x1b, AAC 0x0f.
-        return bool(stream.codec_context.codec.canonical_name in _SAMPLE_ENCRYPTED)
+        return True
     return False
 
 
 def _in_transport_stream(file: int, identifier: int) -> bool:
     data = os.pread(file, _LOOKED_AT, 0)
-    found = transport_packets(data)
+    found = transport_packets(data[:SNIFF_BYTES])
     if found is None:
         return False
     begin, size = found
