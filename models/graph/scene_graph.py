@@ -92,7 +92,8 @@ class Relation(_Part):
 class Video(_Part):
     """The video that was posted.
 
-    Width and height are those of the displayed (rotated) video. A field is null where the container does not tell.
+    Width and height are those of the displayed video: turned, mirrored, with square pixels. A field is null where the
+    container does not tell.
     """
 
     sha256: str

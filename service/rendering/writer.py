@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from service.video import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
+from service.video.encryption import is_encrypted
 from service.video.media import opened
 from service.video.wire import Request
 
@@ -65,20 +66,26 @@ class Sound:
 
 @contextmanager
 def sound_of(video: Path, limits: DecodeLimits) -> Iterator[Sound | None]:
-    """The sound of a video file; None where it has none that an MP4 takes.
+    """The sound of a video file; None where it has none that an MP4 takes, or it is encrypted.
 
     The file is opened in this process. Raises what `opened` does.
     """
     with video.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
-    any_sampling = Sampling(fps=1.0, max_frames=1, height=1, width=1)
-    request = Request(container, any_sampling, limits, path=f"file:{video}")
-    with opened(request) as (source, stream):
-        audio = source.streams.best("audio")
-        if audio is None or audio.codec_context is None or audio.codec_context.codec.canonical_name not in _IN_MP4:
-            yield None
-            return
-        yield Sound(source, audio, float((stream.start_time or 0) * stream.time_base))
+        any_sampling = Sampling(fps=1.0, max_frames=1, height=1, width=1)
+        request = Request(container, any_sampling, limits, path=f"file:{video}")
+        with opened(request) as (source, stream):
+            audio = source.streams.best("audio")
+            if audio is not None and _is_playable(audio):
+                before = source.streams.audio.index(audio)
+                encrypted = is_encrypted(file.fileno(), container, audio, before)
+                yield None if encrypted else Sound(source, audio, float((stream.start_time or 0) * stream.time_base))
+            else:
+                yield None
+
+
+def _is_playable(audio: Any) -> bool:
+    return audio.codec_context is not None and audio.codec_context.codec.canonical_name in _IN_MP4
 
 
 class VideoWriter:

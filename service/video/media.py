@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,17 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from service.video.ballast import PatchedFile, ballast
 from service.video.containers import Container
-from service.video.errors import NoVideoStream, UnsupportedMedia, VideoTooLarge, VideoUnreadable
-from service.video.wire import Request, VideoInfo
+from service.video.encryption import has_encrypted_pictures, is_encrypted, is_encrypted_packet
+from service.video.errors import NoVideoStream, UnsupportedMedia, VideoEncrypted, VideoTooLarge, VideoUnreadable
+from service.video.picture import Orientation, square_size
+from service.video.wire import DecodeLimits, Request, VideoInfo
 
 DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
 MAXIMUM_FRAME_RATE = 1000.0
 UNREADABLE = "not one frame of the video can be decoded; the file may be damaged: encode it again as H.264 in MP4"
+ENCRYPTED = "the video is encrypted: send it decrypted"
 
 _H264_SLICE, _H264_IDR = 1, 5
 _HEVC_LAST_SLICE = 31
@@ -28,6 +33,7 @@ _HEVC_REFRESHES = range(16, 22)  # BLA, IDR and CRA pictures
 _MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 # The decoders of these answer a frame whose reference is missing with an error: the container's mark can be trusted.
 _REFUSE_WITHOUT_REFERENCE = {"vp8", "vp9", "av1"}
+_WITHOUT_REFERENCES = {"mjpeg", "prores", "dnxhd"}  # every packet is a whole picture
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Media:
     end: time when the last frame goes off display, in seconds after the first frame.
     listed: exactly one of `times` belongs to every frame.
     regular: decord's frame numbers are right.
-        The file is listed, decoding may begin at every key frame by its time, and the stream is the default one.
+        The file is listed, decoding may begin at every key frame by its time, the stream is the default one, and
+        nothing of the file is hidden (see `ballast`), since decord opens the file itself.
     cut_short: the file ends before the duration that it declares.
     declared_duration: seconds, None where the file declares none.
     stream: index of the video stream.
-    streams: number of video streams.
+    streams: number of video streams, without those that hold one picture, such as a cover.
+    orientation: how its pictures are turned and mirrored for display.
     """
 
     info: VideoInfo
@@ -61,52 +69,72 @@ class Media:
     declared_duration: float | None
     stream: int
     streams: int
+    orientation: Orientation
 
 
 @contextmanager
 def opened(request: Request) -> Iterator[tuple[Any, Any]]:
     """Opens the file: gives the PyAV container and the video stream that a player takes by default.
 
-    Raises VideoUnreadable, NoVideoStream and VideoTooLarge.
+    Raises VideoUnreadable, NoVideoStream, VideoEncrypted and VideoTooLarge.
     """
+    with open(request.path.removeprefix("file:"), "rb", buffering=0) as file:
+        patches = ballast(file.fileno(), request.container)
+        source = PatchedFile(file.fileno(), patches) if patches else request.path
+        with _demuxed(source, file.fileno(), request) as container:
+            stream = _displayed_stream(container)
+            if is_encrypted(file.fileno(), request.container, stream, container.streams.video.index(stream)):
+                raise VideoEncrypted(ENCRYPTED)
+            _limit(stream, request.limits)
+            yield container, stream
+
+
+def _demuxed(source: str | PatchedFile, file: int, request: Request) -> Any:
     try:
         # The demuxer is fixed: PyAV would also choose those of playlists, which open other files.
-        container = av.open(
-            request.path,
+        return av.open(
+            source,
             format=request.container.value,
             container_options={"protocol_whitelist": "file"},
             metadata_errors="replace",
         )
     except (av.FFmpegError, UnicodeError) as error:
         raise_if_out_of_memory(error)
+        if has_encrypted_pictures(file, request.container):
+            raise VideoEncrypted(ENCRYPTED) from error
         raise VideoUnreadable(
             f"the {request.container.name} headers of the video cannot be read; the upload may be incomplete: "
             "upload it again"
         ) from error
-    with container:
-        yield container, _video_stream(container, request)
 
 
-def _video_stream(container: Any, request: Request) -> Any:
-    # For a demuxer the picture that belongs to a song is a video stream.
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not moving:
+def _displayed_stream(container: Any) -> Any:
+    streams = _without_covers(container)
+    if not streams:
         raise NoVideoStream("the upload has no video stream, only sound or other data: send a video")
     best = container.streams.best("video")
-    stream = best if best in moving else moving[0]
+    moving = [stream for stream in streams if stream.frames != 1] or streams
+    return best if best in moving else moving[0]
+
+
+def _limit(stream: Any, limits: DecodeLimits) -> None:
     codec = stream.codec_context
     if codec is None:
         raise VideoUnreadable("the codec of the video is not supported: encode it as H.264 in MP4")
-    if codec.width * codec.height > request.limits.max_pixels:
+    if codec.width * codec.height > limits.max_pixels:
         raise VideoTooLarge(
             f"the frames have {codec.width}x{codec.height} pixels; "
-            f"at most {request.limits.max_pixels} pixels are decoded: scale the video down"
+            f"at most {limits.max_pixels} pixels are decoded: scale the video down"
         )
     # The decoder has to know too: the stream may hold larger frames than its container declares.
-    codec.options = {"max_pixels": str(request.limits.max_pixels)}
+    codec.options = {"max_pixels": str(limits.max_pixels)}
     codec.thread_type = "AUTO"
-    codec.thread_count = request.limits.threads
-    return stream
+    codec.thread_count = limits.threads
+
+
+def _without_covers(container: Any) -> list[Any]:
+    # For a demuxer the picture that belongs to a song is a video stream.
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def raise_if_out_of_memory(error: Exception) -> None:
@@ -116,9 +144,10 @@ def raise_if_out_of_memory(error: Exception) -> None:
 
 
 def examine(request: Request) -> Media:
-    """Reads the packets of the file, and decodes its first frame, which tells the rotation.
+    """Reads the packets of the file, and decodes its first frame, which tells how pictures are turned.
 
-    Raises VideoUnreadable, NoVideoStream and VideoTooLarge. Raises UnsupportedMedia for a GIF that does not move.
+    Raises VideoUnreadable, NoVideoStream, VideoEncrypted and VideoTooLarge. Raises UnsupportedMedia for a GIF that does
+    not move.
     """
     with opened(request) as (container, stream):
         packets = _read_packets(container, stream)
@@ -128,13 +157,17 @@ def examine(request: Request) -> Media:
         declared_rate = _sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate)
         codec = stream.codec_context.codec.canonical_name
         is_default = stream == container.streams.best("video")
-        index, streams = stream.index, len(container.streams.video)
+        is_unchanged = container.file is None
+        index = stream.index
+        streams = sum(each == stream or packets.counts[each.index] > 1 for each in _without_covers(container))
+        pixel = stream.sample_aspect_ratio
     first = packets.first_frame
     if first is None:
         raise VideoUnreadable(UNREADABLE)
     if request.container is Container.GIF and len(packets.stamps) == 1:
         raise UnsupportedMedia("the upload is a GIF image that does not move: send a video")
-    width, height = (first.height, first.width) if first.rotation % 180 else (first.width, first.height)
+    orientation = Orientation.of_frame(first)
+    width, height = orientation.size(*square_size(first.width, first.height, pixel))
     decoding_order = np.array(packets.stamps, dtype=np.int64)
     stamps = np.sort(decoding_order)
     origin = float(stamps[0]) if len(stamps) else 0.0
@@ -163,11 +196,12 @@ def examine(request: Request) -> Media:
         origin=origin * unit,
         end=end,
         listed=listed,
-        regular=listed and is_closed and is_default,
+        regular=listed and is_closed and is_default and is_unchanged,
         cut_short=packets.broken or is_short,
         declared_duration=declared,
         stream=index,
         streams=streams,
+        orientation=orientation,
     )
 
 
@@ -176,6 +210,7 @@ class _Packets:
     """Holds what one pass over the packets of a file tells. The lists are in decoding order.
 
     first_frame: PyAV frame, None where nothing can be decoded.
+    counts: number of packets of each stream, by its index.
     stamps: presentation time of each video packet, in units of the stream.
     keys: indices of the packets that the container marks as key frames.
     fresh: those of them with which decoding may begin.
@@ -186,6 +221,7 @@ class _Packets:
     """
 
     first_frame: Any = None
+    counts: Counter[int] = field(default_factory=Counter)
     stamps: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)
@@ -200,10 +236,14 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
     codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
     try:
         for packet in container.demux():
-            if packet.stream == stream and found.first_frame is None:
-                found.first_frame = _first_frame(stream, packet)
+            if packet.stream == stream:
+                if is_encrypted_packet(packet):
+                    raise VideoEncrypted(ENCRYPTED)
+                if found.first_frame is None:
+                    found.first_frame = _first_frame(stream, packet)
             if packet.dts is None and packet.pts is None and packet.size == 0:
                 continue  # the packet that flushes the decoder at the end
+            found.counts[packet.stream_index] += 1
             moment = packet.pts if packet.pts is not None else packet.dts
             if moment is not None:
                 found.end = max(found.end, float((moment + (packet.duration or 0)) * packet.time_base))
@@ -269,7 +309,7 @@ def begins_afresh(codec: str, extradata: bytes, packet: bytes) -> bool:
     if codec == "mpeg4":
         picture = packet.find(_MPEG4_PICTURE) + len(_MPEG4_PICTURE)
         return len(_MPEG4_PICTURE) <= picture < len(packet) and packet[picture] >> 6 == 0
-    return codec in _REFUSE_WITHOUT_REFERENCE
+    return codec in _REFUSE_WITHOUT_REFERENCE or codec in _WITHOUT_REFERENCES
 
 
 def spares_unreferenced(codec: str, extradata: bytes) -> bool:

@@ -24,6 +24,7 @@ from service.video.containers import Container
 from service.video.decoding import MissingFrameError, Scaler, decode_all, decode_wanted
 from service.video.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
 from service.video.media import DEFAULT_FRAME_RATE, UNREADABLE, Media, opened
+from service.video.picture import Orientation
 from service.video.wire import Request, Sampling
 
 # Containers whose packets say when their frames are shown.
@@ -112,6 +113,8 @@ class SampledFrames:
         request, media = self.request, self.media
         if request.container not in _DECORD_READS or not media.regular:
             raise _DecordError("frames cannot be found by number")
+        if media.orientation != Orientation():
+            raise _DecordError("decord does not mirror, and turns only as the container says")
         if min(media.info.width, media.info.height) < _SMALLEST_SIDE:
             raise _DecordError("the frames are tiny")
         reader = _decord_reader(request, media)
@@ -187,13 +190,12 @@ class SampledFrames:
         return np.empty(0)
 
     def _converted(self, frame: Any) -> NDArray[np.uint8]:
-        """Returns a decoded frame as RGB, upright, of the size that was asked for."""
+        """Returns a decoded frame as RGB, as it is displayed, of the size that was asked for."""
         if frame.width * frame.height > self.request.limits.max_pixels:
             raise VideoTooLarge(f"the video has frames of {frame.width}x{frame.height} pixels: scale it down")
-        sampling = self.request.sampling
-        turns = round(frame.rotation / 90)
-        width, height = (sampling.height, sampling.width) if turns % 2 else (sampling.width, sampling.height)
-        return np.rot90(self._scaler.rgb(frame, width, height), turns)
+        sampling, orientation = self.request.sampling, self.media.orientation
+        width, height = orientation.size(sampling.width, sampling.height)
+        return orientation.apply(self._scaler.rgb(frame, width, height))
 
     def _warn_of_many(self, time: float) -> None:
         self._warn(

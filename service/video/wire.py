@@ -39,8 +39,7 @@ _ERRORS = {error.__name__: error for error in _REPORTED}
 class VideoInfo:
     """Describes one video.
 
-    width, height: pixels of the displayed (rotated) video.
-        They are the stored pixels: an anamorphic video is not widened.
+    width, height: pixels of the displayed video: turned, mirrored, and with square pixels.
     duration: seconds, None where the file does not say.
     frame_rate: frames per second, None where neither the file nor its packets tell.
     codec: name as FFmpeg has it.

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from service.pipeline import Pipeline, Progress, clips
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
 from service.video.errors import VideoUnreadable
-from tests.support.videos import make_video
+from tests.support.videos import make_video, rotate
 
 
 def make_pipeline(bundle: Path) -> Iterator[Pipeline]:
@@ -63,6 +64,17 @@ def test_boxes_are_pixels_of_the_video_not_of_the_model(pipeline: Pipeline, tmp_
     x1, y1, x2, y2 = person_box(pipeline.run(video, VideoOptions()))
     assert (x1, y1, y2) == pytest.approx((32, 10, 90), abs=0.2)
     assert x2 == pytest.approx(320 * (0.2 + 0.7 * 0.6), abs=3)
+
+
+def test_boxes_are_square_pixels_of_the_displayed_video(pipeline: Pipeline, tmp_path: Path) -> None:
+    plain = pipeline.run(make_video(tmp_path / "square.mp4"), VideoOptions())
+    video = make_video(tmp_path / "anamorphic.mp4", pixel_shape=Fraction(3, 2))
+    wide = pipeline.run(video, VideoOptions())
+    assert (wide.video.width, wide.video.height) == (96, 48)
+    assert np.array(person_box(wide)) == pytest.approx(np.array(person_box(plain)) * [1.5, 1, 1.5, 1], abs=0.2)
+    turned = pipeline.run(rotate(video, tmp_path / "turned.mp4", 90, mirrored=True), VideoOptions())
+    assert (turned.video.width, turned.video.height) == (48, 96)
+    assert np.array(person_box(turned)) == pytest.approx(np.array(person_box(plain)) * [0.75, 2, 0.75, 2], abs=0.2)
 
 
 def test_frames_reach_the_engine_in_order_across_clips(pipeline: Pipeline, tmp_path: Path) -> None:

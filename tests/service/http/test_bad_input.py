@@ -74,6 +74,12 @@ def test_an_mp4_with_sound_only_is_refused(server: Server, tmp_path: Path) -> No
     assert problem["job_id"]
 
 
+def test_an_encrypted_video_is_refused(server: Server, clip: Path) -> None:
+    protected = clip.read_bytes().replace(b"avc1\x00", b"encv\x00")
+    problem = problem_of(server.post(protected), 422, "video_encrypted")
+    assert problem["detail"] == "the video is encrypted: send it decrypted"
+
+
 @pytest.mark.parametrize("kept", [0.5, 0.9])
 def test_an_mp4_that_lacks_its_end_is_unreadable(server: Server, clip: Path, kept: float) -> None:
     content = clip.read_bytes()

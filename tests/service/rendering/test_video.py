@@ -85,6 +85,29 @@ def test_a_rotated_video_is_drawn_upright_and_its_boxes_with_it(tmp_path: Path) 
         assert next(container.decode(video=0)).rotation == 0
 
 
+def test_a_mirrored_video_is_drawn_as_players_show_it(tmp_path: Path) -> None:
+    source = rotate(PUPPETS, tmp_path / "mirrored.mp4", 0, mirrored=True)
+    graph = moving((160, 128), (40, 60, 80, 120), (40, 60, 80, 120), seconds=10, duration=10.0)
+    render_video(source, graph, tmp_path / "out.mp4")
+    _, _, stored = read(PUPPETS)
+    _, _, drawn = read(tmp_path / "out.mp4")
+    assert_outlined(drawn[100], (40, 60, 80, 120))
+    assert np.abs(drawn[100][:30].astype(int) - stored[100][:30, ::-1]).mean() < 4
+
+
+def test_a_video_whose_pixels_are_not_square_keeps_its_shape(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "anamorphic.mp4", size=(160, 120), pixel_shape=Fraction(3, 2))
+    graph = moving((240, 120), (40, 40, 120, 100), (60, 40, 140, 100))
+    render_video(source, graph, tmp_path / "out.mp4", scale=2)
+    info, _, drawn = read(tmp_path / "out.mp4")
+    assert (info.width, info.height) == (480, 240)
+    assert_outlined(drawn[0], (80, 80, 240, 200))
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].sample_aspect_ratio in (None, 1)
+    picture = render_frame(source, graph, 0.0)
+    assert_outlined(np.asarray(picture)[:120, :240], (40, 40, 120, 100))
+
+
 def test_an_odd_sized_video_gets_a_column_and_a_row_at_its_far_ends(tmp_path: Path) -> None:
     source = make_video(tmp_path / "odd.mp4", size=(151, 113), pixels="yuv444p")
     render_video(source, moving((151, 113), (30, 40, 80, 90), (50, 40, 100, 90)), tmp_path / "out.mp4")

@@ -45,6 +45,8 @@ CODECS: dict[str, dict[str, Any]] = {
     },
     "vp8.webm": {"codec": "libvpx", "options": {"deadline": "good", "cpu-used": "5", "g": "30", "auto-alt-ref": "1"}},
     "advanced_simple.mp4": {"codec": "mpeg4", "options": {"bf": "2", "g": "15", "flags": "+qpel"}},
+    "jpeg.mkv": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "prores.mkv": {"codec": "prores_ks", "pixels": "yuv422p10le"},
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "30", "svtav1-params": "enable-overlays=1"}},
 }
 SAMPLINGS: list[dict[str, Any]] = [
