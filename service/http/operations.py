@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.errors import Unavailable
 from service.http import openapi
-from service.http.request import service_of
+from service.http.request import known_parameters, service_of
 from service.jobs.catalog import ServedModel
 from service.metrics import CONTENT_TYPE, Metrics
 
-router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
-health_router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
+router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
+health_router = APIRouter(
+    tags=["operations"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)]
+)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_a_server_that_stops_sending_is_given_up(start_server: Callable[..., Ser
 
 def test_nothing_is_fetched_for_a_client_that_has_left(server: Server, web: Web) -> None:
     body = f'{{"url": "http://127.0.0.1:{web.port}/endless"}}'
-    head = f"POST /videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"{head}\r\n\r\n{body}".encode())
         until(server.uploads)
