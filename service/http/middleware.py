@@ -138,6 +138,8 @@ class ErrorHandlers:
             sent["Retry-After"] = str(error.retry_after)
         elif error.status in RETRY_SECONDS:
             sent["Retry-After"] = RETRY_SECONDS[error.status]
+        if error.status == 408:
+            sent["Connection"] = "close"  # what still comes of the body would hide the answer from the client
         content = json.dumps(error.problem(instance=request.scope["path"]))
         return Response(content, error.status, sent, media_type=PROBLEM_TYPE)
 

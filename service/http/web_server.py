@@ -27,7 +27,7 @@ _BIND_ERRORS = {
 
 
 def listen(host: str, port: int, *, named: str) -> list[socket.socket]:
-    """Binds an address, so that nobody else can take it while the service starts. Connections come in later.
+    """Binds an address before the service does its other work. Connections come in later, when it is served.
 
     port: 0 takes a free one.
     named: how an error names the address, such as `VSG_HOST and VSG_PORT`.
@@ -79,7 +79,23 @@ def server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvi
     )
 
 
-class WebServer(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """Serves an app on sockets that `listen` has bound."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            raise SettingsError(
+                f"another program listens at {self.config.host!r} and {self.config.port} since this one began to "
+                "start: end that program, or choose another port"
+            ) from error
+        if sockets and self.started:
+            self._log_started_message(sockets)
+
+
+class WebServer(_Server):
     """Serves the API until the process stops or has lost its engine.
 
     It tells the process first that it stops: it waits for its requests, and streams of events end only then.
@@ -89,11 +105,6 @@ class WebServer(uvicorn.Server):
         super().__init__(server_config(app, settings, settings.host, settings.port))
         self._life = life
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if sockets and self.started:
-            self._log_started_message(sockets)
-
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._life.engine_lost.is_set()
 
@@ -102,7 +113,7 @@ class WebServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class SideServer(uvicorn.Server):
+class SideServer(_Server):
     """Serves the app of a worker beside its work. It leaves the signals to the worker."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
