@@ -10,8 +10,19 @@ const result = new Result(api, tell);
 const file = byId("file", HTMLInputElement);
 const drop = byId("drop", HTMLElement);
 const models = byId("model", HTMLSelectElement);
+/** The options of the API, and the ids of their controls. */
+const OPTIONS = {
+  model: "model",
+  fps: "fps",
+  start: "start-at",
+  end: "end-at",
+  max_frames: "max-frames",
+  min_score: "min-score",
+  constraint: "constraint",
+};
 
 listModels();
+showLimits();
 file.addEventListener("change", () => {
   if (file.files?.[0]) work(file.files[0]);
 });
@@ -104,9 +115,25 @@ function tell(error) {
 
 /** @returns {Record<string, string>} */
 function options() {
-  const fps = byId("fps", HTMLInputElement).value;
-  const constraint = byId("constraint", HTMLSelectElement).value;
-  return { constraint, ...(fps && { fps }), ...(models.value && { model: models.value }) };
+  const texts = Object.entries(OPTIONS).map(([name, id]) => {
+    const control = /** @type {HTMLInputElement | HTMLSelectElement} */ (byId(id, HTMLElement));
+    return [name, control.value];
+  });
+  // What is left empty is not sent: the service has its own defaults.
+  return Object.fromEntries(texts.filter(([, text]) => text));
+}
+
+async function showLimits() {
+  try {
+    const { largest_bytes, most_fps, most_frames } = await api.limits();
+    byId("largest", HTMLElement).textContent = `, up to ${megabytes(largest_bytes)} MB`;
+    byId("fps", HTMLInputElement).max = String(most_fps);
+    byId("max-frames", HTMLInputElement).max = byId("max-frames", HTMLInputElement).placeholder = String(most_frames);
+    byId("caps", HTMLElement).textContent =
+      `At most ${most_fps} frames per second, and ${most_frames} frames of a video, are read.`;
+  } catch (error) {
+    tell(error);
+  }
 }
 
 async function listModels() {
