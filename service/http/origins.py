@@ -29,7 +29,10 @@ class AllowOrigins(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
-            allow_headers=("Authorization", "Cache-Control", "Idempotency-Key", "Last-Event-ID", "Prefer"),
+            allow_headers=(
+                *("Authorization", "Cache-Control", "Idempotency-Key", "Last-Event-ID", "Prefer"),
+                *("traceparent", "tracestate"),
+            ),
             expose_headers=("Location", "Preference-Applied", "Retry-After"),
             allow_private_network=True,
         )

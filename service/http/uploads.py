@@ -6,6 +6,7 @@ Starlette's own form parser would first spool the whole body to a temporary file
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -84,8 +85,17 @@ async def receive_url(request: Request, settings: Settings) -> VideoUrl:
         video = VideoUrl.model_validate_json(bytes(body))
     except ValidationError as error:
         raise _json_error(error) from error
+    json.loads(body, object_pairs_hook=_given_once)
     url_policy(settings).check(video.url)
     return video
+
+
+def _given_once(pairs: list[tuple[str, object]]) -> None:
+    """Refuses a JSON object that has a name twice, of which pydantic takes the last. Raises InvalidOption."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidOption(name, f"{name} is given twice in the JSON: give it once")
 
 
 def url_policy(settings: Settings) -> FetchPolicy:
