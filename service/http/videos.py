@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from models.graph.scene_graph import Frame
 from models.graph.validation import check_digits
@@ -49,9 +49,9 @@ _SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several tu
 
 T = TypeVar("T")
 MaxTokens = Annotated[
-    int | None,
+    Annotated[int, Field(ge=MIN_TOKENS, le=100_000)] | None,
     BeforeValidator(check_digits),
-    Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt"),
+    Query(description="most tokens of the prompt"),
 ]
 
 router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
@@ -64,7 +64,8 @@ async def post_video(request: Request) -> Response:
     """Answers 200 with the graph if it is ready within the wait, else 202 with the `Location` to ask at."""
     # The way of a request. Each step refuses what it can (in parentheses), so that the next ones, which cost more, are
     # for good requests only:
-    #   web_server      reads the head, in time and of a size (400, 431)
+    #   connection      reads the head, in time and of a size (400, 431)
+    #   conventions     checks the headers that every request needs (400), origins the page that asks (403)
     #   authentication  finds the owner of the key (401)
     #   limit_rate      counts the caller's requests (429)
     #   here            1. options of the query (422), model (422) and webhook (403); the one look at the catalogue
