@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.errors import Unavailable
 from service.http import openapi
-from service.http.pages import LIMITS_PATH
 from service.http.request import known_parameters, service_of
 from service.jobs.catalog import ServedModel
 from service.metrics import CONTENT_TYPE, Metrics
@@ -46,15 +45,10 @@ async def get_models(request: Request) -> dict[str, Sequence[ServedModel]]:
     return {"models": await service_of(request).jobs.catalog.models()}
 
 
-@router.get(LIMITS_PATH, include_in_schema=False)
+@router.get("/page/limits.json", include_in_schema=False)
 async def get_limits(request: Request) -> dict[str, float]:
-    """The operator's limits, for the page to name."""
-    settings = service_of(request).settings
-    return {
-        "largest_bytes": settings.max_body_bytes,
-        "most_fps": settings.max_fps,
-        "most_frames": settings.max_frames,
-    }
+    """The operator's limits for one video, for the page to name."""
+    return service_of(request).settings.model_dump(include={"max_body_bytes", "max_fps", "max_frames"})
 
 
 @health_router.get("/health/live", summary="Whether the process should be kept")

@@ -21,8 +21,7 @@ _HEADERS = {
     # Browsers ask again each time and get 304, so that after an update all files are of one version.
     "Cache-Control": "no-cache",
 }
-LIMITS_PATH = "/page/limits.json"
-PAGE_PATHS = frozenset({"/", LIMITS_PATH, *(f"/page/{file.name}" for file in _FOLDER.iterdir())})
+PAGE_PATHS = frozenset({"/", *(f"/page/{file.name}" for file in _FOLDER.iterdir())})
 
 router = APIRouter(include_in_schema=False)
 

@@ -143,13 +143,13 @@ def read_preference(headers: Sequence[str], *, default: float, cap: float) -> Pr
     return Preference(seconds, ", ".join(applied) or None)
 
 
-def accepted_format(headers: Sequence[str]) -> Format:
-    """The format that the `Accept` headers prefer; JSON where they name none.
+def accepted_format(header: str) -> Format:
+    """The format that an `Accept` header prefers; JSON where it names none.
 
     Of equally good formats the first. Ranges such as `*/*` name no format.
     """
     named: list[tuple[float, Format]] = []
-    for part in ",".join(headers).split(","):
+    for part in header.split(","):
         media_type, *parameters = (text.strip().lower() for text in part.split(";"))
         for form, known in MEDIA_TYPES.items():
             if media_type == known:

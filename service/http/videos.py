@@ -137,7 +137,7 @@ async def get_video(
     format: Annotated[Format | None, Query(description="instead of the media type in `Accept`")] = None,
 ) -> Response:
     """A failed job answers with its problem. Other formats than JSON need a finished graph."""
-    chosen = format or accepted_format(request.headers.getlist("accept"))
+    chosen = format or accepted_format(",".join(request.headers.getlist("accept")))
     state = await service_of(request).jobs.state(video_id, owner_of(request))
     if chosen == "json":
         return await _answer(state, unfinished=200)

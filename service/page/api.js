@@ -36,8 +36,8 @@ export class Api {
   }
 
   /**
-   * The operator's limits.
-   * @returns {Promise<{largest_bytes: number, most_fps: number, most_frames: number}>}
+   * The operator's limits for one video.
+   * @returns {Promise<{max_body_bytes: number, max_fps: number, max_frames: number}>}
    */
   async limits() {
     return (await this.#request("page/limits.json")).json();

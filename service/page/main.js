@@ -21,8 +21,7 @@ const OPTIONS = {
   constraint: "constraint",
 };
 
-listModels();
-showLimits();
+showOffer();
 file.addEventListener("change", () => {
   if (file.files?.[0]) work(file.files[0]);
 });
@@ -123,20 +122,7 @@ function options() {
   return Object.fromEntries(texts.filter(([, text]) => text));
 }
 
-async function showLimits() {
-  try {
-    const { largest_bytes, most_fps, most_frames } = await api.limits();
-    byId("largest", HTMLElement).textContent = `, up to ${megabytes(largest_bytes)} MB`;
-    byId("fps", HTMLInputElement).max = String(most_fps);
-    byId("max-frames", HTMLInputElement).max = byId("max-frames", HTMLInputElement).placeholder = String(most_frames);
-    byId("caps", HTMLElement).textContent =
-      `At most ${most_fps} frames per second, and ${most_frames} frames of a video, are read.`;
-  } catch (error) {
-    tell(error);
-  }
-}
-
-async function listModels() {
+async function showOffer() {
   try {
     const served = await api.models();
     models.replaceChildren(...served.map(({ name }) => html("option", {}, name)));
@@ -145,9 +131,19 @@ async function listModels() {
     };
     models.addEventListener("change", describe);
     describe();
+    showLimits(await api.limits());  // not at the same time: both might ask for a key
   } catch (error) {
     tell(error);
   }
+}
+
+/** @param {{max_body_bytes: number, max_fps: number, max_frames: number}} limits */
+function showLimits({ max_body_bytes, max_fps, max_frames }) {
+  byId("largest", HTMLElement).textContent = `, up to ${megabytes(max_body_bytes)} MB`;
+  byId("fps", HTMLInputElement).max = String(max_fps);
+  byId("max-frames", HTMLInputElement).max = byId("max-frames", HTMLInputElement).placeholder = String(max_frames);
+  byId("caps", HTMLElement).textContent =
+    `At most ${max_fps} frames per second, and ${max_frames} frames of a video, are read.`;
 }
 
 function takeDrops() {
