@@ -21,7 +21,7 @@ from tests.support.waiting import until
 
 PERSON_COLOUR = (0xD9, 0x48, 0x0F)
 LINE = 2
-NAME = 20  # pixels above or below a box's upper edge that its name may take
+NAME = 44  # pixels above or below a box's upper edge that its name may take, also where it leaves room for another
 
 Frame = dict[str, Any]
 
