@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.video import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
 from service.video.media import opened
+from service.video.timing import player_zero
 from service.video.wire import Request
 
 _LEAST_TICKS = 90_000
@@ -35,12 +36,12 @@ _IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 
 
 class Sound:
-    """One audio stream, packet by packet, on the clock of the drawn video, whose first frame is at 0."""
+    """One audio stream, packet by packet, on the clock of a player of the video."""
 
-    def __init__(self, container: Any, stream: Any, origin: float) -> None:
-        """`origin`: when the first frame of the video is shown, in seconds of the container."""
+    def __init__(self, container: Any, stream: Any, zero: float) -> None:
+        """`zero`: when a player's clock is 0, in seconds of the container."""
         self.stream = stream
-        self._origin = origin
+        self._zero = zero
         self._packets = self._shifted(container)
         self._next = next(self._packets, None)
 
@@ -51,13 +52,19 @@ class Sound:
             self._next = next(self._packets, None)
 
     def _shifted(self, container: Any) -> Iterator[Any]:
+        shift: int | None = None
+        last = expected = 0  # when the last packet began, and when it ended
         try:
             for packet in container.demux(self.stream):
                 if packet.dts is None or packet.pts is None:
                     continue
-                shift = round(self._origin / packet.time_base)
-                packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
-                if packet.pts >= 0:  # sound from before the first frame has no place
+                if shift is None:
+                    shift = -round(self._zero / packet.time_base)
+                elif packet.dts + shift <= last:  # another recording begins
+                    shift = expected - packet.dts
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
+                last, expected = packet.dts, packet.dts + max(1, packet.duration or 0)
+                if packet.pts >= 0:  # a player's clock begins with 0
                     yield packet
         except av.FFmpegError:
             return  # the file is cut off or damaged here: the sound ends, as it does in a player
@@ -78,7 +85,8 @@ def sound_of(video: Path, limits: DecodeLimits) -> Iterator[Sound | None]:
         if audio is None or audio.codec_context is None or audio.codec_context.codec.canonical_name not in _IN_MP4:
             yield None
             return
-        yield Sound(source, audio, float((stream.start_time or 0) * stream.time_base))
+        begins, first = (source.start_time or 0) / av.time_base, float((stream.start_time or 0) * stream.time_base)
+        yield Sound(source, audio, player_zero(container, begins, first))
 
 
 class VideoWriter:

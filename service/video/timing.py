@@ -1,0 +1,414 @@
+"""Decides the times of a video: its zero, when each frame is shown, and when the last one goes off display.
+
+A file states the time of every frame, and may be wrong about some. Frames that a decoder gives one after the other have
+times that increase. Where they do not, `true_times` looks for the story that leaves the fewest frames unexplained:
+
+- A frame whose time does not fit between its neighbours', while theirs fit each other, is stamped wrongly. So is a
+  whole stretch, if the clock from before goes on after it. Their times are estimated; the others keep theirs.
+- A jump backwards that lasts is another recording, which begins where the one before it ends.
+- A jump forwards that lasts is a pause, and true. In MPEG streams, whose clocks may begin anywhere, a jump of over an
+  hour is another recording; elsewhere one of over 30 hours, from where on `ffmpeg` does not believe a file either.
+
+All times are in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.video.containers import Container
+
+TIME_DECIMALS = 4  # as many as scores have; a tenth of a millisecond
+DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
+MAXIMUM_FRAME_RATE = 1000.0
+
+_HOUR = 3600.0
+_LONGEST_PAUSE = 30 * _HOUR
+_LONGEST_CLOCK = 1e11
+_CLOCK_BEGINS_ANYWHERE = {Container.MPEG_TS, Container.MPEG_PS}
+
+# What a story costs. One frame that is stamped wrongly costs 1.
+_NEW_RECORDING = 8.0  # so many frames must follow a jump before it counts as another recording
+_LONE_FRAME = 1.5  # a long pause after the first or before the last frame of a video that is regular otherwise
+_UNEVEN = 0.05  # a step that is not the usual one; decides between stories that are equal otherwise
+_LOOK_BACK = 32  # frames for which these are weighed exactly
+_PAUSE_SECONDS, _PAUSE_STEPS = 2.0, 10.0  # a pause is long from both of these on
+_REGULAR_SHARE = 0.9  # of the steps that must be usual ones in a regular video
+_FEWEST_REGULAR = 8  # frames that tell whether a video is regular
+_DEEPEST_REORDERING = 16  # frames that codecs may store before others that are shown earlier
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """Holds what a file says of the times of its video stream as a whole.
+
+    container: of the file.
+    begins: when the first sound or picture begins, on the clock of the file.
+    declared_rate: frames per second, None where the file does not say.
+    undecodable: number of packets before the first one that can be decoded.
+    """
+
+    container: Container
+    begins: float
+    declared_rate: float | None
+    undecodable: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Holds the times of a video. Its zero is the first frame that can be decoded.
+
+    times: (n,) float64, when each frame is shown, ascending from 0.
+    end: when the last frame goes off display.
+    zero: the first frame on the clock of the file.
+    start: the first frame on the clock of a player.
+    step: usual time from one frame to the next.
+    frame_rate: frames per second, None where neither the times nor the file tell.
+    undecodable: how much lies before the first frame and cannot be decoded.
+    estimated: number of frames whose stated time was not usable.
+    joints: times at which another recording begins.
+    """
+
+    times: NDArray[np.float64]
+    end: float
+    zero: float
+    start: float
+    step: float
+    frame_rate: float | None
+    undecodable: float = 0.0
+    estimated: int = 0
+    joints: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrueTimes:
+    """Holds the times of frames in the order in which they are shown.
+
+    times: (n,) float64, ascending, the first one 0.
+    zero: time of the first frame on the clock of the file.
+    estimated: number of frames whose stated time was not usable.
+    joints: times at which another recording begins.
+    """
+
+    times: NDArray[np.float64]
+    zero: float
+    estimated: int
+    joints: tuple[float, ...]
+
+
+def timing_of_packets(
+    facts: StreamFacts, stated: NDArray[np.float64], *, first: float | None, last_duration: float
+) -> Timing:
+    """Decides the times of frames that are shown when their packets say.
+
+    stated: (n,), ascending.
+    first: stated time of the first frame that can be decoded, None where it states none.
+    last_duration: of the packet that is shown last, 0 where it states none.
+    """
+    shown = stated if first is None else stated[np.searchsorted(stated, first - 1e-9) :]
+    step = usual_step(stated, facts.declared_rate)
+    undecodable = float(shown[0] - stated[0]) if len(shown) else 0.0
+    return _timing(facts, shown, float(shown[0]) if len(shown) else 0.0, step, last_duration, undecodable=undecodable)
+
+
+def timing_of_frames(facts: StreamFacts, stated: NDArray[np.float64], *, last_duration: float) -> Timing:
+    """Decides the times of all frames that a decoder gives, in its order, whatever they state.
+
+    stated: (n,), at least one; NaN where a frame states none.
+    last_duration: of the last frame, 0 where it states none.
+    """
+    # No clock has run for thousands of years; and sums of such numbers lose the small ones.
+    stated = np.where(np.abs(stated) < _LONGEST_CLOCK, stated, np.nan)
+    step = usual_step(stated, facts.declared_rate)
+    found = true_times(stated, step, _longest_pause(facts.container))
+    return _timing(
+        facts,
+        found.times,
+        found.zero,
+        step,
+        last_duration,
+        undecodable=facts.undecodable * step,
+        estimated=found.estimated,
+        joints=found.joints,
+    )
+
+
+def _timing(
+    facts: StreamFacts,
+    shown: NDArray[np.float64],
+    zero: float,
+    step: float,
+    last_duration: float,
+    *,
+    undecodable: float,
+    estimated: int = 0,
+    joints: tuple[float, ...] = (),
+) -> Timing:
+    times = np.round(shown - shown[0] if len(shown) else shown, TIME_DECIMALS)
+    lasts = last_duration if 0 < last_duration <= _longest_pause(facts.container) else step
+    return Timing(
+        times=times,
+        end=round(float(shown[-1] - shown[0]) + lasts, TIME_DECIMALS) if len(shown) else 0.0,
+        zero=zero,
+        start=round(max(0.0, zero - player_zero(facts.container, facts.begins, zero)), TIME_DECIMALS),
+        step=step,
+        frame_rate=_frame_rate(times, facts.declared_rate),
+        undecodable=undecodable,
+        estimated=estimated,
+        joints=joints,
+    )
+
+
+def sane_rate(rate: Any) -> float | None:
+    """Returns frames per second, None for a rate that no video has."""
+    return float(rate) if rate is not None and 0 < rate <= MAXIMUM_FRAME_RATE else None
+
+
+def _frame_rate(times: NDArray[np.float64], declared: float | None) -> float | None:
+    """Returns frames per second: the declared rate if it fits the times, since it is exact, else their mean."""
+    if len(times) < 2 or times[-1] <= 0:
+        return declared
+    mean = sane_rate((len(times) - 1) / times[-1])
+    return declared if declared and mean and abs(declared - mean) < 0.02 * mean else mean
+
+
+def usual_step(stated: NDArray[np.float64], declared_rate: float | None) -> float:
+    """Returns the usual time from one frame to the next: the declared one if a part of them keeps it, else the median."""
+    known = np.flatnonzero(np.isfinite(stated))
+    paces = np.diff(stated[known]) / np.diff(known)
+    paces = paces[(paces > 0) & (paces < _HOUR)]
+    if declared_rate is None:
+        return float(np.median(paces)) if len(paces) else 1 / DEFAULT_FRAME_RATE
+    declared = 1 / declared_rate
+    # Containers round times to milliseconds.
+    keep_it = np.abs(paces - declared) <= max(0.02 * declared, 0.0011)
+    return float(np.median(paces)) if len(paces) and keep_it.mean() < 0.25 else declared
+
+
+def player_zero(container: Container, begins: float, first: float) -> float:
+    """Returns the time on the clock of the file at which a player's clock is 0.
+
+    Players begin an MPEG stream with the first sound or picture that it has. Other files have a zero of their own, from
+    which players count, whenever sound and picture begin (HTML, "Offsets into the media resource").
+
+    begins: when the first sound or picture begins, on the clock of the file.
+    first: when the first frame is shown, on the clock of the file.
+    """
+    return begins if container in _CLOCK_BEGINS_ANYWHERE else min(0.0, first)
+
+
+def _longest_pause(container: Container) -> float:
+    """Returns the longest jump forwards that may be a pause."""
+    return _HOUR if container in _CLOCK_BEGINS_ANYWHERE else _LONGEST_PAUSE
+
+
+def order_is_plausible(stamps: NDArray[np.int64], *, reorders: bool) -> bool:
+    """Tells whether a decoder that gets the packets in this order shows them in the order of their stamps.
+
+    stamps: as stored.
+    reorders: the codec stores frames before others that are shown earlier.
+    """
+    order = np.argsort(stamps, kind="stable")
+    if np.any(np.diff(stamps[order]) <= 0):
+        return False
+    moves = np.abs(order - np.arange(len(order)))
+    if not reorders:
+        return not moves.any()
+    usual = float(np.percentile(moves, 99)) if len(moves) else 0.0
+    return bool(moves.max(initial=0) <= min(_DEEPEST_REORDERING, 2 * usual + 1))
+
+
+def pauses_are_plausible(facts: StreamFacts, timing: Timing) -> bool:
+    """Tells whether ascending times need no repair: no jump is too long, and no lone frame stands at either end."""
+    steps = np.diff(timing.times)
+    if np.any(steps > _longest_pause(facts.container)):
+        return False
+    return not (_is_regular(timing.times, timing.step) and np.any(steps[[0, -1]] > _long_pause(timing.step)))
+
+
+def true_times(stated: NDArray[np.float64], step: float, longest: float) -> TrueTimes:
+    """Finds the times of frames from those that the file states.
+
+    stated: (n,), at least one, in the order in which the frames are shown; NaN where the file states none.
+    step: usual time from one frame to the next.
+    longest: longest jump forwards that may be a pause.
+    """
+    story = _best_story(stated, step, longest)
+    if not len(story):
+        return TrueTimes(np.asarray(step * np.arange(len(stated)), np.float64), 0.0, len(stated), ())
+    times = np.full(len(stated), np.nan)
+    first = story[0]
+    times[: first + 1] = stated[first] - step * np.arange(first, -1, -1)
+    later = 0.0  # how much later than stated the frames of this recording are shown
+    joints = []
+    for before, after in zip(story[:-1].tolist(), story[1:].tolist(), strict=True):
+        if not _continues(stated[after] - stated[before], longest):
+            begins = times[before] + step * (after - before)
+            later = begins - stated[after]
+            joints.append(begins)
+        times[after] = stated[after] + later
+        if after - before > 1:
+            _fill(times, stated + later, before, after, step)
+    last = story[-1]
+    times[last:] = times[last] + step * np.arange(len(stated) - last)
+    zero = float(times[0])
+    return TrueTimes(times - zero, zero, len(stated) - len(story), tuple(joint - zero for joint in joints))
+
+
+def _fill(times: NDArray[np.float64], stated: NDArray[np.float64], before: int, after: int, step: float) -> None:
+    """Sets the times of the frames between two that are known."""
+    count = after - before
+    gap = times[after] - times[before]
+    if gap <= 1.5 * step * count:
+        times[before:after] = times[before] + gap * np.arange(count) / count
+        return
+    # A pause is somewhere here. A frame that is stamped too late lies before what follows, but not long before it.
+    for index in range(before + 1, after):
+        is_late = stated[index] >= times[after]
+        times[index] = times[after] - step * (after - index) if is_late else times[before] + step * (index - before)
+    times[before + 1 : after].sort()
+
+
+def _continues(jump: float, longest: float) -> bool:
+    return 0 < jump <= longest
+
+
+def _long_pause(step: float) -> float:
+    return max(_PAUSE_SECONDS, _PAUSE_STEPS * step)
+
+
+def _is_regular(stated: NDArray[np.float64], step: float) -> bool:
+    usual = np.abs(np.diff(stated) - step) < max(0.2 * step, 0.0021)
+    return len(stated) >= _FEWEST_REGULAR and bool(usual.mean() >= _REGULAR_SHARE)
+
+
+def _best_story(stated: NDArray[np.float64], step: float, longest: float) -> NDArray[np.intp]:
+    """Returns the indices of the frames that keep their time, such that all costs together are least.
+
+    Each frame is reached from the one before it that keeps its time: by the best of the few just before it, which are
+    weighed exactly; of all before those, by the best that is earlier; by the last one with which it shares the clock;
+    or by a jump from the best of all.
+    """
+    known = np.flatnonzero(np.isfinite(stated))
+    values = stated[known]
+    count = len(known)
+    lone = _LONE_FRAME if _is_regular(values, step) else 0.0
+    costs = np.zeros(count)  # of the best story that ends with a frame, without the frames after it
+    came_from = np.full(count, -1)
+    far = _FarBack(values, longest, costs)
+    uneven = 0  # the last frame that does not follow the one before it by the usual step
+    for index in range(count):
+        if index and abs(values[index] - values[index - 1] - step) > 0.1 * step:
+            uneven = index
+        if index - uneven > _LOOK_BACK:  # nothing explains the frame better than the one before it
+            costs[index], came_from[index] = costs[index - 1], index - 1
+            continue
+        begin = max(0, index - _LOOK_BACK)
+        cost, origin = min((float(index), -1), far.best(index, begin))
+        if index > begin:
+            jumps = values[index] - values[begin:index]
+            between = np.arange(index - begin - 1, -1, -1)
+            paces = jumps / (known[index] - known[begin:index])
+            near = between + _UNEVEN * np.minimum(1.0, np.abs(paces - step) / step)
+            near = near + lone * ((jumps > _long_pause(step)) & (came_from[begin:index] < 0))
+            near = np.where((jumps > 0) & (jumps <= longest), near, between + _NEW_RECORDING)
+            near += costs[begin:index]
+            nearest = int(near.argmin())
+            if near[nearest] <= cost:
+                cost, origin = float(near[nearest]), begin + nearest
+        costs[index], came_from[index] = cost, origin
+    if count > 1 and values[-1] - values[came_from[-1]] > _long_pause(step):
+        costs[-1] += lone
+    story = []
+    at = int((costs + (count - 1 - np.arange(count))).argmin()) if count else -1
+    while at >= 0:
+        story.append(at)
+        at = int(came_from[at])
+    return _without_excursions(known[story[::-1]], stated, step)
+
+
+def _without_excursions(story: NDArray[np.intp], stated: NDArray[np.float64], step: float) -> NDArray[np.intp]:
+    """Leaves out stretches with times of their own, after which the clock from before goes on as if nothing had been."""
+    jumps = np.diff(stated[story])
+    ends = np.flatnonzero((jumps <= 0) | (jumps > _long_pause(step))) + 1
+    stretches = np.split(story, ends)
+    kept = stretches[:1]
+    for stretch in stretches[1:]:
+        if len(kept) > 1:
+            before, after = kept[-2][-1], stretch[0]
+            if abs(stated[after] - stated[before] - step * (after - before)) <= 1.5 * step:
+                kept.pop()
+        kept.append(stretch)
+    return np.concatenate(kept)
+
+
+def _unevenness(paces: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Returns what steps cost that are not the usual one."""
+    return np.asarray(_UNEVEN * np.minimum(1.0, np.abs(paces - step) / step), np.float64)
+
+
+class _FarBack:
+    """Finds the best predecessor of a frame among those that lie too far back to be weighed one by one."""
+
+    def __init__(self, values: NDArray[np.float64], longest: float, costs: NDArray[np.float64]) -> None:
+        """
+        values: stated times, those that are known.
+        longest: longest jump forwards that may be a pause.
+        costs: of the best story that ends with a frame; filled in meanwhile.
+        """
+        self._values = values
+        self._costs = costs
+        self._longest = longest
+        self._cheapest = _CheapestInRange(values)
+        self._best = (np.inf, -1)
+        self._count = 0
+
+    def best(self, index: int, end: int) -> tuple[float, int]:
+        """Returns the cost of the frame `index` if it follows one before `end`, and that one."""
+        for other in range(self._count, end):
+            without = float(self._costs[other]) - other  # so that what lies between is counted by the index alone
+            self._best = min(self._best, (without, other))
+            self._cheapest.add(other, without)
+        self._count = max(self._count, end)
+        value = self._values[index]
+        cost, at = self._best
+        new_recording = (index - 1 + cost + _NEW_RECORDING, at)
+        cost, at = self._cheapest.best(value - self._longest, value)
+        return min(new_recording, (index - 1 + cost + _UNEVEN, at))
+
+
+class _CheapestInRange:
+    """Finds the cheapest frame whose time lies in a range, among those that were added. A tree of minima."""
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._sorted = np.sort(values)
+        self._ranks = np.searchsorted(self._sorted, values).tolist()
+        self._size = max(1, len(values))
+        self._tree: list[tuple[float, int]] = [(np.inf, -1)] * (2 * self._size)
+
+    def add(self, index: int, cost: float) -> None:
+        """Adds a frame by its index."""
+        node = self._ranks[index] + self._size
+        while node and (cost, index) < self._tree[node]:
+            self._tree[node] = (cost, index)
+            node //= 2
+
+    def best(self, low: float, high: float) -> tuple[float, int]:
+        """Returns cost and index of the cheapest frame from `low` on and before `high`; infinity and -1 for none."""
+        left = int(np.searchsorted(self._sorted, low)) + self._size
+        right = int(np.searchsorted(self._sorted, high)) + self._size
+        found = (np.inf, -1)
+        while left < right:
+            if left & 1:
+                found = min(found, self._tree[left])
+                left += 1
+            if right & 1:
+                right -= 1
+                found = min(found, self._tree[right])
+            left //= 2
+            right //= 2
+        return found
