@@ -177,7 +177,7 @@ def _frame_rate(times: NDArray[np.float64], declared: float | None) -> float | N
 
 
 def usual_step(stated: NDArray[np.float64], declared_rate: float | None) -> float:
-    """Returns the usual time from one frame to the next: the declared one if a part of them keeps it, else the median."""
+    """Returns the usual time from one frame to the next: the declared one if part of them keep it, else the median."""
     known = np.flatnonzero(np.isfinite(stated))
     paces = np.diff(stated[known]) / np.diff(known)
     paces = paces[(paces > 0) & (paces < _HOUR)]
@@ -332,7 +332,7 @@ def _best_story(stated: NDArray[np.float64], step: float, longest: float) -> NDA
 
 
 def _without_excursions(story: NDArray[np.intp], stated: NDArray[np.float64], step: float) -> NDArray[np.intp]:
-    """Leaves out stretches with times of their own, after which the clock from before goes on as if nothing had been."""
+    """Leaves out stretches with times of their own after which the clock from before goes on."""
     jumps = np.diff(stated[story])
     ends = np.flatnonzero((jumps <= 0) | (jumps > _long_pause(step))) + 1
     stretches = np.split(story, ends)
