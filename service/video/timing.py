@@ -332,23 +332,27 @@ def _best_story(stated: NDArray[np.float64], step: float, longest: float) -> NDA
 
 
 def _without_excursions(story: NDArray[np.intp], stated: NDArray[np.float64], step: float) -> NDArray[np.intp]:
-    """Leaves out stretches with times of their own after which the clock from before goes on."""
+    """Leaves out stretches with times of their own after which the clock from before goes on.
+
+    Such a stretch begins or ends with a jump backwards.
+    """
     jumps = np.diff(stated[story])
-    ends = np.flatnonzero((jumps <= 0) | (jumps > _long_pause(step))) + 1
-    stretches = np.split(story, ends)
-    kept = stretches[:1]
-    for stretch in stretches[1:]:
-        if len(kept) > 1:
-            before, after = kept[-2][-1], stretch[0]
-            if abs(stated[after] - stated[before] - step * (after - before)) <= 1.5 * step:
-                kept.pop()
+    is_uneven = np.abs(jumps - step * np.diff(story)) > 1.5 * step
+    ends = np.flatnonzero(is_uneven) + 1
+    went_back = np.concatenate([[0], np.cumsum(jumps <= 0)])  # how often the times went backwards up to a frame
+    kept: list[NDArray[np.intp]] = []
+    backs: list[int] = []
+    for stretch, back in zip(np.split(story, ends), went_back[[0, *ends]].tolist(), strict=True):
+        for position in range(len(kept) - 1, max(-1, len(kept) - _LOOK_BACK), -1):
+            before = kept[position][-1]
+            expected = step * (stretch[0] - before)
+            passed = stated[stretch[0]] - stated[before]
+            if backs[position] < back and abs(passed - expected) <= max(1.5 * step, 0.5 * expected):
+                del kept[position + 1 :], backs[position + 1 :]
+                break
         kept.append(stretch)
+        backs.append(back)
     return np.concatenate(kept)
-
-
-def _unevenness(paces: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Returns what steps cost that are not the usual one."""
-    return np.asarray(_UNEVEN * np.minimum(1.0, np.abs(paces - step) / step), np.float64)
 
 
 class _FarBack:
