@@ -99,9 +99,12 @@ class Video(_Part):
     sha256: str
     width: int
     height: int
-    duration: float | None = Field(description="seconds")
+    duration: float | None = Field(description="seconds from the first frame to the end of the last one")
     frame_rate: float | None
     codec: str
+    start: float = Field(
+        default=0.0, description="time of a player, in seconds, at which it shows the first frame: 0 of the graph"
+    )
 
 
 class ModelReference(_Part):

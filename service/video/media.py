@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import av
@@ -20,10 +20,16 @@ from service.video.containers import Container
 from service.video.encryption import has_encrypted_pictures, is_encrypted, is_encrypted_packet
 from service.video.errors import NoVideoStream, UnsupportedMedia, VideoEncrypted, VideoTooLarge, VideoUnreadable
 from service.video.picture import Orientation, square_size
+from service.video.timing import (
+    StreamFacts,
+    Timing,
+    order_is_plausible,
+    pauses_are_plausible,
+    sane_rate,
+    timing_of_packets,
+)
 from service.video.wire import DecodeLimits, Request, VideoInfo
 
-DEFAULT_FRAME_RATE = 25.0  # for videos that say nothing about their rate, as some GIF and AVI files do
-MAXIMUM_FRAME_RATE = 1000.0
 UNREADABLE = "not one frame of the video can be decoded; the file may be damaged: encode it again as H.264 in MP4"
 ENCRYPTED = "the video is encrypted: send it decrypted"
 
@@ -41,12 +47,13 @@ class Media:
     """Describes a video file after one pass over its packets. Only the first frame is decoded.
 
     info: what callers are told.
-    times: (n,) float64, presentation times of the packets in seconds, sorted, the first one 0.
-    stamps: (n,) int64, the same times as the packets state them, in units of the stream.
+    facts: what the stream says of its times as a whole.
+    timing: times of the frames, from those of the packets.
+    doubtful: the packets do not tell when the frames are shown: ask the frames (see `times_of_frames`).
+    in_turn: the times belong to the frames one after the other, whatever time the frames state.
+    stamps: (n,) int64, the times of `timing` as the packets state them, in units of the stream.
     beginnings: (k,) int64, those of the stamps with which decoding may begin (see `begins_afresh`).
-    origin: time of the first frame in the file, in seconds.
-    end: time when the last frame goes off display, in seconds after the first frame.
-    listed: exactly one of `times` belongs to every frame.
+    listed: exactly one of the times of `timing` belongs to every frame.
     regular: decord's frame numbers are right.
         The file is listed, decoding may begin at every key frame by its time, the stream is the default one, and
         nothing of the file is hidden (see `ballast`), since decord opens the file itself.
@@ -58,11 +65,12 @@ class Media:
     """
 
     info: VideoInfo
-    times: NDArray[np.float64]
+    facts: StreamFacts
+    timing: Timing
+    doubtful: bool
+    in_turn: bool
     stamps: NDArray[np.int64]
     beginnings: NDArray[np.int64]
-    origin: float
-    end: float
     listed: bool
     regular: bool
     cut_short: bool
@@ -70,6 +78,12 @@ class Media:
     stream: int
     streams: int
     orientation: Orientation
+
+    def timed(self, timing: Timing) -> Media:
+        """Returns the same with the times of the frames themselves, in the order in which they are shown."""
+        duration = timing.end or self.declared_duration
+        info = replace(self.info, start=timing.start, duration=duration, frame_rate=timing.frame_rate)
+        return replace(self, info=info, timing=timing, doubtful=False, in_turn=True, listed=False, regular=False)
 
 
 @contextmanager
@@ -151,11 +165,12 @@ def examine(request: Request) -> Media:
     """
     with opened(request) as (container, stream):
         packets = _read_packets(container, stream)
-        unit = float(stream.time_base) if stream.time_base else math.nan
+        unit = float(stream.time_base or 0)
         began = float(container.start_time or 0) / av.time_base
         declared = container.duration / av.time_base if container.duration and container.duration > 0 else None
-        declared_rate = _sane_rate(stream.average_rate) or _sane_rate(stream.guessed_rate)
+        declared_rate = sane_rate(stream.average_rate) or sane_rate(stream.guessed_rate)
         codec = stream.codec_context.codec.canonical_name
+        reorders = bool(stream.codec_context.has_b_frames)
         is_default = stream == container.streams.best("video")
         is_unchanged = container.file is None
         index = stream.index
@@ -170,33 +185,47 @@ def examine(request: Request) -> Media:
     width, height = orientation.size(*square_size(first.width, first.height, pixel))
     decoding_order = np.array(packets.stamps, dtype=np.int64)
     stamps = np.sort(decoding_order)
-    origin = float(stamps[0]) if len(stamps) else 0.0
-    times = np.asarray((stamps - origin) * unit, np.float64)
-    are_distinct = bool(np.all(np.diff(stamps) > 0))
-    rate = _frame_rate(times, declared_rate) if are_distinct and len(times) > 1 else declared_rate
-    interval = 1.0 / (rate or DEFAULT_FRAME_RATE)
-    last = packets.last_duration * unit
-    end = round(float(times[-1]) + (last if last > 0 else interval), 6) if len(times) else 0.0
-    # The declared duration is that of the longest stream, sound included, and counts from the start of the file, which
-    # in captures is not zero.
-    is_short = declared is not None and packets.end - began < declared - max(0.5, 2 * interval)
+    # AVI stores no presentation times. Its demuxer makes them up: the set is right, but on the wrong frames.
+    is_made_up = request.container is Container.AVI
+    begins = None if is_made_up or first.pts not in packets.stamps else first.pts
+    undecodable = 0 if begins is None else packets.stamps.index(begins)
+    facts = StreamFacts(request.container, began, declared_rate, undecodable)
+    timing = timing_of_packets(
+        facts,
+        np.asarray(stamps * unit, np.float64),
+        first=None if begins is None else begins * unit,
+        last_duration=packets.last_duration * unit,
+    )
+    # An interlaced frame may be stored as two packets, one for each field.
+    doubtful = len(stamps) == 0 or (
+        not first.interlaced_frame
+        and (
+            packets.lack_times
+            or not order_is_plausible(decoding_order, reorders=reorders)
+            or not pauses_are_plausible(facts, timing)
+        )
+    )
+    # The declared duration is that of the longest stream, sound included. It counts from the start of the file, which
+    # in captures is not zero. In Matroska, many writers count from zero.
+    lasted = packets.end - (min(began, 0.0) if request.container is Container.MATROSKA else began)
+    is_short = declared is not None and lasted < declared - max(0.5, 2 * timing.step)
     # Frames that are shown before a key frame but stored after it (open GOPs) cannot be decoded from it, so that
     # readers that jump to it miscount.
     precede = np.minimum.accumulate(decoding_order[::-1])[::-1] < decoding_order
     follow = np.maximum.accumulate(decoding_order) > decoding_order
     is_closed = len(packets.keys) > 0 and not np.any(precede[packets.keys])
-    # An interlaced frame may be stored as two packets, one for each field.
     is_whole = packets.are_whole and not packets.broken and not first.interlaced_frame
-    listed = is_whole and are_distinct and len(stamps) > 0 and math.isfinite(unit)
+    listed = is_whole and not doubtful and len(stamps) > 0 and unit > 0
     return Media(
-        info=VideoInfo(width=width, height=height, duration=end or declared, frame_rate=rate, codec=codec),
-        times=times,
-        stamps=stamps,
+        info=VideoInfo(width, height, timing.end or declared, timing.frame_rate, codec, timing.start),
+        facts=facts,
+        timing=timing,
+        doubtful=doubtful,
+        in_turn=is_made_up and not doubtful,
+        stamps=stamps[len(stamps) - len(timing.times) :],
         beginnings=decoding_order[[key for key in packets.fresh if not precede[key] and not follow[key]]],
-        origin=origin * unit,
-        end=end,
         listed=listed,
-        regular=listed and is_closed and is_default and is_unchanged,
+        regular=listed and is_closed and is_default and is_unchanged and not timing.undecodable,
         cut_short=packets.broken or is_short,
         declared_duration=declared,
         stream=index,
@@ -212,9 +241,10 @@ class _Packets:
     first_frame: PyAV frame, None where nothing can be decoded.
     counts: number of packets of each stream, by its index.
     stamps: presentation time of each video packet, in units of the stream.
+    lack_times: a video packet that is displayed has no presentation time.
     keys: indices of the packets that the container marks as key frames.
     fresh: those of them with which decoding may begin.
-    last_duration: duration of the last video packet, in units of the stream.
+    last_duration: duration of the video packet that is shown last, in units of the stream.
     end: when the last packet of any stream ends, in seconds.
     broken: the file ends within a packet.
     are_whole: every video packet is intact, has a presentation time and is displayed.
@@ -229,10 +259,12 @@ class _Packets:
     end: float = 0.0
     broken: bool = False
     are_whole: bool = True
+    lack_times: bool = False
 
 
 def _read_packets(container: Any, stream: Any) -> _Packets:
     found = _Packets()
+    latest = -math.inf
     codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
     try:
         for packet in container.demux():
@@ -253,6 +285,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
             found.broken = packet.is_corrupt
             # Packets that an edit list discards are still counted by some readers.
             found.are_whole &= packet.pts is not None and not packet.is_corrupt and not packet.is_discard
+            found.lack_times |= packet.pts is None and not packet.is_discard
             if packet.pts is None or packet.is_discard:
                 continue
             if packet.is_keyframe:
@@ -260,7 +293,8 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
                 if begins_afresh(codec, extradata, bytes(packet)):
                     found.fresh.append(len(found.stamps))
             found.stamps.append(packet.pts)
-            found.last_duration = packet.duration or 0
+            if packet.pts >= latest:
+                latest, found.last_duration = packet.pts, packet.duration or 0
     except av.FFmpegError as error:
         raise_if_out_of_memory(error)
         found.broken = True
@@ -276,16 +310,6 @@ def _first_frame(stream: Any, packet: Any) -> Any:
     except av.FFmpegError as error:
         raise_if_out_of_memory(error)
         return None  # one of the other packets may decode
-
-
-def _sane_rate(rate: Any) -> float | None:
-    return float(rate) if rate is not None and 0 < rate <= MAXIMUM_FRAME_RATE else None
-
-
-def _frame_rate(times: NDArray[np.float64], declared: float | None) -> float | None:
-    """Returns frames per second: the declared rate if it fits the times, since it is exact, else their mean."""
-    mean = _sane_rate((len(times) - 1) / times[-1])
-    return declared if declared and mean and abs(declared - mean) < 0.02 * mean else mean
 
 
 def begins_afresh(codec: str, extradata: bytes, packet: bytes) -> bool:

@@ -7,6 +7,7 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -186,6 +187,51 @@ def test_progress_counts_up_to_what_was_expected(pipeline: Pipeline, clip: Path)
     seen: list[Progress] = []
     pipeline.run(clip, VideoOptions(fps=5), progress=seen.append)
     assert seen == [Progress(0, 10), Progress(4, 10), Progress(8, 10), Progress(10, 10)]
+
+
+def test_progress_knows_the_rate_of_the_video(pipeline: Pipeline, clip: Path) -> None:
+    seen: list[Progress] = []
+    pipeline.run(clip, VideoOptions(fps=30), progress=seen.append)
+    assert (seen[0], seen[-1]) == (Progress(0, 20), Progress(20, 20))
+
+
+def test_progress_of_a_damaged_video_reaches_its_end(pipeline: Pipeline, clip: Path, tmp_path: Path) -> None:
+    content = clip.read_bytes()
+    with av.open(str(clip)) as container:
+        broken = [packet for packet in container.demux(video=0) if packet.pts is not None][10]
+        begin, size = broken.pos or 0, broken.size
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content[:begin] + b"\xff" * size + content[begin + size :])
+    seen: list[Progress] = []
+    graph = pipeline.run(damaged, VideoOptions(fps=30), progress=seen.append)
+    assert 0 < len(graph.frames) < seen[0].expected == 20
+    assert seen[-1] == Progress(len(graph.frames), len(graph.frames))
+
+
+def test_recordings_one_after_the_other_are_one_video_of_their_length(pipeline: Pipeline, tmp_path: Path) -> None:
+    one = make_video(tmp_path / "one.ts", seconds=10)
+    two = tmp_path / "two.ts"
+    two.write_bytes(one.read_bytes() * 2)
+    graph = pipeline.run(two, VideoOptions())
+    assert graph.video.duration == pytest.approx(20, abs=0.01)
+    assert graph.frames[-1].timestamp == 19.5
+    assert all(relation.end - relation.start == pytest.approx(20) for relation in graph.relations)
+    assert "from a 20-second video" in graph.prompt
+
+
+def test_a_graph_states_times_as_it_states_scores(pipeline: Pipeline, tmp_path: Path) -> None:
+    graph = pipeline.run(make_video(tmp_path / "ntsc.mp4", seconds=20, rate=24), VideoOptions(fps=24, start=15.5))
+    times = [frame.timestamp for frame in graph.frames]
+    times += [moment for relation in graph.relations for moment in (relation.start, relation.end)]
+    assert times == [round(time, 4) for time in times]
+    assert 16.0 in times
+
+
+def test_one_frame_is_a_video_with_a_length(pipeline: Pipeline, tmp_path: Path) -> None:
+    graph = pipeline.run(make_video(tmp_path / "one.mp4", seconds=0.04, rate=25), VideoOptions())
+    assert graph.video.duration == pytest.approx(0.04)
+    assert "from a 0.04-second video" in graph.prompt
+    assert {(relation.start, relation.end) for relation in graph.relations} == {(0.0, 0.04)}
 
 
 @pytest.mark.usefixtures("slow_engine")

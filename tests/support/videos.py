@@ -83,8 +83,11 @@ def rotate(source: Path, path: Path, degrees: int, *, mirrored: bool = False) ->
     return path
 
 
-def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac") -> Path:
-    """Copies a video and adds a tone; the suffix of `path` chooses the container."""
+def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac", delay: float = 0.0) -> Path:
+    """Copies a video and adds a tone; the suffix of `path` chooses the container.
+
+    delay: seconds after the beginning of the sound at which the picture begins.
+    """
     rate = 48_000
     tone = np.sin(np.arange(round(rate * seconds), dtype=np.float32) * 0.05, dtype=np.float32)[None]
     with av.open(source) as reader, av.open(path, "w") as writer:
@@ -92,7 +95,9 @@ def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "a
         sound = writer.add_stream(codec, rate=rate, layout="mono")
         assert isinstance(sound, av.AudioStream)
         for packet in reader.demux(video=0):
-            if packet.dts is not None:
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                shift = round(delay / packet.time_base)
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
                 packet.stream = stream
                 writer.mux(packet)
         frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")

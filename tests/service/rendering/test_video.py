@@ -171,6 +171,34 @@ def test_sound_is_copied_where_it_is_asked_for(tmp_path: Path, name: str, codec:
         assert not container.streams.audio
 
 
+def test_a_picture_that_begins_after_the_sound_still_does(tmp_path: Path) -> None:
+    source = add_sound(
+        make_video(tmp_path / "silent.mp4", size=(160, 120)), tmp_path / "late.mp4", seconds=5.0, delay=3.0
+    )
+    graph = moving((160, 120), (20, 40, 60, 80), (100, 40, 140, 80))
+    render_video(source, graph, tmp_path / "out.mp4", sound=True)
+    with av.open(tmp_path / "out.mp4") as container:
+        shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert [time for time, _ in shown] == pytest.approx(3.0 + np.arange(20) / 10, abs=1e-3)
+    assert_outlined(shown[0][1], (20, 40, 60, 80))
+    heard = [time for time, _ in packets(tmp_path / "out.mp4")]
+    assert (heard[0], heard[-1]) == (pytest.approx(0.0, abs=0.05), pytest.approx(5.0, abs=0.1))
+
+
+def test_recordings_one_after_the_other_are_drawn_with_their_sound(tmp_path: Path) -> None:
+    one = add_sound(make_video(tmp_path / "silent.mp4"), tmp_path / "one.ts")
+    two = tmp_path / "two.ts"
+    two.write_bytes(one.read_bytes() * 2)
+    render_video(two, scene_graph([], size=(64, 48), duration=4.0), tmp_path / "out.mp4", sound=True)
+    after, times, _ = read(tmp_path / "out.mp4")
+    assert len(times) == 40
+    assert after.duration == pytest.approx(4.0, abs=0.05)
+    heard = [time for time, _ in packets(tmp_path / "out.mp4")]
+    assert np.all(np.diff(heard) > 0)
+    assert heard[-1] == pytest.approx(4.0, abs=0.15)
+    assert render_frame(two, scene_graph([], size=(64, 48), duration=4.0), 3.5).width > 64
+
+
 def test_sound_that_an_mp4_does_not_take_is_left_out(tmp_path: Path) -> None:
     source = add_sound(make_video(tmp_path / "silent.mp4"), tmp_path / "a.mkv", codec="pcm_f32le")
     render_video(source, scene_graph([], size=(64, 48)), tmp_path / "out.mp4", sound=True)
