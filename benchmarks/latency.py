@@ -206,7 +206,7 @@ def run(folder: Path, clients: int, streams: int, seconds: float) -> dict[str, F
         queue = stack.enter_context(redis.Redis(port=redis_port))
         until(lambda: _answers(queue))
         # One slow worker: one job runs, some are done, the others wait.
-        slow = {**settings, "concurrency": 1, "stub_seconds": 0.5}
+        slow: dict[str, Any] = {**settings, "concurrency": 1, "stub_seconds": 0.5}
         worker = start("worker", folder / "worker.log", **slow)
         stack.callback(lambda: _end(worker))
         service = stack.enter_context(serve_process(folder, **settings))

@@ -13,7 +13,7 @@ from export.onnx import export_network
 from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
 from models.graph.validation import first_mistake, in_words
 from models.networks.arn import Arn
-from models.networks.checkpoint import NetworkPart, load_checkpoint
+from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.scored import Scored
 
 
@@ -34,7 +34,7 @@ def export_bundle(
     Raises WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)
-    if isinstance(network, NetworkPart):
+    if isinstance(network, Incomplete):
         raise ExportError(
             f"{checkpoint} holds a {network.config.network} alone; train a relation network on a detector, or join a "
             "detector and a layout network by `vsg join`"

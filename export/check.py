@@ -14,7 +14,7 @@ from export.errors import DisagreementError, ExportError
 from models.engines import Tensors, bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import prediction_names
-from models.networks.checkpoint import NetworkPart, load_checkpoint
+from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.stages import PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
 
 Outputs = Mapping[str, NDArray[np.generic]]
@@ -54,7 +54,7 @@ def check_bundle(
     `TOLERANCE`, ExportError where an output hardly reacts to its input, so that the comparison would prove nothing.
     """
     network, _ = load_checkpoint(checkpoint)
-    if isinstance(network, NetworkPart):
+    if isinstance(network, Incomplete):
         raise ExportError(f"{checkpoint} holds a {network.config.network} alone; check a network built on it")
     return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
 

@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--output", type=Path, default=Path("demo.json"))
     arguments = parser.parse_args()
+    if not arguments.output.absolute().parent.is_dir():
+        raise SystemExit(f"{arguments.output} cannot be written, there is no such folder: choose another file")
     with serving() as address, Client(address) as client:
         print(f"$ curl -F video=@{arguments.video} {address}/videos\n")
         try:

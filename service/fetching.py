@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
 import httpx
@@ -34,6 +34,25 @@ _PATTERN = re.compile(r"(\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+
 # All IPv6 addresses that were ever given out for the open Internet. Most special ones lie outside.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+# What Python's `is_global` lets through, depending on its version: the rest of IANA's special-purpose registries, and
+# the address at which Azure serves every machine's own configuration.
+_SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "192.0.0.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.175.48.0/24",
+            "168.63.129.16/32",
+            "2001::/23",
+            "2001:db8::/32",
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    )
+)
 # Threads of their own: a name server that does not answer must not hold up the threads that store uploads.
 _RESOLVER_THREADS = ThreadPoolExecutor(8, "vsg-resolve")
 
@@ -63,6 +82,10 @@ class HostPattern:
         """Tells whether the pattern allows `host`, in lower case and without brackets, on that port."""
         if port != self.port and not (self.port is None and port in _PORTS.values()):
             return False
+        return self.matches_name(host)
+
+    def matches_name(self, host: str) -> bool:
+        """Tells whether the pattern allows `host`, in lower case and without brackets, on some port."""
         if self.host.startswith("*"):
             return host.endswith(self.host[1:])
         return host == self.host
@@ -179,6 +202,8 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
 def _is_public(address: Address) -> bool:
     # `is_global` is true of multicast too, which can have a global scope.
     if address.is_multicast or address.is_reserved or not address.is_global:
+        return False
+    if any(address in network for network in _SPECIAL):
         return False
     return isinstance(address, IPv4Address) or address in _GLOBAL_UNICAST
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from models.graph.scene_graph import Constraint, Options, Warning
-from models.graph.validation import accepted_values, first_mistake, shortened
+from models.graph.validation import accepted_values, check_digits, first_mistake, shortened
 from service.errors import InvalidOption
 
 # Thirty years. Arithmetic with times near the largest number would overflow.
@@ -16,12 +25,14 @@ _HIGHEST_SECONDS = 1e9
 _LONGEST_NAME = 80  # characters; of an option that does not exist
 
 
-def _check_flag(value: object, info: ValidationInfo) -> object:
-    """Refuses the other texts that pydantic takes for a truth value, such as `yes`, `on` and `T`."""
+def _read_flag(value: object, info: ValidationInfo) -> object:
+    """Takes true and false in any case, 1 and 0. Pydantic would take more for a truth value: `yes`, `on`, `T`."""
     # The third mode is `string`, which the types do not know.
-    if info.mode not in ("python", "json") and value not in ("true", "false", "1", "0"):
+    if info.mode in ("python", "json"):
+        return value
+    if str(value).lower() not in ("true", "false", "1", "0"):
         raise ValueError("give true or false")
-    return value
+    return str(value).lower()
 
 
 class VideoOptions(BaseModel):
@@ -52,9 +63,14 @@ class VideoOptions(BaseModel):
         default="with",
         description="predicates kept of a pair: the best of each group (with), those over 0.9 too (semi), all (no)",
     )
-    uncertainty: Annotated[bool, BeforeValidator(_check_flag)] = Field(
+    uncertainty: Annotated[bool, BeforeValidator(_read_flag)] = Field(
         default=False, description="triplets carry the model's uncertainty, where it knows it"
     )
+
+    @field_validator("fps", "start", "end", "max_frames", "min_score", "top_k", mode="before")
+    @classmethod
+    def _check_digits(cls, value: object) -> object:
+        return check_digits(value)
 
     @model_validator(mode="after")
     def _start_is_before_end(self) -> Self:
@@ -73,7 +89,8 @@ class VideoOptions(BaseModel):
         Raises InvalidOption.
         """
         # An unknown name is refused also where its text is empty.
-        given = {name: text.strip() for name, text in texts.items() if text.strip() or name not in cls.model_fields}
+        stripped = {name: text.strip(" \t\r\n") for name, text in texts.items()}
+        given = {name: text for name, text in stripped.items() if text or name not in cls.model_fields}
         try:
             return cls.model_validate_strings(given)
         except ValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from service.options import VideoOptions
 from service.prompt import Appearances, build_prompt
 from service.scheduling import Scheduler, VideoRun
 from service.tracing import add_part
-from service.video import DecodeLimits, FrameChunk, Sampling, VideoInfo, VideoReader
+from service.video import DecodeLimits, FrameChunk, Sampling, VideoReader
 from service.video.errors import VideoUnreadable
 
 _CANCEL_INTERVAL = 0.1  # seconds
@@ -37,7 +36,7 @@ class Progress:
     """The progress of a run.
 
     frames: frames done.
-    expected: frames that the video is expected to have; the most possible where its duration is unknown.
+    expected: frames that are sampled if all of them can be decoded.
     """
 
     frames: int
@@ -174,7 +173,7 @@ class Pipeline:
             with stopwatch.measure("decode"):  # starting the decoder is part of it
                 stack.enter_context(reader)
             info = reader.info
-            expected = expected_frames(applied, info)
+            expected = max(1, reader.expected)
             progress(Progress(0, expected))
             run = stack.enter_context(VideoRun(model, expected, picture_size=(info.width, info.height)))
             stops.append(run.cancel)
@@ -188,6 +187,7 @@ class Pipeline:
                 top_k=applied.top_k,
                 constraint=applied.constraint,
                 duration=info.duration,
+                asked_interval=1.0 / applied.fps,
             )
             knows_uncertainty = False
             for times, outputs in _run_stages(model, run, reader, stopwatch, expected, progress):
@@ -236,14 +236,6 @@ def sampling_of(options: Options, model: Scheduler) -> Sampling:
         height=size.height,
         width=size.width,
     )
-
-
-def expected_frames(options: Options, info: VideoInfo) -> int:
-    """The number of frames that sampling will give, at least 1; the most possible where the duration is unknown."""
-    ends = [moment for moment in (options.end, info.duration) if moment is not None]
-    if not ends:
-        return options.max_frames
-    return max(1, min(options.max_frames, math.ceil((min(ends) - options.start) * options.fps)))
 
 
 def clips(chunks: Iterable[FrameChunk], length: int) -> Iterator[FrameChunk]:
@@ -298,6 +290,8 @@ def _run_stages(
         else:
             times.append(clip_times)
             done.append(outputs)
+    if 0 < count < expected:  # the video is damaged
+        progress(Progress(count, count))
     if done:
         yield np.concatenate(times), run.finish(done)
     if not count:

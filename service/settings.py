@@ -6,15 +6,16 @@ import base64
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.engines import EngineName
-from models.graph.validation import accepted_values, first_mistake, shortened
+from models.graph.validation import accepted_values, check_digits, first_mistake, shortened
 from service.errors import SettingsError
 from service.fetching import HostPattern, Network
 from service.video.wire import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
@@ -43,7 +44,22 @@ def _check_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _check_prefix(prefix: str) -> str:
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise ValueError("give a path such as /graphs, which begins with / and does not end with it")
+    if prefix and prefix.split("/")[1] in ("videos", "models", "health", "metrics", "docs", "page"):
+        raise ValueError("give a path that does not begin like one of the API's own")
+    return prefix
+
+
+def _check_origin(origin: str) -> str:
+    if origin != "*" and not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", origin):
+        raise ValueError("give origins such as https://app.example.org, in small letters and without a path, or *")
+    return origin
+
+
 Host = Annotated[HostPattern, BeforeValidator(_parse_host)]
+Origin = Annotated[str, AfterValidator(_check_origin)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
 
 
@@ -69,6 +85,24 @@ class Settings(BaseSettings):
         "",
         description="most videos and captions that one key may ask for, such as 60/minute; empty: no limit",
     )
+    path_prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
+        "", description="path under which a proxy offers the service, such as /graphs; empty: /"
+    )
+    allowed_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
+        (),
+        description="further names, written like VSG_URL_HOSTS, by which a service without keys may be called; "
+        "empty: only localhost",
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        (),
+        description="origins, separated by ',', whose web pages may use the service, such as https://app.example.org, "
+        "or * for all; empty: none",
+    )
+    proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="addresses and networks of proxies, separated by ',', whose X-Forwarded-For is believed; "
+        "empty: none",
+    )
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
         description="bundles, or folders of bundles, separated by ':'; the first is the default; empty: every bundle "
@@ -84,6 +118,7 @@ class Settings(BaseSettings):
         60.0,
         description="seconds without a byte after which an upload is given up, and most seconds for a request's head",
     )
+    upload_seconds: Seconds = Field(3600.0, description="most seconds to receive one request body")
     url_hosts: Annotated[tuple[Host, ...], NoDecode] = Field(
         (),
         description="hosts to fetch videos from, separated by ',': example.org, *.example.org, example.org:8443, "
@@ -164,10 +199,25 @@ class Settings(BaseSettings):
         description="seconds for requests and jobs to end when a process stops; then jobs go back",
     )
 
-    @field_validator("url_hosts", "url_networks", "webhook_hosts", "webhook_secret", mode="before")
+    @field_validator(
+        "url_hosts",
+        "url_networks",
+        "webhook_hosts",
+        "webhook_secret",
+        "allowed_hosts",
+        "cors_origins",
+        "proxies",
+        mode="before",
+    )
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_digits(cls, value: object, info: ValidationInfo) -> object:
+        is_number = cls.model_fields[str(info.field_name)].annotation in (int, float)
+        return check_digits(value) if is_number else value
 
     @field_validator("bundles", mode="before")
     @classmethod

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from xdist.scheduler import LoadScopeScheduling
 
 from service.http import create_app
+from service.http.web_server import WebServer
+from service.jobs import ProcessLife
 from service.scheduling import scheduler
 from service.settings import load_settings
 from tests.support.bundles import make_tiny_bundle, make_video_bundle
@@ -69,8 +70,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 @contextmanager
 def serve(data: Path, **settings: Any) -> Iterator[Server]:
     """Runs the service with real uvicorn in a thread."""
-    app = create_app(load_settings({"data": str(data), "threads": 1, "reuse_results": False, **settings}))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
+    loaded = load_settings({"data": str(data), "threads": 1, "reuse_results": False, "shutdown_seconds": 5, **settings})
+    life = ProcessLife()
+    app = create_app(loaded, life)
+    server = WebServer(app, loaded.model_copy(update={"host": "127.0.0.1", "port": 0}), life)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     try:

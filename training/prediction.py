@@ -25,7 +25,7 @@ from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn
-from models.networks.checkpoint import NetworkPart, load_checkpoint
+from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
@@ -103,7 +103,7 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
     if engine is not None:
         raise EvaluationError(f"{model} is not a bundle, so torch runs it, not {engine}; leave the engine out")
     network, _ = load_checkpoint(model)
-    if isinstance(network, NetworkPart):
+    if isinstance(network, Incomplete):
         raise EvaluationError(
             f"{model} holds a {network.config.network} alone, which makes no scene graphs; name a network built on it"
         )

@@ -98,6 +98,7 @@ _UNUSABLE_VIDEO = (
     "no_video_stream",
     "range_outside_video",
     "unsupported_media",
+    "video_encrypted",
     "video_too_large",
     "video_unreadable",
 )

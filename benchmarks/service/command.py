@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
-from service.commands.common import check_video, option_flags, read_options, settings_flags, video_argument
+from service.commands.common import OutputFile, check_video, option_flags, read_options, settings_flags, video_argument
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")
@@ -35,7 +35,7 @@ _PARTS = ("offline", "decode", "engine", "http")
     help="Weights for --compare torch; random ones by default, which are as fast.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the rates to this file.")
+@click.option("--plot", type=OutputFile(), help="Draw the rates to this file.")
 def bench(
     bundle: Path,
     video: Path,

@@ -25,7 +25,7 @@ from models.graph.bundle import (
 from models.graph.predictions import prediction_names
 from models.networks.arn import Arn
 from models.networks.arn.config import arn_r50
-from models.networks.checkpoint import NetworkConfig, NetworkPart, load_checkpoint, make_network, save_checkpoint
+from models.networks.checkpoint import Incomplete, NetworkConfig, load_checkpoint, make_network, save_checkpoint
 from models.networks.scored import Scored
 from models.networks.stages import SceneGraphNetwork
 from models.networks.two_stage import TwoStage
@@ -157,7 +157,7 @@ def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
         network = make_network(adapter.validate_python(bundle.manifest.training.network), bundle.manifest.vocabulary)
     except ValidationError:
         return None
-    return None if isinstance(network, NetworkPart) else network.eval()
+    return None if isinstance(network, Incomplete) else network.eval()
 
 
 def _save_arn_r50(folder: Path) -> Path:
@@ -170,7 +170,7 @@ def _save_arn_r50(folder: Path) -> Path:
 
 def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path | None) -> Source:
     network, _ = load_checkpoint(checkpoint)
-    if isinstance(network, NetworkPart):
+    if isinstance(network, Incomplete):
         raise ExportError(f"{checkpoint} holds a {network.config.network} alone; name a network that is built on it")
     return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
 

@@ -17,7 +17,7 @@ from models.engines.running import bundle_inputs, run_stages
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, Bundle, Precision, Stage
 from models.graph.validation import in_words
-from models.networks.checkpoint import Network, NetworkConfig, NetworkPart, load_checkpoint, make_network
+from models.networks.checkpoint import Incomplete, Network, NetworkConfig, load_checkpoint, make_network
 from models.networks.stages import NetworkStage, SceneGraphNetwork
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,7 +41,7 @@ def open_torch(bundle: Bundle, engine: Literal["torch-cpu", "torch-cuda"], optio
         # By default torch convolves in TF32. Only this older switch sets all flags that torch.export compares.
         torch.backends.cudnn.allow_tf32 = False
     network = _network(bundle, options).to(device).eval()
-    if isinstance(network, NetworkPart):
+    if isinstance(network, Incomplete):
         raise EngineError(
             f"{options.checkpoint} holds a {network.config.network} alone; name the checkpoint the bundle is made of"
         )

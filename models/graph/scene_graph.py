@@ -92,15 +92,19 @@ class Relation(_Part):
 class Video(_Part):
     """The video that was posted.
 
-    Width and height are those of the displayed (rotated) video. A field is null where the container does not tell.
+    Width and height are those of the displayed video: turned, mirrored, with square pixels. A field is null where the
+    container does not tell.
     """
 
     sha256: str
     width: int
     height: int
-    duration: float | None = Field(description="seconds")
+    duration: float | None = Field(description="seconds from the first frame to the end of the last one")
     frame_rate: float | None
     codec: str
+    start: float = Field(
+        default=0.0, description="time of a player, in seconds, at which it shows the first frame: 0 of the graph"
+    )
 
 
 class ModelReference(_Part):

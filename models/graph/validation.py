@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 _LONGEST_VALUE = 40  # characters
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ def shortened(value: object) -> str:
     """Returns a value as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+
+
+def check_digits(value: object) -> object:
+    """Refuses texts that Python takes for numbers and nobody else does: `1_0`, digits of other scripts.
+
+    Call it before pydantic reads the number. Raises pydantic's PydanticCustomError.
+    """
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise PydanticCustomError("digits", "Input should be a number in the digits 0 to 9")
+    return value
 
 
 def accepted_values(model: type[BaseModel], name: str) -> str:

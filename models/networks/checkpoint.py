@@ -23,9 +23,9 @@ from models.networks.scored import Scored, ScoredConfig
 from models.networks.tensor_file import read_tensor_file
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
-NetworkPart = Detector | Layout
-"""Networks that make no scene graphs of frames by themselves."""
-Network = Arn | NetworkPart | TwoStage | Scored
+Incomplete = Detector | Layout
+"""Networks with a vocabulary that make no scene graph by themselves."""
+Network = Arn | Incomplete | TwoStage | Scored
 NetworkConfig = Annotated[
     ArnConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")
 ]

@@ -6,6 +6,7 @@ like environment variables and requests.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -38,6 +39,7 @@ video_argument = click.argument("video", type=FILE_OR_STANDARD_INPUT)
 # How long a thread may keep the interpreter from another. With Python's 5 ms an engine's thread, which needs it several
 # times for every batch, would wait longer for the jobs' threads than the batch takes.
 SWITCH_SECONDS = 0.0005
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Settings whose flag is not their name.
 _FLAGS = {
     "bundles": "--bundle",
@@ -172,15 +174,68 @@ def progress_bar(count: ProgressColumn) -> ProgressBar:
     return ProgressBar(*columns, console=Console(stderr=True), transient=True)
 
 
+class OutputFile(click.Path):
+    """The type of a flag that names a file to write: a command refuses one that cannot be written before it works."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_writable(path)
+        return path
+
+
+def check_writable(output: Path) -> None:
+    """Raises ClickException, which names the reason, where a file cannot be written."""
+    if _is_device(output):
+        return
+    part = _part_of(output)
+    with _told_in_one_line(output):
+        part.touch()
+        part.unlink()
+
+
 @contextmanager
 def whole_file(output: Path) -> Iterator[Path]:
-    """A path to write to; what is there becomes `output` when the context ends, and is gone after an exception."""
-    part = output.with_name(output.name + ".part")
+    """A path to write to; what is there becomes `output` when the context ends, and is gone after an exception.
+
+    A pipe or a device, such as /dev/stdout, is written directly. Raises ClickException where the disk is full.
+    """
+    if _is_device(output):
+        with _told_in_one_line(output, *_FULL):
+            yield output
+        return
+    part = _part_of(output)
     try:
-        yield part
-        os.replace(part, output)
+        with _told_in_one_line(output, *_FULL):
+            yield part
+            os.replace(part, os.path.realpath(output))
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_device(output: Path) -> bool:
+    return os.path.exists(output) and not os.path.isfile(output)  # unlike Path's, they never fail
+
+
+def _part_of(output: Path) -> Path:
+    """Where a file is written before it is whole: beside it, or beside what a link leads to."""
+    return Path(os.path.realpath(output) + ".part")
+
+
+@contextmanager
+def _told_in_one_line(output: Path, *codes: int) -> Iterator[None]:
+    """Turns an OSError, or one with these codes, into a ClickException."""
+    try:
+        yield
+    except OSError as error:
+        if codes and error.errno not in codes:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            reason = f"there is no folder {output.parent}"
+        raise click.ClickException(f"{output} cannot be written, {reason}: choose another file") from error
 
 
 @contextmanager

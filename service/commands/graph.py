@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from service.commands.common import graph_options, make_graph, open_output, video_argument, video_file
+from service.commands.common import OutputFile, graph_options, make_graph, open_output, video_argument, video_file
 from service.formats import Format, formatted, parse_format
 
 _BLOCK = 1 << 18  # bytes
@@ -18,7 +18,7 @@ _ENDINGS: dict[str, Format] = {".coco.json": "coco", ".jsonl": "jsonl", ".graphm
 
 @click.command()
 @video_argument
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
+@click.option("-o", "--output", type=OutputFile(), help="File; default: standard output.")
 @click.option(
     "--format", "form", help=f"{', '.join(get_args(Format))} (by the ending of the file: {', '.join(_ENDINGS)}; json)."
 )

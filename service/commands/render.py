@@ -13,6 +13,7 @@ from models.graph.scene_graph import SceneGraph
 from service.commands.common import (
     FILE_OR_STANDARD_INPUT,
     STANDARD_INPUT,
+    OutputFile,
     graph_options,
     make_graph,
     progress_bar,
@@ -32,7 +33,7 @@ from service.video import DecodeLimits
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     required=True,
     help="A video, *.mp4, or one frame beside its graph, *.png.",
 )

@@ -8,7 +8,7 @@ import click
 
 from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
 from service.http import create_app
-from service.http.web_server import WebServer
+from service.http.web_server import WebServer, listen, raise_file_limit
 from service.jobs import ProcessLife
 from service.logs import configure_logging
 from service.tracing import configure_tracing
@@ -25,8 +25,10 @@ def serve(**flags: str | None) -> None:
     settings = read_settings(flags)
     configure_logging(settings)
     configure_tracing("vsg-api")
+    raise_file_limit()
+    sockets = listen(settings.host, settings.port, named="--host and --port")
     life = ProcessLife()
     server = WebServer(create_app(settings, life), settings, life)
-    server.run()
+    server.run(sockets)
     if life.engine_lost.is_set() or not server.started:
         sys.exit(1)

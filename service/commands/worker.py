@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
+from collections.abc import Collection
+from contextlib import AsyncExitStack, closing
 
 import click
 import structlog
-import uvicorn
 from redis.exceptions import RedisError
 
 from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
+from service.http.web_server import SideServer, listen, raise_file_limit
 from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise
 from service.jobs.queue import in_time
 from service.loading import open_pipeline
@@ -41,10 +42,13 @@ def worker(**flags: str | None) -> None:
     if settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(f"a worker needs a queue on Redis: give --redis redis://HOST or {variable_of('queue_url')}")
     configure_logging(settings)
+    raise_file_limit()
+    host, port = settings.metrics_host, settings.metrics_port
+    listeners = listen(host, port, named="VSG_METRICS_HOST and --metrics-port") if port else []
 
     def work(duties: Duties) -> bool:
         configure_tracing("vsg-worker")
-        return asyncio.run(_work(settings, duties))
+        return asyncio.run(_work(settings, duties, listeners))
 
     sys.exit(supervise(work, lambda video_ids: asyncio.run(_blame(settings, video_ids))))
 
@@ -61,8 +65,11 @@ async def _blame(settings: Settings, video_ids: Collection[str]) -> None:
         log.warning("no job is blamed: the job queue does not answer", error=str(error))
 
 
-async def _work(settings: Settings, duties: Duties) -> bool:
-    """Works until the process is told to stop. Returns False when an engine has died."""
+async def _work(settings: Settings, duties: Duties, listeners: list[socket.socket]) -> bool:
+    """Works until the process is told to stop. Returns False when an engine has died.
+
+    listeners: sockets for /health and /metrics; none without a port for them.
+    """
     life = ProcessLife()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.stop)
@@ -75,31 +82,14 @@ async def _work(settings: Settings, duties: Duties) -> bool:
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
             worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, life, duties=duties)
             await stack.enter_async_context(worker)
-            if settings.metrics_port:
-                app = create_worker_app(worker, queue, metrics)
-                server = _Server(
-                    uvicorn.Config(
-                        app,
-                        host=settings.metrics_host,
-                        port=settings.metrics_port,
-                        log_config=None,
-                        access_log=False,
-                    )
-                )
-                serving = asyncio.create_task(server.serve())
+            if listeners:
+                server = SideServer(create_worker_app(worker, queue, metrics), settings)
+                serving = asyncio.create_task(server.serve(listeners))
                 stack.push_async_callback(_close, server, serving)
             await life.until_over()
     return not life.engine_lost.is_set()
 
 
-class _Server(uvicorn.Server):
-    """Leaves the signals to the worker."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _close(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+async def _close(server: SideServer, serving: asyncio.Task[None]) -> None:
     server.should_exit = True
     await serving

@@ -46,6 +46,7 @@ class GraphBuilder:
         top_k: int,
         constraint: Constraint,
         duration: float | None = None,
+        asked_interval: float = 0.0,
     ) -> None:
         """
         vocabulary: of the bundle's manifest, as are `thresholds` and `scoring`.
@@ -54,12 +55,14 @@ class GraphBuilder:
         top_k: most triplets per frame.
         constraint: see `Rules`.
         duration: of the video in seconds, where it is known. No relation lasts beyond it.
+        asked_interval: seconds from one frame to the next that sampling was asked for.
         """
         self._vocabulary = vocabulary
         self._width, self._height = width, height
         self._linker = Linker(diagonal=float(np.hypot(width, height)), classes=len(vocabulary.objects))
         self._rules = Rules(vocabulary, thresholds, scoring, min_score, top_k, constraint)
         self._duration = duration
+        self._asked_interval = asked_interval
         self._timestamps: list[Floats] = []
         self._waiting: list[PairPredictions] = []  # of the last frames that have a timestamp
         self._detections: list[Detections] = []
@@ -100,7 +103,7 @@ class GraphBuilder:
         tracks = self._linker.tracks()
         ids = _identify(detections, tracks, frame_count=len(timestamps))
         triplets = choose_triplets(_joined(self._candidates), detections, ids, self._rules)
-        relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration)
+        relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration, self._asked_interval)
         return VideoGraph(self._vocabulary, timestamps, _objects(detections, tracks, ids), triplets, relations)
 
     def _read_waiting(self) -> None:

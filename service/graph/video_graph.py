@@ -13,6 +13,7 @@ from models.graph.scene_graph import Box, Frame, Relation, SceneObject, Triplet,
 from models.graph.vocabulary import Vocabulary
 from service.graph.detections import Floats, Integers
 from service.graph.triplets import Triplets
+from service.video.timing import TIME_DECIMALS
 
 _FRAMES_MADE_AT_ONCE = 64
 # A relation may be missing in this many samples and still be one relation.
@@ -64,7 +65,7 @@ class VideoGraph:
             stop = min(start + _FRAMES_MADE_AT_ONCE, len(self))
             objects = self._objects_of_frames(start, stop)
             triplets = self._triplets_of_frames(start, stop)
-            for index, timestamp in enumerate(self.timestamps[start:stop].tolist(), start):
+            for index, timestamp in enumerate(np.round(self.timestamps[start:stop], TIME_DECIMALS).tolist(), start):
                 yield Frame(
                     index=index, timestamp=timestamp, objects=objects[index - start], triplets=triplets[index - start]
                 )
@@ -115,11 +116,16 @@ class VideoGraph:
 
 
 def merge_relations(
-    triplets: Triplets, vocabulary: Vocabulary, timestamps: Floats, duration: float | None
+    triplets: Triplets,
+    vocabulary: Vocabulary,
+    timestamps: Floats,
+    duration: float | None,
+    asked_interval: float = 0.0,
 ) -> list[Relation]:
     """Merges equal triplets of consecutive sampled frames, sorted by start, then best score first.
 
     A relation lasts to one sampling interval after the last frame that shows it, but not beyond `duration` (seconds).
+    A single frame has no interval: `asked_interval` (seconds) counts then.
     Scores are means over the frames that show it; a bridged sample adds to the time only.
     """
     if not len(triplets):
@@ -134,10 +140,11 @@ def merge_relations(
     counts = last - first + 1
 
     starts = timestamps[frames[first]]
-    ends = timestamps[frames[last]] + _sampling_interval(timestamps)
+    ends = timestamps[frames[last]] + _sampling_interval(timestamps, asked_interval)
     if duration is not None:
         # Containers understate their duration at times; a relation never ends before it starts.
         ends = np.maximum(np.minimum(ends, duration), starts)
+    starts, ends = np.round(starts, TIME_DECIMALS), np.round(ends, TIME_DECIMALS)
     scores = _rounded(np.add.reduceat(triplets.scores[order], first) / counts)
     relation_scores: list[float] | list[None] = [None] * len(first)
     if triplets.relation_scores is not None:
@@ -159,9 +166,9 @@ def merge_relations(
     return sorted(relations, key=lambda relation: (relation.start, -relation.score))
 
 
-def _sampling_interval(timestamps: Floats) -> float:
-    """Median distance of sampled frames in seconds; 0 for fewer than two."""
-    return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0
+def _sampling_interval(timestamps: Floats, asked: float) -> float:
+    """Returns the median distance of sampled frames in seconds; what was asked for where there are fewer than two."""
+    return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else asked
 
 
 def _rows(frames: NDArray[np.int32], start: int, stop: int) -> slice:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ServiceError, SettingsError, Unavailable
 from service.http.errors import KeyMissing, KeyWrong, RateLimited
-from service.http.middleware import ErrorHandlers
+from service.http.middleware import ErrorHandlers, path_of
 from service.http.pages import PAGE_PATHS
 from service.keys import ANONYMOUS, Keys
 from service.settings import MEMORY_QUEUE, variable_of
@@ -49,8 +49,7 @@ class RequireKey:
         await self._app(scope, receive, send)
 
     def _owner(self, request: Request) -> str:
-        # The path by which the route is found. The URL's path would depend on the header `Host` too.
-        if self._keys is None or request.scope["path"] in FREE_PATHS:
+        if self._keys is None or path_of(request.scope) in FREE_PATHS:
             return ANONYMOUS
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():

@@ -12,9 +12,11 @@ from fastapi.telemetry import TelemetryConfig
 
 from service.http import operations, pages, streams, videos
 from service.http.access import RateLimit, RequireKey
+from service.http.conventions import AnswerHead, CheckHead, Compress, Prefix
 from service.http.middleware import ErrorHandlers, SecurityHeaders, WatchRequests
 from service.http.openapi import declare_keys
 from service.http.operations import Health
+from service.http.origins import AllowOrigins, GuardFromPages
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
 from service.keys import keys_of
@@ -90,6 +92,8 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
         docs_url=None,  # the framework's page would be loaded from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the host that the caller named, and an upload be sent twice
+        servers=[{"url": settings.path_prefix}] if settings.path_prefix else None,
+        root_path_in_servers=False,  # the document says it whoever asks
         telemetry=_NO_TELEMETRY,
     )
     for router in (videos.router, streams.router, operations.router, operations.health_router, pages.router):
@@ -100,9 +104,23 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     if keys is not None:
         declare_keys(app)
     # The middleware that is added last comes first.
+    app.add_middleware(Compress)
+    app.add_middleware(AnswerHead)
     app.add_middleware(RequireKey, keys=keys, errors=errors)
+    if keys is None:
+        app.add_middleware(
+            GuardFromPages,
+            host=settings.host,
+            allowed=settings.allowed_hosts,
+            origins=settings.cors_origins,
+            errors=errors,
+        )
+    if settings.cors_origins:
+        app.add_middleware(AllowOrigins, origins=settings.cors_origins)
+    app.add_middleware(CheckHead, errors=errors)
     app.add_middleware(WatchRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Prefix, prefix=settings.path_prefix)
     return app
 
 
@@ -111,5 +129,9 @@ def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> F
     app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
     app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
     app.include_router(operations.health_router)
-    ErrorHandlers(metrics).install(app)
+    errors = ErrorHandlers(metrics)
+    errors.install(app)
+    app.add_middleware(Compress)
+    app.add_middleware(AnswerHead)
+    app.add_middleware(CheckHead, errors=errors)
     return app

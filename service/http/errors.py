@@ -14,6 +14,13 @@ class NotHttp(RequestError):
     title = "The request is not HTTP"
 
 
+class MalformedHead(RequestError):
+    """The header Host is missing or malformed, or a header is given twice that may come once."""
+
+    code = "malformed_head"
+    title = "The headers are malformed"
+
+
 class MissingVideo(RequestError):
     """The form has no field `video`, or the JSON no `url`."""
 
@@ -44,6 +51,22 @@ class KeyWrong(RequestError):
     title = "The key is not known"
 
 
+class HostNotAllowed(RequestError):
+    """A service without keys is called by a name that is not its own."""
+
+    status = 403
+    code = "host_not_allowed"
+    title = "The host is not allowed"
+
+
+class OriginNotAllowed(RequestError):
+    """A web page of another origin, which the operator has not named, uses a service without keys."""
+
+    status = 403
+    code = "origin_not_allowed"
+    title = "The origin is not allowed"
+
+
 class CaptionsOff(RequestError):
     """The operator has set no endpoint for captions."""
 
@@ -61,7 +84,7 @@ class MethodNotAllowed(RequestError):
 
 
 class UploadStalled(RequestError):
-    """No byte of the body has arrived for longer than the operator allows."""
+    """No byte of the body has arrived, or it has not ended, for longer than the operator allows."""
 
     status = 408
     code = "upload_stalled"
@@ -77,7 +100,7 @@ class NotReady(RequestError):
 
 
 class UnsupportedContentType(RequestError):
-    """The Content-Type is not a multipart form, a video type, plain bytes or JSON."""
+    """The Content-Type is that of something else than a form, JSON or a video."""
 
     status = 415
     code = "unsupported_content_type"

@@ -34,10 +34,19 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-_RETRY_SECONDS = {429: "5", 503: "10"}
-_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
+RETRY_SECONDS = {429: "5", 503: "10"}
+PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 log = structlog.get_logger(__name__)
+
+
+def path_of(scope: Scope) -> str:
+    """The path by which a route is found, without the prefix of a proxy.
+
+    It does not depend on the header `Host`, as the path of the request's URL does.
+    """
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class SecurityHeaders:
@@ -81,7 +90,7 @@ class WatchRequests:
                 status = message["status"]
             await send(message)
 
-        spanned = nullcontext(INVALID_SPAN) if scope["path"] in _PROBES else request_span(method, Headers(scope=scope))
+        spanned = nullcontext(INVALID_SPAN) if path_of(scope) in PROBES else request_span(method, Headers(scope=scope))
         with spanned as span, structlog.contextvars.bound_contextvars():
             try:
                 await self._app(scope, receive, watched)
@@ -95,7 +104,7 @@ class WatchRequests:
                 span.set_attribute("http.request.method", method)
                 span.set_attribute("http.route", route)
                 span.set_attribute("http.response.status_code", status)
-                tell = log.debug if route in _PROBES else log.info
+                tell = log.debug if route in PROBES else log.info
                 tell("request", method=method, route=route, status=status, seconds=round(seconds, 4), **_id(scope))
 
 
@@ -127,9 +136,11 @@ class ErrorHandlers:
             sent["WWW-Authenticate"] = "Bearer"
         if isinstance(error, RateLimited | CaptionBusy):
             sent["Retry-After"] = str(error.retry_after)
-        elif error.status in _RETRY_SECONDS:
-            sent["Retry-After"] = _RETRY_SECONDS[error.status]
-        content = json.dumps(error.problem(instance=request.url.path))
+        elif error.status in RETRY_SECONDS:
+            sent["Retry-After"] = RETRY_SECONDS[error.status]
+        if error.status == 408:
+            sent["Connection"] = "close"  # what still comes of the body would hide the answer from the client
+        content = json.dumps(error.problem(instance=request.scope["path"]))
         return Response(content, error.status, sent, media_type=PROBLEM_TYPE)
 
     async def _service_error(self, request: Request, error: Exception) -> Response:
@@ -141,7 +152,7 @@ class ErrorHandlers:
 
     async def _http_exception(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        place = request.url.path[:200]
+        place = request.scope["path"][:200]
         if error.status_code == 404:
             return self.answer(request, NotFound(f"there is nothing at {place}: /docs lists the pages"))
         if error.status_code == 405:
@@ -168,6 +179,9 @@ def _allowed_methods(request: Request) -> str:
     """The methods of a path; the framework names only those of its first route."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     routes = request.app.routes
-    return ", ".join(
+    allowed = {
         method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)
-    )
+    }
+    if "GET" in allowed:
+        allowed.add("HEAD")  # answered as GET, before routes are looked for
+    return ", ".join(method for method in METHODS if method in allowed)

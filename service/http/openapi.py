@@ -40,7 +40,8 @@ _PROPERTIES: dict[str, Any] = VideoUrl.model_json_schema()["properties"]
 def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an option in a form or a query, where there is no null and every value is a text."""
     if schema.get("type") == "boolean":
-        return {"enum": ["true", "false", "1", "0"], "description": schema["description"]}
+        flag = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0)$"
+        return {"type": "string", "pattern": flag, "description": schema["description"]}
     if "anyOf" in schema:
         given, _ = schema["anyOf"]
         return {**given, "description": schema["description"]}

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.errors import Unavailable
 from service.http import openapi
-from service.http.request import service_of
+from service.http.request import known_parameters, service_of
 from service.jobs.catalog import ServedModel
 from service.metrics import CONTENT_TYPE, Metrics
 
-router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
-health_router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES)
+router = APIRouter(tags=["operations"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
+health_router = APIRouter(
+    tags=["operations"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)]
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ def _health_of(request: Request) -> Health:
 async def get_models(request: Request) -> dict[str, Sequence[ServedModel]]:
     """The values of the option `model`, the default first."""
     return {"models": await service_of(request).jobs.catalog.models()}
+
+
+@router.get("/page/limits.json", include_in_schema=False)
+async def get_limits(request: Request) -> dict[str, float]:
+    """The operator's limits for one video, for the page to name."""
+    return service_of(request).settings.model_dump(include={"max_body_bytes", "max_fps", "max_frames"})
 
 
 @health_router.get("/health/live", summary="Whether the process should be kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from fastapi import Request
 from service.errors import InvalidOption
 from service.formats import MEDIA_TYPES, Format
 from service.http.access import RateLimit, owner_of
+from service.http.conventions import read_quality
 from service.jobs import Jobs, ProcessLife
 from service.jobs.life import end_tasks
 from service.keys import ANONYMOUS
@@ -77,6 +79,26 @@ def query_texts(request: Request) -> dict[str, str]:
     return texts
 
 
+def known_parameters(request: Request) -> None:
+    """Refuses parameters of the query that the route does not have; a dependency of all routes of the API.
+
+    POST /videos reads its own. Raises InvalidOption.
+    """
+    if request.method == "POST":
+        return
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in query_texts(request):
+        if name not in known:
+            shown = name[:_LONGEST_NAME]
+            remedy = f"use {', '.join(known)}" if known else "leave it out"
+            raise InvalidOption(shown, f"{shown!r} is not a parameter of this address: {remedy}")
+
+
+def address_of(request: Request, video_id: str) -> str:
+    """The path of a video, as callers reach it: below the prefix of a proxy."""
+    return f"{request.scope.get('root_path', '')}/videos/{video_id}"
+
+
 def idempotency_key(request: Request) -> str | None:
     """The header `Idempotency-Key`, if it is there. Raises InvalidOption where its length cannot be used."""
     key = request.headers.get("idempotency-key")
@@ -111,7 +133,7 @@ def read_preference(headers: Sequence[str], *, default: float, cap: float) -> Pr
         name, value = name.strip().lower(), value.strip().strip('"')
         if name == "respond-async":
             respond_async = True
-        elif name == "wait" and wait is None and value.isdecimal() and len(value) <= 9:
+        elif name == "wait" and wait is None and re.fullmatch("[0-9]{1,9}", value):
             wait = min(int(value), int(cap))
     applied = ["respond-async"] if respond_async else []
     seconds = 0.0 if respond_async else min(default, cap)
@@ -131,20 +153,9 @@ def accepted_format(header: str) -> Format:
         media_type, *parameters = (text.strip().lower() for text in part.split(";"))
         for form, known in MEDIA_TYPES.items():
             if media_type == known:
-                named.append((_quality(parameters), form))
+                named.append((read_quality(parameters), form))
     quality, form = max(named, key=lambda pair: pair[0], default=(0.0, "json"))
     return form if quality > 0 else "json"
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 class ClientLeftError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from redis.exceptions import RedisError
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from service.errors import ServiceError
 from service.http import openapi
 from service.http.access import owner_of
-from service.http.request import Service, service_of
+from service.http.request import Service, known_parameters, service_of
 from service.jobs import Jobs, JobState
 from service.prompt import Message
 from service.prompt.captioner import Captioner
@@ -29,7 +29,7 @@ _EVENT_STREAM = "text/event-stream"
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx, which would buffer
 
 log = structlog.get_logger(__name__)
-router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES)
+router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
 
 
 # Neither FastAPI's own event stream nor sse-starlette: the first fixes headers and interval, the second replaces the
@@ -121,7 +121,7 @@ async def caption_response(
     except CaptionFailed as error:
         log.warning("no caption", id=video_id, reason=str(error))
         raise
-    as_events = _EVENT_STREAM in request.headers.get("accept", "")
+    as_events = _EVENT_STREAM in ",".join(request.headers.getlist("accept")).lower()
     text = _caption_text(request, video_id, first, pieces)
     return StreamingResponse(
         _caption_events(request, text) if as_events else text,
@@ -150,4 +150,4 @@ async def _caption_events(request: Request, pieces: AsyncIterator[str]) -> Async
             yield format_sse_event(event="caption", data_str=json.dumps({"text": piece}))
         yield format_sse_event(event="end", data_str="{}")
     except CaptionFailed as error:
-        yield format_sse_event(event="problem", data_str=json.dumps(error.problem(instance=request.url.path)))
+        yield format_sse_event(event="problem", data_str=json.dumps(error.problem(instance=request.scope["path"])))

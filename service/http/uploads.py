@@ -6,6 +6,7 @@ Starlette's own form parser would first spool the whole body to a temporary file
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 VIDEO_FIELD = "video"
 URL_FIELD = "url"
-_ACCEPTED = "multipart/form-data with a field `video`, or the bytes themselves as video/* or application/octet-stream"
+_ACCEPTED = "multipart/form-data with a field `video`, or the bytes themselves, such as video/mp4"
 _FLUSH_BYTES = 256 * 1024
 _FIELD_BYTES = 1024
 _MOST_FIELDS = 32
@@ -84,8 +85,17 @@ async def receive_url(request: Request, settings: Settings) -> VideoUrl:
         video = VideoUrl.model_validate_json(bytes(body))
     except ValidationError as error:
         raise _json_error(error) from error
+    json.loads(body, object_pairs_hook=_given_once)
     url_policy(settings).check(video.url)
     return video
+
+
+def _given_once(pairs: list[tuple[str, object]]) -> None:
+    """Refuses a JSON object that has a name twice, of which pydantic takes the last. Raises InvalidOption."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidOption(name, f"{name} is given twice in the JSON: give it once")
 
 
 def url_policy(settings: Settings) -> FetchPolicy:
@@ -152,10 +162,17 @@ def _refuse_by_headers(request: Request, media_type: bytes, limit: int) -> None:
         raise BodyTooLarge(f"the body has {int(declared)} bytes: send at most {limit}")
     if declared == "0" or (not declared and "transfer-encoding" not in request.headers):
         raise EmptyUpload(f"the request has no body: send {_ACCEPTED}")
-    is_known = media_type in (b"multipart/form-data", b"application/octet-stream") or media_type.startswith(b"video/")
-    if not is_known:
-        shown = media_type.decode("latin-1")[:80] or "missing"
+    shown = media_type.decode("latin-1")[:80]
+    if shown != "multipart/form-data" and not _may_be_video(shown):
         raise UnsupportedContentType(f"the Content-Type is {shown}: send {_ACCEPTED}")
+
+
+def _may_be_video(media_type: str) -> bool:
+    """Whether the content may decide what a body is, because its type does not say that it is something else."""
+    kind, _, name = media_type.partition("/")
+    if kind == "application":
+        return name != "x-www-form-urlencoded" and not name.endswith("json")
+    return kind in ("video", "audio", "binary") or media_type in ("", "image/gif")
 
 
 async def _read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
@@ -166,13 +183,19 @@ async def _read_body(request: Request, settings: Settings) -> AsyncIterator[byte
     limit, patience = settings.max_body_bytes, settings.upload_idle_seconds
     received = 0
     stream = request.stream()
+    clock = asyncio.get_running_loop().time
+    end = clock() + settings.upload_seconds
     while True:
         try:
-            async with asyncio.timeout(patience):
+            # The time limit is not around the whole loop, where it would strike while the caller stores a chunk.
+            async with asyncio.timeout_at(min(end, clock() + patience)):
                 chunk = await anext(stream, None)
         except ClientDisconnect as error:
             raise MalformedUpload("the connection ended before the body did") from error
         except TimeoutError as error:
+            if clock() >= end:
+                detail = f"the body has not ended after {settings.upload_seconds:g} seconds: send a smaller one"
+                raise UploadStalled(detail) from error
             raise UploadStalled(f"no byte of the body has arrived for {patience:g} seconds: send it again") from error
         if chunk is None:
             return

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BeforeValidator, Field
 
 from models.graph.scene_graph import Frame
+from models.graph.validation import check_digits
 from models.graph.vocabulary import Vocabulary
 from service.errors import PROBLEM_TYPE
 from service.formats import MEDIA_TYPES, Format, formatted
@@ -24,7 +26,9 @@ from service.http.errors import CaptionsOff, NotReady
 from service.http.request import (
     ClientLeftError,
     accepted_format,
+    address_of,
     idempotency_key,
+    known_parameters,
     limit_rate,
     query_texts,
     read_preference,
@@ -44,9 +48,13 @@ _CLIENT_GONE = 499
 _SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread
 
 T = TypeVar("T")
-MaxTokens = Annotated[int | None, Query(ge=MIN_TOKENS, le=100_000, description="most tokens of the prompt")]
+MaxTokens = Annotated[
+    Annotated[int, Field(ge=MIN_TOKENS, le=100_000)] | None,
+    BeforeValidator(check_digits),
+    Query(description="most tokens of the prompt"),
+]
 
-router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES)
+router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
 
 
 @router.post(
@@ -56,7 +64,8 @@ async def post_video(request: Request) -> Response:
     """Answers 200 with the graph if it is ready within the wait, else 202 with the `Location` to ask at."""
     # The way of a request. Each step refuses what it can (in parentheses), so that the next ones, which cost more, are
     # for good requests only:
-    #   web_server      reads the head, in time and of a size (400, 431)
+    #   connection      reads the head, in time and of a size (400, 431)
+    #   conventions     checks the headers that every request needs (400), origins the page that asks (403)
     #   authentication  finds the owner of the key (401)
     #   limit_rate      counts the caller's requests (429)
     #   here            1. options of the query (422), model (422) and webhook (403); the one look at the catalogue
@@ -101,7 +110,7 @@ async def post_video(request: Request) -> Response:
             JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
             model.reference,
             request_key=request_key,
-            reuse="no-cache" not in request.headers.get("cache-control", ""),
+            reuse="no-cache" not in ",".join(request.headers.getlist("cache-control")).lower(),
         )
     except BaseException:  # a client that leaves cancels this request
         await asyncio.to_thread(service.storage.delete_upload, new_id)
@@ -115,7 +124,7 @@ async def post_video(request: Request) -> Response:
                 await service.jobs.delete(video_id, owner)
             return Response(status_code=_CLIENT_GONE)
     answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
-    answer.headers["Location"] = f"/videos/{video_id}"
+    answer.headers["Location"] = address_of(request, video_id)
     if preference.applied is not None:
         answer.headers["Preference-Applied"] = preference.applied
     return answer
@@ -128,11 +137,11 @@ async def get_video(
     format: Annotated[Format | None, Query(description="instead of the media type in `Accept`")] = None,
 ) -> Response:
     """A failed job answers with its problem. Other formats than JSON need a finished graph."""
-    chosen = format or accepted_format(request.headers.get("accept", ""))
+    chosen = format or accepted_format(",".join(request.headers.getlist("accept")))
     state = await service_of(request).jobs.state(video_id, owner_of(request))
     if chosen == "json":
         return await _answer(state, unfinished=200)
-    result = _finished(state)
+    result = _finished(request, state)
     if result.failed:
         return await _failed(result)
     blocks = await _begun(formatted(result.blocks(), chosen))
@@ -147,7 +156,7 @@ async def get_prompt(
     max_tokens: MaxTokens = None,
 ) -> Response:
     """The prompt that describes the graph to a language model."""
-    result = _finished(await service_of(request).jobs.state(video_id, owner_of(request)))
+    result = _finished(request, await service_of(request).jobs.state(video_id, owner_of(request)))
     if result.failed:
         return await _failed(result)
     prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
@@ -167,9 +176,9 @@ async def get_caption(request: Request, video_id: openapi.VideoId, max_tokens: M
     if service.captioner is None:
         raise CaptionsOff(
             "this service asks no language model, because its operator has set none: "
-            f"send /videos/{video_id}/prompt to one of your own"
+            f"send {address_of(request, video_id)}/prompt to one of your own"
         )
-    result = _finished(state)
+    result = _finished(request, state)
     if result.failed:
         return await _failed(result)
     prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
@@ -196,10 +205,12 @@ async def _answer(state: JobState, *, unfinished: int) -> Response:
     return StreamingResponse(await _begun(state.result.blocks()), headers=headers, media_type="application/json")
 
 
-def _finished(state: JobState) -> StoredResult:
+def _finished(request: Request, state: JobState) -> StoredResult:
     """The result of a job. Raises NotReady while it is being made."""
     if state.result is None:
-        raise NotReady(f"the video is {state.status}: ask again later, or follow /videos/{state.id}/events")
+        raise NotReady(
+            f"the video is {state.status}: ask again later, or follow {address_of(request, state.id)}/events"
+        )
     return state.result
 
 

@@ -2,45 +2,107 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
+import errno
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from http import HTTPStatus
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import PROBLEM_TYPE, RequestError
-from service.http.errors import HeadTooLarge, NotHttp
-from service.http.middleware import SECURITY_HEADERS
+from service.errors import SettingsError
+from service.http.connection import Crowd, GuardedProtocol
 from service.jobs import ProcessLife
 from service.settings import Settings
 
-HEAD_BYTES = 64 * 1024
+_MOST_FILES = 65_536
+_MOST_CONNECTIONS = 10_000
+_BIND_ERRORS = {
+    errno.EADDRINUSE: "another program listens there: choose another port, or end that program",
+    errno.EADDRNOTAVAIL: "this machine does not have that address: choose one of its own, such as 127.0.0.1",
+    errno.EACCES: "this user may not listen there: choose a port from 1024 up",
+}
 
 
-class WebServer(uvicorn.Server):
+def listen(host: str, port: int, *, named: str) -> list[socket.socket]:
+    """Binds an address before the service does its other work. Connections come in later, when it is served.
+
+    port: 0 takes a free one.
+    named: how an error names the address, such as `VSG_HOST and VSG_PORT`.
+
+    Raises SettingsError where the address cannot be had.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            bound.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        for listener in bound:
+            listener.close()
+        code = error.errno if isinstance(error, OSError) else None
+        reason = _BIND_ERRORS.get(code or 0, "there is no such address: give an address of this machine")
+        raise SettingsError(f"{named} are {host!r} and {port}: {reason}") from error
+    return bound
+
+
+def raise_file_limit() -> None:
+    """Lets this process open as many files and connections as its user may, since the usual 1,024 are few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves an app: every connection is guarded, and uvicorn itself says nothing to callers."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    crowd = Crowd(min(_MOST_CONNECTIONS, files * 3 // 4))  # the rest is for videos, decoders and the queue
+    return uvicorn.Config(
+        app,
+        http=partial(GuardedProtocol, crowd=crowd, patience=settings.upload_idle_seconds),  # type: ignore[arg-type]
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=[str(network) for network in settings.proxies],
+        ws="none",  # there are none, and the answer to a WebSocket would name the library
+        log_config=None,  # ours configures its loggers too
+        access_log=False,  # ours knows routes and ids
+    )
+
+
+class _Server(uvicorn.Server):
+    """Serves an app on sockets that `listen` has bound."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            raise SettingsError(
+                f"another program listens at {self.config.host!r} and {self.config.port} since this one began to "
+                "start: end that program, or choose another port"
+            ) from error
+        if sockets and self.started:
+            self._log_started_message(sockets)
+
+
+class WebServer(_Server):
     """Serves the API until the process stops or has lost its engine.
 
     It tells the process first that it stops: it waits for its requests, and streams of events end only then.
     """
 
     def __init__(self, app: FastAPI, settings: Settings, life: ProcessLife) -> None:
-        config = uvicorn.Config(
-            app,
-            http=partial(GuardedProtocol, head_seconds=settings.upload_idle_seconds),  # type: ignore[arg-type]
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-            server_header=False,
-            ws="none",  # there are none, and the answer to a WebSocket would name the library
-            log_config=None,  # ours configures its loggers too
-            access_log=False,  # ours knows routes and ids
-        )
-        super().__init__(config)
+        super().__init__(server_config(app, settings, settings.host, settings.port))
         self._life = life
 
     async def on_tick(self, counter: int) -> bool:
@@ -51,63 +113,12 @@ class WebServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection. It answers what is not HTTP, or too large a head, with a problem, and closes.
+class SideServer(_Server):
+    """Serves the app of a worker beside its work. It leaves the signals to the worker."""
 
-    head_seconds: after which a connection is closed whose request has not come to the end of its head.
-    """
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(server_config(app, settings, settings.metrics_host, settings.metrics_port))
 
-    def __init__(self, *arguments: Any, head_seconds: float, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._head_seconds = head_seconds
-        self._head_bytes = 0
-        self._patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._patience is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(HeadTooLarge(f"the URL and headers have more than {HEAD_BYTES} bytes: send less"))
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._await_head()
-
-    def on_headers_complete(self) -> None:
-        self._end_head()
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(NotHttp("this is not a request of HTTP/1.1: use an HTTP client"))
-
-    def _await_head(self) -> None:
-        if self._patience is None:
-            self._head_bytes = 0
-            self._patience = self.loop.call_later(self._head_seconds, self.transport.close)
-
-    def _end_head(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _refuse(self, error: RequestError) -> None:
-        content = json.dumps(error.problem()).encode()
-        headers = {
-            **SECURITY_HEADERS,
-            "Content-Type": PROBLEM_TYPE,
-            "Content-Length": str(len(content)),
-            "Connection": "close",
-        }
-        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
-        self.transport.close()
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

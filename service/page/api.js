@@ -36,6 +36,14 @@ export class Api {
   }
 
   /**
+   * The operator's limits for one video.
+   * @returns {Promise<{max_body_bytes: number, max_fps: number, max_frames: number}>}
+   */
+  async limits() {
+    return (await this.#request("page/limits.json")).json();
+  }
+
+  /**
    * Posts a video; gives the id of its job.
    * @param {File} file
    * @param {Record<string, string>} options

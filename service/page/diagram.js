@@ -1,38 +1,70 @@
 // The graph of one moment: subjects in the middle, things around them, an arrow for each direction of a pair.
 
 import { svg, widthOf } from "./elements.js";
+import { covered, freePlace } from "./places.js";
 import { words } from "./scene.js";
 
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {import("./scene.js").Frame} Frame */
 /** @typedef {import("./scene.js").Triplet} Triplet */
+/** @typedef {import("./places.js").Place} Place */
 /** @typedef {{x: number, y: number}} Point */
 
 const NODE_HEIGHT = 26;
 const FONT = "600 13px system-ui, sans-serif"; // of names, as style.css has it
-const LINE = 15; // from one line of a label to the next
+const LINE = 17; // from one line of a label to the next
+const HALO = 4; // of the page's colour around a label
+const GROWTH = 1.25;
+const MOST_GROWTH = 5;
 const BOW = 26; // how far an arrow bends off the straight line
 
 /**
+ * The picture of a moment. It is higher than asked for where its names would cover each other.
  * @param {Scene} scene
  * @param {Frame} frame
  * @param {number} width of the picture, in CSS pixels
- * @param {number} height
+ * @param {number} least height
  * @returns {SVGSVGElement}
  */
-export function diagram(scene, frame, width, height) {
-  const places = layOut(scene, frame, width, height);
+export function diagram(scene, frame, width, least) {
+  let height = least;
+  let arranged = arrange(scene, frame, width, height);
+  while (!arranged.fits && height < MOST_GROWTH * least) {
+    height = Math.round(height * GROWTH);
+    arranged = arrange(scene, frame, width, height);
+  }
+  const { nodes, arrows } = arranged;
   const label = frame.triplets.map((triplet) => sentence(scene, triplet)).join("; ");
   const picture = svg(
     "svg",
     { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label || "No relations" },
     svg("defs", {}, arrowHead()),
   );
-  const arrows = [...byDirection(frame.triplets)].map((triplets) => arrow(places, scene, triplets));
   picture.append(...arrows.map(({ line }) => line));
-  picture.append(...frame.objects.map(({ id }) => node(places, scene, id)));
-  picture.append(...arrows.map(({ text }) => text));
+  picture.append(...frame.objects.map(({ id }) => node(nodes, scene, id)));
+  picture.append(...arrows.map(({ triplets, place }) => labels(scene, triplets, place)));
   return picture;
+}
+
+/**
+ * Finds places for the nodes, then for the labels of the arrows between them.
+ * @param {Scene} scene
+ * @param {Frame} frame
+ * @param {number} width
+ * @param {number} height
+ */
+function arrange(scene, frame, width, height) {
+  const nodes = layOut(scene, frame, width, height);
+  const taken = [...nodes.values()];
+  let fits = taken.every((place) => covered(place, taken.filter((other) => other !== place)) === 0);
+  const arrows = [...byDirection(frame.triplets)].map((triplets) => {
+    const { line, wanted } = arrow(nodes, scene, triplets);
+    const place = freePlace(wanted, taken, width, height);
+    fits &&= covered(place, taken) === 0 && place.width <= width;
+    taken.push(place);
+    return { line, place, triplets };
+  });
+  return { nodes, arrows, fits };
 }
 
 /**
@@ -44,23 +76,29 @@ export function sentence(scene, { subject, predicate, object }) {
 }
 
 /**
+ * The places of nodes by id: subjects in the middle, every thing on its seat around them.
  * @param {Scene} scene
  * @param {Frame} frame
  * @param {number} width
  * @param {number} height
- * @returns {Map<number, Point>}
+ * @returns {Map<number, Place>}
  */
 function layOut(scene, frame, width, height) {
-  /** @type {Map<number, Point>} */
+  /** @type {Map<number, Place>} */
   const places = new Map();
+  const put = (/** @type {number} */ id, /** @type {Point} */ { x, y }) => {
+    const size = { width: nodeWidth(scene, id), height: NODE_HEIGHT };
+    const wanted = { ...size, x: x - size.width / 2, y: y - size.height / 2 };
+    places.set(id, freePlace(wanted, [...places.values()], width, height));
+  };
   const subjects = frame.objects.filter(({ id }) => scene.isSubject(id));
   subjects.forEach(({ id }, index) => {
-    places.set(id, { x: (width * (index + 1)) / (subjects.length + 1), y: height / 2 });
+    put(id, { x: (width * (index + 1)) / (subjects.length + 1), y: height / 2 });
   });
   for (const { id } of frame.objects.filter((thing) => !scene.isSubject(thing.id))) {
     const angle = (2 * Math.PI * scene.seat(id)) / scene.seats - Math.PI * 0.8;
     const room = nodeWidth(scene, id) / 2 + 4;
-    places.set(id, {
+    put(id, {
       x: clamp(width / 2 + Math.cos(angle) * width * 0.42, room, width - room),
       y: clamp(height / 2 + Math.sin(angle) * height * 0.42, NODE_HEIGHT, height - NODE_HEIGHT),
     });
@@ -83,14 +121,15 @@ function byDirection(triplets) {
 }
 
 /**
- * @param {Map<number, Point>} places
+ * An arrow, and where its label belongs.
+ * @param {Map<number, Place>} places
  * @param {Scene} scene
  * @param {Triplet[]} triplets of one subject and object
  */
 function arrow(places, scene, triplets) {
   const [{ subject, object }] = triplets;
-  const from = /** @type {Point} */ (places.get(subject));
-  const to = /** @type {Point} */ (places.get(object));
+  const from = middleOf(places, subject);
+  const to = middleOf(places, object);
   const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
   // Seen from its subject every arrow bends to the left, so the two directions of a pair do not meet.
   const left = { x: (to.y - from.y) / length, y: (from.x - to.x) / length };
@@ -104,34 +143,60 @@ function arrow(places, scene, triplets) {
   const begin = edgeOfNode(from, to, nodeWidth(scene, subject));
   const end = edgeOfNode(to, from, nodeWidth(scene, object));
   const middle = { x: (begin.x + end.x) / 2, y: (begin.y + end.y) / 2 };
-  return { line, text: labels(middle, left, scene, triplets) };
+  return { line, wanted: labelPlace(middle, left, triplets) };
 }
 
 /**
- * One line for each triplet, all on one side of the straight line between subject and object.
+ * The place for a line for each triplet, on one side of the straight line between subject and object.
  * @param {Point} middle of that line
  * @param {Point} side a unit vector away from it
+ * @param {Triplet[]} triplets
+ * @returns {Place}
+ */
+function labelPlace(middle, side, triplets) {
+  const width = Math.max(...triplets.map(({ predicate }) => widthOf(words(predicate), FONT))) + HALO;
+  const height = triplets.length * LINE;
+  const away = (Math.abs(side.x) * width + Math.abs(side.y) * height) / 2 + 3;
+  return {
+    width,
+    height,
+    x: middle.x + side.x * away - width / 2,
+    y: middle.y + side.y * away - height / 2,
+  };
+}
+
+/**
+ * One line for each triplet.
  * @param {Scene} scene
  * @param {Triplet[]} triplets
+ * @param {Place} place
  */
-function labels(middle, side, scene, triplets) {
-  const width = Math.max(...triplets.map(({ predicate }) => widthOf(words(predicate), FONT)));
-  const away = (Math.abs(side.x) * width + Math.abs(side.y) * triplets.length * LINE) / 2 + 3;
+function labels(scene, triplets, place) {
   const text = svg("text", { class: "labels", "text-anchor": "middle" });
   triplets.forEach(({ predicate }, index) => {
-    const y = middle.y + side.y * away + (index - (triplets.length - 1) / 2) * LINE + 4;
-    text.append(svg("tspan", { x: middle.x + side.x * away, y, class: scene.kind(predicate) }, words(predicate)));
+    const y = place.y + (index + 0.5) * LINE + 4.5;
+    text.append(svg("tspan", { x: place.x + place.width / 2, y, class: scene.kind(predicate) }, words(predicate)));
   });
   return text;
 }
 
 /**
- * @param {Map<number, Point>} places
+ * @param {Map<number, Place>} places
+ * @param {number} id
+ * @returns {Point}
+ */
+function middleOf(places, id) {
+  const { x, y, width, height } = /** @type {Place} */ (places.get(id));
+  return { x: x + width / 2, y: y + height / 2 };
+}
+
+/**
+ * @param {Map<number, Place>} places
  * @param {Scene} scene
  * @param {number} id
  */
 function node(places, scene, id) {
-  const { x, y } = /** @type {Point} */ (places.get(id));
+  const { x, y } = middleOf(places, id);
   const width = nodeWidth(scene, id);
   return svg(
     "g",

@@ -10,8 +10,18 @@ const result = new Result(api, tell);
 const file = byId("file", HTMLInputElement);
 const drop = byId("drop", HTMLElement);
 const models = byId("model", HTMLSelectElement);
+/** The options of the API, and the ids of their controls. */
+const OPTIONS = {
+  model: "model",
+  fps: "fps",
+  start: "start-at",
+  end: "end-at",
+  max_frames: "max-frames",
+  min_score: "min-score",
+  constraint: "constraint",
+};
 
-listModels();
+showOffer();
 file.addEventListener("change", () => {
   if (file.files?.[0]) work(file.files[0]);
 });
@@ -104,12 +114,15 @@ function tell(error) {
 
 /** @returns {Record<string, string>} */
 function options() {
-  const fps = byId("fps", HTMLInputElement).value;
-  const constraint = byId("constraint", HTMLSelectElement).value;
-  return { constraint, ...(fps && { fps }), ...(models.value && { model: models.value }) };
+  const texts = Object.entries(OPTIONS).map(([name, id]) => {
+    const control = /** @type {HTMLInputElement | HTMLSelectElement} */ (byId(id, HTMLElement));
+    return [name, control.value];
+  });
+  // What is left empty is not sent: the service has its own defaults.
+  return Object.fromEntries(texts.filter(([, text]) => text));
 }
 
-async function listModels() {
+async function showOffer() {
   try {
     const served = await api.models();
     models.replaceChildren(...served.map(({ name }) => html("option", {}, name)));
@@ -118,9 +131,19 @@ async function listModels() {
     };
     models.addEventListener("change", describe);
     describe();
+    showLimits(await api.limits());  // not at the same time: both might ask for a key
   } catch (error) {
     tell(error);
   }
+}
+
+/** @param {{max_body_bytes: number, max_fps: number, max_frames: number}} limits */
+function showLimits({ max_body_bytes, max_fps, max_frames }) {
+  byId("largest", HTMLElement).textContent = `, up to ${megabytes(max_body_bytes)} MB`;
+  byId("fps", HTMLInputElement).max = String(max_fps);
+  byId("max-frames", HTMLInputElement).max = byId("max-frames", HTMLInputElement).placeholder = String(max_frames);
+  byId("caps", HTMLElement).textContent =
+    `At most ${max_fps} frames per second, and ${max_frames} frames of a video, are read.`;
 }
 
 function takeDrops() {

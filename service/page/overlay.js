@@ -1,10 +1,14 @@
 // Boxes and names, drawn over the video.
 
+import { freePlace } from "./places.js";
+
+/** @typedef {import("./places.js").Place} Place */
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {import("./scene.js").Frame} Frame */
 
 const FONT = 13;
 const LINE = 2;
+const PADDING = 4;
 
 /**
  * Fits a canvas to the place that it takes on the screen, and clears it.
@@ -26,37 +30,45 @@ export function drawBoxes(canvas, scene, frame, ratio) {
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const across = canvas.width / scene.graph.video.width;
   const down = canvas.height / scene.graph.video.height;
-  // All names over all boxes; what comes first in the graph over what comes later.
+  // All names over all boxes; of boxes, what comes first in the graph over what comes later.
   for (const thing of frame.objects.toReversed()) {
     const [left, top, right, bottom] = thing.box;
     context.strokeStyle = scene.colour(thing.id);
     context.lineWidth = LINE * ratio;
     context.strokeRect(left * across, top * down, (right - left) * across, (bottom - top) * down);
   }
-  for (const thing of frame.objects.toReversed()) {
-    const [left, top] = thing.box;
-    drawName(context, scene.name(thing.id), scene.colour(thing.id), left * across, top * down, ratio);
+  const places = namePlaces(context, scene, frame, canvas.width / ratio, canvas.height / ratio);
+  for (const thing of frame.objects) {
+    const { x, y, width, height } = /** @type {Place} */ (places.get(thing.id));
+    context.font = `600 ${FONT * ratio}px system-ui, sans-serif`;
+    context.textBaseline = "middle";
+    context.fillStyle = scene.colour(thing.id);
+    context.fillRect(x * ratio, y * ratio, width * ratio, height * ratio);
+    context.fillStyle = "#fff";
+    context.fillText(scene.name(thing.id), (x + PADDING) * ratio, (y + height / 2) * ratio);
   }
 }
 
 /**
- * Puts a name over the upper left corner of a box, or under its upper edge where there is no room above.
+ * The places of names by id: over the upper left corner of a box, or under its upper edge where there is no room above,
+ * or beside that where another name is.
  * @param {CanvasRenderingContext2D} context
- * @param {string} name
- * @param {string} colour
- * @param {number} left
- * @param {number} top
- * @param {number} ratio
+ * @param {Scene} scene
+ * @param {Frame} frame
+ * @param {number} width of the picture, in CSS pixels
+ * @param {number} height
+ * @returns {Map<number, Place>}
  */
-function drawName(context, name, colour, left, top, ratio) {
-  context.font = `600 ${FONT * ratio}px system-ui, sans-serif`;
-  context.textBaseline = "middle";
-  const height = (FONT + 5) * ratio;
-  const width = context.measureText(name).width + 8 * ratio;
-  const x = Math.max(0, Math.min(left - (LINE / 2) * ratio, context.canvas.width - width));
-  const y = top >= height ? top - height : top;
-  context.fillStyle = colour;
-  context.fillRect(x, y, width, height);
-  context.fillStyle = "#fff";
-  context.fillText(name, x + 4 * ratio, y + height / 2);
+export function namePlaces(context, scene, frame, width, height) {
+  /** @type {Map<number, Place>} */
+  const places = new Map();
+  context.font = `600 ${FONT}px system-ui, sans-serif`;
+  for (const { id, box } of frame.objects) {
+    const left = (box[0] * width) / scene.graph.video.width;
+    const top = (box[1] * height) / scene.graph.video.height;
+    const size = { width: context.measureText(scene.name(id)).width + 2 * PADDING, height: FONT + 5 };
+    const wanted = { ...size, x: left - LINE / 2, y: top >= size.height ? top - size.height : top };
+    places.set(id, freePlace(wanted, [...places.values()], width, height));
+  }
+  return places;
 }

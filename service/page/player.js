@@ -1,4 +1,5 @@
-// The video from the local file, and its clock. Where the browser cannot play it, the slider alone is the clock.
+// The video from the local file, and its clock, which counts from the first frame, as the graph does. Where the browser
+// cannot play it, the slider alone is the clock.
 
 import { byId } from "./elements.js";
 import { clockTime } from "./scene.js";
@@ -17,6 +18,7 @@ export class Player {
   #mute = byId("mute", HTMLButtonElement);
   #onTime;
   #duration = 0;
+  #start = 0;
 
   seconds = 0;
 
@@ -49,11 +51,13 @@ export class Player {
   load(file, scene) {
     this.close();
     this.#duration = scene.duration;
+    this.#start = scene.start;
     this.#slider.max = scene.duration.toFixed(2);
     this.#setRatio(scene.graph.video.width / scene.graph.video.height);
     this.#setPlayable(true);
     this.#video.src = URL.createObjectURL(file);
-    this.#tell(0);
+    // A browser begins with the sound, where that comes first.
+    this.seek(0);
   }
 
   /** Lets go of the file. */
@@ -66,7 +70,7 @@ export class Player {
   /** @param {number} seconds */
   seek(seconds) {
     const within = Math.min(Math.max(seconds, 0), this.#duration);
-    this.#video.currentTime = within + INTO_FRAME;
+    this.#video.currentTime = this.#start + within + INTO_FRAME;
     this.#tell(within);
   }
 
@@ -77,7 +81,7 @@ export class Player {
   /** @param {VideoFrameCallbackMetadata} frame */
   #frameShown(frame) {
     // While a seek goes on, frames of before it may still come.
-    if (!this.#video.seeking) this.#tell(frame.mediaTime);
+    if (!this.#video.seeking) this.#tell(frame.mediaTime - this.#start);
     this.#video.requestVideoFrameCallback((_, next) => this.#frameShown(next));
   }
 

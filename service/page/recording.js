@@ -37,7 +37,7 @@ export async function record(file, scene, filter, onProgress, signal) {
     recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
     const draw = (/** @type {number} */ seconds) => {
       /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).drawImage(video, 0, 0, canvas.width, canvas.height);
-      const frame = scene.frameAt(seconds);
+      const frame = scene.frameAt(seconds - scene.start);
       if (frame) drawBoxes(canvas, scene, filter.apply(frame), 1);
       onProgress(seconds / video.duration);
       video.requestVideoFrameCallback((_, { mediaTime }) => draw(mediaTime));

@@ -53,6 +53,7 @@ export class Result {
     this.#scene = scene;
     this.#closing = new AbortController();
     this.#filter = new Filter();
+    this.#diagram.style.height = "";
     this.#timeline = new Timeline(byId("timeline", HTMLElement), scene, (seconds) => this.#player.seek(seconds));
     byId("filter", HTMLElement).replaceChildren(...filterControls(scene, this.#filter, () => this.#showAll()));
     byId("result-title", HTMLElement).textContent = file.name;
@@ -122,6 +123,9 @@ export class Result {
     byId("nothing", HTMLElement).hidden = frame !== null && frame.objects.length > 0;
     const picture = frame ? [diagram(scene, frame, Math.max(clientWidth, NARROWEST), clientHeight)] : [];
     this.#diagram.replaceChildren(...picture);
+    // Once it has grown it stays, so that what is below does not jump while the video plays.
+    const lacking = Math.max(0, ...picture.map((svg) => svg.height.baseVal.value - clientHeight));
+    if (lacking) this.#diagram.style.height = `${this.#diagram.offsetHeight + lacking}px`;
     const lines = (frame?.triplets ?? []).map((triplet) => {
       return html("li", { class: scene.kind(triplet.predicate) }, sentence(scene, triplet), " ", scores(triplet));
     });

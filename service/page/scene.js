@@ -8,9 +8,9 @@
  * @typedef {{subject: number, predicate: string, object: number, start: number, end: number, score: number,
  *   relation_score: number | null}} Relation
  * @typedef {{name: string, predicates: string[], direction: "subject_to_object" | "object_to_subject"}} Group
- * @typedef {{id: string, video: {width: number, height: number, duration: number | null, codec: string},
- *   model: {name: string, engine: string}, options: {fps: number}, vocabulary: {subjects: string[], groups: Group[]},
- *   frames: Frame[], relations: Relation[], prompt: string, warnings: {code: string, detail: string}[]}} Graph
+ * @typedef {{id: string, video: {width: number, height: number, duration: number | null, codec: string,
+ *   start: number}, model: {name: string, engine: string}, options: {fps: number},
+ *   vocabulary: {subjects: string[], groups: Group[]}, frames: Frame[], relations: Relation[], prompt: string, warnings: {code: string, detail: string}[]}} Graph
  * @typedef {{subject: number, object: number, relations: Relation[]}} Pair
  */
 
@@ -48,6 +48,8 @@ export class Scene {
     const times = graph.frames.map((frame) => frame.timestamp);
     const gaps = times.slice(1).map((time, index) => time - times[index]);
     this.#reach = gaps.reduce((widest, gap) => Math.max(widest, gap), 1 / graph.options.fps);
+    /** The player's time of the first frame, which is 0 in the graph. */
+    this.start = graph.video.start;
     this.duration = graph.video.duration ?? (times.at(-1) ?? 0) + this.#reach;
     /** How many seats there are, one for each thing of the moment that shows most things. */
     this.seats = this.#takeSeats();

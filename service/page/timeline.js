@@ -8,7 +8,8 @@ import { words } from "./scene.js";
 /** @typedef {import("./filter.js").Filter} Filter */
 
 const TICK_STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800];
-const TICK_WIDTH = 90;
+const TICK_WIDTH = 70;
+const BESIDE_TRACKS = 180; // of the names before them, and of the last tick
 
 export class Timeline {
   #place;
@@ -71,7 +72,7 @@ export class Timeline {
   }
 
   #axis() {
-    const most = this.#place.clientWidth / TICK_WIDTH;
+    const most = Math.max(1, (this.#place.clientWidth - BESIDE_TRACKS) / TICK_WIDTH);
     const step = TICK_STEPS.find((seconds) => this.#scene.duration / seconds <= most) ?? 3600;
     const ticks = Array.from({ length: Math.floor(this.#scene.duration / step) + 1 }, (_, index) => {
       const tick = html("span", {}, `${index * step} s`);

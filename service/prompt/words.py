@@ -15,6 +15,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 _LONG = 120.0  # seconds, from which on times are told in minutes and seconds
 _VERY_LONG = 3600.0  # from which on they are told in minutes
 _BRIEF = 5.0  # seconds, up to which they are told to a tenth
+_INSTANT = 0.05  # seconds, below which a tenth says nothing
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def time_of(start: float, end: float, duration: float | None) -> str:
 
 
 def length_of(duration: float) -> str:
-    """Returns the length of a video in words: "10-second", "5-minute"."""
+    """Returns the length of a video in words: "10-second", "5-minute", "0.04-second" for a single frame."""
+    if duration < _INSTANT:
+        return f"{duration:.1g}-second"
     if duration < _LONG:
         return f"{_moment(duration, duration)}-second"
     return f"{_whole(duration / 60)}-minute"

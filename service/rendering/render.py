@@ -41,9 +41,10 @@ def render_video(
 ) -> None:
     """Writes the video with boxes, names and triplets drawn on it, as H.264 in MP4 with 8 bits.
 
-    Every frame is there, at its time, upright, `scale` times as large; an odd width or height gets one pixel more at
-    the right or at the bottom. Between the sampled frames of the graph boxes move evenly, by object id, and triplets
-    are those of the last sampled frame. Memory does not grow with the length of the video.
+    Every frame is there, at the time at which players show it in the video, upright, `scale` times as large; an odd
+    width or height gets one pixel more at the right or at the bottom. Between the sampled frames of the graph boxes
+    move evenly, by object id, and triplets are those of the last sampled frame. Memory does not grow with the length of
+    the video.
 
     Raises RenderError for a graph of another video, and what VideoReader raises.
 
@@ -70,7 +71,7 @@ def render_video(
         for time, duration, pixels in _shown(reader, end=info.duration, interval=interval):
             image = Image.fromarray(pixels)
             draw_moment(image, timeline.at(time), scale=scale, text=corner)
-            writer.write(np.asarray(image), time=time, duration=duration)
+            writer.write(np.asarray(image), time=info.start + time, duration=duration)
             progress(time)
 
 

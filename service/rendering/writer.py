@@ -15,7 +15,9 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from service.video import SNIFF_BYTES, DecodeLimits, Sampling, sniff_container
+from service.video.encryption import is_encrypted
 from service.video.media import opened
+from service.video.timing import player_zero
 from service.video.wire import Request
 
 _LEAST_TICKS = 90_000
@@ -35,12 +37,12 @@ _IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 
 
 class Sound:
-    """One audio stream, packet by packet, on the clock of the drawn video, whose first frame is at 0."""
+    """One audio stream, packet by packet, on the clock of a player of the video."""
 
-    def __init__(self, container: Any, stream: Any, origin: float) -> None:
-        """`origin`: when the first frame of the video is shown, in seconds of the container."""
+    def __init__(self, container: Any, stream: Any, zero: float) -> None:
+        """`zero`: when a player's clock is 0, in seconds of the container."""
         self.stream = stream
-        self._origin = origin
+        self._zero = zero
         self._packets = self._shifted(container)
         self._next = next(self._packets, None)
 
@@ -51,13 +53,19 @@ class Sound:
             self._next = next(self._packets, None)
 
     def _shifted(self, container: Any) -> Iterator[Any]:
+        shift: int | None = None
+        last = expected = 0  # when the last packet began, and when it ended
         try:
             for packet in container.demux(self.stream):
                 if packet.dts is None or packet.pts is None:
                     continue
-                shift = round(self._origin / packet.time_base)
-                packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
-                if packet.pts >= 0:  # sound from before the first frame has no place
+                if shift is None:
+                    shift = -round(self._zero / packet.time_base)
+                elif packet.dts + shift <= last:  # another recording begins
+                    shift = expected - packet.dts
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
+                last, expected = packet.dts, packet.dts + max(1, packet.duration or 0)
+                if packet.pts >= 0:  # a player's clock begins with 0
                     yield packet
         except av.FFmpegError:
             return  # the file is cut off or damaged here: the sound ends, as it does in a player
@@ -65,20 +73,27 @@ class Sound:
 
 @contextmanager
 def sound_of(video: Path, limits: DecodeLimits) -> Iterator[Sound | None]:
-    """The sound of a video file; None where it has none that an MP4 takes.
+    """The sound of a video file; None where it has none that an MP4 takes, or it is encrypted.
 
     The file is opened in this process. Raises what `opened` does.
     """
     with video.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
-    any_sampling = Sampling(fps=1.0, max_frames=1, height=1, width=1)
-    request = Request(container, any_sampling, limits, path=f"file:{video}")
-    with opened(request) as (source, stream):
-        audio = source.streams.best("audio")
-        if audio is None or audio.codec_context is None or audio.codec_context.codec.canonical_name not in _IN_MP4:
-            yield None
-            return
-        yield Sound(source, audio, float((stream.start_time or 0) * stream.time_base))
+        any_sampling = Sampling(fps=1.0, max_frames=1, height=1, width=1)
+        request = Request(container, any_sampling, limits, path=f"file:{video}")
+        with opened(request) as (source, stream):
+            audio = source.streams.best("audio")
+            if audio is None or not _is_playable(audio):
+                yield None
+                return
+            before = source.streams.audio.index(audio)
+            begins, first = (source.start_time or 0) / av.time_base, float((stream.start_time or 0) * stream.time_base)
+            encrypted = is_encrypted(file.fileno(), container, audio, before)
+            yield None if encrypted else Sound(source, audio, player_zero(container, begins, first))
+
+
+def _is_playable(audio: Any) -> bool:
+    return audio.codec_context is not None and audio.codec_context.codec.canonical_name in _IN_MP4
 
 
 class VideoWriter:

@@ -7,8 +7,9 @@
     reader.warnings                     # what the user should know: cut short, too many frames, ...
 
 The way of a video: `containers` names its container, `reader` asks `processes` for a decoder process and talks to it as
-`wire` says. In that process `child` obeys, `media` examines the file, and `sampled_frames` takes the frames with
-`decoding`.
+`wire` says. In that process `child` obeys, `media` examines the file, `timing` decides its times, and `sampled_frames`
+takes the frames with `decoding`. `media` hides the `ballast`, refuses by `encryption`, and learns by `picture` how
+frames are displayed.
 """
 
 from service.video.containers import SNIFF_BYTES, Container, sniff_container

@@ -160,13 +160,16 @@ def _lower(which: int, value: int) -> None:
 
 
 def _write_frames(request: Request, output: int) -> None:
+    from service.video.decoding import times_of_frames
     from service.video.media import examine
     from service.video.sampled_frames import SampledFrames
 
     _write(output, encode_message("ready"))
     media = examine(request)
-    _write(output, encode_message("info", **asdict(media.info)))
+    if media.doubtful:
+        media = media.timed(times_of_frames(request, media))
     frames = SampledFrames(request, media)
+    _write(output, encode_message("info", expected=frames.expected, **asdict(media.info)))
     for times, pixels in frames.chunks():
         _write(output, encode_message("chunk", frames=len(times)))
         _write(output, np.ascontiguousarray(times).data)

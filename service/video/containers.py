@@ -6,12 +6,14 @@ puremagic takes zeros for an embroidery design, and filetype has no names to sho
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from enum import StrEnum
 
 from service.errors import EmptyUpload
 from service.video.errors import UnsupportedMedia
 
-SNIFF_BYTES = 4096  # how much of the beginning of a file `sniff_container` needs
+SNIFF_BYTES = 64 * 1024  # how much of the beginning of a file `sniff_container` needs
 
 
 class Container(StrEnum):
@@ -70,11 +72,25 @@ _TEXT_BEGINNINGS = (
     (b"<!doctype html", "a web page"),
     (b"<html", "a web page"),
 )
+# Sizes of MPEG-TS packets: 192 where a Blu-ray or an AVCHD camera puts a time code in front, 204 where a broadcast puts
+# a checksum behind.
+_TS_SIZES = (188, 192, 204)
+# A capture may begin in the middle of a packet, or after something else. So many packets in a row are no chance: each
+# has its synchronisation byte, is not marked as damaged, and has a payload or an adaptation field.
+_TS_PACKETS = tuple(
+    re.compile(rb"(?s)(?:\x47[\x00-\x7f].[\x10-\x3f\x50-\x7f\x90-\xbf\xd0-\xff].{%d}){5}" % (size - 4))
+    for size in _TS_SIZES
+)
+# The head of a pack of MPEG-2 or MPEG-1, and the beginning of what comes next: a system header, a packet or a pack.
+_PS_PACK = re.compile(
+    rb"(?s)\x00\x00\x01\xba(?:[\x40-\x7f].{8}[\xf8-\xff].{0,7}|[\x20-\x2f].{7})\x00\x00\x01[\xba-\xbf\xc0-\xef]"
+)
+_NOISE_BYTES = 4096  # fewer bytes do not tell noise from other data
 _SUPPORTED = "MP4, MOV, 3GP, WebM, Matroska, AVI, MPEG-TS, MPEG-PS, FLV, Ogg or animated GIF"
 
 
 def sniff_container(head: bytes) -> Container:
-    """Names the container of a file that begins with `head`, its first SNIFF_BYTES bytes or all of it.
+    """Names the container of a file that begins with `head`, at least its first SNIFF_BYTES bytes or all of it.
 
     Raises EmptyUpload where there are no bytes. Raises UnsupportedMedia for everything but a video container: images,
     audio files, archives, text, and playlists, which would make a decoder open other files. The error says what the
@@ -82,6 +98,7 @@ def sniff_container(head: bytes) -> Container:
     """
     if not head:
         raise EmptyUpload("the upload has no bytes: send the bytes of a video")
+    head = head[:SNIFF_BYTES]
     container = _container_of(head)
     if container is None:
         kind = _kind_of(head)
@@ -106,9 +123,22 @@ def _container_of(head: bytes) -> Container | None:
         return Container.OGG
     if head.startswith(b"\x00\x00\x01\xba"):
         return Container.MPEG_PS
-    # Packets of 188 bytes, or of 192 where a Blu-ray or an AVCHD camera puts a time code in front.
-    if _synchronised(head, offset=0, step=188) or _synchronised(head, offset=4, step=192):
+    return None if _kind_of_text(head) is not None else _stream_within(head)
+
+
+def _stream_within(head: bytes) -> Container | None:
+    """Names a container that can be read from anywhere, and that may begin in the middle of a packet or after junk."""
+    in_step = any(_synchronised(head, offset=4 if size == 192 else 0, step=size) for size in _TS_SIZES)
+    if in_step or transport_packets(head) is not None:
         return Container.MPEG_TS
+    return Container.MPEG_PS if _PS_PACK.search(head) else None
+
+
+def transport_packets(data: bytes) -> tuple[int, int] | None:
+    """Returns where packets of MPEG-TS begin, and their size in bytes; None where there are none in a row."""
+    for size, packets in zip(_TS_SIZES, _TS_PACKETS, strict=True):
+        if found := packets.search(data):
+            return found.start(), size
     return None
 
 
@@ -127,10 +157,19 @@ def _kind_of(head: bytes) -> str | None:
             return name
     if head.startswith(b"RIFF"):
         return {b"WAVE": "a WAV audio file", b"WEBP": "a WebP image"}.get(head[8:12], "an unknown RIFF file")
+    if _is_noise(head):
+        return "encrypted or compressed data"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         # AAC leaves both layer bits of an MPEG audio frame zero.
         return "an MP3" if head[1] & 0x06 else "an AAC audio file"
     return _kind_of_text(head)
+
+
+def _is_noise(head: bytes) -> bool:
+    """Tells whether every byte is about as frequent, as in a segment of an HLS stream that is encrypted as a whole."""
+    even, counts = len(head) / 256, Counter(head)
+    # Chi-squared with 255 degrees of freedom: of random data not one in a million is above the bound.
+    return len(head) >= _NOISE_BYTES and sum((counts[byte] - even) ** 2 for byte in range(256)) < 380 * even
 
 
 def _kind_of_text(head: bytes) -> str | None:

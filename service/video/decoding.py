@@ -4,11 +4,12 @@
 it, back to the last packet where decoding may begin, and of these only the ones that others refer to. A frame that
 comes out is known by the time stamp of its packet, so nothing depends on counting frames.
 
-`decode_all` decodes the stream from one end to the other.
+`decode_all` decodes the stream from one end to the other, and `times_of_frames` does so to learn when frames are shown.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -18,7 +19,10 @@ import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from service.video.media import raise_if_out_of_memory, spares_unreferenced
+from service.video.errors import VideoUnreadable
+from service.video.media import UNREADABLE, Media, opened, raise_if_out_of_memory, spares_unreferenced
+from service.video.timing import Timing, timing_of_frames
+from service.video.wire import Request
 
 
 class MissingFrameError(Exception):
@@ -112,6 +116,21 @@ def decode_all(container: Any, stream: Any, on_error: Callable[[Exception], None
             on_error(error)
             continue
         yield from frames
+
+
+def times_of_frames(request: Request, media: Media) -> Timing:
+    """Decodes all of the video and decides the times of its frames from what they state.
+
+    Raises VideoUnreadable and MemoryError.
+    """
+    stated, lasts = [], 0.0
+    with opened(request) as (container, stream):
+        for frame in decode_all(container, stream, on_error=lambda error: None):
+            stated.append(math.nan if frame.time is None else frame.time)
+            lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+    if not stated:
+        raise VideoUnreadable(UNREADABLE)
+    return timing_of_frames(media.facts, np.array(stated), last_duration=lasts)
 
 
 class Scaler:

@@ -4,6 +4,7 @@ ServiceError              500
   UnsupportedMedia        415  the bytes are not a video container
   VideoError              422  no frames can be taken from the container as asked
     NoVideoStream              the container has no video stream
+    VideoEncrypted             the video stream is encrypted
     VideoUnreadable            no frame can be decoded, or the decoder crashed
     VideoTooLarge              the frames have too many pixels
     DecodeTimeout              decoding took too long
@@ -42,6 +43,13 @@ class NoVideoStream(VideoError):
 
     code = "no_video_stream"
     title = "The upload has no video stream"
+
+
+class VideoEncrypted(VideoError):
+    """The video stream is encrypted, as a shop or a broadcaster protects it."""
+
+    code = "video_encrypted"
+    title = "The video is encrypted"
 
 
 class VideoUnreadable(VideoError):

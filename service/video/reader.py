@@ -42,6 +42,7 @@ class VideoReader:
     """Iterates over the sampled frames of one video file, which a process of its own decodes. A context manager.
 
     info: the video; set when the context is entered.
+    expected: number of frames that will come if all of them can be decoded; set when the context is entered.
     warnings: what the user should know; complete when the iteration has ended.
 
     Leaving the context ends the process at once, even before the last frame. Any thread may call `close`.
@@ -51,6 +52,7 @@ class VideoReader:
     """
 
     info: VideoInfo
+    expected: int
 
     def __init__(self, path: Path, sampling: Sampling, limits: DecodeLimits = _DEFAULT_LIMITS) -> None:
         self.warnings: list[Warning] = []
@@ -71,7 +73,7 @@ class VideoReader:
             self._start()
             self._receive("ready")
             self._ready = True
-            self.info = VideoInfo(**self._receive("info"))
+            self._learn(self._receive("info"))
         except BaseException:
             self.close()
             raise
@@ -123,6 +125,13 @@ class VideoReader:
         request = Request(container, self._sampling, self._limits)
         with contextlib.suppress(BrokenPipeError):  # it has ended; the first read finds out why
             os.write(self._process.requests, request.to_json().encode() + b"\n")
+
+    def _learn(self, told: dict[str, Any]) -> None:
+        try:
+            self.expected = min(int(told.pop("expected")), self._sampling.max_frames)
+            self.info = VideoInfo(**told)
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._failure("sent a message that makes no sense") from error
 
     def _receive(self, *kinds: str) -> dict[str, Any]:
         """Returns the next message, of one of the kinds. Raises what the child reports instead."""

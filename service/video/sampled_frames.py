@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from service.video.containers import Container
-from service.video.decoding import MissingFrameError, Scaler, decode_all, decode_wanted
+from service.video.decoding import MissingFrameError, Scaler, decode_all, decode_wanted, times_of_frames
 from service.video.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
-from service.video.media import DEFAULT_FRAME_RATE, UNREADABLE, Media, opened
+from service.video.media import UNREADABLE, Media, opened
+from service.video.picture import Orientation
+from service.video.timing import TIME_DECIMALS
 from service.video.wire import Request, Sampling
 
 # Containers whose packets say when their frames are shown.
@@ -33,7 +35,8 @@ _SMALLEST_SIDE = 16  # decord rejects frames whose padded rows are longer than t
 # Containers round times, Matroska to whole milliseconds: a frame that is due within a millisecond counts as on display,
 # or asking for a video's own frame rate would skip every other frame.
 _ROUNDING = 0.001
-_LONGEST_GAP = 3600.0  # seconds; a longer step in time is a broken clock, not a long frame
+
+_MOST_JOINTS_NAMED = 5
 
 decord.logging.set_level(decord.logging.QUIET)
 
@@ -42,6 +45,10 @@ Chunk = tuple[NDArray[np.float64], NDArray[np.uint8]]
 
 class _DecordError(Exception):
     """decord cannot be trusted with this file. PyAV decodes all of it instead."""
+
+
+class _TimesError(Exception):
+    """A frame does not come later than the one before it."""
 
 
 @dataclass
@@ -60,21 +67,27 @@ class SampledFrames:
     def __post_init__(self) -> None:
         self._sampler = Sampler(self.request.sampling)
         self._emitted = 0
-        self._last = -1.0
+        self._last = self._shown = -1.0
         self._scaler = Scaler()
+        self._warn_of_times()
         if self.media.streams > 1:
             self._warn(
                 "several_video_streams",
                 f"the file has {self.media.streams} video streams; stream {self.media.stream}, its default, is used",
             )
 
+    @property
+    def expected(self) -> int:
+        """The number of frames that will come if all of them can be decoded."""
+        return min(self.request.sampling.max_frames, len(self._taken()))
+
     def chunks(self) -> Iterator[Chunk]:
         """Yields timestamps (n,) float64 in seconds and frames (n, height, width, 3) uint8 RGB, in order.
 
         Raises RangeOutsideVideo, VideoUnreadable, VideoTooLarge and MemoryError.
         """
-        start, end = self.request.sampling.start, self.media.end
-        if self.media.listed and start >= end:
+        start, end = self.request.sampling.start, self.media.timing.end
+        if start >= end:
             raise _outside(start, end)
         if self.media.cut_short:
             self._warn("video_truncated", _cut_short(self.media))
@@ -84,21 +97,26 @@ class SampledFrames:
             logging.getLogger(__name__).debug("decoding all of the video: %s", reason)
             yield from self._chosen_by_frames()
 
+    def _taken(self) -> NDArray[np.intp]:
+        """Returns the indices of the times whose frames are sampled."""
+        timing = self.media.timing
+        return np.flatnonzero(self._sampler.takes(timing.times, np.append(timing.times[1:], timing.end)))
+
     def _chosen_by_packets(self) -> Iterator[Chunk]:
         """Yields frames that the times of the packets choose, before anything is decoded."""
-        request, media = self.request, self.media
+        request, media, times = self.request, self.media, self.media.timing.times
         if not media.listed:
             raise _DecordError("frames cannot be found by number")
-        take = np.flatnonzero(self._sampler.takes(media.times, np.append(media.times[1:], media.end)))
+        take = self._taken()
         wanted = take[: request.sampling.max_frames]
         by_stamp = request.container in _STATE_TIMES and len(media.beginnings) > 0
         frames = self._from_packets(wanted) if by_stamp else self._from_decord(wanted)
         for numbers, pixels in frames:
-            self._last = float(media.times[numbers[-1]])
+            self._last = float(times[numbers[-1]])
             self._emitted += len(numbers)
-            yield media.times[numbers], pixels
+            yield times[numbers], pixels
         if len(take) > len(wanted):
-            self._warn_of_many(float(media.times[take[len(wanted)]]))
+            self._warn_of_many(float(times[take[len(wanted)]]))
 
     def _from_packets(self, wanted: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
         size = self.request.limits.chunk_frames
@@ -112,6 +130,8 @@ class SampledFrames:
         request, media = self.request, self.media
         if request.container not in _DECORD_READS or not media.regular:
             raise _DecordError("frames cannot be found by number")
+        if media.orientation != Orientation():
+            raise _DecordError("decord does not mirror, and turns only as the container says")
         if min(media.info.width, media.info.height) < _SMALLEST_SIDE:
             raise _DecordError("the frames are tiny")
         reader = _decord_reader(request, media)
@@ -128,12 +148,13 @@ class SampledFrames:
         frames: list[NDArray[np.uint8]] = []
         for time, frame in self._displayed():
             if time <= self._last:
-                continue  # _chosen_by_packets has yielded it
+                continue  # it was yielded before
             if self._emitted == self.request.sampling.max_frames:
                 self._warn_of_many(time)
                 break
             times.append(time)
             frames.append(self._converted(frame))
+            self._last = time
             self._emitted += 1
             if len(times) == self.request.limits.chunk_frames:
                 yield np.array(times), np.stack(frames)
@@ -143,57 +164,85 @@ class SampledFrames:
 
     def _displayed(self) -> Iterator[tuple[float, Any]]:
         """Yields the frames on display at the sampling times, each with its own time."""
-        clock = Clock(self.media.info.frame_rate or DEFAULT_FRAME_RATE, self._listed_times())
+        try:
+            yield from self._timed()
+        except _TimesError:
+            # Packets in a plausible order may give frames in another one. Now the frames themselves tell.
+            self.media = self.media.timed(times_of_frames(self.request, self.media))
+            self._warn_of_times()
+            yield from self._timed()
+
+    def _timed(self) -> Iterator[tuple[float, Any]]:
         broken: list[Exception] = []
         held, begin = None, 0.0
         with opened(self.request) as (container, stream):
-            for frame in decode_all(container, stream, on_error=broken.append):
-                time = clock.time_of(frame)
-                if held is not None and self._sampler.takes(begin, time):
+            for number, frame in enumerate(decode_all(container, stream, on_error=broken.append)):
+                time = self._time_of(number, frame)
+                if held is None:
+                    broken.clear()  # what lies before the first frame was said to be undecodable
+                elif self._sampler.takes(begin, time):
                     yield begin, held
                 if self._sampler.is_past(time):
                     return
                 held, begin = frame, time
-            if held is None:
-                raise VideoUnreadable(UNREADABLE)
-            end = begin + clock.duration_of(held)
-            if self._sampler.takes(begin, end):
-                yield begin, held
+        if held is None:
+            raise VideoUnreadable(UNREADABLE)
+        timing = self.media.timing
+        end = timing.end if timing.times[-1] < begin + timing.step / 2 else begin + timing.step
+        if self._sampler.takes(begin, end):
+            yield begin, held
         if self._emitted == 0 and self.request.sampling.start >= end:
             raise _outside(self.request.sampling.start, end)
-        self._judge(clock, end, len(broken))
-
-    def _judge(self, clock: Clock, end: float, broken: int) -> None:
-        """Warns about what was wrong with a video that was decoded to its end, at `end` seconds."""
-        if clock.repaired:
-            self._warn(
-                "timestamps_repaired", f"{_count(clock.repaired, 'frame')} had no usable time; the service estimated it"
-            )
-            return
         if self.media.cut_short:
             return
-        # A capture that begins in the middle of a stream has packets before its first frame.
-        late = max(0.0, (clock.origin or 0.0) - self.media.origin)
-        if self.media.end - late - end > max(0.5, 2 * clock.interval):
-            self._warn("video_truncated", f"only {end:.2f} s of {self.media.end - late:.2f} s could be decoded")
+        if timing.end - end > max(0.5, 2 * timing.step):
+            self._warn("video_truncated", f"only {end:.2f} s of {timing.end:.2f} s could be decoded")
         elif broken:
-            self._warn("video_damaged", f"{_count(broken, 'packet')} of the video could not be decoded")
+            self._warn("video_damaged", f"{_count(len(broken), 'packet')} of the video could not be decoded")
 
-    def _listed_times(self) -> NDArray[np.float64]:
-        """Returns times to give to the frames one after the other, empty where frames know theirs."""
-        # AVI stores no presentation times. Its demuxer makes them up: the set is right, but on the wrong frames.
-        if self.request.container is Container.AVI and np.all(np.diff(self.media.times) > 0):
-            return self.media.times
-        return np.empty(0)
+    def _time_of(self, number: int, frame: Any) -> float:
+        """Returns the time of the frame that the decoder gives as the `number`th, from 0.
+
+        Raises _TimesError where the frame does not state one that is right.
+        """
+        timing = self.media.timing
+        if self.media.in_turn:
+            beyond = max(0, number + 1 - len(timing.times))
+            return float(timing.times[number - beyond]) + timing.step * beyond
+        time = math.nan if frame.time is None else round(frame.time - timing.zero, TIME_DECIMALS)
+        if not (time > self._shown if number else time == 0):
+            raise _TimesError
+        self._shown = time
+        return time
 
     def _converted(self, frame: Any) -> NDArray[np.uint8]:
-        """Returns a decoded frame as RGB, upright, of the size that was asked for."""
+        """Returns a decoded frame as RGB, as it is displayed, of the size that was asked for."""
         if frame.width * frame.height > self.request.limits.max_pixels:
             raise VideoTooLarge(f"the video has frames of {frame.width}x{frame.height} pixels: scale it down")
-        sampling = self.request.sampling
-        turns = round(frame.rotation / 90)
-        width, height = (sampling.height, sampling.width) if turns % 2 else (sampling.width, sampling.height)
-        return np.rot90(self._scaler.rgb(frame, width, height), turns)
+        sampling, orientation = self.request.sampling, self.media.orientation
+        width, height = orientation.size(sampling.width, sampling.height)
+        return orientation.apply(self._scaler.rgb(frame, width, height))
+
+    def _warn_of_times(self) -> None:
+        timing = self.media.timing
+        if timing.undecodable and not any(code == "beginning_undecodable" for code, _ in self.warnings):
+            self._warn(
+                "beginning_undecodable",
+                f"the first {timing.undecodable:.2f} s of the file cannot be decoded: times count from the first frame "
+                "that can",
+            )
+        if timing.estimated:
+            self._warn(
+                "timestamps_repaired",
+                f"{_count(timing.estimated, 'frame')} had no usable time; the service estimated it",
+            )
+        if timing.joints:
+            joints = ", ".join(f"{joint:.2f} s" for joint in timing.joints[:_MOST_JOINTS_NAMED])
+            more = ", …" if len(timing.joints) > _MOST_JOINTS_NAMED else ""
+            self._warn(
+                "timestamps_repaired",
+                f"the times of the file begin again at {joints}{more}; the service joined the parts",
+            )
 
     def _warn_of_many(self, time: float) -> None:
         self._warn(
@@ -215,11 +264,11 @@ def _decord_reader(request: Request, media: Media) -> Any:
         # Share of frames that may silently be copies of their neighbours: none.
         fault_tol=1e-9,
     )
-    if len(reader) != len(media.times):
-        raise _DecordError(f"{len(reader)} frames for {len(media.times)} packets")
+    if len(reader) != len(media.timing.times):
+        raise _DecordError(f"{len(reader)} frames for {len(media.timing.times)} packets")
     times = _decord_call(reader.get_frame_timestamp, np.arange(len(reader)))[:, 0].astype(np.float64)
     # Its times are float32.
-    if not np.allclose(times, media.times, rtol=1e-6, atol=1e-3):
+    if not np.allclose(times, media.timing.times, rtol=1e-6, atol=1e-3):
         raise _DecordError("its timestamps are not those of the packets")
     return reader
 
@@ -242,7 +291,7 @@ def _outside(start: float, end: float) -> RangeOutsideVideo:
 
 def _cut_short(media: Media) -> str:
     declared = f" of the {media.declared_duration:.2f} s that it declares" if media.declared_duration else ""
-    return f"the file ends early: it has {media.end:.2f} s{declared}"
+    return f"the file ends early: it has {media.timing.end:.2f} s{declared}"
 
 
 class Sampler:
@@ -269,38 +318,3 @@ class Sampler:
     def _asked_before(self, time: ArrayLike) -> NDArray[np.float64]:
         count = np.ceil((np.asarray(time, dtype=np.float64) - self._start - _ROUNDING) * self._fps)
         return np.clip(count, 0.0, self._asked)
-
-
-class Clock:
-    """Gives every decoded frame a time in seconds, strictly increasing from 0, whatever the file says.
-
-    repaired: number of frames that had no usable time.
-    origin: time of the first frame in the file, in seconds; None where the file does not say.
-    """
-
-    def __init__(self, frame_rate: float, listed: NDArray[np.float64]) -> None:
-        """Makes a clock that gives `listed` times, one after the other, as long as there are any."""
-        self.interval = 1.0 / frame_rate
-        self.repaired = 0
-        self.origin: float | None = None
-        self._listed = iter(listed)
-        self._last: float | None = None
-
-    def time_of(self, frame: Any) -> float:
-        """Returns the time of the next PyAV frame in presentation order."""
-        stated = next(self._listed, frame.time)
-        if self._last is None:
-            self.origin = stated
-            time = 0.0
-        else:
-            time = stated - self.origin if stated is not None and self.origin is not None else math.nan
-            if not self._last < time <= self._last + _LONGEST_GAP:
-                time = self._last + self.interval
-                self.repaired += 1
-        self._last = time
-        return time
-
-    def duration_of(self, frame: Any) -> float:
-        """Returns how long a frame is on display, in seconds."""
-        stated = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
-        return stated if 0.0 < stated <= _LONGEST_GAP else self.interval

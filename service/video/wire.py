@@ -39,11 +39,11 @@ _ERRORS = {error.__name__: error for error in _REPORTED}
 class VideoInfo:
     """Describes one video.
 
-    width, height: pixels of the displayed (rotated) video.
-        They are the stored pixels: an anamorphic video is not widened.
-    duration: seconds, None where the file does not say.
+    width, height: pixels of the displayed video: turned, mirrored, and with square pixels.
+    duration: seconds from the first frame to the end, None where the file does not say.
     frame_rate: frames per second, None where neither the file nor its packets tell.
     codec: name as FFmpeg has it.
+    start: seconds on a player's clock at which the first frame is shown, our 0.
     """
 
     width: int
@@ -51,6 +51,7 @@ class VideoInfo:
     duration: float | None
     frame_rate: float | None
     codec: str
+    start: float
 
 
 @dataclass(frozen=True)

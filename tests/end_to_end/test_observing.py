@@ -134,7 +134,8 @@ def test_every_line_of_the_log_is_an_object_and_says_which_video_it_is_about(
     ) as alice:
         until(lambda: readiness(alice)[0] == 200)
         video_id = post(alice, clip, "wait=60").json()["id"]
-        assert alice.get(f"/videos/{video_id}?secret=1").status_code == 200
+        assert alice.get(f"/videos/{video_id}?format=json").status_code == 200
+        assert alice.get(f"/videos/{video_id}?secret=1").status_code == 422
         assert alice.get("/videos/nothing%0Asecret", headers={"X-Other": "secret"}).status_code == 404
     lines = ended(service)
     requests = {

@@ -40,14 +40,17 @@ def test_every_option_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        *(("fps", text) for text in ("0", "-1", "1e9", "nan", "inf", "two", "1000.1")),
-        *(("start", text) for text in ("-0.1", "nan", "inf", "1e300", "x")),
-        *(("end", text) for text in ("-1", "nan", "inf", "1e300")),
-        *(("max_frames", text) for text in ("0", "-3", "1.5", "nan", "٣", "9" * 5000)),
+        *(
+            ("fps", text)
+            for text in ("0", "-1", "1e9", "nan", "inf", "two", "1000.1", "1_0", "٢", "\uff12", "1 0", "0x2")
+        ),
+        *(("start", text) for text in ("-0.1", "nan", "inf", "1e300", "x", "1_0", "\u20031")),
+        *(("end", text) for text in ("-1", "nan", "inf", "1e300", "1_0.5", "Infinity")),
+        *(("max_frames", text) for text in ("0", "-3", "1.5", "nan", "٣", "1_0", "1e1", "9" * 5000)),
         *(("min_score", text) for text in ("-0.1", "1.1", "nan")),
-        *(("top_k", text) for text in ("0", "1001", "many")),
+        *(("top_k", text) for text in ("0", "1001", "many", "1_0", "\uff11\uff10")),
         *(("constraint", text) for text in ("without", "WITH")),
-        *(("uncertainty", text) for text in ("yes", "True", "2")),
+        *(("uncertainty", text) for text in ("yes", "2", "T", "on", "\uff11", "tru\u0435")),
         ("resolution", "1"),
     ],
 )
@@ -60,11 +63,23 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str) -> None:
     assert len(caught.value.detail) < 300
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, True) for text in ("true", "True", "TRUE", "tRuE", "1", " true ")),
+        *((text, False) for text in ("false", "False", "FALSE", "0", "")),
+    ],
+)
 def test_uncertainty_is_true_or_false(text: str, value: bool) -> None:
     options = VideoOptions.from_texts({"uncertainty": text})
     assert options.uncertainty is value
     assert options.applied(max_fps=60, max_frames=3600)[0].uncertainty is value
+
+
+@pytest.mark.parametrize(("text", "value"), [("+5", 5), ("007", 7), ("5.0", 5), (" 5\t", 5)])
+def test_numbers_may_be_written_in_other_ways_too(text: str, value: int) -> None:
+    assert VideoOptions.from_texts({"top_k": text}).top_k == value
+    assert VideoOptions.from_texts({"fps": text}).fps == value
 
 
 @pytest.mark.parametrize("end", ["2", "1.5"])

@@ -4,8 +4,10 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from service.pipeline import Pipeline, Progress, clips
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
 from service.video.errors import VideoUnreadable
-from tests.support.videos import make_video
+from tests.support.videos import make_video, rotate
 
 
 def make_pipeline(bundle: Path) -> Iterator[Pipeline]:
@@ -63,6 +65,17 @@ def test_boxes_are_pixels_of_the_video_not_of_the_model(pipeline: Pipeline, tmp_
     x1, y1, x2, y2 = person_box(pipeline.run(video, VideoOptions()))
     assert (x1, y1, y2) == pytest.approx((32, 10, 90), abs=0.2)
     assert x2 == pytest.approx(320 * (0.2 + 0.7 * 0.6), abs=3)
+
+
+def test_boxes_are_square_pixels_of_the_displayed_video(pipeline: Pipeline, tmp_path: Path) -> None:
+    plain = pipeline.run(make_video(tmp_path / "square.mp4"), VideoOptions())
+    video = make_video(tmp_path / "anamorphic.mp4", pixel_shape=Fraction(3, 2))
+    wide = pipeline.run(video, VideoOptions())
+    assert (wide.video.width, wide.video.height) == (96, 48)
+    assert np.array(person_box(wide)) == pytest.approx(np.array(person_box(plain)) * [1.5, 1, 1.5, 1], abs=0.2)
+    turned = pipeline.run(rotate(video, tmp_path / "turned.mp4", 90, mirrored=True), VideoOptions())
+    assert (turned.video.width, turned.video.height) == (48, 96)
+    assert np.array(person_box(turned)) == pytest.approx(np.array(person_box(plain)) * [0.75, 2, 0.75, 2], abs=0.2)
 
 
 def test_frames_reach_the_engine_in_order_across_clips(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -174,6 +187,51 @@ def test_progress_counts_up_to_what_was_expected(pipeline: Pipeline, clip: Path)
     seen: list[Progress] = []
     pipeline.run(clip, VideoOptions(fps=5), progress=seen.append)
     assert seen == [Progress(0, 10), Progress(4, 10), Progress(8, 10), Progress(10, 10)]
+
+
+def test_progress_knows_the_rate_of_the_video(pipeline: Pipeline, clip: Path) -> None:
+    seen: list[Progress] = []
+    pipeline.run(clip, VideoOptions(fps=30), progress=seen.append)
+    assert (seen[0], seen[-1]) == (Progress(0, 20), Progress(20, 20))
+
+
+def test_progress_of_a_damaged_video_reaches_its_end(pipeline: Pipeline, clip: Path, tmp_path: Path) -> None:
+    content = clip.read_bytes()
+    with av.open(str(clip)) as container:
+        broken = [packet for packet in container.demux(video=0) if packet.pts is not None][10]
+        begin, size = broken.pos or 0, broken.size
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content[:begin] + b"\xff" * size + content[begin + size :])
+    seen: list[Progress] = []
+    graph = pipeline.run(damaged, VideoOptions(fps=30), progress=seen.append)
+    assert 0 < len(graph.frames) < seen[0].expected == 20
+    assert seen[-1] == Progress(len(graph.frames), len(graph.frames))
+
+
+def test_recordings_one_after_the_other_are_one_video_of_their_length(pipeline: Pipeline, tmp_path: Path) -> None:
+    one = make_video(tmp_path / "one.ts", seconds=10)
+    two = tmp_path / "two.ts"
+    two.write_bytes(one.read_bytes() * 2)
+    graph = pipeline.run(two, VideoOptions())
+    assert graph.video.duration == pytest.approx(20, abs=0.01)
+    assert graph.frames[-1].timestamp == 19.5
+    assert all(relation.end - relation.start == pytest.approx(20) for relation in graph.relations)
+    assert "from a 20-second video" in graph.prompt
+
+
+def test_a_graph_states_times_as_it_states_scores(pipeline: Pipeline, tmp_path: Path) -> None:
+    graph = pipeline.run(make_video(tmp_path / "ntsc.mp4", seconds=20, rate=24), VideoOptions(fps=24, start=15.5))
+    times = [frame.timestamp for frame in graph.frames]
+    times += [moment for relation in graph.relations for moment in (relation.start, relation.end)]
+    assert times == [round(time, 4) for time in times]
+    assert 16.0 in times
+
+
+def test_one_frame_is_a_video_with_a_length(pipeline: Pipeline, tmp_path: Path) -> None:
+    graph = pipeline.run(make_video(tmp_path / "one.mp4", seconds=0.04, rate=25), VideoOptions())
+    assert graph.video.duration == pytest.approx(0.04)
+    assert "from a 0.04-second video" in graph.prompt
+    assert {(relation.start, relation.end) for relation in graph.relations} == {(0.0, 0.04)}
 
 
 @pytest.mark.usefixtures("slow_engine")

@@ -14,8 +14,8 @@ def test_defaults_need_no_environment() -> None:
     assert load_settings().host == "127.0.0.1"
 
 
-def test_there_are_at_most_forty_six_settings_and_each_is_described() -> None:
-    assert len(Settings.model_fields) <= 46
+def test_there_are_at_most_sixty_settings_and_each_is_described() -> None:
+    assert len(Settings.model_fields) <= 60
     assert all(field.description for field in Settings.model_fields.values())
 
 
@@ -46,6 +46,33 @@ def test_hosts_and_networks_are_lists_separated_by_commas(monkeypatch: pytest.Mo
     assert settings.url_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
     monkeypatch.setenv("VSG_URL_HOSTS", "https://example.org")
     with pytest.raises(SettingsError, match="VSG_URL_HOSTS is 'https://example"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("VSG_PORT", "8_000"), ("VSG_PORT", "\uff18\uff10"), ("VSG_RETENTION", "1_0"), ("VSG_MAX_FPS", "٢")],
+)
+def test_numbers_are_written_in_plain_digits(monkeypatch: pytest.MonkeyPatch, key: str, value: str) -> None:
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match=f"{key} is '{value}': give a (whole )?number"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("VSG_PATH_PREFIX", value) for value in ("graphs", "/graphs/", "/", "//a", "/a b", "/videos", "/models/x")),
+        *(("VSG_CORS_ORIGINS", value) for value in ("app.example.org", "https://a.example/", "https://*.a", "null")),
+        *(("VSG_ALLOWED_HOSTS", value) for value in ("https://a.example", "a b")),
+        *(("VSG_PROXIES", value) for value in ("proxy", "10.0.0.0/33")),
+    ],
+)
+def test_what_a_proxy_and_browsers_need_is_checked_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match=f"^{key} is "):
         load_settings()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -57,8 +58,16 @@ class ServiceProcess:
         self._process.wait(120)
 
 
-def start(command: str, log: Path, **settings: Any) -> subprocess.Popen[bytes]:
-    """Starts `vsg COMMAND`, with settings in the environment."""
+def start(command: str, log: Path, *, open_files: int | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+    """Starts `vsg COMMAND`, with settings in the environment.
+
+    open_files: the system's limit for the process; by default that of the tests.
+    """
+
+    def limit_files() -> None:
+        if open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
     environment = {f"VSG_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -66,6 +75,7 @@ def start(command: str, log: Path, **settings: Any) -> subprocess.Popen[bytes]:
             env=os.environ | environment,
             stdout=file,
             stderr=file,
+            preexec_fn=limit_files,
         )
 
 

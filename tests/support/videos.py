@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ def make_video(
     rate: int = 10,
     codec: str = "libx264",
     pixels: str = "yuv420p",
+    pixel_shape: Fraction | None = None,
     brightness: Callable[[float], float] = lambda seconds: 0.6,
 ) -> Path:
     """Writes a video of plain grey frames.
@@ -26,6 +28,7 @@ def make_video(
     rate: frames per second.
     codec: encoder of FFmpeg. The suffix of `path` chooses the container.
     pixels: FFmpeg's pixel format.
+    pixel_shape: width of a pixel by its height, when displayed; None where the video says nothing of it.
     brightness: gives the brightness of a frame, 0 to 1, at a time in seconds.
     """
     width, height = size
@@ -33,6 +36,8 @@ def make_video(
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        if pixel_shape is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
         for index in range(round(seconds * rate)):
             grey = round(255 * brightness(index / rate))
             image = np.full((height, width, 3), grey, np.uint8)
@@ -81,11 +86,11 @@ def make_png(path: Path) -> Path:
     return path
 
 
-def rotate(source: Path, path: Path, degrees: int) -> Path:
-    """Copies a video with a rotation by `degrees` in its metadata."""
+def rotate(source: Path, path: Path, degrees: int, *, mirrored: bool = False) -> Path:
+    """Copies a video with a rotation by `degrees` in its metadata, where it is also mirrored from left to right."""
     with av.open(source) as reader, av.open(path, "w") as writer:
         stream = writer.add_stream_from_template(reader.streams.video[0])
-        stream.set_display_rotation(degrees)
+        stream.set_display_rotation(degrees, hflip=mirrored)
         for packet in reader.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
@@ -93,8 +98,11 @@ def rotate(source: Path, path: Path, degrees: int) -> Path:
     return path
 
 
-def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac") -> Path:
-    """Copies a video and adds a tone; the suffix of `path` chooses the container."""
+def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "aac", delay: float = 0.0) -> Path:
+    """Copies a video and adds a tone; the suffix of `path` chooses the container.
+
+    delay: seconds after the beginning of the sound at which the picture begins.
+    """
     rate = 48_000
     tone = np.sin(np.arange(round(rate * seconds), dtype=np.float32) * 0.05, dtype=np.float32)[None]
     with av.open(source) as reader, av.open(path, "w") as writer:
@@ -102,7 +110,9 @@ def add_sound(source: Path, path: Path, *, seconds: float = 2.0, codec: str = "a
         sound = writer.add_stream(codec, rate=rate, layout="mono")
         assert isinstance(sound, av.AudioStream)
         for packet in reader.demux(video=0):
-            if packet.dts is not None:
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                shift = round(delay / packet.time_base)
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
                 packet.stream = stream
                 writer.mux(packet)
         frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")

@@ -16,7 +16,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from models.graph.bundle import sha256_of
-from models.networks.checkpoint import NetworkPart, load_checkpoint
+from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.detectors import DetectorConfig
 from models.networks.scored import Scored
 from training.ablation.figures import FIGURES_FILE, RunFigures, read_figures, write_figures
@@ -144,7 +144,7 @@ class Study:
 
     def _score(self, run: PlannedRun) -> RunFigures:
         network, _ = load_checkpoint(run.config.output / CHECKPOINT_FILE)
-        assert not isinstance(network, NetworkPart)
+        assert not isinstance(network, Incomplete)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         whole, by_change = self._scorer(network, run.config)
         return RunFigures(

@@ -346,8 +346,8 @@ def test_every_graph_obeys_its_limits_order_and_directions(
     stage, predictions, constraint, top_k, min_score, threshold, interval
 ) -> None:
     thresholds = Thresholds(object_score=threshold, predicate_score=threshold, duplicate_iou=0.6)
-    times = np.arange(len(predictions)) * interval
-    duration = len(predictions) * interval
+    times = np.round(np.arange(len(predictions)) * interval, 4)
+    duration = round(len(predictions) * interval, 4)
     frames, relations = stage.build(
         predictions,
         thresholds=thresholds,

@@ -74,6 +74,12 @@ def test_an_mp4_with_sound_only_is_refused(server: Server, tmp_path: Path) -> No
     assert problem["job_id"]
 
 
+def test_an_encrypted_video_is_refused(server: Server, clip: Path) -> None:
+    protected = clip.read_bytes().replace(b"avc1\x00", b"encv\x00")
+    problem = problem_of(server.post(protected), 422, "video_encrypted")
+    assert problem["detail"] == "the video is encrypted: send it decrypted"
+
+
 @pytest.mark.parametrize("kept", [0.5, 0.9])
 def test_an_mp4_that_lacks_its_end_is_unreadable(server: Server, clip: Path, kept: float) -> None:
     content = clip.read_bytes()
@@ -215,11 +221,39 @@ def test_a_url_is_refused_where_the_operator_names_no_hosts(server: Server) -> N
 
 
 @pytest.mark.parametrize(
-    "content_type", ["image/png", "application/x-www-form-urlencoded", "text/plain", "nonsense", ""]
+    "content_type",
+    [
+        *("image/png", "image/jpeg", "text/plain", "text/html; charset=utf-8", "font/woff2", "message/http"),
+        *("application/x-www-form-urlencoded", "application/ld+json", "multipart/mixed; boundary=x", "nonsense"),
+    ],
 )
 def test_a_content_type_that_is_no_video_is_refused(server: Server, clip: Path, content_type: str) -> None:
     answer = server.client.post("/videos", content=clip.read_bytes(), headers={"content-type": content_type})
     problem_of(answer, 415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("application/mp4", "application/x-matroska", "application/ogg", "binary/octet-stream", "APPLICATION/MP4"),
+        *(
+            "application/vnd.ms-asf",
+            "application/x-mpegts",
+            "audio/mp4",
+            "video/anything; codecs=x",
+            "image/gif",
+            "",
+            None,
+        ),
+    ],
+)
+def test_the_content_decides_where_the_type_leaves_it_open(
+    server: Server, clip: Path, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    answer = server.client.post("/videos", content=clip.read_bytes(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    problem_of(server.client.post("/videos", content=b"no video" * 9, headers=headers), 415, "unsupported_media")
 
 
 def test_an_option_is_refused_before_the_body_is_read(server: Server) -> None:

@@ -166,7 +166,7 @@ async def test_two_hundred_streams_are_open_at_once_without_a_thread_each(
     server = start_server()
     post = {"data": {"fps": "1"}, "headers": ASYNC}
     place = (await asyncio.to_thread(server.post, long_clip, **post)).headers["location"]
-    request = f"GET {place}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    request = f"GET {place}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     threads = threading.active_count()
 
     async def follow(begun: asyncio.Semaphore) -> bytes:

@@ -33,7 +33,7 @@ def test_each_key_has_a_limit_of_its_own(start_server: Callable[..., Server], tm
 
 
 def test_without_keys_each_address_has_a_limit_of_its_own(start_server: Callable[..., Server], clip: Path) -> None:
-    server = start_server(rate_limit="1/hour")
+    server = start_server(rate_limit="1/hour", proxies="127.0.0.1")
     here, there = ({"x-forwarded-for": address} for address in ("192.0.2.1", "192.0.2.2"))
     assert server.post(clip, headers=here).status_code == 200
     problem_of(server.post(clip, headers=here), 429, "rate_limited")

@@ -126,6 +126,14 @@ def test_a_body_that_is_no_json_object_is_refused(server: Server, body: bytes) -
     problem_of(answer, 400, "malformed_upload")
 
 
+@pytest.mark.parametrize("name", ["fps", "url"])
+def test_a_name_that_is_given_twice_in_the_json_is_refused(server: Server, web: Web, name: str) -> None:
+    value = f'"http://127.0.0.1:{web.port}/clip.mp4"' if name == "url" else "1"
+    body = f'{{"url": "http://127.0.0.1:{web.port}/clip.mp4", "{name}": {value}, "{name}": {value}}}'
+    answer = server.client.post("/videos", content=body, headers={"content-type": "application/json"})
+    assert problem_of(answer, 422, "invalid_option")["option"] == name
+
+
 def test_json_without_a_url_is_refused(server: Server) -> None:
     problem_of(server.client.post("/videos", json={"fps": 1}), 400, "missing_video")
 
@@ -159,7 +167,7 @@ def test_a_server_that_stops_sending_is_given_up(start_server: Callable[..., Ser
 
 def test_nothing_is_fetched_for_a_client_that_has_left(server: Server, web: Web) -> None:
     body = f'{{"url": "http://127.0.0.1:{web.port}/endless"}}'
-    head = f"POST /videos HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"{head}\r\n\r\n{body}".encode())
         until(server.uploads)

@@ -1,76 +1,80 @@
-"""What comes before a request: limits that the web server has not, and problems instead of its own words."""
+"""Where the web server listens, whom it believes, how many files it may open, and how it stops."""
 
 from __future__ import annotations
 
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from fastapi import FastAPI
 
-from tests.service.http.test_bad_input import problem_of
-from tests.support.processes import ServiceProcess, serve_process
-
-
-@pytest.fixture(scope="module")
-def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    settings = {"bundles": tiny_bundle, "engine": "stub", "upload_idle_seconds": 2}
-    with serve_process(tmp_path_factory.mktemp("service"), **settings) as running:
-        yield running
-
-
-def exchange(service: ServiceProcess, *pieces: bytes) -> httpx.Response | None:
-    """Sends bytes until they are refused; what came back, if anything did."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-            while block := connection.recv(65536):
-                received += block
-        except ConnectionError:
-            pass
-    if not received:
-        return None
-    head, _, body = received.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return httpx.Response(int(first.split()[1]), headers=headers, content=body)
+from service.errors import SettingsError
+from service.http.web_server import WebServer, listen
+from service.jobs import ProcessLife
+from service.settings import load_settings
+from tests.conftest import Server
+from tests.service.test_command_line import assert_one_line, vsg
+from tests.support.processes import serve_process
 
 
-@pytest.mark.parametrize(
-    "sent", [b"no HTTP\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET / HTTP/9.9\r\n\r\n"]
-)
-def test_bytes_that_are_not_http_are_answered_with_a_problem(service: ServiceProcess, sent: bytes) -> None:
-    answer = exchange(service, sent)
-    assert answer is not None
-    problem = problem_of(answer, 400, "not_http")
-    assert "library" not in str(problem)
-    assert answer.headers["x-content-type-options"] == "nosniff"
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of 127.0.0.1 that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
 
 
-def test_headers_without_end_are_refused_and_not_kept(service: ServiceProcess) -> None:
-    before = service.process.memory_info().rss
-    megabyte = b"x" * 2**20
-    for begin in (b"GET /models HTTP/1.1\r\nHost: x\r\nX-Long: ", b"GET /"):
-        answer = exchange(service, begin, *[megabyte] * 100)
-        if answer is not None:  # else the connection was reset before it was read
-            problem_of(answer, 431, "head_too_large")
-    assert service.process.memory_info().rss - before < 50 * 2**20
+def test_a_port_in_use_is_said_in_one_line_before_models_are_loaded(taken: int, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("no bundle")
+    done = vsg("serve", "--port", str(taken), "--bundle", tmp_path)
+    assert_one_line(done, "Error: ", f"'127.0.0.1' and {taken}", "another program listens there")
 
 
-def test_a_request_whose_head_does_not_end_is_given_up(service: ServiceProcess) -> None:
-    began = time.monotonic()
-    assert exchange(service) is None
-    assert exchange(service, b"GET /models HTTP/1.1\r\nHo") is None
-    assert time.monotonic() - began < 60
-    # The second request of a connection is no exception.
-    answer = exchange(service, b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /models HTTP/1.1\r\nHo")
-    assert answer is not None
-    assert answer.status_code == 200
+def test_a_workers_port_in_use_is_said_in_one_line(taken: int, tmp_path: Path) -> None:
+    flags = ("--redis", "redis://127.0.0.1:1", "--data", tmp_path, "--metrics-port", str(taken))
+    assert_one_line(vsg("worker", *flags), "Error: VSG_METRICS_HOST and --metrics-port are", "another program listens")
+
+
+@pytest.mark.parametrize("host", ["198.51.100.1", "no.such.host.invalid", "1.2.3", "::1%none", "a b", "a" * 70])
+def test_an_address_that_is_not_of_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(SettingsError, match=f"VSG_HOST and VSG_PORT are '{host}' and 8000: "):
+        listen(host, 8000, named="VSG_HOST and VSG_PORT")
+
+
+async def test_a_port_that_is_taken_while_the_service_starts_is_said_too() -> None:
+    (ours,) = listen("127.0.0.1", 0, named="it")
+    (other,) = listen("127.0.0.1", ours.getsockname()[1], named="it")
+    with ours, other:
+        other.listen()
+        server = WebServer(FastAPI(), load_settings(), ProcessLife())
+        with pytest.raises(SettingsError, match="another program listens"):
+            await server.serve([ours])
+
+
+def test_as_many_files_may_be_open_as_the_user_may_have(tiny_bundle: Path, tmp_path: Path) -> None:
+    with serve_process(tmp_path, bundles=tiny_bundle, engine="stub") as service:
+        soft, hard = service.process.rlimit(psutil.RLIMIT_NOFILE)
+        assert soft == min(hard, 65_536)
+
+
+@pytest.mark.parametrize(("proxies", "distinguished"), [("", False), ("10.0.0.0/8", False), ("127.0.0.0/8", True)])
+def test_only_named_proxies_say_whom_they_speak_for(
+    start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, proxies: str, distinguished: bool
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # what uvicorn would believe
+    server = start_server(rate_limit="1/hour", proxies=proxies)
+    answers = [
+        server.post(b"text", headers={name: address}).status_code
+        for name, address in (("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2"))
+    ]
+    assert answers == ([415, 415] if distinguished else [415, 429])
+    # What the client itself has put before the proxy's own entry is not believed.
+    assert server.post(b"text", headers={"x-forwarded-for": "192.0.2.9, 192.0.2.1"}).status_code == 429
 
 
 def test_streams_of_events_do_not_delay_the_stop(tiny_bundle: Path, long_clip: Path, tmp_path: Path) -> None:

@@ -103,6 +103,15 @@ class Visit:
         address = self.page.evaluate("() => overlay.toDataURL()")
         return np.asarray(Image.open(io.BytesIO(b64decode(address.partition(",")[2]))).convert("RGBA"))
 
+    def picture(self) -> NDArray[np.uint8]:
+        """Height x width x RGB of the picture that the video shows."""
+        address = self.page.evaluate(
+            "() => { const canvas = document.createElement('canvas');"
+            " canvas.width = video.videoWidth; canvas.height = video.videoHeight;"
+            " canvas.getContext('2d').drawImage(video, 0, 0); return canvas.toDataURL(); }"
+        )
+        return np.asarray(Image.open(io.BytesIO(b64decode(address.partition(",")[2]))).convert("RGB"))
+
     def download(self, name: str) -> tuple[str, bytes]:
         """Presses the button of a download; gives the file's name and content."""
         with self.page.expect_download() as got:

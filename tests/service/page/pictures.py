@@ -29,7 +29,7 @@ def main() -> None:
         sync_playwright() as playwright,
         launch(playwright) as browser,
     ):
-        with visit(browser, server, viewport={"width": 960, "height": 480}) as opened:
+        with visit(browser, server, viewport={"width": 960, "height": 620}) as opened:
             opened.page.get_by_text("Options").click()
             opened.until("() => model.options.length > 0")
             opened.page.screenshot(path=folder / "page-start.png")

@@ -16,12 +16,12 @@ from playwright.sync_api import FileChooser
 
 from tests.conftest import Server
 from tests.service.page.browser import OpenPage, Visit
-from tests.support.videos import make_audio, make_video
+from tests.support.videos import add_sound, make_audio, make_video
 from tests.support.waiting import until
 
 PERSON_COLOUR = (0xD9, 0x48, 0x0F)
 LINE = 2
-NAME = 20  # pixels above or below a box's upper edge that its name may take
+NAME = 44  # pixels above or below a box's upper edge that its name may take, also where it leaves room for another
 
 Frame = dict[str, Any]
 
@@ -92,6 +92,26 @@ def test_while_the_video_plays_the_boxes_are_those_of_the_frame_nearest_to_its_p
     pixels = visit.drawn()
     assert visit.seconds() == pytest.approx(visit.page.evaluate("() => video.currentTime"), abs=0.1)
     assert_drawn(pixels, boxes_on(pixels, graph, nearest(graph, visit.seconds())))
+
+
+def test_a_picture_that_begins_after_the_sound_is_shown_with_its_own_boxes(
+    open_page: OpenPage, puppet_server: Server, sample: Path, tmp_path: Path
+) -> None:
+    late = add_sound(sample, tmp_path / "late.mp4", seconds=14.0, delay=3.0)
+    shown = []
+    for path, start in ((sample, 0.0), (late, 3.0)):
+        visit = open_page(puppet_server)
+        graph = visit.open(path)
+        assert graph["video"]["start"] == pytest.approx(start, abs=0.001)
+        assert visit.seconds() == 0
+        assert float(visit.page.get_attribute("#slider", "max") or 0) == 10
+        for moment in (0.0, 5.0, 9.5):
+            visit.seek(moment)
+            assert_drawn(visit.drawn(), boxes_on(visit.drawn(), graph, nearest(graph, moment)))
+            shown.append(visit.picture().astype(int))
+    for early, same in zip(shown[:3], shown[3:], strict=True):
+        assert np.abs(early - same).mean() < 2
+    assert np.abs(shown[0] - shown[1]).mean() > 2, "the video does not change, so the test cannot fail"
 
 
 def test_the_graph_of_the_moment_has_the_frames_things_and_triplets(

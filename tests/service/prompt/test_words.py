@@ -120,10 +120,24 @@ def test_times_are_said_as_people_do(start: float, end: float, duration: float |
 
 
 @pytest.mark.parametrize(
-    ("duration", "said"), [(2.5, "2.5-second"), (12.4, "12-second"), (320.0, "5-minute"), (9000.0, "150-minute")]
+    ("duration", "said"),
+    [
+        (0.04, "0.04-second"),
+        (1 / 30, "0.03-second"),
+        (2.5, "2.5-second"),
+        (12.4, "12-second"),
+        (320.0, "5-minute"),
+        (9000.0, "150-minute"),
+    ],
 )
 def test_lengths_are_said_as_people_do(duration: float, said: str) -> None:
     assert length_of(duration) == said
+
+
+def test_a_single_frame_has_a_length_too() -> None:
+    assert length_of(0.04) == "0.04-second"
+    assert length_of(1 / 30) == "0.03-second"
+    assert length_of(0.05) == "0.1-second"
 
 
 FACTORY = Vocabulary(

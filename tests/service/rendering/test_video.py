@@ -85,6 +85,29 @@ def test_a_rotated_video_is_drawn_upright_and_its_boxes_with_it(tmp_path: Path) 
         assert next(container.decode(video=0)).rotation == 0
 
 
+def test_a_mirrored_video_is_drawn_as_players_show_it(tmp_path: Path) -> None:
+    source = rotate(PUPPETS, tmp_path / "mirrored.mp4", 0, mirrored=True)
+    graph = moving((160, 128), (40, 60, 80, 120), (40, 60, 80, 120), seconds=10, duration=10.0)
+    render_video(source, graph, tmp_path / "out.mp4")
+    _, _, stored = read(PUPPETS)
+    _, _, drawn = read(tmp_path / "out.mp4")
+    assert_outlined(drawn[100], (40, 60, 80, 120))
+    assert np.abs(drawn[100][:30].astype(int) - stored[100][:30, ::-1]).mean() < 4
+
+
+def test_a_video_whose_pixels_are_not_square_keeps_its_shape(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "anamorphic.mp4", size=(160, 120), pixel_shape=Fraction(3, 2))
+    graph = moving((240, 120), (40, 40, 120, 100), (60, 40, 140, 100))
+    render_video(source, graph, tmp_path / "out.mp4", scale=2)
+    info, _, drawn = read(tmp_path / "out.mp4")
+    assert (info.width, info.height) == (480, 240)
+    assert_outlined(drawn[0], (80, 80, 240, 200))
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].sample_aspect_ratio in (None, 1)
+    picture = render_frame(source, graph, 0.0)
+    assert_outlined(np.asarray(picture)[:120, :240], (40, 40, 120, 100))
+
+
 def test_an_odd_sized_video_gets_a_column_and_a_row_at_its_far_ends(tmp_path: Path) -> None:
     source = make_video(tmp_path / "odd.mp4", size=(151, 113), pixels="yuv444p")
     render_video(source, moving((151, 113), (30, 40, 80, 90), (50, 40, 100, 90)), tmp_path / "out.mp4")
@@ -146,6 +169,34 @@ def test_sound_is_copied_where_it_is_asked_for(tmp_path: Path, name: str, codec:
     render_video(source, graph, tmp_path / "quiet.mp4")
     with av.open(tmp_path / "quiet.mp4") as container:
         assert not container.streams.audio
+
+
+def test_a_picture_that_begins_after_the_sound_still_does(tmp_path: Path) -> None:
+    source = add_sound(
+        make_video(tmp_path / "silent.mp4", size=(160, 120)), tmp_path / "late.mp4", seconds=5.0, delay=3.0
+    )
+    graph = moving((160, 120), (20, 40, 60, 80), (100, 40, 140, 80))
+    render_video(source, graph, tmp_path / "out.mp4", sound=True)
+    with av.open(tmp_path / "out.mp4") as container:
+        shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert [time for time, _ in shown] == pytest.approx(3.0 + np.arange(20) / 10, abs=1e-3)
+    assert_outlined(shown[0][1], (20, 40, 60, 80))
+    heard = [time for time, _ in packets(tmp_path / "out.mp4")]
+    assert (heard[0], heard[-1]) == (pytest.approx(0.0, abs=0.05), pytest.approx(5.0, abs=0.1))
+
+
+def test_recordings_one_after_the_other_are_drawn_with_their_sound(tmp_path: Path) -> None:
+    one = add_sound(make_video(tmp_path / "silent.mp4"), tmp_path / "one.ts")
+    two = tmp_path / "two.ts"
+    two.write_bytes(one.read_bytes() * 2)
+    render_video(two, scene_graph([], size=(64, 48), duration=4.0), tmp_path / "out.mp4", sound=True)
+    after, times, _ = read(tmp_path / "out.mp4")
+    assert len(times) == 40
+    assert after.duration == pytest.approx(4.0, abs=0.05)
+    heard = [time for time, _ in packets(tmp_path / "out.mp4")]
+    assert np.all(np.diff(heard) > 0)
+    assert heard[-1] == pytest.approx(4.0, abs=0.15)
+    assert render_frame(two, scene_graph([], size=(64, 48), duration=4.0), 3.5).width > 64
 
 
 def test_sound_that_an_mp4_does_not_take_is_left_out(tmp_path: Path) -> None:

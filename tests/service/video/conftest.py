@@ -74,9 +74,15 @@ class Clips:
         options: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
         rotation: int | None = None,
+        matrix: tuple[int, int, int, int] | None = None,
+        pixel: Fraction | None = None,
         unit: Fraction = Fraction(1, 90000),
     ) -> Path:
-        """Writes a video of cards once, at `rate` or at `times` seconds. The suffix chooses the container."""
+        """Writes a video of cards once, at `rate` or at `times` seconds. The suffix chooses the container.
+
+        matrix: a, b, c and d of the display matrix.
+        pixel: width of a pixel by its height.
+        """
         if name in self.made:
             return self.made[name]
         path = self.folder / name
@@ -87,6 +93,11 @@ class Clips:
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, pixels
             if rotation is not None:
                 stream.set_display_rotation(rotation)
+            if matrix is not None:
+                a, b, c, d = (number << 16 for number in matrix)
+                stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+            if pixel is not None:
+                stream.codec_context.sample_aspect_ratio = pixel
             if times is not None:
                 stream.codec_context.time_base = unit
             for index in range(count if times is None else len(times)):

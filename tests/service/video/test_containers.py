@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
 from service.errors import EmptyUpload
-from service.video import Container, sniff_container
+from service.video import SNIFF_BYTES, Container, sniff_container
 from service.video.errors import UnsupportedMedia
 
 MP3_FRAME = b"\xff\xfb\x90\x64" + bytes(400)
@@ -30,6 +33,7 @@ def packets(size: int, offset: int) -> bytes:
         (b"RIFF\x00\x10\x00\x00AVI LIST", Container.AVI),
         (packets(188, 0), Container.MPEG_TS),
         (packets(192, 4), Container.MPEG_TS),
+        (packets(204, 0), Container.MPEG_TS),
         (b"\x00\x00\x01\xba\x44\x00\x04", Container.MPEG_PS),
         (b"GIF89a\x10\x00\x10\x00", Container.GIF),
         (b"FLV\x01\x05\x00\x00\x00\x09", Container.FLV),
@@ -63,6 +67,10 @@ def test_video_containers_are_known_by_their_first_bytes(head: bytes, container:
         ("ein Satz über Bücher ".encode() * 300, "text"),
         (b"PK\x03\x04\x14\x00", "a ZIP archive"),
         (b"\x47", "text"),
+        (b"GATTACA\n" * 500, "text"),
+        (b"G" * 3000, "text"),
+        # A segment of an HLS stream that is encrypted as a whole has no other mark.
+        (np.random.default_rng(1).integers(0, 256, 20_000, np.uint8).tobytes(), "encrypted or compressed data"),
     ],
 )
 def test_other_files_are_refused_by_the_name_of_their_kind(head: bytes, name: str) -> None:
@@ -79,6 +87,67 @@ def test_bytes_of_an_unknown_kind_are_refused_with_the_formats_that_are_known(he
 def test_an_upload_without_bytes_is_refused() -> None:
     with pytest.raises(EmptyUpload):
         sniff_container(b"")
+
+
+def with_time_codes(stream: bytes) -> bytes:
+    return b"".join(bytes(4) + stream[at : at + 188] for at in range(0, len(stream), 188))
+
+
+def with_checksums(stream: bytes) -> bytes:
+    return b"".join(stream[at : at + 188] + bytes(16) for at in range(0, len(stream), 188))
+
+
+TRANSPORT = {"188": bytes, "192": with_time_codes, "204": with_checksums}
+NOISE = np.random.default_rng(5).integers(0, 256, SNIFF_BYTES, np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("cut", [1, 77, 100, 187])
+@pytest.mark.parametrize("size", TRANSPORT)
+def test_a_transport_stream_may_begin_within_a_packet(clips: Any, size: str, cut: int) -> None:
+    content = TRANSPORT[size](clips.make("constant.ts").read_bytes())
+    in_step = clips.read(clips.write("in_step.ts", content[int(size) :]))
+    video = clips.read(clips.write("out_of_step.ts", content[cut:]))
+    assert len(video.numbers) >= 9
+    assert video.numbers == in_step.numbers
+    assert video.timestamps.tolist() == in_step.timestamps.tolist()
+
+
+@pytest.mark.parametrize("junk", [bytes(50), b"\xff\xfb\x90\x64" * 300, NOISE[:5000], NOISE[:50_000]], ids=len)
+@pytest.mark.parametrize("size", TRANSPORT)
+def test_a_transport_stream_may_follow_something_else(clips: Any, size: str, junk: bytes) -> None:
+    whole = clips.read(clips.make("constant.ts"))
+    content = TRANSPORT[size](clips.make("constant.ts").read_bytes())
+    video = clips.read(clips.write("after_junk.ts", junk + content))
+    assert video.numbers == whole.numbers
+    assert np.array_equal(video.frames, whole.frames)
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+@pytest.mark.parametrize("change", [lambda whole: whole[100:], lambda whole: NOISE[:5000] + whole], ids=["cut", "junk"])
+def test_a_program_stream_may_begin_anywhere(clips: Any, codec: str, change: Callable[[bytes], bytes]) -> None:
+    content = clips.make(f"{codec}.mpg", codec=codec, rate=25, options={"g": "12"}).read_bytes()
+    assert len(clips.read(clips.write("anywhere.mpg", change(content)), fps=1.0).numbers) >= 3
+
+
+@pytest.mark.parametrize("junk", [b"", NOISE[:300]])
+def test_too_few_packets_out_of_step_are_no_transport_stream(junk: bytes) -> None:
+    with pytest.raises(UnsupportedMedia):
+        sniff_container(junk + (b"\x47\x40\x00\x10" + NOISE[:184]) * 4 + NOISE[:500])
+
+
+def test_text_that_looks_like_packets_stays_text() -> None:
+    lines = b"".join(b"GET /%03d " % number + b"x" * 178 + b"\n" for number in range(50))
+    with pytest.raises(UnsupportedMedia, match="looks like text"):
+        sniff_container(b"Log\n" + lines)
+
+
+def test_only_the_first_bytes_decide() -> None:
+    """The service sniffs what has arrived, and the reader sniffs the file: both must find the same."""
+    late = NOISE + packets(188, 0) * 20
+    with pytest.raises(UnsupportedMedia, match="looks like encrypted or compressed data"):
+        sniff_container(late)
+    with pytest.raises(UnsupportedMedia):
+        sniff_container(late[:SNIFF_BYTES])
 
 
 @pytest.mark.parametrize("length", range(1, 13))

@@ -230,7 +230,7 @@ def test_more_frames_than_asked_for_are_refused(video: Path, child_running: Call
     child_running(
         "import os; os.read(0, 4096)\n"
         "from service.video.wire import encode_message as encode\n"
-        "info = encode('info', width=1, height=1, duration=None, frame_rate=None, codec='x')\n"
+        "info = encode('info', expected=1, width=1, height=1, duration=None, frame_rate=None, codec='x', start=0)\n"
         "os.write(1, encode('ready') + info + encode('chunk', frames=10**9))\n"
         "os.read(0, 1)\n"
     )

@@ -45,6 +45,8 @@ CODECS: dict[str, dict[str, Any]] = {
     },
     "vp8.webm": {"codec": "libvpx", "options": {"deadline": "good", "cpu-used": "5", "g": "30", "auto-alt-ref": "1"}},
     "advanced_simple.mp4": {"codec": "mpeg4", "options": {"bf": "2", "g": "15", "flags": "+qpel"}},
+    "jpeg.mkv": {"codec": "mjpeg", "pixels": "yuvj420p"},
+    "prores.mkv": {"codec": "prores_ks", "pixels": "yuv422p10le"},
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "30", "svtav1-params": "enable-overlays=1"}},
 }
 SAMPLINGS: list[dict[str, Any]] = [
@@ -113,11 +115,11 @@ def test_frames_are_those_of_a_full_decode(moving: Moving, name: str) -> None:
     for index, sampling in enumerate(SAMPLINGS):
         asked = request(path, threads=1 + index % 2, **sampling)
         media = examine(asked)
-        end = min(sampling.get("end", media.end), media.end)
-        expected = moving.on_display(media.times, sampling["fps"], end, sampling.get("start", 0.0))
+        end = min(sampling.get("end", media.timing.end), media.timing.end)
+        expected = moving.on_display(media.timing.times, sampling["fps"], end, sampling.get("start", 0.0))
         expected = expected[: asked.sampling.max_frames]
         chunks = list(OnlyFromPackets(asked, media).chunks())
-        assert np.concatenate([times for times, _ in chunks]).tolist() == media.times[expected].tolist()
+        assert np.concatenate([times for times, _ in chunks]).tolist() == media.timing.times[expected].tolist()
         for number, frame in zip(expected, np.concatenate([pixels for _, pixels in chunks]), strict=True):
             assert np.array_equal(frame, every[number])
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.video import DecodeLimits, Sampling
-from service.video.sampled_frames import Clock, Sampler
+from service.video.sampled_frames import Sampler
 
 steps = st.lists(st.integers(2, 3000), min_size=1, max_size=40)
 
@@ -78,37 +77,3 @@ def test_a_sampling_that_makes_no_sense_is_refused(values: dict[str, float]) -> 
 def test_a_limit_of_zero_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         DecodeLimits(**{name: 0})
-
-
-def frames(*times: float | None) -> list[SimpleNamespace]:
-    return [SimpleNamespace(time=time, duration=None, time_base=None) for time in times]
-
-
-def test_the_clock_begins_at_zero() -> None:
-    clock = Clock(10.0, np.empty(0))
-    assert [clock.time_of(frame) for frame in frames(5.0, 5.5, 7.25)] == [0.0, 0.5, 2.25]
-    assert clock.repaired == 0
-
-
-@pytest.mark.parametrize(
-    ("times", "expected", "repaired"),
-    [
-        ((None, None, None), [0.0, 0.1, 0.2], 2),
-        ((0.0, None, 0.2), [0.0, 0.1, 0.2], 1),
-        ((0.0, 0.1, 0.1), [0.0, 0.1, 0.2], 1),
-        ((1.0, 1.1, -3e17), [0.0, 0.1, 0.2], 1),
-        ((0.0, 3e17, 0.3), [0.0, 0.1, 0.3], 1),
-    ],
-)
-def test_the_clock_repairs_impossible_times(
-    times: tuple[float | None, ...], expected: list[float], repaired: int
-) -> None:
-    clock = Clock(10.0, np.empty(0))
-    assert [clock.time_of(frame) for frame in frames(*times)] == pytest.approx(expected)
-    assert clock.repaired == repaired
-
-
-def test_the_clock_prefers_listed_times() -> None:
-    clock = Clock(10.0, np.array([0.0, 0.04, 0.08]))
-    assert [clock.time_of(frame) for frame in frames(0.04, 0.12, 0.04)] == pytest.approx([0.0, 0.04, 0.08])
-    assert clock.repaired == 0

@@ -12,9 +12,11 @@ PERSON = torch.tensor([0.0, 0.0, 100.0, 200.0]).view(1, 1, 1, 4)
 CUP = torch.tensor([120.0, 90.0, 140.0, 110.0]).view(1, 1, 1, 4)
 STANDING = {
     "nose": (60.0, 20.0), "left_ear": (50.0, 20.0), "right_ear": (50.0, 21.0),  # looks to the right
-    "left_shoulder": (40.0, 50.0), "right_shoulder": (60.0, 50.0), "left_hip": (40.0, 110.0), "right_hip": (60.0, 110.0),
+    "left_shoulder": (40.0, 50.0), "right_shoulder": (60.0, 50.0), 
+    "left_hip": (40.0, 110.0), "right_hip": (60.0, 110.0),
     "mouth_left": (58.0, 30.0), "mouth_right": (58.0, 30.0),
-    "left_wrist": (30.0, 110.0), "right_wrist": (10.0, 110.0), "left_index": (30.0, 118.0), "right_index": (10.0, 118.0),
+    "left_wrist": (30.0, 110.0), "right_wrist": (10.0, 110.0), 
+    "left_index": (30.0, 118.0), "right_index": (10.0, 118.0),
 }  # fmt: skip
 
 
