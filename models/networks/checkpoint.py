@@ -17,6 +17,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
+from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
 from models.networks.pose import PoseConfig, PoseNetwork
 from models.networks.scored import Scored, ScoredConfig
 from models.networks.tensor_file import read_tensor_file
@@ -25,10 +26,10 @@ from models.networks.two_stage import TwoStage, TwoStageConfig
 Network = Arn | Detector | TwoStage | Scored
 NetworkConfig = Annotated[ArnConfig | DetectorConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")]
 
-Part = EfficientDet | PoseNetwork
+Part = EfficientDet | TorchvisionDetector | PoseNetwork
 """Networks that make no scene graph by themselves and have no vocabulary: `vsg join` makes bundles with them."""
-PartConfig = Annotated[EfficientDetConfig | PoseConfig, Field(discriminator="network")]
-_PARTS = ("efficientdet", "pose")
+PartConfig = Annotated[EfficientDetConfig | TorchvisionConfig | PoseConfig, Field(discriminator="network")]
+_PARTS = ("efficientdet", "torchvision", "pose")
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
@@ -53,6 +54,8 @@ def make_part(config: PartConfig) -> Part:
     match config:
         case EfficientDetConfig():
             return EfficientDet(config)
+        case TorchvisionConfig():
+            return TorchvisionDetector(config)
         case PoseConfig():
             return PoseNetwork(config)
 
