@@ -67,6 +67,48 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
 
 
 @import_.command()
+@click.argument("source", metavar="FILE")
+@_OUT
+@click.option(
+    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+)
+def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
+    """Make a detector of COCO's classes from torchvision's weights.
+
+    FILE is a file of weights, or the name of a detector, such as fasterrcnn_resnet50_fpn_v2, whose weights are
+    downloaded.
+    """
+    from pydantic import ValidationError
+
+    from export.errors import ExportError
+    from models.graph.validation import in_words
+    from models.networks.checkpoint import save_checkpoint
+    from models.networks.detectors.torchvision_detectors import TorchvisionConfig
+    from models.networks.published.torchvision import (
+        ARCHITECTURES,
+        LICENCE,
+        download_torchvision,
+        import_torchvision,
+        read_torchvision,
+    )
+
+    named = next((each for each in ARCHITECTURES if each == source), None)
+    if named is None and not Path(source).is_file():
+        raise ExportError(f"{source} is neither a file nor a detector of torchvision: {', '.join(ARCHITECTURES)}")
+    architecture, state = read_torchvision(Path(source)) if named is None else (named, download_torchvision(named))
+    try:
+        config = TorchvisionConfig(architecture=architecture, frame_width=frame_size[0], frame_height=frame_size[1])
+    except ValidationError as error:
+        raise ExportError(f"--frame-size: {in_words(error)}") from error
+    network = import_torchvision(state, config)
+    save_checkpoint(out, network, {"published": {"title": f"torchvision's {architecture}", "licence": LICENCE}})
+    click.echo(
+        f"{out}: {architecture} for frames of {config.frame_width}x{config.frame_height}, "
+        f"{len(network.names)} classes; {LICENCE}"
+    )
+
+
+@import_.command()
 @_FILE
 @_OUT
 @click.option(

@@ -17,6 +17,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
+from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
 from models.networks.pose import PoseConfig, PoseNetwork
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.scored import Scored, ScoredConfig
@@ -30,10 +31,10 @@ NetworkConfig = Annotated[
     ArnConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")
 ]
 
-Part = EfficientDet | PoseNetwork
+Part = EfficientDet | TorchvisionDetector | PoseNetwork
 """Networks that make no scene graph by themselves and have no vocabulary: `vsg join` makes bundles with them."""
-PartConfig = Annotated[EfficientDetConfig | PoseConfig, Field(discriminator="network")]
-_PARTS = ("efficientdet", "pose")
+PartConfig = Annotated[EfficientDetConfig | TorchvisionConfig | PoseConfig, Field(discriminator="network")]
+_PARTS = ("efficientdet", "torchvision", "pose")
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
@@ -60,6 +61,8 @@ def make_part(config: PartConfig) -> Part:
     match config:
         case EfficientDetConfig():
             return EfficientDet(config)
+        case TorchvisionConfig():
+            return TorchvisionDetector(config)
         case PoseConfig():
             return PoseNetwork(config)
 

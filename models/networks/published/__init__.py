@@ -2,5 +2,6 @@
 
 from models.networks.published.efficientdet import import_efficientdet
 from models.networks.published.pose import import_pose
+from models.networks.published.torchvision import import_torchvision
 
-__all__ = ["import_efficientdet", "import_pose"]
+__all__ = ["import_efficientdet", "import_pose", "import_torchvision"]

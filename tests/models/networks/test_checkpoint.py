@@ -14,11 +14,17 @@ from models.errors import WeightsError
 from models.networks.arn import Arn
 from models.networks.checkpoint import (
     NetworkConfig,
+    PartConfig,
     load_checkpoint,
     load_matching_weights,
+    load_part,
     make_network,
+    make_part,
     save_checkpoint,
 )
+from models.networks.detectors.efficientdet import EfficientDetConfig
+from models.networks.detectors.torchvision_detectors import TorchvisionConfig
+from models.networks.pose import PoseConfig
 from models.networks.two_stage import TwoStage
 from tests.support.networks import RELATION_CONFIGS, make_lively, tiny, tiny_detector, tiny_scored, tiny_two_stage
 
@@ -30,6 +36,13 @@ CONFIGS: dict[str, NetworkConfig] = {
     "sttran for predcls": tiny_two_stage("sttran", task="predcls"),
     "scored arn": tiny_scored(tiny()),
     "scored sttran": tiny_scored(tiny_two_stage("sttran")),
+}
+
+
+PARTS: dict[str, PartConfig] = {
+    "efficientdet": EfficientDetConfig(frame_height=64, frame_width=128, candidates=5),
+    "pose": PoseConfig(margin=1.5),
+    "torchvision": TorchvisionConfig("torchvision", "fasterrcnn_mobilenet_v3_large_320_fpn", 64, 96),
 }
 
 
@@ -56,6 +69,31 @@ def test_a_network_comes_back_as_it_was_in_evaluation_mode(tmp_path: Path, name:
     assert not any(module.training for module in loaded.modules())
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_comes_back_as_it_was_and_makes_no_scene_graph_by_itself(tmp_path: Path, name: str) -> None:
+    part, path = make_part(PARTS[name]), tmp_path / "part.pt"
+    save_checkpoint(path, part, {"published": {"sha256": "1f"}})
+    loaded, training = load_part(path)
+    assert training == {"published": {"sha256": "1f"}}
+    assert loaded.config == part.config
+    assert not loaded.training
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in part.state_dict().items())
+    with pytest.raises(WeightsError, match=rf"part\.pt holds a part \({name}\), .* use `vsg join`"):
+        load_checkpoint(path)
+
+
+def test_a_whole_network_is_no_part(checkpoint: Path) -> None:
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt holds a whole network \(arn\), not a part"):
+        load_part(checkpoint)
+
+
+def test_a_part_with_an_altered_configuration_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "part.pt", make_part(PARTS["pose"]), {})
+    spoil(tmp_path / "part.pt", config={"network": "pose", "margin": 9})
+    with pytest.raises(WeightsError, match=r"part\.pt was written by another version .* pose\.margin is 9"):
+        load_part(tmp_path / "part.pt")
 
 
 def test_a_half_written_file_never_has_the_final_name(checkpoint: Path) -> None:
