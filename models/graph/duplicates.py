@@ -14,6 +14,8 @@ from models.graph.predictions import Array, PairPredictions
 DUPLICATE_IOU = 0.5
 # IoU over which two subject boxes are one subject. The field also counts a box as found from here on.
 SAME_SUBJECT_IOU = 0.5
+# IoU over which boxes of two classes are one thing, unless a bundle says otherwise.
+RIVAL_CLASS_IOU = 0.85
 
 Boxes = NDArray[np.floating]
 SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]

@@ -17,6 +17,7 @@ from service.graph.triplets import Triplets
 _FRAMES_MADE_AT_ONCE = 64
 # A relation may be missing in this many samples and still be one relation.
 BRIDGED_SAMPLES = 1
+_TIME_TOLERANCE = 1e-6  # s
 # Float32 noise would double the size of the JSON and say nothing.
 SCORE_DECIMALS = 4
 PIXEL_DECIMALS = 1
@@ -115,20 +116,29 @@ class VideoGraph:
 
 
 def merge_relations(
-    triplets: Triplets, vocabulary: Vocabulary, timestamps: Floats, duration: float | None
+    triplets: Triplets,
+    vocabulary: Vocabulary,
+    timestamps: Floats,
+    duration: float | None,
+    bridged_seconds: float = 0.0,
 ) -> list[Relation]:
     """Merges equal triplets of consecutive sampled frames, sorted by start, then best score first.
 
-    A relation lasts to one sampling interval after the last frame that shows it, but not beyond `duration` (seconds).
-    Scores are means over the frames that show it; a bridged sample adds to the time only.
+    A relation goes on from one frame that shows it to the next where these are at most `bridged_seconds` apart, or
+    where one sample at most lies between them. It lasts to one sampling interval after the last frame that shows it,
+    but not beyond `duration` (seconds). Scores are means over the frames that show it; a bridged sample adds to the
+    time only.
     """
     if not len(triplets):
         return []
     order = np.lexsort((triplets.frames, triplets.objects, triplets.predicates, triplets.subjects))
     keys = np.stack([triplets.subjects, triplets.predicates, triplets.objects])[:, order]
     frames = triplets.frames[order]
+    is_gap = np.diff(frames) > 1 + BRIDGED_SAMPLES
+    if bridged_seconds:
+        is_gap &= np.diff(timestamps[frames]) > bridged_seconds + _TIME_TOLERANCE
     begins = np.ones(len(order), dtype=np.bool_)
-    begins[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0) | (np.diff(frames) > 1 + BRIDGED_SAMPLES)
+    begins[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0) | is_gap
     first = np.flatnonzero(begins)
     last = np.append(first[1:], len(order)) - 1
     counts = last - first + 1
