@@ -118,7 +118,10 @@ class Scoring(_Part):
 class Statements(_Part):
     """Settings of the way from detections to statements. The defaults leave every step out.
 
-    least_sightings: frames that must show an object. A video of a few frames shows all objects.
+    least_sightings: frames that must show an object, but never more than half of them. A video of a few frames shows
+        all objects.
+    least_seconds: seconds for which frames must show an object, all of them together, but never more than half of the
+        video. It is `least_sightings` for any number of frames a second.
     least_best_score: score that an object must have in one frame at least.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
@@ -132,6 +135,7 @@ class Statements(_Part):
     """
 
     least_sightings: Positive = 1
+    least_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     least_best_score: Score = 0.0
     rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
     contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -17,7 +17,7 @@ from service.graph.detections import Detections, Floats, Integers, find_pairs
 from service.graph.smoothing import PairSmoother
 from service.graph.tracking import Linker, Tracks
 from service.graph.triplets import Candidates, Rules, choose_triplets, find_candidates
-from service.graph.video_graph import Objects, VideoGraph, merge_relations
+from service.graph.video_graph import Objects, VideoGraph, merge_relations, sampling_interval
 
 # In a longer video an object must be seen as often as the bundle says, and a detection of one frame only that is no
 # surer than this is a false alarm.
@@ -105,7 +105,7 @@ class GraphBuilder:
         timestamps = np.concatenate(self._timestamps)
         detections = joined(self._detections)
         tracks = self._linker.tracks()
-        ids = _identify(detections, tracks, self._rules.statements, frame_count=len(timestamps))
+        ids = _identify(detections, tracks, self._rules.statements, timestamps)
         triplets = choose_triplets(joined(self._candidates), detections, ids, self._rules)
         bridged = self._rules.statements.bridged_seconds
         relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration, bridged)
@@ -156,7 +156,7 @@ def _copied(predictions: PairPredictions, frames: slice) -> PairPredictions:
     return PairPredictions(**{field.name: copy(field.name) for field in fields(predictions)})  # type: ignore[arg-type]
 
 
-def _identify(detections: Detections, tracks: Tracks, statements: Statements, *, frame_count: int) -> Integers:
+def _identify(detections: Detections, tracks: Tracks, statements: Statements, timestamps: Floats) -> Integers:
     """Ids of all detections, (N,); 0 for those of objects that are not believed."""
     count = len(tracks.classes)
     first_rows = np.full(count, len(detections), dtype=np.intp)
@@ -165,13 +165,20 @@ def _identify(detections: Detections, tracks: Tracks, statements: Statements, *,
     best = np.zeros(count)
     np.maximum.at(best, tracks.of_detection, detections.scores)
     seen_again = (lengths > 1) | (best >= FALSE_ALARM_SCORE)
-    seen_again &= lengths >= statements.least_sightings
-    real = np.flatnonzero((seen_again | (frame_count <= SHORT_VIDEO)) & (best >= statements.least_best_score))
+    seen_again &= lengths >= _least_sightings(statements, timestamps)
+    real = np.flatnonzero((seen_again | (len(timestamps) <= SHORT_VIDEO)) & (best >= statements.least_best_score))
     first_rows = first_rows[real]
     order = np.lexsort((real, ~detections.is_subject[first_rows], detections.frames[first_rows]))
     ids = np.zeros(count, dtype=np.intp)
     ids[real[order]] = np.arange(1, len(real) + 1)
     return ids[tracks.of_detection]
+
+
+def _least_sightings(statements: Statements, timestamps: Floats) -> int:
+    """The number of frames that must show an object."""
+    interval = sampling_interval(timestamps)
+    lasting = int(np.ceil(statements.least_seconds / interval - 1e-6)) if interval else 0
+    return min(max(statements.least_sightings, lasting), len(timestamps) // 2)
 
 
 def _objects(detections: Detections, tracks: Tracks, ids: Integers) -> Objects:

@@ -144,7 +144,7 @@ def merge_relations(
     counts = last - first + 1
 
     starts = timestamps[frames[first]]
-    ends = timestamps[frames[last]] + _sampling_interval(timestamps)
+    ends = timestamps[frames[last]] + sampling_interval(timestamps)
     if duration is not None:
         # Containers understate their duration at times; a relation never ends before it starts.
         ends = np.maximum(np.minimum(ends, duration), starts)
@@ -169,7 +169,7 @@ def merge_relations(
     return sorted(relations, key=lambda relation: (relation.start, -relation.score))
 
 
-def _sampling_interval(timestamps: Floats) -> float:
+def sampling_interval(timestamps: Floats) -> float:
     """Median distance of sampled frames in seconds; 0 for fewer than two."""
     return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0
 

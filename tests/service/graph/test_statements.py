@@ -40,6 +40,22 @@ def test_a_thing_must_be_seen_as_often_as_the_bundle_says(stage) -> None:
     assert relations == []
 
 
+@pytest.mark.parametrize(("interval", "shown_books"), [(0.2, 0), (0.5, 3)])
+def test_a_thing_must_be_seen_for_as_long_as_the_bundle_says(stage, interval: float, shown_books: int) -> None:
+    chair, book = stage.say("chair", CHAIR), stage.say("book", CUP, holding=0.9)
+    script = [[chair, book] if t in (1, 3, 4) else [chair] for t in range(10)]
+    frames, _ = build(stage, script, interval=interval, least_seconds=1.5)
+    assert [len(things) for things in shown(frames)].count(2) == shown_books
+
+
+def test_no_thing_needs_to_be_seen_in_more_than_half_of_the_frames(stage) -> None:
+    chair, book = stage.say("chair", CHAIR), stage.say("book", CUP, holding=0.9)
+    script = [[chair, book] if t < 4 else [chair] for t in range(8)]
+    assert shown(build(stage, script, least_sightings=9, least_seconds=60)[0])[0] == ["book", "chair"]
+    assert shown(build(stage, script[1:], least_sightings=9)[0])[0] == ["book", "chair"]
+    assert shown(build(stage, script[2:], least_sightings=9)[0])[0] == ["chair"]
+
+
 def test_a_short_video_shows_things_that_could_not_be_seen_often(stage) -> None:
     assert shown(build(stage, [[stage.say("chair", CHAIR)]] * 2, least_sightings=3)[0]) == [["chair"]] * 2
 
