@@ -125,7 +125,8 @@ class Statements(_Part):
     least_best_score: score that an object must have in one frame at least.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
-    longest_gap: seconds without an object, after which it comes back with a new id. One missed frame is always allowed.
+    longest_gap: seconds without a thing, after which it comes back with a new id. One missed frame is always allowed.
+        It may exceed that of subjects, 2 s, because a thing is seen only while a subject is, and rarely walks away.
     smoothing_seconds: length of the window around a frame over which the predicate scores and the relation score of a
         pair are averaged, along the tracks of its subject and its thing.
     bridged_seconds: most seconds between two frames that show a relation which goes on between them. One missed frame

@@ -95,6 +95,12 @@ def test_a_thing_keeps_its_id_over_as_long_a_gap_as_the_bundle_says(stage, longe
     assert {thing.id for frame in frames for thing in frame.objects if thing.label == "chair"} == ids
 
 
+def test_a_person_who_comes_back_after_a_long_gap_is_a_new_one_all_the_same(stage) -> None:
+    seen = [stage.say("chair", CHAIR)]
+    frames, _ = build(stage, [*[seen] * 3, *[[]] * 14, *[seen] * 3], longest_gap=4)
+    assert {thing.id for frame in frames for thing in frame.objects if thing.label == "person"} == {1, 3}
+
+
 FLICKER = [
     {"sitting_on": 0.7, "touching": 0.4} if t % 3 else {"sitting_on": 0.4, "touching": 0.7} for t in range(15)
 ]  # fmt: skip
