@@ -31,7 +31,8 @@ class GraphBuilder:
     """Takes a model's predictions clip by clip and makes the scene graph of the video.
 
     Of what it was given it keeps the detections and the triplets that passed the thresholds; the predictions themselves
-    are dropped after at most `FRAMES_AT_ONCE` frames. How a video is cut into clips changes nothing in its graph.
+    are dropped after at most `FRAMES_AT_ONCE` frames, and pairs once no later frame smooths their scores. How a video
+    is cut into clips changes nothing in its graph.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class GraphBuilder:
         self._timestamps: list[Floats] = []
         self._waiting: list[PairPredictions] = []  # of the last frames that have a timestamp
         self._detections: list[Detections] = []
-        self._candidates: list[Candidates] = []
+        self._candidates: list[Candidates] = []  # no two parts have a frame in common, and earlier frames come first
         self._frame_count = self._detection_count = 0
 
     def add(self, predictions: PairPredictions, timestamps: Sequence[float] | NDArray[np.floating]) -> None:
@@ -106,7 +107,8 @@ class GraphBuilder:
         detections = joined(self._detections)
         tracks = self._linker.tracks()
         ids = _identify(detections, tracks, self._rules.statements, timestamps)
-        triplets = choose_triplets(joined(self._candidates), detections, ids, self._rules)
+        # Part by part, as sorting a long video's candidates at once would take several times their memory.
+        triplets = joined([choose_triplets(part, detections, ids, self._rules) for part in self._candidates])
         bridged = self._rules.statements.bridged_seconds
         relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration, bridged)
         return VideoGraph(self._vocabulary, timestamps, _objects(detections, tracks, ids), triplets, relations)
