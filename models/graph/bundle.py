@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import BundleError
-from models.graph.duplicates import DUPLICATE_IOU, RIVAL_CLASS_IOU
+from models.graph.duplicates import DUPLICATE_IOU, RIVAL_CLASS_IOU, SAME_SUBJECT_CONTAINMENT
 from models.graph.predictions import FIELD_NAMES, prediction_depths
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
@@ -125,6 +125,7 @@ class Statements(_Part):
     least_best_score: score that an object must have in one frame at least.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
+    contained_subject_share: the same for two subjects. 1 keeps a child in front of an adult, and parts of people too.
     longest_gap: seconds without a thing, after which it comes back with a new id. One missed frame is always allowed.
         It may exceed that of subjects, 2 s, because a thing is seen only while a subject is, and rarely walks away.
     smoothing_seconds: length of the window around a frame over which the predicate scores and the relation score of a
@@ -140,6 +141,7 @@ class Statements(_Part):
     least_best_score: Score = 0.0
     rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
     contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    contained_subject_share: Annotated[float, Field(gt=0, le=1)] = SAME_SUBJECT_CONTAINMENT
     longest_gap: Annotated[float, Field(ge=0, le=60)] = LONGEST_GAP
     smoothing_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     bridged_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0

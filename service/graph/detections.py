@@ -24,8 +24,6 @@ from models.graph.vocabulary import Vocabulary
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
-# A box that lies almost wholly inside another subject's box is a part of that subject, such as the upper body.
-SAME_SUBJECT_CONTAINMENT = 0.85
 # What is narrower than this after clipping lies outside the picture.
 SMALLEST_SIDE = 1.0  # px
 
@@ -96,7 +94,7 @@ def find_pairs(
     scale = np.array([width, height, width, height], dtype=np.float64)
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
 
-    leaders = _subject_leaders(predictions)
+    leaders = _subject_leaders(predictions, statements)
     subject_frames, subject_slots, subject_rows = _rows(leaders, detected)
     subject_scores = _best(subject_rows, predictions.subject_scores, len(subject_frames))
     leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
@@ -166,13 +164,14 @@ def _visible(
     return replace(clipped, pair_mask=mask)
 
 
-def _subject_leaders(predictions: PairPredictions) -> Integers:
+def _subject_leaders(predictions: PairPredictions, statements: Statements) -> Integers:
     boxes, classes = predictions.subject_boxes, predictions.subject_classes
 
     def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
         others, leader = boxes[rows], boxes[rows, leaders, None]
         iou = box_iou(others, leader)
-        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | (box_containment(others, leader) > SAME_SUBJECT_CONTAINMENT)
+        is_part = box_containment(others, leader) > statements.contained_subject_share
+        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | is_part
         if classes is not None:
             one &= (classes[rows] == classes[rows, leaders, None]) | (iou > RIVAL_CLASS_IOU)
         return one

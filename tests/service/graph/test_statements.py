@@ -83,6 +83,18 @@ def test_a_part_of_a_thing_of_its_class_is_no_second_thing(stage) -> None:
     assert {relation.object for relation in relations} == {2}
 
 
+def test_a_child_in_front_of_an_adult_is_a_second_person_where_the_detector_makes_no_parts(stage) -> None:
+    child = (0.35, 0.55, 0.45, 0.9)
+    script = [[stage.say("chair", CHAIR, touching=0.9), stage.say("book", CUP, child, holding=0.9)]] * 6
+    people = {
+        share: sum(
+            thing.label == "person" for thing in build(stage, script, contained_subject_share=share)[0][0].objects
+        )
+        for share in (0.85, 1.0)
+    }
+    assert people == {0.85: 1, 1.0: 2}
+
+
 def test_things_of_two_classes_may_lie_within_each_other(stage) -> None:
     script = [[stage.say("table", CHAIR), stage.say("book", (0.65, 0.6, 0.75, 0.7))]] * 6
     assert shown(build(stage, script, contained_share=0.8)[0]) == [["book", "table"]] * 6
