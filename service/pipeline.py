@@ -183,6 +183,7 @@ class Pipeline:
                 height=info.height,
                 thresholds=model.manifest.thresholds,
                 scoring=model.manifest.scoring,
+                statements=model.manifest.statements,
                 min_score=applied.min_score,
                 top_k=applied.top_k,
                 constraint=applied.constraint,

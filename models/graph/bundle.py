@@ -14,10 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import BundleError
-from models.graph.duplicates import DUPLICATE_IOU
+from models.graph.duplicates import DUPLICATE_IOU, RIVAL_CLASS_IOU, SAME_SUBJECT_CONTAINMENT
 from models.graph.predictions import FIELD_NAMES, prediction_depths
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
+
+# Seconds that an object may be unseen and keep its id, unless a bundle says otherwise.
+LONGEST_GAP = 2.0
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -116,6 +119,39 @@ class Scoring(_Part):
     relation_exponent: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
+class Statements(_Part):
+    """Settings of the way from detections to statements. The defaults leave every step out.
+
+    least_sightings: frames that must show an object, but never more than half of them. A video of a few frames shows
+        all objects.
+    least_seconds: seconds for which frames must show an object, all of them together, but never more than half of the
+        video. It is `least_sightings` for any number of frames a second.
+    least_best_score: score that an object must have in one frame at least.
+    rival_iou: IoU over which boxes of two classes are one object, of the surer class.
+    contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
+    contained_subject_share: the same for two subjects. 1 keeps a child in front of an adult, and parts of people too.
+    longest_gap: seconds without a thing, after which it comes back with a new id. One missed frame is always allowed.
+        It may exceed that of subjects, 2 s, because a thing is seen only while a subject is, and rarely walks away.
+    smoothing_seconds: length of the window around a frame over which the predicate scores and the relation score of a
+        pair are averaged, along the tracks of its subject and its thing.
+    bridged_seconds: most seconds between two frames that show a relation which goes on between them. One missed frame
+        is always bridged.
+    little_weight: factor of the score of a triplet whose predicate says little, or scores less than one of its group
+        that does.
+    """
+
+    least_sightings: Positive = 1
+    least_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    least_best_score: Score = 0.0
+    rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
+    contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    contained_subject_share: Annotated[float, Field(gt=0, le=1)] = SAME_SUBJECT_CONTAINMENT
+    longest_gap: Annotated[float, Field(ge=0, le=60)] = LONGEST_GAP
+    smoothing_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    bridged_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    little_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class Training(_Part):
     """The origin of the weights.
 
@@ -169,6 +205,7 @@ class Manifest(_Part):
     stages: list[Stage] = Field(min_length=1)
     thresholds: Thresholds
     scoring: Scoring = Scoring()
+    statements: Statements = Statements()
     relation_scoring: bool = False
     precision: Precision = "fp32"
     precision_cost: PrecisionCost | None = None

@@ -14,6 +14,11 @@ from models.graph.predictions import Array, PairPredictions
 DUPLICATE_IOU = 0.5
 # IoU over which two subject boxes are one subject. The field also counts a box as found from here on.
 SAME_SUBJECT_IOU = 0.5
+# Share of a subject's box within another's from which on it is a part of it, such as the upper body, unless a bundle
+# says otherwise.
+SAME_SUBJECT_CONTAINMENT = 0.85
+# IoU over which boxes of two classes are one thing, unless a bundle says otherwise.
+RIVAL_CLASS_IOU = 0.85
 
 Boxes = NDArray[np.floating]
 SameThing = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]

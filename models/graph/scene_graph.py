@@ -39,7 +39,8 @@ class Triplet(_Part):
     """`<subject, predicate, object>` in one frame, by object ids, in the direction of the predicate's group.
 
     `score` is the product of the two object scores, the predicate score and, where the model has one, the relation
-    score. A bundle may sharpen the predicate score and weigh the relation score (`scoring` of its manifest).
+    score. A bundle may sharpen the predicate score and weigh the relation score (`scoring` of its manifest), and weigh
+    what says little (`statements`).
     """
 
     subject: int

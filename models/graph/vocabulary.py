@@ -181,6 +181,11 @@ class Vocabulary:
         return slices
 
     @cached_property
+    def predicates_that_say_little(self) -> tuple[int, ...]:
+        """The columns of all groups' `says_little` among the predicates."""
+        return tuple(self.predicate_index[name] for group in self.groups for name in group.says_little)
+
+    @cached_property
     def group_names(self) -> tuple[str, ...]:
         """Names of the groups, in order."""
         return tuple(group.name for group in self.groups)

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.bundle import Scoring, Thresholds
+from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Constraint
 from models.graph.vocabulary import Vocabulary
+from service.graph.columns import joined
 from service.graph.detections import Detections, Floats, Integers, find_pairs
+from service.graph.smoothing import PairSmoother
 from service.graph.tracking import Linker, Tracks
 from service.graph.triplets import Candidates, Rules, choose_triplets, find_candidates
-from service.graph.video_graph import Objects, VideoGraph, merge_relations
+from service.graph.video_graph import Objects, VideoGraph, merge_relations, sampling_interval
 
-# In a longer video, a detection of one frame only that is no surer than this is a false alarm.
+# In a longer video an object must be seen as often as the bundle says, and a detection of one frame only that is no
+# surer than this is a false alarm.
 SHORT_VIDEO = 4  # frames
 FALSE_ALARM_SCORE = 0.4
 # One pass over this many frames costs little more than one over the few of a clip.
 FRAMES_AT_ONCE = 32
-
-_Columns = TypeVar("_Columns", Detections, Candidates)
 
 
 class GraphBuilder:
     """Takes a model's predictions clip by clip and makes the scene graph of the video.
 
     Of what it was given it keeps the detections and the triplets that passed the thresholds; the predictions themselves
-    are dropped after at most `FRAMES_AT_ONCE` frames. How a video is cut into clips changes nothing in its graph.
+    are dropped after at most `FRAMES_AT_ONCE` frames, and pairs once no later frame smooths their scores. How a video
+    is cut into clips changes nothing in its graph.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class GraphBuilder:
         min_score: float,
         top_k: int,
         constraint: Constraint,
+        statements: Statements,
         duration: float | None = None,
         asked_interval: float = 0.0,
     ) -> None:
         """
-        vocabulary: of the bundle's manifest, as are `thresholds` and `scoring`.
+        vocabulary: of the bundle's manifest, as are `thresholds`, `scoring` and `statements`.
         width: of the displayed video in pixels, as is `height`.
         min_score: least triplet score.
         top_k: most triplets per frame.
@@ -59,14 +61,19 @@ class GraphBuilder:
         """
         self._vocabulary = vocabulary
         self._width, self._height = width, height
-        self._linker = Linker(diagonal=float(np.hypot(width, height)), classes=len(vocabulary.objects))
-        self._rules = Rules(vocabulary, thresholds, scoring, min_score, top_k, constraint)
+        self._linker = Linker(
+            diagonal=float(np.hypot(width, height)),
+            classes=len(vocabulary.objects),
+            longest_gap=statements.longest_gap,
+        )
+        self._smoother = PairSmoother(statements.smoothing_seconds)
+        self._rules = Rules(vocabulary, thresholds, scoring, statements, min_score, top_k, constraint)
         self._duration = duration
         self._asked_interval = asked_interval
         self._timestamps: list[Floats] = []
         self._waiting: list[PairPredictions] = []  # of the last frames that have a timestamp
         self._detections: list[Detections] = []
-        self._candidates: list[Candidates] = []
+        self._candidates: list[Candidates] = []  # no two parts have a frame in common, and earlier frames come first
         self._frame_count = self._detection_count = 0
 
     def add(self, predictions: PairPredictions, timestamps: Sequence[float] | NDArray[np.floating]) -> None:
@@ -98,12 +105,21 @@ class GraphBuilder:
             raise ValueError("there are no predictions to make a graph of; add those of at least one clip")
         if self._waiting:
             self._read_waiting()
+        self._candidates.append(find_candidates(self._smoother.finish(), self._rules))
         timestamps = np.concatenate(self._timestamps)
-        detections = _joined(self._detections)
+        detections = joined(self._detections)
         tracks = self._linker.tracks()
-        ids = _identify(detections, tracks, frame_count=len(timestamps))
-        triplets = choose_triplets(_joined(self._candidates), detections, ids, self._rules)
-        relations = merge_relations(triplets, self._vocabulary, timestamps, self._duration, self._asked_interval)
+        ids = _identify(detections, tracks, self._rules.statements, timestamps)
+        # Part by part, as sorting a long video's candidates at once would take several times their memory.
+        triplets = joined([choose_triplets(part, detections, ids, self._rules) for part in self._candidates])
+        relations = merge_relations(
+            triplets,
+            self._vocabulary,
+            timestamps,
+            self._duration,
+            asked_interval=self._asked_interval,
+            bridged_seconds=self._rules.statements.bridged_seconds,
+        )
         return VideoGraph(self._vocabulary, timestamps, _objects(detections, tracks, ids), triplets, relations)
 
     def _read_waiting(self) -> None:
@@ -116,10 +132,19 @@ class GraphBuilder:
             width=self._width,
             height=self._height,
             thresholds=self._rules.thresholds,
+            statements=self._rules.statements,
         )
-        candidates = find_candidates(detections, pairs, self._rules)
-        self._linker.add(detections, timestamps)
-        subjects, things = candidates.subjects + self._detection_count, candidates.things + self._detection_count
+        tracks = self._linker.add(detections, timestamps)
+        smoothed = self._smoother.add(
+            # Of the whole video, as pairs may wait for the next frames.
+            replace(
+                pairs, subjects=pairs.subjects + self._detection_count, things=pairs.things + self._detection_count
+            ),
+            tracks=np.stack([tracks[pairs.subjects], tracks[pairs.things]], axis=1),
+            times=timestamps[detections.frames[pairs.subjects]],
+            until=float(timestamps.max(initial=-np.inf)),
+        )
+        self._candidates.append(find_candidates(smoothed, self._rules))
         self._detections.append(
             replace(
                 detections,
@@ -128,7 +153,6 @@ class GraphBuilder:
                 class_scores=np.zeros((len(detections), 0), dtype=np.float32),
             )
         )
-        self._candidates.append(replace(candidates, subjects=subjects, things=things))
         self._frame_count += len(predictions)
         self._detection_count += len(detections)
 
@@ -143,28 +167,29 @@ def _copied(predictions: PairPredictions, frames: slice) -> PairPredictions:
     return PairPredictions(**{field.name: copy(field.name) for field in fields(predictions)})  # type: ignore[arg-type]
 
 
-def _joined(parts: Sequence[_Columns]) -> _Columns:
-    def join(name: str) -> NDArray[np.generic] | None:
-        columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else np.concatenate(columns)
-
-    return type(parts[0])(**{field.name: join(field.name) for field in fields(parts[0])})  # type: ignore[arg-type]
-
-
-def _identify(detections: Detections, tracks: Tracks, *, frame_count: int) -> Integers:
-    """Ids of all detections, (N,); 0 for false alarms."""
+def _identify(detections: Detections, tracks: Tracks, statements: Statements, timestamps: Floats) -> Integers:
+    """Ids of all detections, (N,); 0 for those of objects that are not believed."""
     count = len(tracks.classes)
     first_rows = np.full(count, len(detections), dtype=np.intp)
     np.minimum.at(first_rows, tracks.of_detection, np.arange(len(detections)))
     lengths = np.bincount(tracks.of_detection, minlength=count)
     best = np.zeros(count)
     np.maximum.at(best, tracks.of_detection, detections.scores)
-    real = np.flatnonzero((lengths > 1) | (best >= FALSE_ALARM_SCORE) | (frame_count <= SHORT_VIDEO))
+    seen_again = (lengths > 1) | (best >= FALSE_ALARM_SCORE)
+    seen_again &= lengths >= _least_sightings(statements, timestamps)
+    real = np.flatnonzero((seen_again | (len(timestamps) <= SHORT_VIDEO)) & (best >= statements.least_best_score))
     first_rows = first_rows[real]
     order = np.lexsort((real, ~detections.is_subject[first_rows], detections.frames[first_rows]))
     ids = np.zeros(count, dtype=np.intp)
     ids[real[order]] = np.arange(1, len(real) + 1)
     return ids[tracks.of_detection]
+
+
+def _least_sightings(statements: Statements, timestamps: Floats) -> int:
+    """The number of frames that must show an object."""
+    interval = sampling_interval(timestamps)
+    lasting = int(np.ceil(statements.least_seconds / interval - 1e-6)) if interval else 0
+    return min(max(statements.least_sightings, lasting), len(timestamps) // 2)
 
 
 def _objects(detections: Detections, tracks: Tracks, ids: Integers) -> Objects:

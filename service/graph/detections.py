@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.bundle import Thresholds
+from models.graph.bundle import Statements, Thresholds
 from models.graph.duplicates import (
+    RIVAL_CLASS_IOU,
     SAME_SUBJECT_IOU,
     box_containment,
     box_iou,
@@ -23,10 +24,6 @@ from models.graph.vocabulary import Vocabulary
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
-# A box that lies almost wholly inside another subject's box is a part of that subject, such as the upper body.
-SAME_SUBJECT_CONTAINMENT = 0.85
-# Two classes that claim the same box to this degree mean one thing.
-RIVAL_CLASS_IOU = 0.85
 # What is narrower than this after clipping lies outside the picture.
 SMALLEST_SIDE = 1.0  # px
 
@@ -58,6 +55,7 @@ class Pairs:
 
     subjects: (M,) intp, rows of the `Detections`.
     things: (M,) intp, rows of the `Detections`.
+    scores: (M,) float64, subject score x thing score.
     predicates: (M, R) float32, per predicate of the vocabulary.
     relation_scores: (M,) float32, or None where the model has no relation scorer.
     uncertainties: (M, R, 2) float32, epistemic and aleatoric per predicate, or None where unknown.
@@ -65,27 +63,38 @@ class Pairs:
 
     subjects: Integers
     things: Integers
+    scores: Floats
     predicates: Array
     relation_scores: Array | None
     uncertainties: Array | None
 
+    def __len__(self) -> int:
+        return len(self.subjects)
+
 
 def find_pairs(
-    predictions: PairPredictions, vocabulary: Vocabulary, *, width: int, height: int, thresholds: Thresholds
+    predictions: PairPredictions,
+    vocabulary: Vocabulary,
+    *,
+    width: int,
+    height: int,
+    thresholds: Thresholds,
+    statements: Statements,
 ) -> tuple[Detections, Pairs]:
     """Reads subjects and things, and the pairs of them, out of the predictions of a clip; its frames count from 0.
 
     Slots under `thresholds.object_score`, slots outside the picture or not finite, and duplicates are dropped. Subject
     boxes of one class that overlap become one subject with their score-weighted mean box. Object boxes of one class
-    that overlap by more than `thresholds.duplicate_iou` become one thing with the best of these boxes, whoever relates
-    to it. Of two classes on the same box only the better one is kept. A pair is described by its best slot.
+    that overlap by more than `thresholds.duplicate_iou`, or lie within each other by more than
+    `statements.contained_share`, become one thing with the best of these boxes, whoever relates to it. Of two classes
+    on the same box, by `statements.rival_iou`, only the better one is kept. A pair is described by its best slot.
     """
     visible = _visible(predictions, vocabulary, width, height, thresholds)
     predictions = suppress_duplicates(visible, thresholds.duplicate_iou)
     scale = np.array([width, height, width, height], dtype=np.float64)
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
 
-    leaders = _subject_leaders(predictions)
+    leaders = _subject_leaders(predictions, statements)
     subject_frames, subject_slots, subject_rows = _rows(leaders, detected)
     subject_scores = _best(subject_rows, predictions.subject_scores, len(subject_frames))
     leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
@@ -93,7 +102,9 @@ def find_pairs(
     subject_boxes = _mean_boxes(
         np.where(whole, subject_rows, -1), predictions.subject_boxes, detected, len(subject_frames)
     )
-    thing_frames, slots, thing_rows = _rows(_thing_leaders(predictions, thresholds.duplicate_iou), object_scores)
+    thing_frames, slots, thing_rows = _rows(
+        _thing_leaders(predictions, thresholds.duplicate_iou, statements), object_scores
+    )
     thing_scores = _best(thing_rows, object_scores, len(thing_frames))
 
     count = len(subject_frames)
@@ -113,7 +124,7 @@ def find_pairs(
         class_scores=class_scores[order],
     )
     row = np.argsort(order)
-    pairs = _pairs(predictions, subject_rows, thing_rows)
+    pairs = _pairs(predictions, subject_rows, thing_rows, subject_scores, thing_scores)
     return detections, replace(pairs, subjects=row[pairs.subjects], things=row[count + pairs.things])
 
 
@@ -153,13 +164,14 @@ def _visible(
     return replace(clipped, pair_mask=mask)
 
 
-def _subject_leaders(predictions: PairPredictions) -> Integers:
+def _subject_leaders(predictions: PairPredictions, statements: Statements) -> Integers:
     boxes, classes = predictions.subject_boxes, predictions.subject_classes
 
     def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
         others, leader = boxes[rows], boxes[rows, leaders, None]
         iou = box_iou(others, leader)
-        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | (box_containment(others, leader) > SAME_SUBJECT_CONTAINMENT)
+        is_part = box_containment(others, leader) > statements.contained_subject_share
+        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | is_part
         if classes is not None:
             one &= (classes[rows] == classes[rows, leaders, None]) | (iou > RIVAL_CLASS_IOU)
         return one
@@ -167,7 +179,7 @@ def _subject_leaders(predictions: PairPredictions) -> Integers:
     return find_leaders(predictions.pair_mask, pair_scores(predictions), same)
 
 
-def _thing_leaders(predictions: PairPredictions, iou: float) -> Integers:
+def _thing_leaders(predictions: PairPredictions, iou: float, statements: Statements) -> Integers:
     """As `find_leaders`; -1 also for the slots of a thing that lost its box to a better class."""
     boxes, scores = predictions.object_boxes, predictions.object_scores.max(axis=-1)
     classes = predictions.object_scores.argmax(axis=-1)
@@ -176,12 +188,15 @@ def _thing_leaders(predictions: PairPredictions, iou: float) -> Integers:
         return box_iou(boxes[rows], boxes[rows, leaders, None])
 
     def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
-        one_thing: NDArray[np.bool_] = (classes[rows] == classes[rows, leaders, None]) & (overlap(rows, leaders) > iou)
+        one_thing: NDArray[np.bool_] = overlap(rows, leaders) > iou
+        if statements.contained_share < 1:
+            one_thing |= box_containment(boxes[rows], boxes[rows, leaders, None]) > statements.contained_share
+        one_thing &= classes[rows] == classes[rows, leaders, None]
         return one_thing
 
     leaders = find_leaders(predictions.pair_mask, scores, same)
     slots = np.arange(leaders.shape[1])
-    winners = find_leaders(leaders == slots, scores, lambda rows, slots: overlap(rows, slots) > RIVAL_CLASS_IOU)
+    winners = find_leaders(leaders == slots, scores, lambda rows, slots: overlap(rows, slots) > statements.rival_iou)
     lost = (winners >= 0) & (winners != slots)
     return np.where((leaders >= 0) & ~np.take_along_axis(lost, leaders, axis=1), leaders, -1)
 
@@ -214,7 +229,13 @@ def _mean_boxes(rows: Integers, boxes: NDArray[np.float32], scores: NDArray[np.f
     return np.stack(sums, axis=1) / total[:, None]
 
 
-def _pairs(predictions: PairPredictions, subject_rows: Integers, thing_rows: Integers) -> Pairs:
+def _pairs(
+    predictions: PairPredictions,
+    subject_rows: Integers,
+    thing_rows: Integers,
+    subject_scores: Array,
+    thing_scores: Array,
+) -> Pairs:
     frames, slots = np.nonzero((subject_rows >= 0) & (thing_rows >= 0))
     subjects, things = subject_rows[frames, slots], thing_rows[frames, slots]
     best_first = np.lexsort((-slot_ranks(predictions)[frames, slots], things, subjects))
@@ -229,6 +250,7 @@ def _pairs(predictions: PairPredictions, subject_rows: Integers, thing_rows: Int
     return Pairs(
         subjects=subjects[first],
         things=things[first],
+        scores=subject_scores[subjects[first]].astype(np.float64) * thing_scores[things[first]],
         predicates=predictions.predicate_scores[frames, slots],
         relation_scores=None if relation is None else relation[frames, slots],
         uncertainties=uncertainties,

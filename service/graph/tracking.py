@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.graph.bundle import LONGEST_GAP
 from models.graph.duplicates import box_intersection
 from service.graph.detections import Detections, Floats, Integers
 
@@ -14,8 +15,7 @@ Complexes = NDArray[np.complex128]
 """Points of the picture, x + iy in pixels: the distance of two is an absolute value."""
 _CENTRE = 2  # of a box's points, after its corners
 
-LONGEST_GAP = 2.0  # s; what was unseen for longer comes back as something new
-# With sparse sampling two seconds are less than a sample; one missed sample must be survived there, too.
+# With sparse sampling the longest gap is less than a sample; one missed sample must be survived there, too.
 LONGEST_GAP_IN_SAMPLES = 2.5
 SAME_PLACE_IOU = 0.3
 # A detection of another class continues a track only where it clearly covers the same place.
@@ -47,16 +47,18 @@ class Linker:
 
     Detections and live tracks of a frame are assigned by the Hungarian method on overlap, on the distance of centres
     relative to size (from where the track was and from where it was heading), and on class. Subjects and things never
-    share a track. Tracks live through gaps of about `LONGEST_GAP`. A track's class is the vote of all its detections,
-    each with its full class scores, so that a class that flickers neither breaks a track nor renames it. No box is
-    invented in a gap. The sampling interval is the mean of those so far.
+    share a track. Tracks live through gaps of about `LONGEST_GAP`, or `longest_gap` for things. A track's class is the
+    vote of all its detections, each with its full class scores, so that a class that flickers neither breaks a track
+    nor renames it. No box is invented in a gap. The sampling interval is the mean of those so far.
     """
 
-    def __init__(self, *, diagonal: float, classes: int) -> None:
+    def __init__(self, *, diagonal: float, classes: int, longest_gap: float = LONGEST_GAP) -> None:
         """
         diagonal: px, of the picture.
         classes: how many the vocabulary has.
+        longest_gap: s; a thing that was unseen for longer comes back as something new.
         """
+        self._longest_gap = longest_gap
         self._smallest_reach = SMALLEST_REACH * diagonal
         self._live = _Sightings.none()  # the last of every track that may go on
         self._tracks: list[Integers] = []
@@ -65,8 +67,8 @@ class Linker:
         self._count = self._frames = 0
         self._began = 0.0
 
-    def add(self, detections: Detections, timestamps: Floats) -> None:
-        """Links the detections of the next T frames; these count from 0.
+    def add(self, detections: Detections, timestamps: Floats) -> Integers:
+        """Links the detections of the next T frames; these count from 0. Returns the track of each, (N,).
 
         timestamps: (T,) float64, seconds, ascending.
         """
@@ -83,8 +85,8 @@ class Linker:
         bounds = [*(carried + firsts).tolist(), len(seen)]
         for frame, first, last in zip(shown.tolist(), bounds[:-1], bounds[1:], strict=True):
             now, interval = float(timestamps[frame]), float(intervals[frame])
-            longest_gap = max(LONGEST_GAP, LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
-            live = live[now - seen.times[live] <= longest_gap]
+            longest_gaps = np.maximum(self._longest_gaps(seen, live), LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
+            live = live[now - seen.times[live] <= longest_gaps]
             rows = slice(first, last)
             found, matched = self._assign(seen, rows, live, now, interval)
             new, unseen = np.ones(last - first, dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
@@ -97,11 +99,15 @@ class Linker:
             live = np.concatenate([live[unseen], np.arange(first, last)])
         self._tracks.append(seen.tracks[carried:])
         self._live = seen.of(live)
+        return self._tracks[-1]
 
     def tracks(self) -> Tracks:
         """The tracks of all that was added."""
         none = np.zeros(0, dtype=np.intp)
         return Tracks(np.concatenate([none, *self._tracks]), self._votes[: self._count].argmax(axis=1))
+
+    def _longest_gaps(self, seen: _Sightings, rows: Integers) -> Floats:
+        return np.where(seen.is_subject[rows], LONGEST_GAP, self._longest_gap)
 
     def _assign(
         self, seen: _Sightings, rows: slice, live: Integers, now: float, interval: float
@@ -120,7 +126,7 @@ class Linker:
         shared = box_intersection(seen.boxes[rows, None], places.view(np.float64)[:, None, :, :4]).max(axis=0)
         overlap = shared / (areas + areas_before - shared)
         reach = np.maximum((seen.sizes[rows, None] + seen.sizes[live]) / 2, self._smallest_reach)
-        reach *= 1 + np.maximum(unseen - interval, 0) / LONGEST_GAP
+        reach *= 1 + np.maximum(unseen - interval, 0) / np.maximum(self._longest_gaps(seen, live), LONGEST_GAP)
         distance = np.abs(seen.points[rows, _CENTRE, None] - places[:, None, :, _CENTRE]).min(axis=0) / reach
         area_ratio = areas / areas_before
         near = (distance <= 1) & (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.graph.bundle import Scoring, Thresholds
+from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.predictions import Array
 from models.graph.scene_graph import Constraint
 from models.graph.scoring import join_scores
@@ -25,6 +25,7 @@ class Rules:
     vocabulary: of the bundle.
     thresholds: of the bundle.
     scoring: of the bundle.
+    statements: of the bundle.
     min_score: least triplet score.
     top_k: most triplets per frame.
     constraint: "with": the best predicate per group and pair. "semi": the best of an exclusive group, and of other
@@ -34,6 +35,7 @@ class Rules:
     vocabulary: Vocabulary
     thresholds: Thresholds
     scoring: Scoring
+    statements: Statements
     min_score: float
     top_k: int
     constraint: Constraint
@@ -46,6 +48,7 @@ class Candidates:
     subjects: (N,) int32, rows of the `Detections`; of the pair, whichever way the triplet reads.
     things: (N,) int32, rows of the `Detections`.
     predicates: (N,) uint16, indices into the vocabulary's predicates.
+    says_little: (N,) bool, whether it says little, or scores less than what does.
     predicate_scores: (N,) float32.
     relation_scores: (N,) float32, or None where the model has no relation scorer.
     uncertainties: (N, 2) float32, epistemic and aleatoric, or None where the model knows none.
@@ -54,6 +57,7 @@ class Candidates:
     subjects: NDArray[np.int32]
     things: NDArray[np.int32]
     predicates: NDArray[np.uint16]
+    says_little: NDArray[np.bool_]
     predicate_scores: Array
     relation_scores: Array | None
     uncertainties: Array | None
@@ -86,12 +90,13 @@ class Triplets:
         return len(self.frames)
 
 
-def find_candidates(detections: Detections, pairs: Pairs, rules: Rules) -> Candidates:
+def find_candidates(pairs: Pairs, rules: Rules) -> Candidates:
     """The triplets of all pairs that the constraint allows and that are over all thresholds."""
     predicates = pairs.predicates.astype(np.float64)  # thresholds are compared at full precision
-    both_there = _pair_scores(detections, pairs)[:, None]
     relations = None if pairs.relation_scores is None else pairs.relation_scores.astype(np.float64)[:, None]
-    scores = join_scores(both_there, predicates, relations, rules.scoring)
+    scores = join_scores(pairs.scores[:, None], predicates, relations, rules.scoring)
+    little = _says_little(predicates, rules.vocabulary)
+    scores = np.where(little, scores * rules.statements.little_weight, scores)
     chosen = _allowed(predicates, rules) & (predicates >= rules.thresholds.predicate_score)
     chosen &= scores >= rules.min_score
     if relations is not None:
@@ -101,6 +106,7 @@ def find_candidates(detections: Detections, pairs: Pairs, rules: Rules) -> Candi
         subjects=pairs.subjects[rows].astype(np.int32),
         things=pairs.things[rows].astype(np.int32),
         predicates=columns.astype(np.uint16),
+        says_little=little[rows, columns],
         predicate_scores=pairs.predicates[rows, columns],
         relation_scores=None if pairs.relation_scores is None else pairs.relation_scores[rows],
         uncertainties=None if pairs.uncertainties is None else pairs.uncertainties[rows, columns],
@@ -114,7 +120,9 @@ def choose_triplets(candidates: Candidates, detections: Detections, ids: Integer
     """
     predicates = candidates.predicate_scores.astype(np.float64)
     relations = None if candidates.relation_scores is None else candidates.relation_scores.astype(np.float64)
-    scores = join_scores(_pair_scores(detections, candidates), predicates, relations, rules.scoring)
+    pairs = detections.scores[candidates.subjects].astype(np.float64) * detections.scores[candidates.things]
+    scores = join_scores(pairs, predicates, relations, rules.scoring)
+    scores = np.where(candidates.says_little, scores * rules.statements.little_weight, scores)
     subjects, things = ids[candidates.subjects], ids[candidates.things]
     frames = detections.frames[candidates.subjects]
     # Equal scores are ordered by predicate and ids, so that the same input always gives the same graph.
@@ -136,10 +144,17 @@ def choose_triplets(candidates: Candidates, detections: Detections, ids: Integer
     )
 
 
-def _pair_scores(detections: Detections, pairs: Pairs | Candidates) -> Floats:
-    """Subject score x thing score, (M,)."""
-    scores: Floats = detections.scores[pairs.subjects].astype(np.float64) * detections.scores[pairs.things]
-    return scores
+def _says_little(predicates: Floats, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """The predicates of every pair that say little, or score less than one of their group that does, (M, R).
+
+    Where "does not touch" scores best, a touch below it is not meant.
+    """
+    little = np.zeros(predicates.shape, dtype=np.bool_)
+    little[:, list(vocabulary.predicates_that_say_little)] = True
+    for columns in vocabulary.group_slices.values():
+        best = np.where(little[:, columns], predicates[:, columns], -1.0).max(axis=1, keepdims=True)
+        little[:, columns] |= predicates[:, columns] < best
+    return little
 
 
 def _allowed(predicates: Floats, rules: Rules) -> NDArray[np.bool_]:

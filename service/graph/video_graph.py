@@ -18,6 +18,7 @@ from service.video.timing import TIME_DECIMALS
 _FRAMES_MADE_AT_ONCE = 64
 # A relation may be missing in this many samples and still be one relation.
 BRIDGED_SAMPLES = 1
+_TIME_TOLERANCE = 1e-6  # s
 # Float32 noise would double the size of the JSON and say nothing.
 SCORE_DECIMALS = 4
 PIXEL_DECIMALS = 1
@@ -120,27 +121,33 @@ def merge_relations(
     vocabulary: Vocabulary,
     timestamps: Floats,
     duration: float | None,
+    *,
     asked_interval: float = 0.0,
+    bridged_seconds: float = 0.0,
 ) -> list[Relation]:
     """Merges equal triplets of consecutive sampled frames, sorted by start, then best score first.
 
-    A relation lasts to one sampling interval after the last frame that shows it, but not beyond `duration` (seconds).
-    A single frame has no interval: `asked_interval` (seconds) counts then.
-    Scores are means over the frames that show it; a bridged sample adds to the time only.
+    A relation goes on from one frame that shows it to the next where these are at most `bridged_seconds` apart, or
+    where one sample at most lies between them. It lasts to one sampling interval after the last frame that shows it,
+    but not beyond `duration` (seconds). A single frame has no interval: `asked_interval` (seconds) counts then. Scores
+    are means over the frames that show it; a bridged sample adds to the time only.
     """
     if not len(triplets):
         return []
     order = np.lexsort((triplets.frames, triplets.objects, triplets.predicates, triplets.subjects))
     keys = np.stack([triplets.subjects, triplets.predicates, triplets.objects])[:, order]
     frames = triplets.frames[order]
+    is_gap = np.diff(frames) > 1 + BRIDGED_SAMPLES
+    if bridged_seconds:
+        is_gap &= np.diff(timestamps[frames]) > bridged_seconds + _TIME_TOLERANCE
     begins = np.ones(len(order), dtype=np.bool_)
-    begins[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0) | (np.diff(frames) > 1 + BRIDGED_SAMPLES)
+    begins[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0) | is_gap
     first = np.flatnonzero(begins)
     last = np.append(first[1:], len(order)) - 1
     counts = last - first + 1
 
     starts = timestamps[frames[first]]
-    ends = timestamps[frames[last]] + _sampling_interval(timestamps, asked_interval)
+    ends = timestamps[frames[last]] + sampling_interval(timestamps, asked_interval)
     if duration is not None:
         # Containers understate their duration at times; a relation never ends before it starts.
         ends = np.maximum(np.minimum(ends, duration), starts)
@@ -166,7 +173,7 @@ def merge_relations(
     return sorted(relations, key=lambda relation: (relation.start, -relation.score))
 
 
-def _sampling_interval(timestamps: Floats, asked: float) -> float:
+def sampling_interval(timestamps: Floats, asked: float = 0.0) -> float:
     """Returns the median distance of sampled frames in seconds; what was asked for where there are fewer than two."""
     return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else asked
 

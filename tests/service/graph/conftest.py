@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.bundle import Scoring, Thresholds
+from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Relation
 from models.graph.vocabulary import ACTION_GENOME as VOCABULARY
@@ -98,23 +98,28 @@ def clip_of(predictions: PairPredictions, start: int, stop: int) -> PairPredicti
     return PairPredictions(**{name: None if array is None else array[start:stop] for name, array in arrays.items()})
 
 
+def make_builder(**options: Any) -> GraphBuilder:
+    """A builder that shows nearly everything, but for these options."""
+    defaults = {
+        "vocabulary": VOCABULARY,
+        "width": 640,
+        "height": 360,
+        "thresholds": Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6),
+        "scoring": Scoring(),
+        "statements": Statements(),
+        "min_score": 0,
+        "top_k": 100,
+        "constraint": "with",
+    }
+    return GraphBuilder(**defaults | options)
+
+
 def build(
     predictions: PairPredictions, cuts: Iterable[int] = (), interval: float = 0.5, **options: Any
 ) -> tuple[list[Frame], list[Relation]]:
     """The graph of a video whose predictions came in clips that were cut before these frames."""
     times = options.pop("timestamps", np.arange(len(predictions)) * interval)
-    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6)
-    defaults = {
-        "vocabulary": VOCABULARY,
-        "width": 640,
-        "height": 360,
-        "thresholds": thresholds,
-        "scoring": Scoring(),
-        "min_score": 0,
-        "top_k": 100,
-        "constraint": "with",
-    }
-    builder = GraphBuilder(**defaults | options)
+    builder = make_builder(**options)
     for start, stop in pairwise([0, *sorted(cuts), len(predictions)]):
         builder.add(clip_of(predictions, start, stop), times[start:stop])
     graph = builder.finish()
@@ -125,4 +130,4 @@ def build(
 @pytest.fixture(scope="session")
 def stage() -> SimpleNamespace:
     """Helpers to write a scene."""
-    return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING, build=build)
+    return SimpleNamespace(say=say, predict=predict, moved=moved, standing=STANDING, build=build, builder=make_builder)

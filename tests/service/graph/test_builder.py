@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.graph.bundle import Scoring, Thresholds
+from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame
 from models.graph.vocabulary import ACTION_GENOME
@@ -251,6 +251,7 @@ def builder() -> GraphBuilder:
         height=8,
         thresholds=thresholds,
         scoring=Scoring(),
+        statements=Statements(),
         min_score=0,
         top_k=1,
         constraint="with",

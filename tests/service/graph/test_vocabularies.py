@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.bundle import Scoring, Thresholds
+from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Constraint, Frame
 from models.graph.vocabulary import PredicateGroup, Vocabulary
@@ -64,6 +64,7 @@ def frame_of(*pairs: Pair, constraint: Constraint = "with", scoring: Scoring | N
         height=100,
         thresholds=Thresholds(object_score=0.2, predicate_score=0.2, **rest),
         scoring=scoring or Scoring(),
+        statements=Statements(),
         min_score=0,
         top_k=20,
         constraint=constraint,

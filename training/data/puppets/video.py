@@ -35,16 +35,24 @@ def ground_truth(story: Story, times: Sequence[float]) -> list[Truth]:
 
 
 def write_video(
-    path: Path, story: Story, seconds: float, frame_rate: int = 24, rotation: Literal[0, 90, 180, 270] = 0
+    path: Path,
+    story: Story,
+    seconds: float,
+    frame_rate: int = 24,
+    rotation: Literal[0, 90, 180, 270] = 0,
+    rate_factor: int = 20,
 ) -> None:
     """Writes the story as H.264 in MP4; frame n shows the scene at n / `frame_rate` seconds.
 
     rotation: degrees by which players turn the stored pixels clockwise, as a display matrix tells them; the pixels are
         turned the other way, as phones do, and a correct player shows the person upright in any case.
+    rate_factor: x264's constant rate factor. Only 0, without loss, gives the same pixels every time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), mode="w") as container:
-        stream = container.add_stream("libx264", rate=frame_rate, options={"crf": "20", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=frame_rate, options={"crf": str(rate_factor), "preset": "veryfast"}
+        )
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
         stream.time_base = Fraction(1, frame_rate)
