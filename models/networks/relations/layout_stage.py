@@ -66,8 +66,8 @@ class _Relations(nn.Module):
         """Takes the tensors that `inputs` names; returns the groups' scores and the representation."""
         given = dict(zip(self.inputs, tensors, strict=True))
         timestamps, picture_size, mask = given[TIMESTAMPS], given[PICTURE_SIZE], given[PAIR_MASK]
-        subjects = given.get("subject_classes", self.subject.expand(mask.shape))
         confidence, objects = given["object_scores"].max(-1)  # (B, T, P) each
+        subjects = given.get("subject_classes", torch.zeros_like(objects) + self.subject)
         unit = torch.cat((picture_size, picture_size), -1)[:, :, None]  # (B, T, 1, 4)
         # Empty slots hold zeros, whose boxes would have no area.
         boxes = [

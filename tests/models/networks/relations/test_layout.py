@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from export.onnx import export_stages
 from models.engines import Tensors
+from models.engines.onnxruntime import open_session
 from models.errors import ConfigurationError
 from models.graph.bundle import PICTURE_SIZE, TIMESTAMPS
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
+from models.networks.pose import KEYPOINTS
 from models.networks.relations.layout import NAME_WIDTH, Layout, LayoutConfig, LayoutPairs
 from models.networks.relations.layout_stage import layout_stage
+from models.networks.relations.pose_evidence import PoseEvidence
 from models.networks.rs_net import RsNetConfig
 from models.networks.scored import Scored, ScoredConfig, relation_stages
 from tests.support.networks import SMALL_WORLD
@@ -161,6 +165,31 @@ def test_boxes_reach_the_network_in_pixels_of_the_displayed_picture(layout: Layo
     seen = Seen(layout)
     layout_stage(layout).run(detections())
     torch.testing.assert_close(seen.pairs[0].subject_boxes[0, 0, 0], torch.tensor([192.0, 96.0, 320.0, 480.0]))
+
+
+@pytest.mark.parametrize("with_pose", [False, True])
+def test_the_exported_stage_says_what_torch_says_for_clips_of_any_length(
+    layout: Layout, with_pose: bool, tmp_path: Path
+) -> None:
+    stage = layout_stage(layout, PoseEvidence(ACTION_GENOME) if with_pose else None)
+
+    def given(time: int) -> Tensors:
+        random = np.random.default_rng(time)
+        keypoints = random.random((1, time, 2, len(KEYPOINTS), 3), np.float32)
+        persons = random.integers(0, 2, (1, time, 4))
+        one = detections(time) | {"keypoints": keypoints, "person_of_pair": persons}
+        return {name: np.concatenate((values, values)) for name, values in one.items()}
+
+    arrays = given(3)
+    written = export_stages([stage], arrays | stage.run(arrays), set(stage.outputs), 8, tmp_path)
+    session = open_session(tmp_path / written[0].file)
+    names = [tensor.name for tensor in written[0].outputs]
+    for time in (1, 5, 8):
+        arrays = given(time)
+        found = session.run(names, {tensor.name: arrays[tensor.name] for tensor in written[0].inputs})
+        expected = stage.run(arrays)
+        for name, values in zip(names, found, strict=True):
+            np.testing.assert_allclose(values, expected[name], atol=1e-5)
 
 
 def test_frames_too_far_apart_show_no_motion(layout: Layout) -> None:
