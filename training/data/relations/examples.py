@@ -18,7 +18,16 @@ HALF_A_SECOND = 0.5
 _TOLERANCE = 0.2
 """Seconds by which a moment may miss half a second before or after."""
 WEAK = 0.3
-"""Weight of a label that nobody gave, but that follows from others."""
+"""Weight of a label that nobody gave, but that follows from others, or from what the data set never asks."""
+_TELLING: Final = frozenset({
+    "carrying", "drinking_from", "eating", "have_it_on_the_back", "lying_on", "sitting_on", "standing_on", "wearing",
+    "wiping", "writing_on",
+})  # fmt: skip
+"""Predicates that a data set asks of the classes they suit. One that it does not ask of a pair does not hold there.
+
+Without this, a predicate that is only asked where it mostly holds, as carrying a backpack on the back is, would be said
+of everything.
+"""
 _IN_FRONT: Final = "in_front_of"
 _HELD: Final = frozenset({"holding", "eating", "drinking_from", "writing_on", "wiping"})
 _BENEATH: Final = frozenset({"sitting_on", "lying_on", "standing_on", "have_it_on_the_back"})
@@ -142,6 +151,9 @@ def _example(
             held, carries = (bool(which & set(pair.predicates)) for which in (_HELD, _BENEATH))
             holds[row, index[_IN_FRONT]] = held and not carries
             weights[row, index[_IN_FRONT]] = WEAK * (held != carries)
+        if annotated[row] and of_subject[row]:
+            unasked = [index[name] for name in _TELLING - set(pair.asked) if name in index]
+            weights[row, unasked] = WEAK
         if pair.related is not None or not annotated[row]:
             related[row] = bool(pair.related)
         moments[row] = record.boxes[pair.subject], record.boxes[pair.object]
