@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ def rows(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.
     return np.concatenate((boxes, scores), -1).reshape(-1, boxes.shape[2], 84)
 
 
+@pytest.mark.timeout(900)
 def test_onnx_gives_the_same_detections_for_any_number_of_frames(tmp_path: Path) -> None:
     detector = lively_detector("fasterrcnn_mobilenet_v3_large_320_fpn")
     stage = NetworkStage("detector", Clips(detector).eval(), (FRAMES,), ("boxes", "scores"), "frame")
