@@ -15,7 +15,7 @@ _OUT = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 _ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
 
 
-class _FrameSize(click.ParamType):
+class _FrameSize(click.ParamType[tuple[int, int]]):
     """A width and a height in pixels, such as 512x384."""
 
     name = "WIDTHxHEIGHT"

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
 from torch import nn
 
 from models.networks.detectors import coco
-from models.networks.detectors.efficientdet import ANCHORS, LEVELS, EfficientDet, Head, InvertedResidual, PyramidCell
+from models.networks.detectors.efficientdet import (
+    ANCHORS,
+    LEVELS,
+    EfficientDet,
+    Fusion,
+    Head,
+    InvertedResidual,
+    PyramidCell,
+)
 from models.networks.pose import KEYPOINTS, PUBLISHED_POINTS, SIDE, VALUES, LandmarkNetwork, ResidualBlock
 from models.networks.pose import InvertedResidual as PoseBlock
 from tests.support.tflite import NONE, RELU6, VALID, TfliteWriter
 
 _COLUMNS = 90
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def enliven(network: nn.Module, seed: int = 0) -> None:
@@ -33,15 +45,15 @@ def efficientdet_file(network: EfficientDet) -> bytes:
     images = writer.tensor((1, 320, 320, 3))
     maps = _backbone(writer, network, images)
     pyramid = network.pyramid
-    third, fourth, fifth = pyramid.project
-    fourth_again, fifth_again = pyramid.project_again
+    third, fourth, fifth = _held(pyramid.project, nn.Conv2d)
+    fourth_again, fifth_again = _held(pyramid.project_again, nn.Conv2d)
     down5, up5 = writer.conv(maps[2], fifth), writer.conv(maps[2], fifth_again)
     down4, up4 = writer.conv(maps[1], fourth), writer.conv(maps[1], fourth_again)
     down3 = writer.conv(maps[0], third)
     level6 = writer.pool(writer.conv(maps[2], pyramid.extend), 3, 2)
     levels = [down3, down4, down5, level6, writer.pool(level6, 3, 2)]
     again = [down3, up4, up5, *levels[3:]]
-    *cells, last = pyramid.cells
+    *cells, last = _held(pyramid.cells, PyramidCell)
     for cell in cells:
         levels = again = _cell(writer, cell, levels, again)
     wide_head = _with_gaps(network.class_head)
@@ -60,7 +72,7 @@ def efficientdet_file(network: EfficientDet) -> bytes:
 def _backbone(writer: TfliteWriter, network: EfficientDet, images: int) -> list[int]:
     values, maps = writer.conv(images, network.backbone.stem, RELU6), []
     for number, stage in enumerate(network.backbone.stages):
-        for block in stage:
+        for block in stage.children():
             assert isinstance(block, InvertedResidual)
             wide = values if block.expand is None else writer.conv(values, block.expand, RELU6)
             projected = writer.conv(writer.conv(wide, block.filter, RELU6), block.project)
@@ -70,12 +82,19 @@ def _backbone(writer: TfliteWriter, network: EfficientDet, images: int) -> list[
     return maps
 
 
-def _cell(writer: TfliteWriter, cell: PyramidCell, levels: list[int], again: list[int], done=None) -> list[int]:
-    def fuse(node: nn.Module, fused: int) -> int:
+def _cell(
+    writer: TfliteWriter,
+    cell: PyramidCell,
+    levels: list[int],
+    again: list[int],
+    done: Callable[[int, int], None] | None = None,
+) -> list[int]:
+    def fuse(node: Fusion, fused: int) -> int:
         return writer.conv(writer.conv(fused, node.conv.filter), node.conv.mix)
 
+    nodes_up = _held(cell.up, Fusion)
     downwards = [levels[-1]]
-    for node, level in zip(cell.down, reversed(levels[:-1]), strict=True):
+    for node, level in zip(_held(cell.down, Fusion), reversed(levels[:-1]), strict=True):
         coarser = writer.nearest(downwards[0], like=level)
         downwards.insert(0, fuse(node, writer.add(level, coarser, RELU6)))
     upwards = [downwards[0]]
@@ -83,17 +102,22 @@ def _cell(writer: TfliteWriter, cell: PyramidCell, levels: list[int], again: lis
         if number:
             finer, own = writer.pool(upwards[-1], 3, 2), again[number]
             own = writer.add(own, downwards[number]) if number < LEVELS - 1 else own
-            upwards.append(fuse(cell.up[number - 1], writer.add(own, finer, RELU6)))
+            upwards.append(fuse(nodes_up[number - 1], writer.add(own, finer, RELU6)))
         if done is not None:
             done(number, upwards[-1])
     return upwards
 
 
 def _head(writer: TfliteWriter, head: Head, level: int, values: int, columns: int) -> int:
-    for depthwise, mix in zip(head.filters, head.mix[level], strict=True):
+    mixes = _held(_held(head.mix, nn.ModuleList)[level], nn.Conv2d)
+    for depthwise, mix in zip(_held(head.filters, nn.Conv2d), mixes, strict=True):
         values = writer.conv(writer.conv(values, depthwise), mix, RELU6)
     values = writer.conv(writer.conv(values, head.predict.filter), head.predict.mix)
     return writer.reshape(values, (1, int(np.prod(writer.shape(values))) // columns, columns))
+
+
+def _held(module: nn.Module, kind: type[Kind]) -> list[Kind]:
+    return [each for each in module.children() if isinstance(each, kind)]
 
 
 def _with_gaps(head: Head) -> Head:

@@ -64,6 +64,7 @@ class TorchvisionDetector(nn.Module):
     """
 
     anchors: Tensor
+    columns: Tensor
 
     def __init__(self, config: TorchvisionConfig) -> None:
         super().__init__()

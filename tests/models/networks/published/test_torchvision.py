@@ -4,70 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
-from torchvision.ops import FrozenBatchNorm2d, box_iou
+from torch import Tensor
+from torchvision.ops import box_iou
 
 from models.errors import WeightsError
 from models.networks.detectors import coco
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector, make_model
 from models.networks.published.torchvision import import_torchvision, read_torchvision
+from tests.support.torchvision_detectors import HEIGHT, WIDTH, lively_detector, sample_frames
 
-HEIGHT, WIDTH = 96, 144
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
-
-
-def sample_frames(count: int) -> Tensor:
-    random = np.random.default_rng(3)
-    frames = random.integers(0, 40, (count, HEIGHT, WIDTH, 3), np.uint8)
-    for frame in frames:
-        for _ in range(5):
-            top, left = random.integers(HEIGHT - 30), random.integers(WIDTH - 40)
-            frame[top : top + 30, left : left + 40] = random.integers(60, 256, 3)
-    return torch.from_numpy(frames)
-
-
-def lively(architecture: str) -> TorchvisionDetector:
-    """Returns a detector whose maps keep their scale and whose heads react to them."""
-    torch.manual_seed(0)
-    detector = TorchvisionDetector(
-        TorchvisionConfig(architecture=architecture, frame_height=HEIGHT, frame_width=WIDTH)
-    ).eval()
-    model, frames = detector.model, sample_frames(2)
-
-    def fit_norm(module: FrozenBatchNorm2d, inputs: tuple[Tensor]) -> None:
-        module.running_mean.copy_(inputs[0].mean((0, 2, 3)))
-        module.running_var.copy_(inputs[0].var((0, 2, 3)) + 1e-3)
-
-    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
-    hooks = [module.register_forward_pre_hook(fit_norm) for module in norms]
-    with torch.no_grad():
-        detector(frames)
-    for hook in hooks:
-        hook.remove()
-    if isinstance(model, FasterRCNN):
-        predictor = model.roi_heads.box_predictor
-        for layer, spread in ((model.rpn.head.cls_logits, 2.0), (predictor.cls_score, 3.0), (predictor.bbox_pred, 1.0)):
-            spread_out(detector, layer, frames, spread)
-    else:
-        spread_out(detector, model.head.classification_head.cls_logits, frames, 1.5)
-        spread_out(detector, model.head.regression_head.bbox_reg, frames, 0.2)
-    return detector
-
-
-@torch.no_grad()
-def spread_out(detector: nn.Module, layer: nn.Module, frames: Tensor, spread: float) -> None:
-    """Scales a layer so that its largest outputs have a deviation of `spread` around 0."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    detector(frames)
-    hook.remove()
-    largest = max(float(output.std()) for output in seen)
-    layer.weight.mul_(spread / largest)
-    layer.bias.zero_()
 
 
 def expected(detector: TorchvisionDetector, frames: Tensor) -> list[dict[str, Tensor]]:
@@ -80,7 +28,7 @@ def expected(detector: TorchvisionDetector, frames: Tensor) -> list[dict[str, Te
 
 @pytest.mark.parametrize("architecture", [SMALL, "retinanet_resnet50_fpn"])
 def test_frames_give_what_torchvision_gives(architecture: str) -> None:
-    detector, frames = lively(architecture), sample_frames(2)
+    detector, frames = lively_detector(architecture), sample_frames(2)
     with torch.inference_mode():
         boxes, scores = detector(frames)
         truths = expected(detector, frames)
@@ -101,7 +49,7 @@ def test_frames_give_what_torchvision_gives(architecture: str) -> None:
 
 def test_a_detection_has_a_score_for_its_own_class_only() -> None:
     with torch.inference_mode():
-        _, scores = lively("retinanet_resnet50_fpn")(sample_frames(1))
+        _, scores = lively_detector("retinanet_resnet50_fpn")(sample_frames(1))
     assert (scores > 0).sum(-1).max() == 1
     best = scores.amax(-1)[0]
     assert torch.equal(best, best.sort(descending=True).values)
