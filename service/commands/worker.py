@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
 from service.errors import SettingsError
 from service.http import create_worker_app
-from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise
+from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, StorageHealth, supervise
 from service.jobs.queue import in_time
 from service.loading import open_pipeline
 from service.logs import configure_logging
@@ -73,10 +73,12 @@ async def _work(settings: Settings, duties: Duties) -> bool:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
-            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, life, duties=duties)
+            storage = Storage(settings.data)
+            storage_health = StorageHealth(storage, metrics)
+            worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health, duties=duties)
             await stack.enter_async_context(worker)
             if settings.metrics_port:
-                app = create_worker_app(worker, queue, metrics)
+                app = create_worker_app(worker, queue, storage_health, metrics)
                 server = _Server(
                     uvicorn.Config(
                         app,

@@ -6,16 +6,18 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from redis.exceptions import RedisError
 
 from models.graph.scene_graph import Frame
 from models.graph.vocabulary import Vocabulary
-from service.errors import PROBLEM_TYPE
+from service.errors import PROBLEM_TYPE, StorageUnavailable
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.http import openapi
@@ -95,26 +97,29 @@ async def post_video(request: Request) -> Response:
                 options = options.with_body(RequestOptions.from_texts(upload.fields))
                 model = served_model(options)
         service.metrics.upload_bytes.inc(upload.size)
-
-        video_id = await service.jobs.submit(
-            new_id,
-            JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
-            model.reference,
-            request_key=request_key,
-            reuse="no-cache" not in request.headers.get("cache-control", ""),
-        )
     except BaseException:  # a client that leaves cancels this request
-        await asyncio.to_thread(service.storage.delete_upload, new_id)
+        with suppress(StorageUnavailable):
+            await asyncio.to_thread(service.storage.delete_upload, new_id)
         raise
 
-    if preference.seconds:
-        try:
+    video_id = await service.jobs.submit(
+        new_id,
+        JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
+        model.reference,
+        request_key=request_key,
+        reuse="no-cache" not in request.headers.get("cache-control", ""),
+    )
+
+    try:
+        if preference.seconds:
             await while_connected(request, service.jobs.wait(video_id, owner, preference.seconds))
-        except ClientLeftError:
-            if request_key is None:  # nobody knows the id, so nobody could ask for the graph
-                await service.jobs.delete(video_id, owner)
-            return Response(status_code=_CLIENT_GONE)
-    answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
+        answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
+    except ClientLeftError:
+        if request_key is None:  # nobody knows the id, so nobody could ask for the graph
+            await service.jobs.delete(video_id, owner)
+        return Response(status_code=_CLIENT_GONE)
+    except (RedisError, StorageUnavailable):  # the video is accepted all the same, and must not be sent again
+        answer = JSONResponse(JobState(video_id, "queued").as_json(), 202)
     answer.headers["Location"] = f"/videos/{video_id}"
     if preference.applied is not None:
         answer.headers["Preference-Applied"] = preference.applied

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, ProcessLife
+from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, ProcessLife, StorageHealth
 from service.jobs.catalog import find_model
 from service.loading import open_pipeline
 from service.metrics import Metrics
@@ -70,10 +70,11 @@ async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> As
         }
     )
     metrics, storage = Metrics(), Storage(str(folder))
+    storage_health = StorageHealth(storage, metrics)
     life = ProcessLife()
     loaded = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     with closing(loaded) as pipeline:
         async with life, JobQueue(settings, metrics) as queue:
-            jobs = Jobs(queue, storage, settings, metrics, life)
-            async with JobWorker(queue, pipeline, storage, settings, metrics, life) as worker:
+            jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
+            async with JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health) as worker:
                 yield Process(life, queue, jobs, worker, storage)
