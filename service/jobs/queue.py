@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from docket import Docket, Execution, ExecutionState
@@ -21,6 +20,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
 from service.jobs import scripts
+from service.jobs.connection import LastingDocket
 from service.jobs.life import end_tasks
 from service.jobs.records import JobRecord, RecordHead, Records, TakenJob
 from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
@@ -34,7 +34,6 @@ _RETRY_SECONDS = 0.5
 _BEFORE_A_WORKER = (ExecutionState.SCHEDULED.value, ExecutionState.QUEUED.value)
 _ANSWER_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
-_CONNECTIONS = 1000
 _PUT_BACK_DELAY = timedelta(seconds=1)
 _MOST_LOOKED_AT = 999  # of the jobs that wait to be taken again
 
@@ -167,8 +166,8 @@ class JobQueue:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
-        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else _with_room(settings.queue_url)
-        self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
+        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else settings.queue_url
+        self.docket = LastingDocket("vsg", url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(_make_graph, names=[MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
         self._metrics = metrics
@@ -378,11 +377,3 @@ def _read_state(text: bytes | None) -> ExecutionState | None:
         return None if text is None else ExecutionState(text.decode())
     except ValueError:
         return None
-
-
-def _with_room(url: str) -> str:
-    """Adds a limit of connections to a URL. Requests over the client's own limit, 100 at once, would fail."""
-    parts = urlsplit(url)
-    if "max_connections=" in parts.query:
-        return url
-    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, f"max_connections={_CONNECTIONS}"]))))
