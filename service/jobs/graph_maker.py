@@ -122,7 +122,7 @@ class GraphMaker:
                 await self._work(job)
                 return True
             except (PutBackError, StorageUnavailable) as error:
-                log.warning("job goes back into the queue", id=job.id, reason=str(error))
+                log.info("job goes back into the queue", id=job.id, reason=str(error))
                 return not await self._put_back(job)
         except asyncio.CancelledError:
             if not self._hands_back:
