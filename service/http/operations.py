@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
-from service.errors import Unavailable
+from service.errors import StorageFull, Unavailable
 from service.http import openapi
 from service.http.request import service_of
 from service.jobs.catalog import ServedModel
@@ -55,7 +55,10 @@ async def get_live(request: Request) -> dict[str, str]:
 @health_router.get("/health/ready", summary="Whether requests should be sent here")
 async def get_ready(request: Request) -> dict[str, str]:
     """Answers 503 when queue or storage do not answer, when no worker is there, or when a job does not move."""
-    await _health_of(request).check()
+    try:
+        await _health_of(request).check()
+    except StorageFull as error:  # a caller's post is answered with 507, a probe with 503
+        raise Unavailable(error.detail) from error
     return {"status": "ready"}
 
 

@@ -211,11 +211,11 @@ class GraphMaker:
     async def _tell_again(self, job: RunningJob) -> None:
         """Repeats what a worker does after a job has ended, because the one that ended it has not told the queue."""
         head, status = job.taken.head, cast(Ending, job.taken.ended)
-        document = None
-        if status == "failed" and head is not None:
-            result = await asyncio.to_thread(self._storage.result, job.id, head.owner)
-            document = None if result is None else json.loads(await asyncio.to_thread(result.read))
-        if head is not None:
+        if head is not None and not job.taken.is_told:
+            document = None
+            if status == "failed":
+                result = await asyncio.to_thread(self._storage.result, job.id, head.owner)
+                document = None if result is None else json.loads(await asyncio.to_thread(result.read))
             await self._queue.announce(job.id, head, status, document)
         await self._drop_upload(job.id)
         self._queue.changes.tell(job.id)

@@ -22,7 +22,7 @@ from service.errors import Unavailable
 from service.jobs import scripts
 from service.jobs.connection import LastingDocket
 from service.jobs.life import end_tasks
-from service.jobs.records import JobRecord, RecordHead, Records, TakenJob
+from service.jobs.records import JobRecord, RecordHead, Records, TakenJob, number_in
 from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
 from service.metrics import Metrics
 from service.pipeline import Progress
@@ -261,10 +261,10 @@ class JobQueue:
             is_known=is_known,
             is_deleted=deleted is not None,
             # Workers of another version have no lease; they count their attempts.
-            is_taken=b"running" in record or (b"lease" not in record and int(record.get(b"begun", 0)) > 0),
+            is_taken=b"running" in record or (b"lease" not in record and number_in(record, b"begun") > 0),
             is_over=b"ended" in record,
             state=_read_state(run.get(b"state")),
-            progress=Progress(int(progress[b"current"]), int(progress.get(b"total", 0))) if has_begun else None,
+            progress=Progress(number_in(progress, b"current"), number_in(progress, b"total")) if has_begun else None,
             accepted=None if accepted is None else float(accepted),
         )
 
@@ -280,6 +280,7 @@ class JobQueue:
         if self._announcements is not None and head.webhook is not None:
             url, announcements = head.webhook, self._announcements
             await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
+            await self.insist(lambda: self.records.note_told(video_id))
 
     async def length(self) -> int:
         """The number of jobs that wait or run. Raises RedisError when the queue does not answer."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Self
@@ -126,6 +127,7 @@ class TakenJob:
     attempts: before this one.
     accepted: seconds since the epoch, by the clock of Redis; None for a job of another version that has ended.
     ended: how the job has ended, if it has.
+    is_told: whether the webhook of its end is queued.
     """
 
     id: str
@@ -136,6 +138,7 @@ class TakenJob:
     attempts: Attempts
     accepted: float | None
     ended: str | None
+    is_told: bool
 
 
 Standing = Literal["mine", "taken", "deleted", "lost"]
@@ -213,9 +216,10 @@ class Records:
             epoch.decode(),
             RecordHead.read(text),
             JobRecord.read(text),
-            Attempts(int(record.get(b"begun", 0)), int(record.get(b"crashes", 0))),
+            Attempts(number_in(record, b"begun"), number_in(record, b"crashes")),
             None if accepted is None else float(accepted),
             None if ended is None else ended.decode(),
+            b"told" in record,
         )
 
     async def standing(self, job: TakenJob) -> Standing:
@@ -245,7 +249,11 @@ class Records:
 
     async def blame(self, video_id: str) -> None:
         """Counts a worker that died while it did the job. Does nothing for a job without a record."""
-        await self._run(scripts.BLAME, [self.key(video_id)], [])
+        await self._run(scripts.COUNT, [self.key(video_id)], ["crashes"])
+
+    async def note_told(self, video_id: str) -> None:
+        """Notes that the webhook of a job's end is queued. Does nothing for a job without a record."""
+        await self._run(scripts.COUNT, [self.key(video_id)], ["told"])
 
     async def forget(self, video_id: str, now: float) -> None:
         """Deletes the record of a job for good: a worker that still has the job cannot bring it back."""
@@ -311,6 +319,12 @@ class Records:
     async def _run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         async with self._docket.redis() as redis:
             return await script.run(redis, keys, args)
+
+
+def number_in(fields: Mapping[bytes, bytes], name: bytes) -> int:
+    """A number of a hash in Redis; 0 where it is missing, or is none to this version."""
+    text = fields.get(name, b"")
+    return int(text) if text.isdigit() else 0
 
 
 def _digest(*parts: str) -> str:

@@ -9,6 +9,7 @@ A job's record is a hash with these fields:
 - `lease`: a word of the worker that has the job; the word of another means that it has lost it
 - `running`: 1 while a worker works on the job, and after it died
 - `ended`: how the job has ended
+- `told`: 1 once its webhook is queued
 """
 
 from __future__ import annotations
@@ -148,9 +149,10 @@ return stands
 """
 )
 
-BLAME = Script(
+# Adds to a number of a record that exists.
+COUNT = Script(
     """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'crashes', 1) end
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], ARGV[1], 1) end
 return 1
 """
 )

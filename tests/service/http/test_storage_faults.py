@@ -66,7 +66,7 @@ def test_a_full_disk_is_answered_with_507(start_server: Start, clip: Path, small
     assert server.post(clip).status_code == 200
     ballast = fill(small_disk)
     problem_of(server.post(clip.read_bytes() + bytes(400_000)), 507, "storage_full")
-    until(lambda: server.client.get("/health/ready").status_code == 507)
+    until(lambda: server.client.get("/health/ready").status_code == 503)
     ballast.unlink()
     until(lambda: server.client.get("/health/ready").status_code == 200)
     assert server.post(clip).status_code == 200
