@@ -13,8 +13,6 @@ from service.jobs.queue import JobQueue
 from service.settings import Settings
 from service.storage import Storage, StoredFile
 
-# An upload that is whole waits for the queue to take its job: for seconds, unless its API was stopped meanwhile.
-_GRACE_SECONDS = 300.0
 _REMEMBERED_SECONDS = 24 * 3600
 
 log = structlog.get_logger(__name__)
@@ -51,8 +49,8 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     await asyncio.to_thread(storage.check)  # learns the storage's clock
     kept_seconds = settings.retention + settings.stall_seconds
     deleted = await queue.records.deleted(since=await queue.now() - kept_seconds)
-    # An upload that has stood still for longer than `upload_idle_seconds` is given up by the API.
-    upload_seconds = 2 * settings.upload_idle_seconds + _GRACE_SECONDS
+    # The API gives an upload up that has stood still for `upload_idle_seconds`, and touches it as long as it arrives.
+    upload_seconds = 2 * settings.upload_idle_seconds
     for upload in await asyncio.to_thread(storage.files, "uploads"):
         if upload.age > upload_seconds and await queue.records.abandon(upload.video_id, _REMEMBERED_SECONDS):
             await asyncio.to_thread(storage.delete, upload)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.conftest import Server
 from tests.service.jobs.test_storage_faults import away, fill, small_disk
@@ -73,10 +72,7 @@ def test_a_full_disk_is_answered_with_507(start_server: Start, clip: Path, small
     assert server.uploads() == []
 
 
-def test_an_upload_that_arrives_slowly_is_not_swept(
-    start_server: Start, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.jobs.sweeping._GRACE_SECONDS", 0.0)
+def test_an_upload_that_arrives_slowly_is_not_swept(start_server: Start, clip: Path) -> None:
     server = start_server(upload_idle_seconds=1, sweep_seconds=0.1)
     content = clip.read_bytes()
 
@@ -90,8 +86,7 @@ def test_an_upload_that_arrives_slowly_is_not_swept(
     assert answer.status_code == 200, answer.text
 
 
-def test_an_upload_that_was_given_up_is_swept(start_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.jobs.sweeping._GRACE_SECONDS", 0.0)
+def test_an_upload_that_was_given_up_is_swept(start_server: Start) -> None:
     server = start_server(upload_idle_seconds=0.5, sweep_seconds=0.1)
     (server.data / "uploads" / f"{'1' * 32}.part").write_bytes(b"its API was killed")
     until(lambda: not server.uploads())

@@ -123,12 +123,11 @@ async def test_a_job_is_not_accepted_for_an_upload_that_was_swept(
 
 
 async def test_the_upload_of_a_job_that_waits_is_never_swept(
-    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     async with process(tiny_bundle, data, redis_url):
         pass
-    monkeypatch.setattr("service.jobs.sweeping._GRACE_SECONDS", 0.0)
     async with api(data, redis_url) as lonely:
         video_id = await lonely.submit(clip)
         await asyncio.sleep(0.5)
