@@ -42,17 +42,27 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`, and makes it if it is missing."""
+        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing."""
         # Listings must not be cached, because other processes write here too.
         self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._is_local = "file" in self._files.protocol
         self._clock_ahead = 0.0
+
+    def make(self, mark: str) -> None:
+        """Makes the storage, and writes the marker with this text."""
         with _answering():
             for area in _AREAS:
                 self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
-            if not self._files.exists(self._marker):
-                self._files.pipe_file(self._marker, b"This folder holds videos and graphs of video-scene-graph.\n")
-        self.check()
+            self._files.pipe_file(self._marker, mark.encode())
+
+    def mark(self) -> str | None:
+        """The text of the marker; None where there is none: the storage is new, or it is away."""
+        try:
+            with _answering():
+                text: bytes = self._files.cat_file(self._marker)
+        except FileNotFoundError:
+            return None
+        return text.decode(errors="replace")
 
     def check(self) -> None:
         """Writes and deletes a small file, and learns the storage's clock from it.
@@ -61,7 +71,7 @@ class Storage:
         """
         probe = f"{self._root}/probe.{secrets.token_hex(8)}"
         self._confirm()
-        with _answering():
+        with self._reaching():
             try:
                 with self._files.open(probe, "wb") as file:
                     file.write(bytes(_PROBE_BYTES))

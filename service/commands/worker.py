@@ -74,7 +74,8 @@ async def _work(settings: Settings, duties: Duties) -> bool:
             await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
             storage = Storage(settings.data)
-            storage_health = StorageHealth(storage, metrics)
+            storage_health = StorageHealth(storage, queue, metrics)
+            await storage_health.measure()
             worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health, duties=duties)
             await stack.enter_async_context(worker)
             if settings.metrics_port:

@@ -61,11 +61,12 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
             storage = Storage(folder)
-            storage_health = StorageHealth(storage, metrics)
             # The web server ends the process by the signal that it was given, so nothing runs later than this.
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
+            storage_health = StorageHealth(storage, queue, metrics)
+            await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             if pipeline is None:
                 app.state.health = Health(

@@ -199,6 +199,14 @@ class JobQueue:
             seconds, microseconds = await cast(Any, redis).time()
         return int(seconds) + int(microseconds) / 1e6
 
+    async def storage_mark(self, mark: str | None) -> str | None:
+        """The mark of the fleet's storage. Where the queue knows none, it learns this one. Raises RedisError."""
+        async with self.docket.redis() as redis:
+            if mark is not None:
+                await redis.set(self.docket.key("storage"), mark, nx=True)
+            known = await redis.get(self.docket.key("storage"))
+        return None if known is None else known.decode(errors="replace")
+
     async def take(self, video_id: str) -> TakenJob | None:
         """Takes a job for a worker, as `Records.take` does. Insists."""
 

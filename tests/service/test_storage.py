@@ -19,10 +19,18 @@ from service.storage import Storage
 OWNER = "me"
 
 
+def made(url: str) -> Storage:
+    storage = Storage(url)
+    assert storage.mark() is None
+    storage.make("mark")
+    assert storage.mark() == "mark"
+    return storage
+
+
 @pytest.fixture(params=["folder", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """A folder, and a store that is no disk of this machine."""
-    yield Storage(str(tmp_path / "data") if request.param == "folder" else f"memory://{uuid.uuid4()}")
+    yield made(str(tmp_path / "data") if request.param == "folder" else f"memory://{uuid.uuid4()}")
     fsspec.filesystem("memory").store.clear()
 
 
@@ -103,7 +111,7 @@ def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> 
 
 
 def test_a_result_that_is_deleted_while_it_is_read_can_be_read_to_its_end(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     storage.write_result("a", OWNER, b"graph" * 100_000)
     result = storage.result("a", OWNER)
     assert result is not None
@@ -116,7 +124,7 @@ def test_a_result_that_is_deleted_while_it_is_read_can_be_read_to_its_end(tmp_pa
 
 
 def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     storage.write_result("a" * 32, OWNER, b"graph")
     storage.write_result("b" * 32, OWNER, b"{}", failed=True)
     (tmp_path / "results" / OWNER / f"{'c' * 32}.json.0123.part").touch()
@@ -131,7 +139,7 @@ def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
 
 
 def test_a_copied_graph_has_the_id_of_its_copy(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     old, new = "a" * 32, "b" * 32
     storage.write_result(old, OWNER, f'{{"id":"{old}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000)
     assert storage.copy_result(old, new, OWNER)
@@ -155,7 +163,7 @@ def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
         synced.append((status.st_ino, status.st_size))
         sync(descriptor)
 
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     monkeypatch.setattr(os, "fsync", noted)
     upload = storage.open_upload("a" * 32)
     upload.write(b"video")
@@ -188,6 +196,11 @@ class Store(MemoryFileSystem):  # type: ignore[misc]
         self._fails()
         return super().info(path, **rest)
 
+    def cat_file(self, path: str, *rest: Any, **more: Any) -> Any:
+        """Reads a file."""
+        self._fails()
+        return super().cat_file(path, *rest, **more)
+
     def _open(self, path: str, *rest: Any, **more: Any) -> Any:
         self._fails()
         return super()._open(path, *rest, **more)
@@ -208,7 +221,8 @@ def test_whatever_a_store_raises_is_a_storage_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, failure: Exception, expected: type[StorageUnavailable]
 ) -> None:
     fsspec.register_implementation("far", Store, clobber=True)
-    storage = Storage("far://bucket/prefix")
+    Store.store.clear()
+    storage = made("far://bucket/prefix")
     storage.write_result("a", OWNER, b"graph")
     upload = storage.open_upload("b")
     upload.write(b"video")
@@ -223,7 +237,8 @@ def test_whatever_a_store_raises_is_a_storage_that_does_not_answer(
         lambda: storage.copy_result("a", "c", OWNER),
         lambda: storage.files("results"),
         lambda: storage.local_upload("b").__enter__(),
-        lambda: Storage("far://bucket/prefix"),
+        storage.mark,
+        lambda: storage.make("mark"),
     ):
         with pytest.raises(expected) as raised:
             ask()
@@ -235,7 +250,7 @@ def test_whatever_a_store_raises_is_a_storage_that_does_not_answer(
 
 
 def test_a_folder_that_is_away_is_told_from_a_file_that_is_gone(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path / "data"))
+    storage = made(str(tmp_path / "data"))
     assert storage.result("a", OWNER) is None
     with pytest.raises(FileNotFoundError):
         storage.local_upload("a").__enter__()

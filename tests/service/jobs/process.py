@@ -90,11 +90,12 @@ async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> As
     """Takes and does jobs, as a process of the service would."""
     settings = settings_of(folder, queue_url, **{"bundles": (bundle,), **more})
     metrics, storage = Metrics(), Storage(str(folder))
-    storage_health = StorageHealth(storage, metrics)
     life = ProcessLife()
     loaded = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     with closing(loaded) as pipeline:
         async with life, JobQueue(settings, metrics) as queue:
+            storage_health = StorageHealth(storage, queue, metrics)
+            await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             async with JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health) as worker:
                 yield Process(life=life, queue=queue, jobs=jobs, worker=worker, storage=storage, metrics=metrics)
@@ -106,5 +107,7 @@ async def api(folder: Path, queue_url: str, **more: Any) -> AsyncIterator[Api]:
     settings = settings_of(folder, queue_url, **more)
     metrics, storage, life = Metrics(), Storage(str(folder)), ProcessLife()
     async with life, JobQueue(settings, metrics) as queue:
-        jobs = Jobs(queue, storage, settings, metrics, life, StorageHealth(storage, metrics))
+        storage_health = StorageHealth(storage, queue, metrics)
+        await storage_health.measure()
+        jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
         yield Api(life=life, queue=queue, jobs=jobs, storage=storage, metrics=metrics)

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import StorageFull, StorageUnavailable
 from service.jobs.errors import NotFound
-from tests.service.jobs.process import ME, Api, process
+from tests.service.jobs.process import ME, Api, api, process
 from tests.service.jobs.test_webhooks import until_true
 
 
@@ -167,3 +167,42 @@ async def test_a_job_is_deleted_while_its_storage_is_away(
         with pytest.raises(NotFound):
             await running.jobs.state(video_id, ME)
         assert not list((data / "results").rglob("*.json"))
+
+
+async def test_a_process_that_starts_while_storage_is_away_makes_no_other(
+    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with process(tiny_bundle, data, redis_url):
+        pass
+    async with api(data, redis_url) as lonely:
+        video_id = await lonely.submit(clip)
+        with away(data):
+            async with process(tiny_bundle, data, redis_url) as late:
+                await asyncio.sleep(1)
+                with pytest.raises(StorageUnavailable):
+                    await late.worker.check()
+                assert await lonely.status(video_id) == "queued"
+                assert not list(data.iterdir())
+        async with process(tiny_bundle, data, redis_url):
+            assert await lonely.end_of(video_id) == "succeeded"
+
+
+async def test_a_worker_with_another_storage_fails_no_job(
+    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    async with process(tiny_bundle, other, "memory://"):
+        pass  # it has a mark of its own now
+    async with process(tiny_bundle, data, redis_url):
+        pass
+    async with api(data, redis_url) as lonely:
+        video_id = await lonely.submit(clip)
+        for folder in (other, tmp_path / "new"):
+            async with process(tiny_bundle, folder, redis_url) as lost:
+                await asyncio.sleep(1)
+                with pytest.raises(StorageUnavailable):
+                    await lost.worker.check()
+                assert await lonely.status(video_id) == "queued"
+        async with process(tiny_bundle, data, redis_url):
+            assert await lonely.end_of(video_id) == "succeeded"
