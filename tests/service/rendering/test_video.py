@@ -182,7 +182,7 @@ def test_a_picture_that_begins_after_the_sound_still_does(tmp_path: Path) -> Non
     assert [time for time, _ in shown] == pytest.approx(3.0 + np.arange(20) / 10, abs=1e-3)
     assert_outlined(shown[0][1], (20, 40, 60, 80))
     heard = [time for time, _ in packets(tmp_path / "out.mp4")]
-    assert (heard[0], heard[-1]) == (pytest.approx(0.0, abs=0.05), pytest.approx(5.0, abs=0.1))
+    assert [heard[0], heard[-1]] == pytest.approx([0.0, 5.0], abs=0.1)
 
 
 def test_recordings_one_after_the_other_are_drawn_with_their_sound(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def _example(
     labels = [[names[record.labels[pair.subject]], names[record.labels[pair.object]]] for pair in pairs]
     size = (record.width, record.height) if record.width and record.height else (0.0, 0.0)
     return Example(
-        source=record.source, time=record.time or 0.0, annotated=annotated, of_subject=of_subject, holds=holds, weights=weights,
-        related=related, moments=moments, seen=seen, names=np.array(labels, np.int64), size=np.array(size, np.float32),
+        source=record.source, time=record.time or 0.0, annotated=annotated, of_subject=of_subject, holds=holds,
+        weights=weights, related=related, moments=moments, seen=seen, names=np.array(labels, np.int64), size=np.array(size, np.float32),
     )  # fmt: skip
 
 
