@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from models.errors import ConfigurationError, WeightsError
 from models.graph.validation import in_words
@@ -15,7 +16,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.scored import Scored, ScoredConfig
-from models.networks.tensor_file import read_tensor_file
+from models.networks.tensor_file import read_tensor_file, require_finite
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
 Network = Arn | Detector | TwoStage | Scored
@@ -42,8 +43,9 @@ def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> Non
     """Writes a network's configuration, vocabulary and weights to a file.
 
     training: origin of the weights (data, seed, command, figures), as plain values only.
+
+    Raises WeightsError where the file cannot be written; the one that was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "config": asdict(model.config),
         "vocabulary": TypeAdapter(Vocabulary).dump_python(model.vocabulary, mode="json"),
@@ -51,29 +53,57 @@ def save_checkpoint(path: Path, model: Network, training: dict[str, Any]) -> Non
         "training": training,
     }
     temporary = path.with_suffix(".partial")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        # torch raises an error of its own while it handles the system's.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause).partition("\n")[0]
+        raise WeightsError(f"{path} cannot be written: {reason}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """Returns the network in evaluation mode, and the origin of its weights as `save_checkpoint` takes it.
 
     A checkpoint without a vocabulary has Action Genome's. Raises WeightsError, naming the file, where it is not a
-    checkpoint of this project or comes from another version.
+    checkpoint of this project, comes from another version, or holds a weight that is no number.
     """
     content = read_tensor_file(path, "a checkpoint of this project")
-    if not isinstance(content, dict) or "network" not in content.get("config", {}):
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict) or "network" not in config:
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
     try:
         adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
         stored = content.get("vocabulary")
         vocabulary = ACTION_GENOME if stored is None else TypeAdapter(Vocabulary).validate_python(stored)
-        model = make_network(adapter.validate_python(content["config"]), vocabulary)
-        model.load_state_dict(content["state"])
-        return model.eval(), content["training"]
-    except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
-        reason = in_words(error) if isinstance(error, ValidationError) else error
+        model = make_network(adapter.validate_python(config), vocabulary)
+        state, training = content["state"], content["training"]
+        _require_fitting(model, state)
+    except (KeyError, ValidationError, ConfigurationError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        reason = in_words(error) if isinstance(error, ValidationError) else reason
         raise WeightsError(f"{path} was written by another version of this project, or altered: {reason}") from error
+    require_finite(state, path)
+    model.load_state_dict(state)
+    return model.eval(), training
+
+
+def _require_fitting(model: Network, state: object) -> None:
+    """Raises ConfigurationError, naming the first weight, where a state is not one of this network."""
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigurationError("its state is not tensors by name")
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ state.keys()):
+        raise ConfigurationError(f"the weight {name!r} is {'missing' if name in own else 'not one of this network'}")
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            raise ConfigurationError(
+                f"the weight {name!r} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            )
 
 
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:

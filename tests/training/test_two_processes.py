@@ -1,0 +1,60 @@
+"""Runs of two processes under torchrun, as docs/training.md describes them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.networks.checkpoint import load_checkpoint
+from tests.support.networks import tiny
+from tests.support.paths import ROOT
+from training.configuration import TrainingConfig
+from training.loop import train
+from training.run_folder import plain_values
+
+
+def torchrun(config: TrainingConfig, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(plain_values(config)))  # JSON is YAML
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               "-m", "service.command_line", "train", str(path), *overrides]  # fmt: skip
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_two_processes_take_the_step_of_one_that_has_all_clips(
+    configure: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    # ResNet-50's batch norm is frozen: others normalise by the clips of their process, which is documented.
+    def config(**changes: Any) -> TrainingConfig:
+        augmentation = {"mirror": 0, "gain": 0, "bias": 0}
+        return configure(model=asdict(tiny(backbone="resnet50")), augmentation=augmentation, steps=2, **changes)
+
+    alone = load_checkpoint(train(config(batch_size=4, output=tmp_path / "alone")))[0].state_dict()
+    done = torchrun(config(batch_size=2, output=tmp_path / "two"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    together = load_checkpoint(tmp_path / "two" / "checkpoint.pt")[0].state_dict()
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, atol=2e-4, rtol=0, msg=name)
+    assert done.stdout.count("wrote") == 1, "one process speaks"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("steps=0", "steps: Input should be greater than 0"), ("validation_videos=8", "leave some to train on")],
+)
+def test_an_error_that_all_processes_meet_is_said_by_one(
+    configure: Callable[..., TrainingConfig], tmp_path: Path, override: str, message: str
+) -> None:
+    done = torchrun(configure(), tmp_path, "--set", override)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(said) == 1, done.stderr
+    assert message in said[0]
