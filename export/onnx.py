@@ -123,7 +123,7 @@ def _suppress(boxes: Any, scores: Any, iou: float, least_score: float) -> Any:
     return op.ScatterND(nothing, places, kept)
 
 
-def describe_stage(stage: NetworkStage, path: Path) -> Stage:
+def describe_stage(stage: NetworkStage | Stage, path: Path) -> Stage:
     """Describes the inputs and outputs of an ONNX file; axes 0 and 1 are batch and time."""
     graph = onnx.load(str(path), load_external_data=False).graph
 

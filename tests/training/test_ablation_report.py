@@ -153,7 +153,7 @@ def test_with_one_seed_there_are_no_standard_errors(make: Callable[..., Plan]) -
     ("predicates", "mean", "which", "named"),
     [
         ("tail_third", "40.00", "the third of the predicates with the fewest training labels", "eating (5)"),
-        ("motion", "40.00", "the predicates that Puppet Genome tells by motion", "eating (5)"),
+        ("motion", "40.00", "the predicates that only motion tells from others in Puppet Genome", "eating (5)"),
         (("holding", "in", "twisting"), "70.00", "these predicates", "holding (100), in (100)"),
     ],
 )
@@ -164,9 +164,8 @@ def test_mean_recall_may_be_over_some_predicates(
     write_run(plan, "A", 1, 0.25, **{"eating": 0.4, "holding": 0.6, "in": 0.8})
     text = report(plan, "vsg ablate plan.yaml")
     assert f"| A | {mean} | 25.00 |\n" in text
-    assert (
-        f"mR is the mean over {which}. In brackets stands how often each is annotated in training: {named}"
-        in " ".join(text.split())
+    assert f"mR is the mean over {which}. In brackets: the number of training annotations of each. {named}" in " ".join(
+        text.split()
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -18,14 +20,18 @@ from tests.support.networks import tiny
 from tests.support.paths import ROOT
 from training.configuration import TrainingConfig
 from training.loop import train
-from training.run_folder import plain_values
+from training.run_folder import RunFolder, plain_values
+
+
+def command_of(config: TrainingConfig, folder: Path, *overrides: str) -> list[str]:
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(plain_values(config)))  # JSON is YAML
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [sys.executable, *launcher, "-m", "service.command_line", "train", str(path), *overrides]
 
 
 def torchrun(config: TrainingConfig, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    path = folder / "config.yaml"
-    path.write_text(json.dumps(plain_values(config)))  # JSON is YAML
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "service.command_line", "train", str(path), *overrides]  # fmt: skip
+    command = command_of(config, folder, *overrides)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -58,3 +64,32 @@ def test_an_error_that_all_processes_meet_is_said_by_one(
     said = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
     assert len(said) == 1, done.stderr
     assert message in said[0]
+
+
+def test_two_processes_that_are_killed_while_they_save_go_on_and_end_the_same(
+    configure: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    model = asdict(tiny(dropout=0.1))
+
+    def config(name: str) -> TrainingConfig:
+        return configure(model=model, averaging=0.9, steps=30, save_every=1, batch_size=2, output=tmp_path / name)
+
+    torchrun(config("straight"), tmp_path)
+    states = tmp_path / "killed" / "state"
+    with subprocess.Popen(command_of(config("killed"), tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        limit = time.monotonic() + 200
+        while not any(path.name > "step-00000003" for path in states.glob("*.partial")):
+            assert time.monotonic() < limit, "no state was saved"
+            time.sleep(0.0005)
+        launcher = psutil.Process(process.pid)
+        for each in [launcher, *launcher.children(recursive=True)]:
+            each.kill()
+    newest = RunFolder(tmp_path / "killed").newest_state()
+    assert newest is not None
+    assert 3 <= newest[1] < 30, "it was killed on the way"
+    done = torchrun(config("killed"), tmp_path)
+    assert f"resumed at step {newest[1]}" in done.stderr
+    ends = [tmp_path / name / "checkpoint.pt" for name in ("straight", "killed")]
+    wanted, found = (load_checkpoint(end)[0].state_dict() for end in ends)
+    for name, value in wanted.items():
+        assert torch.equal(found[name], value), name
