@@ -99,7 +99,7 @@ def test_the_report_gives_means_differences_and_what_they_show(make: Callable[..
     assert text.startswith("# Ablations: tiny\n\n`vsg ablate plan.yaml` writes this file")
     prose = " ".join(text.split())
     assert "(Puppet Genome, easy world, seed 5), 1,500 videos, 12,000 frames, SGDet. Trained on: Puppet Genome" in prose
-    assert "over the seeds 1, 2 (" in prose
+    assert "over the seeds 1, 2 ±" in prose
     assert max(map(len, text.splitlines())) <= 120
     assert "## First\n\nClaim: B is better.\n\n| row | with R@10 | no mR@20 |\n| --- | ---: | ---: |\n" in text
     assert "| A | 25.00 ± 5.00 | 25.00 ± 5.00 |\n| B + x | 31.00 ± 6.00 | 31.00 ± 6.00 |\n" in text

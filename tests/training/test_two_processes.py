@@ -86,7 +86,7 @@ def test_two_processes_that_are_killed_while_they_save_go_on_and_end_the_same(
             each.kill()
     newest = RunFolder(tmp_path / "killed").newest_state()
     assert newest is not None
-    assert 3 <= newest[1] < 30, "it was killed on the way"
+    assert 2 <= newest[1] < 30, "it was killed on the way"
     done = torchrun(config("killed"), tmp_path)
     assert f"resumed at step {newest[1]}" in done.stderr
     ends = [tmp_path / name / "checkpoint.pt" for name in ("straight", "killed")]
