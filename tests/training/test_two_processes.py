@@ -32,7 +32,7 @@ def command_of(config: TrainingConfig, folder: Path, *overrides: str) -> list[st
 
 def torchrun(config: TrainingConfig, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = command_of(config, folder, *overrides)
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_two_processes_take_the_step_of_one_that_has_all_clips(
