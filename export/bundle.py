@@ -10,11 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.errors import ExportError
 from export.onnx import export_network
+from export.placing import written_whole
 from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
 from models.graph.validation import first_mistake, in_words
 from models.networks.arn import Arn
 from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.scored import Scored
+from models.networks.two_stage import TwoStage
 
 
 def export_bundle(
@@ -27,11 +29,12 @@ def export_bundle(
     figures: dict[str, dict[str, dict[str, float]]] | None = None,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
 ) -> Bundle:
-    """Writes a bundle and loads it back, verified.
+    """Writes a bundle and loads it back, verified. It replaces one that is there, when it is whole.
 
     figures: the output of `vsg evaluate --json`, by the name of the data it was measured on.
 
-    Raises WeightsError where the checkpoint cannot be read, ExportError naming the field that a manifest cannot hold.
+    Raises WeightsError where the checkpoint cannot be read; ExportError where its network finds no boxes itself, where
+    the folder holds other files, or naming the field that a manifest cannot hold.
     """
     network, provenance = load_checkpoint(checkpoint)
     if isinstance(network, Incomplete):
@@ -45,33 +48,39 @@ def export_bundle(
         # Before the minute that exporting takes.
         raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
     host = network.host if isinstance(network, Scored) else network
-    folder.mkdir(parents=True, exist_ok=True)
-    stages = export_network(network, folder)
-    settings = provenance.get("config", {})
-    try:
-        manifest = Manifest(
-            name=name,
-            version=version,
-            family="one_stage" if isinstance(host, Arn) else "two_stage",
-            description=description,
-            vocabulary=network.vocabulary,
-            frame_size=FrameSize(height=network.frame_size[0], width=network.frame_size[1]),
-            clip_length=network.clip_length,
-            stages=stages,
-            thresholds=thresholds,
-            relation_scoring=isinstance(network, Scored),
-            training=Training(
-                data=str(provenance.get("data", "unknown")),
-                command=str(provenance.get("command", "")),
-                seed=settings.get("seed"),
-                figures=figures or {},
-                network=asdict(network.config),
-            ),
-            sha256={stage.file: sha256_of(folder / stage.file) for stage in stages},
+    if isinstance(host, TwoStage) and host.config.task != "sgdet":
+        raise ExportError(
+            f"{checkpoint} was trained for {host.config.task}, on given boxes, but a bundle finds its own; "
+            "train with task: sgdet"
         )
-    except ValidationError as error:
-        raise ExportError(f"the manifest cannot be written: {in_words(error, 'the manifest')}") from error
-    return write_bundle(folder, manifest)
+    settings = provenance.get("config", {})
+    with written_whole(folder) as own:
+        stages = export_network(network, own)
+        try:
+            manifest = Manifest(
+                name=name,
+                version=version,
+                family="one_stage" if isinstance(host, Arn) else "two_stage",
+                description=description,
+                vocabulary=network.vocabulary,
+                frame_size=FrameSize(height=network.frame_size[0], width=network.frame_size[1]),
+                clip_length=network.clip_length,
+                stages=stages,
+                thresholds=thresholds,
+                relation_scoring=isinstance(network, Scored),
+                training=Training(
+                    data=str(provenance.get("data", "unknown")),
+                    command=str(provenance.get("command", "")),
+                    seed=settings.get("seed"),
+                    figures=figures or {},
+                    network=asdict(network.config),
+                ),
+                sha256={stage.file: sha256_of(own / stage.file) for stage in stages},
+            )
+        except ValidationError as error:
+            raise ExportError(f"the manifest cannot be written: {in_words(error, 'the manifest')}") from error
+        write_bundle(own, manifest)
+    return Bundle.load(folder)
 
 
 def write_bundle(folder: Path, manifest: Manifest) -> Bundle:

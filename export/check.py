@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from export.errors import DisagreementError, ExportError
+from export.facts import check_facts, check_manifest
 from models.engines import Tensors, bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import prediction_names
@@ -22,8 +23,12 @@ Outputs = Mapping[str, NDArray[np.generic]]
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the range that the output takes."""
 
-_LEAST_REACTION = 1e-4
-"""An output that changes less than this from frame to frame says nothing about the part that makes it."""
+_LEAST_REACTION = 1e-7
+"""An output that changes less than this from frame to frame is constant but for rounding."""
+_LITTLE_REACTION = 1e-4
+"""An output that changes less than this from frame to frame says little about the part that makes it."""
+_LEAST_RANGE = 1e-2
+"""A smaller range counts as this one: a share of it would be less than float32 resolves."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,19 @@ class Agreement:
 
     difference: as a share of the output's range.
     batch, time: the shape at which it occurs.
+    reaction: the most that the output changes from frame to frame.
     """
 
     output: str
     difference: float
     batch: int
     time: int
+    reaction: float
+
+    @property
+    def proves_little(self) -> bool:
+        """True where the output hardly reacts to the frames, so that wrong weights might agree as well."""
+        return self.reaction < _LITTLE_REACTION
 
 
 def check_bundle(
@@ -51,12 +63,16 @@ def check_bundle(
     """Compares every output of a bundle with its checkpoint on frames of several kinds.
 
     Returns the worst case of each output. Raises DisagreementError naming the first output whose difference is over
-    `TOLERANCE`, ExportError where an output hardly reacts to its input, so that the comparison would prove nothing.
+    `TOLERANCE`, or a fact in which the manifest differs; ExportError where an output does not react to its input, so
+    that the comparison would prove nothing.
     """
     network, _ = load_checkpoint(checkpoint)
     if isinstance(network, Incomplete):
         raise ExportError(f"{checkpoint} holds a {network.config.network} alone; check a network built on it")
-    return check_network(Bundle.load(folder), network, batches=batches, times=times, seed=seed)
+    bundle = Bundle.load(folder)
+    check_manifest(bundle)
+    check_facts(bundle, network)
+    return check_network(bundle, network, batches=batches, times=times, seed=seed)
 
 
 def check_network(
@@ -94,15 +110,19 @@ def check_network(
     for name, comparison in comparisons.items():
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(
-                f"{name} hardly changes from frame to frame ({comparison.reaction:.1e}): "
-                "the weights do not react to their input"
+                f"{name} does not change from frame to frame ({comparison.reaction:.1e}): the weights do not react to "
+                "the frames that the check makes up; if `vsg evaluate` says that they do react to videos, export with "
+                "--no-check"
             )
         if not comparison.share <= TOLERANCE:  # a network that gives NaN has no range, and proves nothing either
             raise DisagreementError(
                 f"{name} differs by {comparison.share:.1e} of its range at batch {comparison.batch}, "
                 f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
             )
-    return [Agreement(name, each.share, each.batch, each.time) for name, each in comparisons.items()]
+    return [
+        Agreement(name, each.share, each.batch, each.time, np.inf if name in constant else each.reaction)
+        for name, each in comparisons.items()
+    ]
 
 
 def _moments(batch: int, time: int) -> NDArray[np.float32]:
@@ -168,9 +188,8 @@ class _Comparison:
 
     @property
     def share(self) -> float:
-        """The largest difference as a share of the output's range; the difference itself for a constant."""
-        spread = self.highest - self.lowest
-        return self.worst / spread if spread else self.worst
+        """The largest difference as a share of the output's range, or of `_LEAST_RANGE` where it is smaller."""
+        return self.worst / max(self.highest - self.lowest, _LEAST_RANGE)
 
 
 def _in_order_of(expected: Outputs, found: Outputs) -> Tensors:

@@ -72,23 +72,26 @@ def export(
     from export.bundle import export_bundle
     from export.check import check_bundle
     from export.errors import ExportError
+    from export.placing import written_whole
     from models.errors import ModelError
     from models.graph.bundle import Thresholds
 
     if precision != "fp32" and calibration is None:
         raise click.UsageError(f"--precision {precision} needs --calibration, a data folder to measure its cost on")
     try:
-        pairs = (item.partition("=") for item in figures)
+        pairs = [item.partition("=") for item in figures]
+        if wrong := [world for world, _, file in pairs if not (world and file)]:
+            raise click.UsageError(f"--figures {wrong[0]!r} is not WORLD=FILE; write --figures demanding=figures.json")
         measured = {world: json.loads(Path(file).read_text()) for world, _, file in pairs}
         given = {
             "object_score": object_score,
             "predicate_score": predicate_score,
             "relation_score": relation_score,
         }
-        with TemporaryDirectory() as temporary:
+        with TemporaryDirectory() as temporary, written_whole(out) as own:
             bundle = export_bundle(
                 checkpoint,
-                out if calibration is None or precision == "fp32" else Path(temporary),
+                own if calibration is None or precision == "fp32" else Path(temporary),
                 name=name or out.name,
                 version=version,
                 description=description,
@@ -103,18 +106,18 @@ def export(
                 from export.precision import change_precision
 
                 bundle = change_precision(
-                    bundle, out, precision, calibration, engine=engine, most_recall_loss=max_recall_loss
+                    bundle, own, precision, calibration, engine=engine, most_recall_loss=max_recall_loss
                 )
                 if (cost := bundle.manifest.precision_cost) is not None:
                     click.echo(
                         f"{precision} on {cost.engine}: SGDet R@20 {cost.recall:.4f}, fp32 {cost.fp32_recall:.4f}"
                     )
-        if tensorrt:
-            from export.tensorrt import build_engines
+            if tensorrt:
+                from export.tensorrt import build_engines
 
-            bundle = build_engines(bundle)
+                bundle = build_engines(bundle)
         for file in bundle.manifest.sha256:
-            click.echo(f"wrote {bundle.folder / file} ({(bundle.folder / file).stat().st_size / 1e6:.1f} MB)")
+            click.echo(f"wrote {out / file} ({(out / file).stat().st_size / 1e6:.1f} MB)")
     except (ExportError, ModelError, OSError, json.JSONDecodeError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -128,16 +131,18 @@ def export(
 )
 def check(bundle: Path, checkpoint: Path | None) -> None:
     """Verify the files of BUNDLE and, with --checkpoint, that both give the same for several shapes of input."""
+    from export.check import check_bundle
     from export.errors import ExportError
+    from export.facts import check_manifest
     from models.errors import ModelError
     from models.graph.bundle import Bundle
 
     try:
-        manifest = Bundle.load(bundle).manifest
+        loaded = Bundle.load(bundle)
+        manifest = loaded.manifest
+        check_manifest(loaded)
         click.echo(f"{manifest.name} {manifest.version}: manifest and files are whole")
         if checkpoint is not None:
-            from export.check import check_bundle
-
             _print(check_bundle(bundle, checkpoint))
     except (ExportError, ModelError) as error:
         raise click.ClickException(str(error)) from error
@@ -146,3 +151,10 @@ def check(bundle: Path, checkpoint: Path | None) -> None:
 def _print(agreements: list[Agreement]) -> None:
     for agreement in agreements:
         click.echo(f"  {agreement.output:16s} agrees within {agreement.difference:.1e} of its range")
+    for agreement in agreements:
+        if agreement.proves_little:
+            click.echo(
+                f"Warning: {agreement.output} hardly changes from frame to frame ({agreement.reaction:.1e}), so the "
+                "check says little of it; compare the figures of both with `vsg evaluate`",
+                err=True,
+            )

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from models.errors import ConfigurationError as ContradictionError
 from models.networks.arn import ArnConfig
 from models.networks.detectors import DetectorConfig
 from models.networks.relations.layout import LayoutConfig
@@ -43,6 +44,8 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "relations": ("layout",),
 }
 """For each key that only some networks read: those that do."""
+FILE_KEYS = ("detector", "initialise_from", "text_embeddings", "word_vectors", "detr_weights", "backbone_weights")
+"""Keys that name files whose content decides what is learned."""
 
 
 def _no_is_a_word(value: object) -> object:
@@ -108,7 +111,7 @@ class TrainingConfig:
     relation_loss: RelationLossConfig = field(default_factory=RelationLossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     relations: RelationDataConfig = field(default_factory=RelationDataConfig)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
     steps: PositiveInt = 10_000
     batch_size: PositiveInt = 8
     clip_length: PositiveInt = 1
@@ -168,6 +171,26 @@ class TrainingConfig:
             if getattr(self, field.name) != _default_of(field)
         ]
 
+    @property
+    def starts_from_text(self) -> bool:
+        """True where text embeddings are read: a checkpoint that is taken as a whole brings its own."""
+        return self.initialise_from is None or bool(self.initialise_only)
+
+    def missing_files(self) -> dict[str, str]:
+        """Each key that names a file which is read and is not there, with that file."""
+        named = {key: str(getattr(self, key)) for key in FILE_KEYS if getattr(self, key) is not None}
+        read = {
+            key: file
+            for key, file in named.items()
+            if self.model.network in _READ_BY.get(key, (self.model.network,))
+            if key != "text_embeddings" or self.starts_from_text
+        }
+        return {
+            key: file
+            for key, file in read.items()
+            if file != "imagenet" and not file.startswith(("http://", "https://")) and not Path(file).is_file()
+        }
+
 
 def _default_of(declared: DataclassField[Any]) -> object:
     return declared.default if declared.default_factory is MISSING else declared.default_factory()
@@ -180,8 +203,9 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} cannot be read as YAML: {error}") from error
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{path} cannot be read as YAML: {reason}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold keys and values, not {type(content).__name__}")
     for key, value in (overrides or {}).items():
@@ -194,6 +218,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         node[last] = value
     try:
         return TypeAdapter(TrainingConfig).validate_python(content)
+    except ContradictionError as error:
+        raise ConfigurationError(f"{path}: model: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from models.networks.processes import mean_over_processes
 from training.configuration import TrainingConfig
 from training.data.facts import describe_data
-from training.errors import ConfigurationError, DataError, DivergedError
+from training.errors import ConfigurationError, DataError, DivergedError, SaveError
 from training.objectives import make_objective
 from training.objectives.objective import Objective
 from training.run_folder import RunFolder, identity_of, plain_values
@@ -35,6 +37,8 @@ _SHOWN = ("no/R@20", "no/R@50", "no/mR@50", "with/R@10", "with/R@20", "with/mR@1
 """Validation figures that the log shows; TensorBoard has all."""
 _LONGEST_WAIT = timedelta(days=1)
 """The time that processes wait for the first one, which fills caches and validates alone."""
+_SEEDS = 10_000_019
+"""Numbers between the seeds of two processes: more than a run has steps."""
 _LARGEST_WEIGHT = 1e4
 """No weight of a network that learns comes near it; beyond it boxes overflow, and some operators crash on those."""
 
@@ -44,9 +48,11 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
 
     With `resume` a run that was stopped goes on from its last saved state, with the same data order. Raises
     ConfigurationError where the folder holds a run of another configuration, data, starting weights or number of
-    processes, or is in use; DivergedError when the loss is not finite or the weights explode; SaveError where a state
-    cannot be written or read.
+    processes, or is in use, and where a file that the configuration names is missing; DivergedError when the loss is
+    not finite or the weights explode; SaveError where a state cannot be written or read.
     """
+    if missing := config.missing_files():
+        raise ConfigurationError("; ".join(f"{key}: {file} is not a file" for key, file in missing.items()))
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ConfigurationError("mixed_precision is fp16, which needs a GPU; take bf16 or no")
     # Accelerate keeps the precision of a process's first run for all that follow.
@@ -61,14 +67,19 @@ def train(config: TrainingConfig, *, resume: bool = True, command: str = "") -> 
     )
     run = RunFolder(config.output)
     with run.locked() if accelerator.is_main_process else nullcontext():
-        return _train(config, accelerator, run, resume=resume, command=command)
+        try:
+            return _train(config, accelerator, run, resume=resume, command=command)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise SaveError(f"{config.output}: {error.strerror}; make room, and start again to go on") from error
 
 
 def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, resume: bool, command: str) -> Path:
+    identity = identity_of(config, accelerator.num_processes) if accelerator.is_main_process else {}
     if accelerator.is_main_process:
-        if not resume:
-            run.clear()
-        run.claim(identity_of(config, accelerator.num_processes))
+        if resume:  # before caches are filled
+            run.claim(identity)
         for line in config.unread_keys():
             log.warning("%s", line)
     set_seed(config.seed)
@@ -76,7 +87,9 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
     with accelerator.main_process_first():
         objective = make_objective(config, accelerator.device)
     if accelerator.is_main_process:
-        run.claim({"data": objective.data_key})
+        if not resume:
+            run.clear()
+        run.claim(identity | {"data": objective.data_key})
     model = objective.model
     loader: Any = DataLoader(
         objective.dataset, config.batch_size, shuffle=True, drop_last=True, collate_fn=objective.collate,
@@ -107,8 +120,9 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
             if step >= config.steps:
                 break
             # Seeded by the step, so that a resumed run augments, samples and drops out as a straight one would.
-            generator.manual_seed(config.seed + 1 + step)
-            set_seed(config.seed + 1 + step, device_specific=True)
+            seed = config.seed + 1 + step + _SEEDS * accelerator.process_index
+            generator.manual_seed(seed)
+            set_seed(seed)
             terms = _step(accelerator, prepared, optimizer, objective, objective.prepare(batch, generator), config)
             scheduler.step()
             if average is not None:
@@ -157,7 +171,9 @@ def _step(
     model.train()
     terms = objective.loss_terms(model, batch, accelerator.device)
     loss = torch.stack(list(terms.values())).sum()
-    values = {name: float(term.detach()) for name, term in terms.items()} | {"total": float(loss.detach())}
+    # The same on all processes, so that all stop together.
+    means = mean_over_processes(torch.stack([*terms.values(), loss]).detach())
+    values = dict(zip([*terms, "total"], means.tolist(), strict=True))
     if not math.isfinite(values["total"]):
         raise DivergedError(f"the loss became {values['total']} ({values}); lower learning_rate or clip_gradient_norm")
     optimizer.zero_grad()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +15,8 @@ from torchvision.ops import sigmoid_focal_loss
 from models.networks.arn.network import ArnOutput, EntityOutput
 from models.networks.arn.proposals import DenseDetections
 from models.networks.boxes import paired_generalised_iou, to_corners
-from training.matching import MatchingCosts, match_pairs
+from models.networks.processes import mean_over_processes
+from training.matching import MatchingCosts, Weight, match_pairs
 from training.targets import Targets
 
 
@@ -32,19 +33,19 @@ class LossConfig:
     auxiliary: true where earlier layers learn too (DETR).
     """
 
-    object: float = 1.0
-    box: float = 2.5
-    giou: float = 1.0
-    subject_box_share: float = 1.0
-    predicate: float = 2.0
-    mimicry: float = 20.0
-    no_object: float = 0.1
+    object: Weight = 1.0
+    box: Weight = 2.5
+    giou: Weight = 1.0
+    subject_box_share: Weight = 1.0
+    predicate: Weight = 2.0
+    mimicry: Weight = 20.0
+    no_object: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     predicate_loss: Literal["focal", "cross_entropy"] = "focal"
-    focal_alpha: float = 0.5
-    focal_gamma: float = 2.0
+    focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    focal_gamma: Weight = 2.0
     unmatched_predicates: bool = True
     auxiliary: bool = True
-    dense: float = 1.0
+    dense: Weight = 1.0
     matching: MatchingCosts = field(default_factory=MatchingCosts)
 
 
@@ -56,7 +57,7 @@ def arn_loss(
     image_embeddings: (B, T, E), CLIP's embeddings of the frames.
     """
     frames = targets.by_frame()
-    pairs = frames.object_mask.sum().clamp(min=1)
+    pairs = mean_over_processes(frames.object_mask.sum()).clamp(min=1)
     terms: dict[str, Tensor] = {}
     last = len(output.entity_layers) - 1
     vocabulary, things = targets.vocabulary, len(targets.vocabulary.things)
@@ -118,7 +119,7 @@ def _entity_terms(
     if softmax:
         nothing = 1 - truth.sum(-1, keepdim=True)
         weights = torch.cat((truth, nothing * config.no_object), -1)
-        classes = -(weights * layer.object_logits.float().log_softmax(-1)).sum() / weights.sum()
+        classes = -(weights * layer.object_logits.float().log_softmax(-1)).sum() / mean_over_processes(weights.sum())
     else:
         classes = focal(layer.object_logits, truth, 0.25, config.focal_gamma).sum() / pairs * 2
     terms = {"object": config.object * classes}
@@ -136,7 +137,8 @@ def _box_term(predicted: Tensor, truth: Tensor, mask: Tensor, config: LossConfig
     predicted, truth = predicted.float(), truth.float()
     distance = (predicted - truth).abs().sum(-1)
     _, giou = paired_generalised_iou(to_corners(predicted), to_corners(truth))
-    return ((config.box * distance + config.giou * (1 - giou)) * mask).sum() / mask.sum().clamp(min=1)
+    count = mean_over_processes(mask.sum()).clamp(min=1)
+    return ((config.box * distance + config.giou * (1 - giou)) * mask).sum() / count
 
 
 def _predicate_term(
@@ -180,7 +182,7 @@ def dense_terms(dense: DenseDetections, targets: Targets, config: LossConfig) ->
     truth.scatter_reduce_(
         2, labels[:, None].expand(inside.shape), inside.to(truth.dtype), reduce="amax", include_self=True
     )
-    positives = inside.sum().clamp(min=1)
+    positives = mean_over_processes(inside.sum()).clamp(min=1)
     terms = {
         "dense_class": config.dense * 2 * focal(dense.class_logits, truth, 0.25, config.focal_gamma).sum() / positives
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -13,15 +15,17 @@ from models.graph.vocabulary import GroupName
 from models.networks.boxes import paired_generalised_iou, to_corners
 from training.targets import Targets
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MatchingCosts:
     """Weights of the terms of the cost; the defaults are the paper's (GIoU: OED's)."""
 
-    object: float = 1.0
-    predicate: float = 2.0
-    box: float = 2.5
-    giou: float = 1.0
+    object: Weight = 1.0
+    predicate: Weight = 2.0
+    box: Weight = 2.5
+    giou: Weight = 1.0
 
 
 @torch.no_grad()

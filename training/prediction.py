@@ -116,11 +116,11 @@ def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") ->
     Raises EvaluationError where the network was trained for another task.
     """
     stages: list[RunnableStage] = [*network.stages()]
-    if task != "sgdet":
-        host = network.host if isinstance(network, Scored) else network
-        if not isinstance(host, TwoStage) or host.config.task != task:
-            made_for = host.config.task if isinstance(host, TwoStage) else "sgdet"
-            raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
+    host = network.host if isinstance(network, Scored) else network
+    made_for = host.config.task if isinstance(host, TwoStage) else "sgdet"
+    if made_for != task:
+        raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
+    if isinstance(host, TwoStage) and task != "sgdet":
         stages[0] = FunctionStage((FRAMES, TIMESTAMPS, *_GIVEN), "clip", partial(_given_tensors, host))
     return Predictor(stages, network.frame_size, network.clip_length, task, network.vocabulary)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.boxes import paired_generalised_iou, to_corners
 from models.networks.frequencies import class_weights
+from models.networks.processes import mean_over_processes
 from models.networks.relations.pairs import Relations
+from training.matching import Weight
 from training.targets import Targets
 
 MATCHED_IOU = 0.5
@@ -36,11 +38,11 @@ class RelationLossConfig:
     """
 
     form: Literal["margin", "bce", "focal"] = "bce"
-    class_balance: NonNegativeFloat = 0.0
-    predicates: NonNegativeFloat = 3.0
-    related: NonNegativeFloat = 1.0
-    negatives: PositiveFloat = 3.0
-    object: NonNegativeFloat = 1.0
+    class_balance: Weight = 0.0
+    predicates: Weight = 3.0
+    related: Weight = 1.0
+    negatives: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    object: Weight = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def relation_terms(
 
     counts: (R,), number of training labels of each predicate.
     """
-    pairs = matches.matched.sum().clamp(min=1)
+    pairs = mean_over_processes(matches.matched.sum()).clamp(min=1)
     weights = class_weights(counts, config.class_balance, vocabulary)
     terms: dict[str, Tensor] = {}
     for group in vocabulary.groups:
@@ -141,10 +143,11 @@ def related_term(logits: Tensor, related: Tensor, mask: Tensor, config: Relation
     Where unrelated pairs are more than `negatives` times the related ones, they weigh less.
     """
     positives, negatives = related & mask, ~related & mask
-    share = (config.negatives * positives.sum() / negatives.sum().clamp(min=1)).clamp(max=1.0)
+    related_pairs, unrelated_pairs = (mean_over_processes(each.sum()) for each in (positives, negatives))
+    share = (config.negatives * related_pairs / unrelated_pairs.clamp(min=1)).clamp(max=1.0)
     weights = positives.float() + negatives.float() * share
     loss = F.cross_entropy(logits.float().flatten(0, 2), related.long().flatten(), reduction="none")
-    return config.related * (loss * weights.flatten()).sum() / weights.sum().clamp(min=1)
+    return config.related * (loss * weights.flatten()).sum() / mean_over_processes(weights.sum()).clamp(min=1)
 
 
 def _margin(probabilities: Tensor, truth: Tensor) -> Tensor:

@@ -16,14 +16,12 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from models.graph.bundle import sha256_of
-from training.configuration import TrainingConfig
+from training.configuration import FILE_KEYS, TrainingConfig
 from training.errors import ConfigurationError, SaveError
 
 IDENTITY_FILE: Final = "run.json"
 FREE_KEYS: Final = frozenset({"name", "output", "steps", "save_every", "evaluate_every", "workers", "cache_frames"})
 """Keys that may change when a run goes on: they decide how long and how, not what is learned."""
-_FILES: Final = ("detector", "initialise_from", "text_embeddings", "word_vectors", "detr_weights", "backbone_weights")
-"""Keys that name files whose content decides what is learned."""
 _PARTIAL: Final = ".partial"
 
 
@@ -39,9 +37,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder. Raises ConfigurationError where another run that is alive holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a+") as file:
+        """Holds the folder. Raises ConfigurationError where it cannot be, or another run that is alive holds it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / "lock").open("a+")
+        except OSError as error:
+            raise ConfigurationError(f"output {self.folder} cannot be written: {error.strerror}") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -66,7 +68,10 @@ class RunFolder:
         Raises ConfigurationError with the keys that differ where the folder holds another run.
         """
         path = self.folder / IDENTITY_FILE
-        known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise SaveError(f"{path} is damaged ({error}); begin anew with --restart") from error
         shared = {part: known[part] for part in identity if part in known}
         if changed := sorted(differing(shared, {part: identity[part] for part in shared})):
             raise ConfigurationError(
@@ -74,8 +79,12 @@ class RunFolder:
                 "name another output, or begin anew with --restart"
             )
         temporary = path.with_suffix(_PARTIAL)
-        temporary.write_text(json.dumps(known | identity, indent=1))
-        temporary.replace(path)
+        try:
+            temporary.write_text(json.dumps(known | identity, indent=1))
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise SaveError(f"{path} cannot be written: {error.strerror}") from error
 
     def newest_state(self) -> tuple[Path, int] | None:
         """The folder of the last state that was saved whole, and its step."""
@@ -95,7 +104,10 @@ class RunFolder:
         try:
             accelerator.save_state(str(partial))
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise SaveError(f"the state of step {step} cannot be saved in {self._states}: {error}") from error
+            rmtree(partial, ignore_errors=True)
+            # Where a disk is full, torch's writer tells of positions in its file instead.
+            reason = "torch cannot write it, the disk may be full" if isinstance(error, RuntimeError) else str(error)
+            raise SaveError(f"the state of step {step} cannot be saved in {self._states}: {reason}") from error
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             rmtree(final, ignore_errors=True)
@@ -122,7 +134,7 @@ class RunFolder:
 def identity_of(config: TrainingConfig, processes: int) -> dict[str, Any]:
     """All that decides what a run learns but its data, as plain values: files by what they hold."""
     plain = plain_values(config)
-    files = {key: Path(str(plain[key])) for key in _FILES if plain[key] is not None}
+    files = {key: Path(str(plain[key])) for key in FILE_KEYS if plain[key] is not None}
     return {
         "config": {key: value for key, value in plain.items() if key not in FREE_KEYS},
         "files": {key: sha256_of(path) for key, path in files.items() if path.is_file()},

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import ConfigurationError, WeightsError
 from models.graph.validation import in_words
@@ -21,7 +21,7 @@ from models.networks.detectors.torchvision_detectors import TorchvisionConfig, T
 from models.networks.pose import PoseConfig, PoseNetwork
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.scored import Scored, ScoredConfig
-from models.networks.tensor_file import read_tensor_file
+from models.networks.tensor_file import read_tensor_file, require_finite
 from models.networks.two_stage import TwoStage, TwoStageConfig
 
 Incomplete = Detector | Layout
@@ -71,8 +71,9 @@ def save_checkpoint(path: Path, model: Network | Part, training: dict[str, Any])
     """Writes a network's configuration, vocabulary and weights to a file.
 
     training: origin of the weights (data, seed, command, figures), as plain values only.
+
+    Raises WeightsError where the file cannot be written; the one that was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     vocabulary = None if isinstance(model, Part) else model.vocabulary
     content = {
         "config": asdict(model.config),
@@ -81,15 +82,24 @@ def save_checkpoint(path: Path, model: Network | Part, training: dict[str, Any])
         "training": training,
     }
     temporary = path.with_suffix(".partial")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        # torch raises an error of its own while it handles the system's.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause).partition("\n")[0]
+        raise WeightsError(f"{path} cannot be written: {reason}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """Returns the network in evaluation mode, and the origin of its weights as `save_checkpoint` takes it.
 
     A checkpoint without a vocabulary has Action Genome's. Raises WeightsError, naming the file, where it is not a
-    checkpoint of this project, comes from another version, or holds a part.
+    checkpoint of this project, comes from another version, holds a part, or holds a weight that is no number.
     """
     content = _read(path)
     if (name := content["config"]["network"]) in _PARTS:
@@ -122,21 +132,41 @@ def load_part(path: Path) -> tuple[Part, dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = read_tensor_file(path, "a checkpoint of this project")
-    if not isinstance(content, dict) or "network" not in content.get("config", {}):
+    content: Any = read_tensor_file(path, "a checkpoint of this project")
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict) or "network" not in config:
         raise WeightsError(f"{path} is not a checkpoint of this project: it does not say which network it holds")
-    return content
+    read: dict[str, Any] = content
+    return read
 
 
 def _fill(make: Callable[[], _Model], content: dict[str, Any], path: Path) -> tuple[_Model, dict[str, Any]]:
     """Builds a network and gives it the weights of a checkpoint."""
     try:
         model = make()
-        model.load_state_dict(content["state"])
-        return model.eval(), content["training"]
-    except (KeyError, RuntimeError, ValidationError, ConfigurationError) as error:
-        reason = in_words(error) if isinstance(error, ValidationError) else error
+        state, training = content["state"], content["training"]
+        _require_fitting(model, state)
+    except (KeyError, ValidationError, ConfigurationError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        reason = in_words(error) if isinstance(error, ValidationError) else reason
         raise WeightsError(f"{path} was written by another version of this project, or altered: {reason}") from error
+    require_finite(state, path)
+    model.load_state_dict(state)
+    return model.eval(), training
+
+
+def _require_fitting(model: nn.Module, state: object) -> None:
+    """Raises ConfigurationError, naming the first weight, where a state is not one of this network."""
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigurationError("its state is not tensors by name")
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ state.keys()):
+        raise ConfigurationError(f"the weight {name!r} is {'missing' if name in own else 'not one of this network'}")
+    for name, value in own.items():
+        if state[name].shape != value.shape:
+            raise ConfigurationError(
+                f"the weight {name!r} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            )
 
 
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:

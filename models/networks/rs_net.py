@@ -12,20 +12,18 @@ The paper names its modules, but gives no formula, width or depth. This code mak
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
 from models.networks.layers import FeedForward, sine_code, split_heads
+from models.networks.ranges import Dropout
 from models.networks.relations.temporal import SpatialEncoder
 from models.networks.stages import PAIR_MASK, RELATION_SCORES, REPRESENTATION, NetworkStage
-
-Count = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -37,14 +35,14 @@ class RsNetConfig:
     video_tokens: number of learned tokens that sum up the video. The decoder reads the first.
     """
 
-    input_width: Count
-    width: Count = 256
-    heads: Count = 8
-    feed_forward: Count = 1024
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    spatial_layers: Count = 1
-    temporal_layers: Count = 3
-    video_tokens: Count = 8
+    input_width: PositiveInt
+    width: PositiveInt = 256
+    heads: PositiveInt = 8
+    feed_forward: PositiveInt = 1024
+    dropout: Dropout = 0.1
+    spatial_layers: PositiveInt = 1
+    temporal_layers: PositiveInt = 3
+    video_tokens: PositiveInt = 8
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:

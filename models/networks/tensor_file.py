@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.errors import WeightsError
 
@@ -28,3 +30,11 @@ def read_tensor_file(path: Path, kind: str) -> Any:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except _DAMAGE as error:
         raise WeightsError(f"{path} is not {kind}") from error
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raises WeightsError, naming the tensor, where one holds NaN or infinity."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            wrong = "NaN" if tensor.isnan().any() else "infinity"
+            raise WeightsError(f"{path}: the tensor {name!r} holds {wrong}: take one of a run that did not diverge")

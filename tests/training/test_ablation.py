@@ -116,6 +116,15 @@ def test_a_wrong_plan_is_refused_by_name(
         make(table, **changes)
 
 
+def test_a_file_that_a_later_row_needs_is_missed_before_anything_runs(
+    make: Callable[..., Plan], content: dict[str, Any], trained: list[str]
+) -> None:
+    rows = {**content["rows"], "C": {**content["rows"]["C"], "set": {"detr_weights": "gone.pth"}}}
+    with pytest.raises(ConfigurationError, match=r"^row 'C' needs a file that is missing: detr_weights: gone\.pth$"):
+        finish(make(rows=rows))
+    assert trained == []
+
+
 def test_a_row_whose_configuration_is_wrong_is_refused_before_anything_runs(
     make: Callable[..., Plan], content: dict[str, Any]
 ) -> None:

@@ -99,7 +99,7 @@ def test_the_report_gives_means_differences_and_what_they_show(make: Callable[..
     assert text.startswith("# Ablations: tiny\n\n`vsg ablate plan.yaml` writes this file")
     prose = " ".join(text.split())
     assert "(Puppet Genome, easy world, seed 5), 1,500 videos, 12,000 frames, SGDet. Trained on: Puppet Genome" in prose
-    assert "over the seeds 1, 2 (" in prose
+    assert "over the seeds 1, 2 ±" in prose
     assert max(map(len, text.splitlines())) <= 120
     assert "## First\n\nClaim: B is better.\n\n| row | with R@10 | no mR@20 |\n| --- | ---: | ---: |\n" in text
     assert "| A | 25.00 ± 5.00 | 25.00 ± 5.00 |\n| B + x | 31.00 ± 6.00 | 31.00 ± 6.00 |\n" in text
@@ -153,7 +153,7 @@ def test_with_one_seed_there_are_no_standard_errors(make: Callable[..., Plan]) -
     ("predicates", "mean", "which", "named"),
     [
         ("tail_third", "40.00", "the third of the predicates with the fewest training labels", "eating (5)"),
-        ("motion", "40.00", "the predicates that Puppet Genome tells by motion", "eating (5)"),
+        ("motion", "40.00", "the predicates that only motion tells from others in Puppet Genome", "eating (5)"),
         (("holding", "in", "twisting"), "70.00", "these predicates", "holding (100), in (100)"),
     ],
 )
@@ -164,9 +164,8 @@ def test_mean_recall_may_be_over_some_predicates(
     write_run(plan, "A", 1, 0.25, **{"eating": 0.4, "holding": 0.6, "in": 0.8})
     text = report(plan, "vsg ablate plan.yaml")
     assert f"| A | {mean} | 25.00 |\n" in text
-    assert (
-        f"mR is the mean over {which}. In brackets stands how often each is annotated in training: {named}"
-        in " ".join(text.split())
+    assert f"mR is the mean over {which}. In brackets: the number of training annotations of each. {named}" in " ".join(
+        text.split()
     )
 
 

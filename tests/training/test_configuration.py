@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from models.errors import ConfigurationError as ModelConfigurationError
 from models.networks.arn import ArnConfig, arn_r50
 from models.networks.relations.config import RelationConfig
 from tests.support.paths import ROOT
@@ -95,7 +94,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_a_network_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     content = {**MINIMAL, "model": {"network": "arn", "predicate_association": False}}
-    with pytest.raises(ModelConfigurationError, match="hierarchical_attention needs predicate_association"):
+    with pytest.raises(ConfigurationError, match=r"x\.yaml: model: hierarchical_attention needs predicate_association"):
         load_config(write(tmp_path / "x.yaml", content))
 
 
@@ -132,6 +131,59 @@ def test_an_override_into_a_value_is_refused(path: Path) -> None:
 def test_a_value_out_of_range_is_refused_by_its_key(tmp_path: Path, key: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=rf"x\.yaml: {key}: Input should be"):
         load_config(write(tmp_path / "x.yaml", {**MINIMAL, key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.dropout", 3, r"model\.arn\.dropout: Input should be less than 1 \(found 3\)"),
+        ("model.width", 0, r"model\.arn\.width: Input should be greater than 0 \(found 0\)"),
+        ("model.heads", 0, r"model\.arn\.heads: Input should be greater than 0"),
+        ("model.compact_widths", [8, 0, 8], r"model\.arn\.compact_widths\.1: Input should be greater than 0"),
+        ("model.encoder_layers", -1, r"model\.arn\.encoder_layers: Input should be greater than or equal to 0"),
+        ("model", {"network": "detector", "anchor_sizes": []}, r"model\.detector\.anchor_sizes: .* at least 1 item"),
+        ("model", {"network": "detector", "anchor_ratios": [0]}, r"model\.detector\.anchor_ratios\.0: .*than 0"),
+        ("model", {"network": "detector", "sampled_regions": 0}, r"model\.detector\.sampled_regions: .*than 0"),
+        ("model", {"network": "mosa", "word_width": -4}, r"model\.mosa\.word_width: .*than 0 \(found -4\)"),
+        ("model", {"network": "tr2", "dropout": 1}, r"model\.tr2\.dropout: Input should be less than 1"),
+        ("scorer", {"input_width": 1, "width": 0}, r"scorer\.width: Input should be greater than 0"),
+        ("loss.box", -1, r"loss\.box: Input should be greater than or equal to 0"),
+        ("loss.matching.giou", float("nan"), r"loss\.matching\.giou: Input should be a finite number"),
+        ("augmentation.mirror", 2, r"augmentation\.mirror: Input should be less than or equal to 1"),
+        ("seed", -1, r"seed: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_value_of_a_network_or_a_loss_that_is_out_of_range_is_refused_in_one_line(
+    path: Path, key: str, value: Any, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"x\.yaml: {message}") as refused:
+        load_config(path, {key: value})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 30}, r"width is 30: give a multiple of 4 and of heads \(8\)"),
+        (
+            {"backbone": "compact", "dense_proposals": True, "frame_height": 64, "frame_width": 64, "queries": 65},
+            r"queries is 65: with dense_proposals, give at most the frame's 64 cells",
+        ),
+    ],
+)
+def test_a_network_whose_values_do_not_fit_each_other_is_refused_with_the_files_name(
+    path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"x\.yaml: model: {message}"):
+        load_config(path, {f"model.{key}": value for key, value in changes.items()})
+
+
+@pytest.mark.parametrize("content", [b"a: [\n  1", b"\xff\xfe\x00"])
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"x\.yaml cannot be read as YAML") as refused:
+        load_config(tmp_path / "x.yaml")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_plain_no_is_a_precision(tmp_path: Path) -> None:

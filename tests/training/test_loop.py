@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from torch import Tensor
 
+from models.errors import WeightsError
 from models.networks.arn import Arn
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
 from tests.support.annotated import rewrite_objects
@@ -301,11 +302,19 @@ def test_half_precision_of_gpus_is_refused_on_a_cpu(configure: Callable[..., Tra
         train(configure(mixed_precision="fp16"))
 
 
-def test_a_nan_loss_ends_the_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run(configure: Callable[..., TrainingConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = ArnObjective.loss_terms
+    spoilt = lambda *arguments: {name: term * torch.nan for name, term in compute(*arguments).items()}  # noqa: E731
+    monkeypatch.setattr(ArnObjective, "loss_terms", spoilt)
+    with pytest.raises(DivergedError, match=r"the loss became nan .*lower learning_rate or clip_gradient_norm"):
+        train(configure())
+
+
+def test_weights_that_are_no_numbers_start_no_run(configure: Callable[..., TrainingConfig], tmp_path: Path) -> None:
     network = Arn(tiny())
     network.input_projection.weight.data[3] = torch.nan
     save_checkpoint(tmp_path / "spoiled.pt", network, {})
-    with pytest.raises(DivergedError, match=r"the loss became nan .*lower learning_rate or clip_gradient_norm"):
+    with pytest.raises(WeightsError, match=r"spoiled\.pt: the tensor 'input_projection\.weight' holds NaN: take"):
         train(configure(initialise_from=tmp_path / "spoiled.pt"))
 
 

@@ -246,6 +246,8 @@ def test_a_model_is_scored_on_the_task_it_was_trained_for(puppets: Path, detecto
     }  # fmt: skip
     for name, config in networks.items():
         save_checkpoint(tmp_path / f"{name}.pt", make_lively(config), {})
+    with pytest.raises(EvaluationError, match="trained for predcls, not for sgdet; use --task predcls"):
+        evaluate_model(puppets, tmp_path / "predcls.pt", "sgdet")
     for name in ("arn", "sgdet"):
         with pytest.raises(EvaluationError, match="trained for sgdet, not for predcls; use --task sgdet"):
             evaluate_model(puppets, tmp_path / f"{name}.pt", task="predcls")

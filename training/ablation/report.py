@@ -21,15 +21,15 @@ Runs = dict[str, dict[int, RunFigures]]
 _TASKS: Final = {"predcls": "PredCls", "sgcls": "SGCls", "sgdet": "SGDet"}
 _PREDICATE_SETS: Final = {
     "tail_third": "the third of the predicates with the fewest training labels",
-    "motion": "the predicates that Puppet Genome tells by motion",
+    "motion": "the predicates that only motion tells from others in Puppet Genome",
 }
 _NOTHING: Final = "-"
 _WIDTH: Final = 120
 _MOST_MEASURES: Final = 6  # in one table of figures, so that it stays within the width
 _ABOUT_CHANGE: Final = (
-    "The same differences by how much of a video changes, which is the share of consecutive annotated frames whose "
-    "relations differ. `none` holds the videos in which nothing changes. The others are sorted by that share and cut "
-    "into thirds."
+    "The same differences, by how much of a video changes: the share of consecutive annotated frames whose relations "
+    "differ. `none` holds the videos in which nothing changes. The other videos are sorted by this share and divided "
+    "into three equal parts."
 )
 
 
@@ -93,7 +93,7 @@ def report(plan: Plan, command: str) -> str:
 
 def _opening(plan: Plan, runs: Runs, command: str) -> list[str]:
     finished = [run for by_seed in runs.values() for run in by_seed.values()]
-    parts = [f"# Ablations: {plan.name}", f"`{command}` writes this file; changes by hand are lost."]
+    parts = [f"# Ablations: {plan.name}", f"`{command}` writes this file, so changes made by hand are lost."]
     if finished:
         first = finished[0]
         tasks = " and ".join(sorted({_TASKS[run.task] for run in finished}))
@@ -105,15 +105,16 @@ def _opening(plan: Plan, runs: Runs, command: str) -> list[str]:
     seeds = ", ".join(map(str, plan.seeds))
     if len(plan.seeds) == 1:
         parts.append(
-            f"Figures are in per cent. There is one seed ({seeds}), so there are no standard errors, and nothing tells "
-            "a difference from chance."
+            f"Figures are in per cent. There is one seed ({seeds}), so there are no standard errors, and a difference "
+            "may be chance."
         )
     else:
         parts.append(
-            f"Figures are in per cent: mean ± standard error over the seeds {seeds} (the standard deviation with "
-            "n - 1, divided by the root of n). A difference is the first row named less the second, seed by seed. It "
-            "*shows* above two standard errors; below minus two, *the opposite shows*; in between it *does not show*. "
-            "With so few seeds this is a rule of thumb, not a test."
+            f"Figures are in per cent. Each is the mean over the seeds {seeds} ± its standard error, which is the "
+            "standard deviation (with n - 1) divided by the square root of the number of seeds. A difference is the "
+            "figure of the row named first minus that of the row named second, computed for each seed. It *shows* if "
+            "its mean is more than two standard errors above zero, and *the opposite shows* if it is more than two "
+            "below. Otherwise it *does not show*. With so few seeds this is a rule of thumb, not a statistical test."
         )
     return parts
 
@@ -161,7 +162,7 @@ class _TableReport:
         which = _PREDICATE_SETS.get(str(self.table.predicates), "these predicates")
         labels = self.finished[0].training_labels
         counts = ", ".join(f"{predicate} ({labels[predicate]:,})" for predicate in self.predicates)
-        return [f"mR is the mean over {which}. In brackets stands how often each is annotated in training: {counts}."]
+        return [f"mR is the mean over {which}. In brackets: the number of training annotations of each. {counts}."]
 
     def _budgets(self) -> str:
         rows = []

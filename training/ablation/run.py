@@ -175,7 +175,11 @@ class Study:
 
 
 def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> Iterator[PlannedRun]:
-    """Finishes runs in order, logs each, and yields those that were not finished before."""
+    """Finishes runs in order, logs each, and yields those that were not finished before.
+
+    Raises ConfigurationError before the first where one needs a file that is missing and that no run before it makes.
+    """
+    _require_files(runs)
     for number, run in enumerate(runs, 1):
         title = f"run {number} of {len(runs)}, {run.row}, seed {run.config.seed}"
         log.info("%s", title)
@@ -187,6 +191,16 @@ def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> 
         values = {name: figures.whole.figures[name.partition("/")[0]][name.partition("/")[2]] for name in _SHOWN}
         log.info("%s: %s", title, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
         yield run
+
+
+def _require_files(runs: list[PlannedRun]) -> None:
+    made: set[Path] = set()
+    for run in runs:
+        if not (run.config.output / FIGURES_FILE).is_file():
+            for key, file in run.config.missing_files().items():
+                if Path(file) not in made:
+                    raise ConfigurationError(f"row {run.row!r} needs a file that is missing: {key}: {file}")
+        made.add(run.config.output / CHECKPOINT_FILE)
 
 
 def _trained_parameters(network: torch.nn.Module, config: TrainingConfig) -> int:

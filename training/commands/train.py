@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import click
 import yaml
+
+_PATIENCE = 10.0
+"""Seconds that a process waits for the first one to speak."""
 
 
 @click.command(short_help="Train a model from a configuration.")
@@ -30,7 +35,10 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
     from training.errors import TrainingError
     from training.loop import train as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes
+    logging.basicConfig(
+        level=logging.INFO if first else logging.ERROR, format="%(asctime)s %(message)s", stream=sys.stderr
+    )
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     if wrong := [item for item in overrides if "=" not in item]:
         raise click.UsageError(f"--set {wrong[0]!r} has no value; write --set KEY=VALUE")
@@ -44,5 +52,9 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool) -> None:
             command=shlex.join(["vsg", "train", str(config), *(f"--set={item}" for item in overrides)]),
         )
     except (TrainingError, ModelError) as error:
+        if not first:
+            # Most errors meet all processes: torchrun ends this one as soon as the first has said it.
+            time.sleep(_PATIENCE)
         raise click.ClickException(str(error)) from error
-    click.echo(f"wrote {checkpoint}")
+    if first:
+        click.echo(f"wrote {checkpoint}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from models.graph.bundle import sha256_of
 from training.data.action_genome import AnnotatedVideo
@@ -68,3 +71,22 @@ def written_once(path: Path) -> Iterator[Path]:
 def file_key(files: Iterable[Path]) -> str:
     """Hex digest of files by what they hold, in order."""
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
+def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Makes a .npy file of zeros and returns it as a memory-mapped array to write into.
+
+    Its room on the disk is taken at once, because a process that writes to a mapped file on a full disk is killed.
+    Raises DataError where there is no room.
+    """
+    try:
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        size = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
+        raise DataError(
+            f"{path.parent.parent} cannot hold a cache of {size:.0f} MB: {error.strerror}; make room, or set "
+            "cache_frames and cache_pairs to false"
+        ) from error
+    return array

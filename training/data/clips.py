@@ -5,19 +5,20 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.data.action_genome import AnnotatedVideo
-from training.data.caches import annotation_key, picture_key, written_once
+from training.data.caches import annotation_key, new_array, picture_key, written_once
 from training.data.facts import FRAME_RATE
 from training.errors import DataError
 from training.targets import TENSORS, Targets
@@ -28,12 +29,16 @@ _ITEM_FIELDS = (*TENSORS, "timestamps")
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """frames (B, T, H, W, 3) uint8 RGB and what is annotated on them."""
+    """Frames of B clips and what is annotated on them.
+
+    frames: (B, T, H, W, 3) uint8, RGB.
+    targets: of all frames.
+    timestamps: (B, T) float32, in seconds.
+    """
 
     frames: Tensor
     targets: Targets
     timestamps: Tensor
-    """(B, T) float32, seconds"""
 
 
 Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
@@ -110,7 +115,7 @@ class ClipDataset(Dataset[Item]):
         folder = cache / f"frames_{self.picture_key()[:16]}"
         if not folder.is_dir():
             with written_once(folder) as own:
-                pixels = np.lib.format.open_memmap(own / _PIXELS, mode="w+", dtype=np.uint8, shape=shape)
+                pixels = new_array(own / _PIXELS, np.uint8, shape)
                 # OpenCV gives up the interpreter lock, so threads do; processes forked beside torch's may hang.
                 with ThreadPoolExecutor(2) as pool:
                     sizes = [self.height] * len(self.paths), [self.width] * len(self.paths)
@@ -147,11 +152,15 @@ class Augmentation:
     """Random changes that leave the annotation true, the same for all frames of a clip.
 
     No predicate of Action Genome tells left from right, so mirroring is safe; set it to 0 for a vocabulary that does.
+
+    mirror: probability that a clip is mirrored.
+    gain: most that a channel is multiplied by more or less than 1.
+    bias: most that is added to a channel or taken from it, of 255.
     """
 
-    mirror: float = 0.5
-    gain: float = 0.25
-    bias: float = 25.0
+    mirror: Annotated[float, Field(ge=0, le=1)] = 0.5
+    gain: Annotated[float, Field(ge=0, le=1)] = 0.25
+    bias: Annotated[float, Field(ge=0, le=255)] = 25.0
 
     def __call__(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
         """Returns a new batch; `generator` is on the CPU."""

@@ -30,7 +30,8 @@ def small_objects_of(data: Path, task: str = "sgdet") -> SmallObjects:
 def describe_data(data: Path) -> str:
     """Describes a data folder in one line, for checkpoints and manifests."""
     if files := sorted(data.glob("*.jsonl")):
-        sources = Counter(json.loads(line)["source"] for file in files for line in file.open(encoding="utf-8"))
+        lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
+        sources = Counter(json.loads(line)["source"] for line in lines)
         sets = ", ".join(f"{name} ({count})" for name, count in sorted(sources.items()))
         return f"relations without pixels, photographs and moments of videos: {sets}"
     if not (data / PUPPETS_FILE).is_file():

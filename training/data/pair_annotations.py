@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.relations.pairs import Pairs
-from training.data.caches import written_once
+from training.data.caches import new_array, written_once
 from training.data.clips import ClipBatch, ClipDataset, collate
 from training.progress import track
 from training.targets import Targets
@@ -97,7 +97,7 @@ def _write(clips: ClipDataset, find: FindPairs, folder: Path) -> None:
             if field.name not in arrays:
                 dtype = values.dtype if field.name in _EXACT else np.float16
                 path = folder / f"{field.name}.npy"
-                arrays[field.name] = np.lib.format.open_memmap(path, "w+", dtype, (count, *values.shape[1:]))
+                arrays[field.name] = new_array(path, dtype, (count, *values.shape[1:]))
             arrays[field.name][rows] = values
     for array in arrays.values():
         array.flush()

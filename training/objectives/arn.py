@@ -38,14 +38,10 @@ class ArnObjective:
         self.config = config
         videos, self.validation_videos = split_videos(config)
         self.data_key = annotation_key([*videos, *self.validation_videos])
-        height, width = shape.frame_height, shape.frame_width
-        cache = frame_cache(config)
         self.vocabulary = read_vocabulary(config.data)
-        self.dataset = ClipDataset(
-            videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length, cache=cache
-        )
+        # The network comes before the frames: what it starts from may not fit, and a cache takes long to fill.
         self.network = Arn(shape, self.vocabulary)
-        if shape.triplet_prediction and (config.initialise_from is None or config.initialise_only):
+        if shape.triplet_prediction and config.starts_from_text:
             self.network.initialise_text(text_embeddings(config.text_embeddings, self.vocabulary))
         if config.detr_weights is not None:
             log.info("%s", load_detr_weights(self.network, config.detr_weights))
@@ -57,6 +53,10 @@ class ArnObjective:
             self.model = scored(self.network, config)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.imitated = ClipImageEncoder().to(device) if shape.mimicry else None
+        self.dataset = ClipDataset(
+            videos, self.vocabulary, height=shape.frame_height, width=shape.frame_width,
+            clip_length=config.clip_length, cache=frame_cache(config),
+        )  # fmt: skip
 
     def collate(self, items: list[Any]) -> ClipBatch:
         """Items of the data set as one batch."""

@@ -34,10 +34,7 @@ class DetectorObjective:
         videos, self.validation_videos = split_videos(config)
         self.data_key = annotation_key([*videos, *self.validation_videos])
         self.vocabulary = read_vocabulary(config.data)
-        self.dataset = ClipDataset(
-            videos, self.vocabulary, height=self.size[0], width=self.size[1], clip_length=1,
-            cache=frame_cache(config),
-        )  # fmt: skip
+        # The network comes before the frames: what it starts from may not fit, and a cache takes long to fill.
         self.model = Detector(shape, self.vocabulary)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.backbone_weights is not None:
@@ -45,6 +42,10 @@ class DetectorObjective:
         if config.initialise_from is not None:
             fresh = load_matching_weights(self.model, config.initialise_from, config.initialise_only)
             log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")
+        self.dataset = ClipDataset(
+            videos, self.vocabulary, height=self.size[0], width=self.size[1], clip_length=1,
+            cache=frame_cache(config),
+        )  # fmt: skip
 
     def collate(self, items: list[Any]) -> ClipBatch:
         """Items of the data set as one batch."""

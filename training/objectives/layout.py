@@ -80,7 +80,7 @@ class LayoutObjective:
         parts: dict[tuple[bool, int], list[list[Example]]] = {}
         for sequence in items:
             most = max(map(len, sequence))
-            # 1, up to 7, up to 31, and more pairs: fewer parts would be padded more, and more would be many small steps.
+            # 1, up to 7, up to 31 and more pairs: fewer parts would be padded more, more would be many small steps.
             parts.setdefault((len(sequence) > 1, most.bit_length() // 2), []).append(sequence)
         return [collate_sequences(part, self.embeddings) for _, part in sorted(parts.items())]
 

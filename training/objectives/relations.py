@@ -19,6 +19,7 @@ from models.networks.checkpoint import load_checkpoint, load_matching_weights, s
 from models.networks.clip.crops import ClipCropEncoder
 from models.networks.clip.text import text_embeddings
 from models.networks.detectors import Detector
+from models.networks.processes import mean_over_processes
 from models.networks.relations.mosa import Mosa
 from models.networks.relations.pairs import Pairs
 from models.networks.relations.tr2 import Tr2
@@ -91,7 +92,7 @@ class RelationObjective:
         if self.config.task == "sgcls":
             logits = self.network.classify(pairs)
             wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten(), reduction="none")
-            objects = matches.matched.sum().clamp(min=1)
+            objects = mean_over_processes(matches.matched.sum()).clamp(min=1)
             terms["object"] = config.object * (wrong * matches.matched.flatten()).sum() / objects
         if self.config.task != "sgdet":
             pairs = with_labels(pairs, matches.labels, targets.subjects()[..., None])
@@ -155,7 +156,7 @@ def _network(config: TrainingConfig, shape: RelationNetworkConfig, vocabulary: V
         network.crops = ClipCropEncoder()
     if config.word_vectors is not None:
         initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width, vocabulary))
-    if isinstance(network.relations, Tr2 | Mosa) and (config.initialise_from is None or config.initialise_only):
+    if isinstance(network.relations, Tr2 | Mosa) and config.starts_from_text:
         network.relations.initialise_text(text_embeddings(config.text_embeddings, vocabulary))
     if config.initialise_from is not None:
         fresh = load_matching_weights(network, config.initialise_from, config.initialise_only)

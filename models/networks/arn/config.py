@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from models.errors import ConfigurationError
+from models.networks.ranges import Dropout, Widths
 
 WeightMapping = Literal["conditional", "add", "nonlinear"]
 
@@ -38,22 +39,22 @@ class ArnConfig:
     """
 
     network: Literal["arn"] = "arn"
-    frame_height: int = 480
-    frame_width: int = 640
-    clip_length: int = 4
+    frame_height: PositiveInt = 480
+    frame_width: PositiveInt = 640
+    clip_length: PositiveInt = 4
 
     backbone: Literal["resnet50", "compact"] = "resnet50"
-    width: int = 256
-    heads: int = 8
-    feed_forward: int = 2048
-    dropout: float = 0.1
-    encoder_layers: int = 6
-    entity_layers: int = 3
-    predicate_layers: int = 3
-    queries: int = 100
+    width: PositiveInt = 256
+    heads: PositiveInt = 8
+    feed_forward: PositiveInt = 2048
+    dropout: Dropout = 0.1
+    encoder_layers: NonNegativeInt = 6
+    entity_layers: PositiveInt = 3
+    predicate_layers: PositiveInt = 3
+    queries: PositiveInt = 100
 
     triplet_prediction: bool = True
-    text_width: int = 512
+    text_width: PositiveInt = 512
     predicate_association: bool = True
     hierarchical_attention: bool = True
     weight_mapping: WeightMapping = "conditional"
@@ -61,11 +62,11 @@ class ArnConfig:
     mimicry: bool = False
 
     dense_proposals: bool = False
-    region_grid: int = 0
+    region_grid: NonNegativeInt = 0
     sigmoid_classes: bool = False
     centred_text: bool = False
-    compact_widths: tuple[int, int, int] = (32, 64, 128)
-    compact_blocks: tuple[int, int, int] = (1, 2, 2)
+    compact_widths: Widths = (32, 64, 128)
+    compact_blocks: Widths = (1, 2, 2)
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
@@ -85,6 +86,11 @@ class ArnConfig:
         if self.frame_height % stride or self.frame_width % stride:
             raise ConfigurationError(
                 f"the frame is {self.frame_width}x{self.frame_height} pixels: give multiples of {stride}"
+            )
+        cells = self.frame_height // 8 * (self.frame_width // 8)
+        if self.dense_proposals and self.queries > cells:
+            raise ConfigurationError(
+                f"queries is {self.queries}: with dense_proposals, give at most the frame's {cells} cells of 8 pixels"
             )
 
 

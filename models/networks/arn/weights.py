@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.networks.arn.network import Arn
-from models.networks.tensor_file import read_tensor_file
+from models.networks.tensor_file import read_tensor_file, require_finite
 
 DETR_R50_URL = "https://dl.fbaipublicfiles.com/detr/detr-r50-e632da11.pth"
 """Facebook's published DETR with ResNet-50, 41 M parameters."""
@@ -47,7 +47,8 @@ def load_detr_weights(model: Arn, source: str) -> WeightsReport:
 
     Backbone, projection and encoder go to their counterparts. DETR's first decoder layers go to the entity decoder and
     to the plain layers of each predicate branch, its query embeddings to e^s and e^o, and its box head to both box
-    heads. Raises WeightsError where the source cannot be read, lacks a key that ARN needs, or has another shape.
+    heads. Raises WeightsError where the source cannot be read, lacks a key that ARN needs, has another shape,
+    or holds NaN or infinity.
     """
     state = _read(source)
     own = model.state_dict()
@@ -66,6 +67,7 @@ def load_detr_weights(model: Arn, source: str) -> WeightsReport:
                 f"{tuple(own[name].shape)}; DETR weights fit the preset arn-r50"
             )
         loaded[name] = theirs
+    require_finite({theirs: state[theirs] for theirs in loaded.values()}, source)
     model.load_state_dict({name: state[theirs] for name, theirs in loaded.items()}, strict=False)
     used = set(loaded.values())
     return WeightsReport(loaded, sorted(state.keys() - used), sorted(own.keys() - loaded.keys()))

@@ -75,6 +75,8 @@ def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GE
         raise WeightsError(f"{path} cannot be read as an array of text embeddings: {error}") from error
     if table.dim() != 3 or table.shape[:2] != _TABLE:
         raise WeightsError(f"{path} has shape {tuple(table.shape)}; text embeddings are (37, 26, E)")
+    if not table.isfinite().all():
+        raise WeightsError(f"{path} holds values that are no numbers; write the text embeddings again")
     triplets = table[_BACKGROUND_AND_PERSON:]
     return TextEmbeddings(objects=triplets[:, ACTION_GENOME.predicate_index["other_relationship"]], triplets=triplets)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from models.errors import ConfigurationError
-
-Share = Annotated[float, Field(gt=0, lt=1)]
+from models.networks.ranges import Ratios, Share, Sizes, Widths
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -38,27 +37,27 @@ class DetectorConfig:
     """
 
     network: Literal["detector"] = "detector"
-    frame_height: int = 600
-    frame_width: int = 1072
+    frame_height: PositiveInt = 600
+    frame_width: PositiveInt = 1072
     backbone: Literal["resnet101", "compact"] = "resnet101"
-    anchor_sizes: tuple[int, ...] = (64, 128, 256, 512)
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    proposals: int = 100
-    proposals_before_suppression: int = 6000
+    anchor_sizes: Sizes = (64, 128, 256, 512)
+    anchor_ratios: Ratios = (0.5, 1.0, 2.0)
+    proposals: PositiveInt = 100
+    proposals_before_suppression: PositiveInt = 6000
     proposal_iou: Share = 0.7
     object_iou: Share = 0.4
     least_score: Share = 0.1
-    pairs: int = 32
-    persons: Annotated[int, Field(ge=1)] = 1
-    region_size: int = 7
-    region_samples: int = 2
-    sampled_regions: int = 64
-    clip_length: int = 16
+    pairs: PositiveInt = 32
+    persons: PositiveInt = 1
+    region_size: PositiveInt = 7
+    region_samples: PositiveInt = 2
+    sampled_regions: PositiveInt = 64
+    clip_length: PositiveInt = 16
 
-    compact_widths: tuple[int, int, int] = (32, 64, 128)
-    compact_blocks: tuple[int, int, int] = (1, 2, 2)
-    compact_channels: int = 96
-    compact_features: int = 256
+    compact_widths: Widths = (32, 64, 128)
+    compact_blocks: Widths = (1, 2, 2)
+    compact_channels: PositiveInt = 96
+    compact_features: PositiveInt = 256
 
     def __post_init__(self) -> None:
         if self.backbone == "compact" and (self.frame_height % 16 or self.frame_width % 16):

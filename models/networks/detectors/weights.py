@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
 from torchvision.models import ResNet101_Weights
 
 from models.errors import WeightsError
 from models.networks.detectors.backbones import ResNet101C4
 from models.networks.detectors.network import Detector
-from models.networks.tensor_file import read_tensor_file
+from models.networks.tensor_file import read_tensor_file, require_finite
 
 IMAGENET = "imagenet"
 
@@ -36,7 +37,9 @@ def load_backbone(detector: Detector, source: str) -> str:
         body.load_state_dict({name: known[name] for name in own})
         return "started from ImageNet's ResNet-101"
     content = read_tensor_file(Path(source), "a checkpoint of this project")
-    state = content.get("state", {}) if isinstance(content, dict) else {}
+    state = content.get("state") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{source} is not a checkpoint of this project: its state is not tensors by name")
     known = {name.rpartition("backbone.")[2]: value for name, value in state.items() if "backbone." in name}
     backbone = detector.body.backbone if not isinstance(detector.body, ResNet101C4) else None
     own = {} if backbone is None else backbone.state_dict()
@@ -46,5 +49,6 @@ def load_backbone(detector: Detector, source: str) -> str:
             f"{source}: {len(fitting)} of the backbone's {len(own)} tensors fit; it must hold a compact backbone of "
             "the same compact_widths and compact_blocks"
         )
+    require_finite(fitting, source)
     backbone.load_state_dict(fitting)
     return f"backbone started from {source}"

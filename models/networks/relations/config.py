@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from models.errors import ConfigurationError
+from models.networks.ranges import Dropout
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -24,16 +25,16 @@ class RelationConfig:
     word_width: width of the embeddings of the subject's and the object's class.
     """
 
-    feature_width: int = 2048
-    union_channels: int = 1024
-    union_size: int = 7
+    feature_width: PositiveInt = 2048
+    union_channels: PositiveInt = 1024
+    union_size: PositiveInt = 7
     clip_features: bool = False
-    clip_width: int = 512
-    visual_width: int = 512
-    word_width: int = 200
-    heads: int = 8
-    feed_forward: int = 2048
-    dropout: float = 0.1
+    clip_width: PositiveInt = 512
+    visual_width: PositiveInt = 512
+    word_width: PositiveInt = 200
+    heads: PositiveInt = 8
+    feed_forward: PositiveInt = 2048
+    dropout: Dropout = 0.1
 
     @property
     def width(self) -> int:

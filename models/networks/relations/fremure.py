@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, GroupName, PredicateGroup, Vocabulary
 from models.networks.frequencies import class_weights, predicate_shares
+from models.networks.processes import mean_over_processes
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork
 from models.networks.relations.pairs import Pairs, Relations
@@ -124,7 +125,7 @@ class Fremure(RelationNetwork):
         for group, features in self._by_group(relations.decoded.float()).items():
             by_predicate = self.heads[group].variance_shortfall(features)  # type: ignore[operator]
             shortfall = shortfall + (by_predicate * weights[self.vocabulary.group_slices[group]]).sum(-1)  # (B, T, P)
-        mean = (shortfall * pairs.mask).sum() / pairs.mask.sum().clamp(min=1)
+        mean = (shortfall * pairs.mask).sum() / mean_over_processes(pairs.mask.sum()).clamp(min=1)
         return {"variance": self.config.regulariser * mean}
 
     def _by_group(self, decoded: Tensor) -> dict[GroupName, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
+from models.networks.processes import mean_over_processes
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
@@ -160,7 +161,7 @@ class Tr2(RelationNetwork):
             sentence = sentence - gather_slots(sentence, trajectories.previous)
         guided: Tensor = self.guides[group](decoded)
         squared = (guided.float() - sentence).square().mean(-1)  # (B, N)
-        return (squared * compared).sum() / compared.sum().clamp(min=1)
+        return (squared * compared).sum() / mean_over_processes(compared.sum()).clamp(min=1)
 
 
 class MessageToken(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.networks.detectors.efficientdet import EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig
 from models.networks.pose import PoseConfig
 from models.networks.two_stage import TwoStage
+from tests.support.disk import no_room
 from tests.support.networks import RELATION_CONFIGS, make_lively, tiny, tiny_detector, tiny_scored, tiny_two_stage
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -150,14 +152,57 @@ def test_weights_of_another_project_are_refused(checkpoint: Path) -> None:
         ({"config": {"network": "arn", "colour": "red"}}, "colour"),
         ({"config": {"network": "arn", "width": 31}}, "width is 31: give a multiple"),
         ({"config": {"network": "detr"}}, "detr"),
-        ({"config": {"network": "detector"}}, "Missing key"),
-        ({"state": {}}, "Missing key"),
+        ({"config": {"network": "detector"}}, r"the weight '\S+' is (missing|not one of this network)$"),
+        ({"state": {}}, r"the weight '\S+' is missing$"),
+        ({"state": 3}, "its state is not tensors by name"),
+        ({"vocabulary": {"objects": 3}}, "objects is 3"),
     ],
 )
 def test_a_checkpoint_of_another_version_is_refused(checkpoint: Path, changes: dict[str, Any], message: str) -> None:
     spoil(checkpoint, **changes)
     with pytest.raises(WeightsError, match=rf"(?s)checkpoint\.pt was written by another version .*{message}"):
         load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("config", [None, 3, "arn", [], {}])
+def test_a_file_without_a_configuration_is_refused(checkpoint: Path, config: object) -> None:
+    spoil(checkpoint, config=config)
+    with pytest.raises(WeightsError, match="does not say which network it holds"):
+        load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("part", ["state", "training"])
+def test_a_part_that_is_missing_is_named(checkpoint: Path, part: str) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    del content[part]
+    torch.save(content, checkpoint)
+    with pytest.raises(WeightsError, match=rf"checkpoint\.pt was written by another .*: it has no '{part}'$"):
+        load_checkpoint(checkpoint)
+
+
+def test_a_weight_of_another_shape_is_named(checkpoint: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)["state"]
+    spoil(checkpoint, state=state | {"input_projection.bias": torch.zeros(3)})
+    with pytest.raises(WeightsError, match=r"'input_projection\.bias' has shape \(3,\) instead of \(32,\)$"):
+        load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(("value", "named"), [(torch.nan, "NaN"), (torch.inf, "infinity")])
+@pytest.mark.parametrize("name", ["input_projection.weight", "backbone.stem.1.running_var"])
+def test_weights_that_are_no_numbers_are_refused_by_name(checkpoint: Path, name: str, value: float, named: str) -> None:
+    state = torch.load(checkpoint, weights_only=True)["state"]
+    state[name].view(-1)[0] = value
+    spoil(checkpoint, state=state)
+    with pytest.raises(WeightsError, match=rf"checkpoint\.pt: the tensor '{re.escape(name)}' holds {named}: take one"):
+        load_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_that_does_not_fit_onto_the_disk_leaves_the_one_before(checkpoint: Path) -> None:
+    before = checkpoint.read_bytes()
+    with no_room(), pytest.raises(WeightsError, match=r"checkpoint\.pt cannot be written: File too large$"):
+        save_checkpoint(checkpoint, Arn(tiny()), {})
+    assert checkpoint.read_bytes() == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
 
 
 def test_fitting_weights_start_another_network_and_the_rest_is_named(checkpoint: Path) -> None:

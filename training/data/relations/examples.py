@@ -166,7 +166,8 @@ def _example(
     size = (record.width, record.height) if record.width and record.height else (0.0, 0.0)
     return Example(
         source=record.source, time=record.time or 0.0, annotated=annotated, of_subject=of_subject, holds=holds,
-        weights=weights, related=related, moments=moments, seen=seen, names=np.array(labels, np.int64), size=np.array(size, np.float32),
+        weights=weights, related=related, moments=moments, seen=seen, names=np.array(labels, np.int64),
+        size=np.array(size, np.float32),
     )  # fmt: skip
 
 
