@@ -324,7 +324,7 @@ def test_options_of_onnx_detectors_are_refused_elsewhere(layout: Path, tmp_path:
 def test_weights_of_another_network_are_refused(layout: Path, tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
     source = f"torchvision:{TORCHVISION}={tmp_path / 'other.pt'}"
-    assert f"do not fit torchvision's {TORCHVISION}" in refused(source, layout, tmp_path / "out")
+    assert f"the weights do not fit {TORCHVISION}" in refused(source, layout, tmp_path / "out")
 
 
 def test_a_network_that_needs_pixels_is_no_relation_network(tmp_path: Path) -> None:
