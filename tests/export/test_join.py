@@ -106,7 +106,8 @@ def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     @cache
     def make(name: str) -> Joined:
         if name == "crowd":  # it has another vocabulary, and so another relation network
-            return joined(write_crowd(folder / "crowd.onnx"), layout, folder / name, "--keep-classes")
+            numbers = ("--persons", "10", "--things", "20", "--pairs", "60")
+            return joined(write_crowd(folder / "crowd.onnx"), layout, folder / name, "--keep-classes", *numbers)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(onnx_export, "_write", write_once)
             if name == TORCHVISION:
