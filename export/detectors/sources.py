@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
 from torchvision.models import get_model_weights
@@ -18,7 +18,8 @@ from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors import Detector
 from models.networks.detectors.efficientdet import EfficientDet
 from models.networks.detectors.object_detector import ObjectDetector, RegionDetector
-from models.networks.detectors.torchvision_detectors import Architecture, TorchvisionConfig, TorchvisionDetector
+from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
+from models.networks.published.torchvision import ARCHITECTURES, LICENCE, download_torchvision, import_torchvision
 from models.networks.tensor_file import read_tensor_file
 
 _TORCHVISION = "torchvision:"
@@ -72,28 +73,20 @@ def open_source(
 
 def _open_torchvision(given: str, input_size: tuple[int, int] | None, origin: str, licence: str) -> Opened:
     name, _, file = given.partition("=")
-    if name not in get_args(Architecture):
-        raise ExportError(
-            f"{_TORCHVISION}NAME has no detector {name!r}: give one of {', '.join(get_args(Architecture))}"
-        )
-    config = TorchvisionConfig(architecture=cast(Architecture, name))
+    architecture = next((each for each in ARCHITECTURES if each == name), None)
+    if architecture is None:
+        raise ExportError(f"{_TORCHVISION}NAME has no detector {name!r}: give one of {', '.join(ARCHITECTURES)}")
+    config = TorchvisionConfig(architecture=architecture)
     if input_size is not None:
         config = replace(config, frame_height=input_size[0], frame_width=input_size[1])
-    detector = TorchvisionDetector(config)
     if file:
-        state = read_tensor_file(Path(file), f"a state dict of torchvision's {name}")
+        state = read_tensor_file(Path(file), f"a file of weights for torchvision's {name}")
         weights = Weights(name=name, origin=origin, licence=licence, sha256=sha256_of(Path(file)))
     else:
-        published = get_model_weights(name).DEFAULT
-        state = published.get_state_dict(progress=True, check_hash=True)
-        kept = Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
-        weights = Weights(name=name, origin=published.url, licence="BSD-3-Clause", sha256=sha256_of(kept))
-    try:
-        detector.model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{file or name}: the weights do not fit torchvision's {name}: {reason}") from error
-    return Opened(detector.eval(), [weights], "COCO" if not file else "unknown")
+        state, url = download_torchvision(architecture), get_model_weights(architecture)["DEFAULT"].url
+        kept = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+        weights = Weights(name=name, origin=url, licence=LICENCE, sha256=sha256_of(kept))
+    return Opened(import_torchvision(state, config), [weights], "unknown" if file else "COCO")
 
 
 def _open_checkpoint(path: Path) -> Opened:
@@ -102,7 +95,7 @@ def _open_checkpoint(path: Path) -> Opened:
     match network:
         case Detector():
             return Opened(RegionDetector(network), published_weights(provenance), data)
-        case EfficientDet():
+        case EfficientDet() | TorchvisionDetector():
             return Opened(network, published_weights(provenance), data)
         case _:
             raise ExportError(f"{path} holds a {network.config.network} network: DETECTOR must be an object detector")
@@ -122,8 +115,8 @@ def published_weights(provenance: Mapping[str, Any]) -> list[Weights]:
     return [
         Weights(
             name=published["title"],
-            origin=published["origin"],
-            licence=published["licence"],
-            sha256=published["sha256"],
+            origin=published.get("origin", "unknown"),
+            licence=published.get("licence", "unknown"),
+            sha256=published.get("sha256", "unknown"),
         )
     ]
