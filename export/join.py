@@ -14,6 +14,7 @@ from export.detectors.classes import match_classes, vocabulary_of_classes
 from export.detectors.opening import OnnxDetector
 from export.detectors.surgery import write_detector_stage
 from export.errors import ExportError
+from export.join_settings import JoinSettings
 from export.onnx import describe_stage, export_stages, sample_inputs
 from models.engines import run_stages
 from models.engines.onnxruntime import open_session
@@ -25,7 +26,6 @@ from models.graph.bundle import (
     FrameSize,
     Manifest,
     Name,
-    Thresholds,
     Training,
     Weights,
     sha256_of,
@@ -34,12 +34,13 @@ from models.graph.predictions import prediction_names
 from models.graph.validation import first_mistake, in_words
 from models.graph.vocabulary import Vocabulary
 from models.networks.checkpoint import load_checkpoint, load_part
-from models.networks.detectors.choosing import Choosing, ChoosingConfig
+from models.networks.detectors.choosing import Choosing
 from models.networks.detectors.object_detector import ObjectDetector, detector_stage
 from models.networks.pose import PoseNetwork, pose_stage
 from models.networks.relations.layout import Layout
 from models.networks.relations.names import SHIPPED_TABLE, NameTable
 from models.networks.relations.pose_evidence import PoseEvidence
+from models.networks.relations.prior_shift import PriorShift
 from models.networks.scored import Scored, relation_stages
 
 
@@ -140,8 +141,7 @@ def join(
     version: str,
     description: str,
     training: Training,
-    config: ChoosingConfig = ChoosingConfig(),  # noqa: B008 - frozen
-    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    settings: JoinSettings = JoinSettings(),  # noqa: B008 - frozen
     weights: Sequence[Weights] = (),
     pose: PoseNetwork | None = None,
 ) -> Bundle:
@@ -157,9 +157,14 @@ def join(
         # Before the minutes that exporting takes.
         raise ExportError(f"the manifest cannot hold name {name!r}: {first_mistake(error).reason}") from error
     vocabulary = matched.relations.vocabulary
+    config = settings.choosing
     evidence = None if pose is None else PoseEvidence(vocabulary)
+    try:
+        shift = PriorShift(vocabulary, settings.prior_shifts) if settings.prior_shifts else None
+    except ConfigurationError as error:
+        raise ExportError(str(error)) from error
     rest = [] if pose is None else [pose_stage(pose)]
-    rest += relation_stages(matched.relations, evidence)
+    rest += relation_stages(matched.relations, evidence, shift)
     asked = prediction_names(vocabulary)
     frame_size = detector.picture.size if isinstance(detector, OnnxDetector) else detector.frame_size
     try:
@@ -190,7 +195,9 @@ def join(
             frame_size=FrameSize(height=frame_size[0], width=frame_size[1]),
             clip_length=config.clip_length,
             stages=stages,
-            thresholds=thresholds,
+            thresholds=settings.thresholds,
+            scoring=settings.scoring,
+            statements=settings.statements,
             relation_scoring=any(tensor.name == RELATION_SCORES for stage in stages for tensor in stage.outputs),
             training=training,
             weights=list(weights),

@@ -69,6 +69,11 @@ class _Numbers(click.ParamType[Any]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint of a pose network (`vsg import pose`); what it sees of persons then shifts scores.",
 )
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of choosing, thresholds, scoring, statements, prior_shifts and figures.",
+)
 @click.option("--contract", type=click.Choice(["rows", "queries", "grid"]), help="Contract of an ONNX detector.")
 @click.option(
     "--input-size", type=_Numbers("WIDTHxHEIGHT", int, "x", 2), help="Input in pixels, where the file leaves it open."
@@ -104,14 +109,19 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
     from export.detectors.sources import open_source, published_weights
     from export.errors import ExportError
     from export.join import ClassOptions, join, match_detector, read_pose, read_relations
+    from export.join_settings import read_settings
     from models.errors import ModelError
-    from models.graph.bundle import Thresholds, Training
-    from models.networks.detectors.choosing import ChoosingConfig
+    from models.graph.bundle import Training
 
     def given(*names: str) -> dict[str, Any]:
         return {name: options[name] for name in names if options[name] is not None}
 
     try:
+        settings = read_settings(
+            options["settings"],
+            choosing=given("pairs", "persons", "things", "least_score", "object_iou"),
+            thresholds=given("object_score", "predicate_score", "relation_score"),
+        )
         names = None if options["classes"] is None else read_class_names(options["classes"])
         opened = open_source(detector, names, _flags(options), options["origin"], options["licence"])
         for line in opened.said:
@@ -132,9 +142,8 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
             name=options["name"] or out.name,
             version=options["version"],
             description=options["description"],
-            training=Training(data=data, command=" ".join(["vsg", *sys.argv[1:]])),
-            config=ChoosingConfig(**given("pairs", "persons", "things", "least_score", "object_iou")),
-            thresholds=Thresholds(**given("object_score", "predicate_score", "relation_score")),
+            training=Training(data=data, command=" ".join(["vsg", *sys.argv[1:]]), figures=settings.figures),
+            settings=settings,
             weights=[*opened.weights, *published_weights(source)],
             pose=pose,
         )

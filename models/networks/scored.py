@@ -17,6 +17,7 @@ from models.networks.relations.layout import Layout, LayoutConfig, LayoutPairs
 from models.networks.relations.layout_stage import layout_stage
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.pose_evidence import PoseEvidence
+from models.networks.relations.prior_shift import PriorShift
 from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
 from models.networks.stages import NetworkStage
 from models.networks.two_stage import TwoStage, TwoStageConfig
@@ -97,9 +98,11 @@ class Scored(nn.Module):
         """Returns the host's stages, then the scorer's. The last one sees the whole video."""
         return [*self._host_of_frames.stages(), *scoring_stages(self.scorer)]
 
-    def relation_stages(self, evidence: PoseEvidence | None = None) -> list[NetworkStage]:
+    def relation_stages(
+        self, evidence: PoseEvidence | None = None, shift: PriorShift | None = None
+    ) -> list[NetworkStage]:
         """Returns the stages behind a detector, of a host that needs no pixels. Raises ConfigurationError elsewhere."""
-        return [*relation_stages(self.host, evidence), *scoring_stages(self.scorer)]
+        return [*relation_stages(self.host, evidence, shift), *scoring_stages(self.scorer)]
 
     @property
     def _host_of_frames(self) -> Arn | TwoStage:
@@ -118,20 +121,23 @@ def _make_host(config: HostConfig, vocabulary: Vocabulary) -> Host:
             return Layout(config, vocabulary)
 
 
-def relation_stages(network: nn.Module, evidence: PoseEvidence | None = None) -> list[NetworkStage]:
+def relation_stages(
+    network: nn.Module, evidence: PoseEvidence | None = None, shift: PriorShift | None = None
+) -> list[NetworkStage]:
     """Returns the stages of a relation network that needs no pixels, to be put behind a detector.
 
     They take the detector stage's tensors; see `models.networks.relations.layout_stage`.
 
     evidence: shifts scores by pose; see `layout_stage`.
+    shift: moves scores to the habits of other data.
 
     Raises ConfigurationError where the network needs pixels.
     """
     match network:
         case Layout():
-            return [layout_stage(network, evidence)]
+            return [layout_stage(network, evidence, shift)]
         case Scored():
-            return network.relation_stages(evidence)
+            return network.relation_stages(evidence, shift)
         case _:
             raise ConfigurationError(
                 f"{type(network).__name__} needs its own detector's features: give a checkpoint of a layout network"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.networks.relations.layout import Layout, LayoutPairs
 from models.networks.relations.pose_evidence import PoseEvidence
+from models.networks.relations.prior_shift import PriorShift
 from models.networks.stages import PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 HALF_A_SECOND = 0.5
@@ -25,10 +26,11 @@ person_of_pair: (B, T, P) int64, the subject of each pair among the K persons.
 """
 
 
-def layout_stage(layout: Layout, evidence: PoseEvidence | None = None) -> NetworkStage:
+def layout_stage(layout: Layout, evidence: PoseEvidence | None = None, shift: PriorShift | None = None) -> NetworkStage:
     """Returns the stage `relations`, for clips of any length from 1.
 
     evidence: shifts scores by pose. With it, the stage also takes what `POSE` names.
+    shift: moves scores to the habits of other data.
     """
     inputs: tuple[str, ...] = (
         TIMESTAMPS,
@@ -44,7 +46,10 @@ def layout_stage(layout: Layout, evidence: PoseEvidence | None = None) -> Networ
     if evidence is not None:
         inputs = (*inputs, *POSE)
     return NetworkStage(
-        "relations", _Relations(layout, evidence, inputs), inputs, (*layout.vocabulary.group_names, REPRESENTATION)
+        "relations",
+        _Relations(layout, evidence, shift, inputs),
+        inputs,
+        (*layout.vocabulary.group_names, REPRESENTATION),
     )
 
 
@@ -54,10 +59,13 @@ class _Relations(nn.Module):
     subject: Tensor
     somewhere: Tensor
 
-    def __init__(self, layout: Layout, evidence: PoseEvidence | None, inputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, layout: Layout, evidence: PoseEvidence | None, shift: PriorShift | None, inputs: tuple[str, ...]
+    ) -> None:
         super().__init__()
         self.layout = layout
         self.evidence = evidence
+        self.shift = shift
         self.inputs = inputs
         self.register_buffer("subject", torch.tensor(layout.vocabulary.subject_indices[0]), persistent=False)
         self.register_buffer("somewhere", torch.tensor([0.0, 0.0, 1.0, 1.0]), persistent=False)
@@ -97,6 +105,8 @@ class _Relations(nn.Module):
         )
         groups = self.layout.vocabulary.group_slices
         scores = torch.cat([said.probabilities[name] for name in groups], -1)
+        if self.shift is not None:
+            scores = self.shift(scores)
         if self.evidence is not None:
             keypoints, person_of_pair = (given[name] for name in POSE)
             width, height = picture_size[:, :, None, None].unbind(-1)  # (B, T, 1, 1) each
