@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from export.bundle import write_bundle
@@ -107,8 +108,12 @@ def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: Name
     """
     network = type(relations)(relations.config, vocabulary)  # type: ignore[arg-type]
     state = relations.state_dict()
-    own = next(name for name in state if name.endswith("object_embeddings"))
-    network.load_state_dict(state | {own: names.embeddings(vocabulary.objects)})
+    for name in state:
+        if name.endswith("object_embeddings"):
+            state[name] = names.embeddings(vocabulary.objects)
+        elif name.endswith("affordances"):
+            state[name] = torch.ones(len(vocabulary.objects), len(vocabulary.predicates))
+    network.load_state_dict(state)
     return network.eval()
 
 

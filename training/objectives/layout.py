@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from models.graph.vocabulary import Vocabulary
 from models.networks.checkpoint import load_matching_weights, save_checkpoint
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.relations.names import SHIPPED_TABLE, NameTable
@@ -34,6 +36,8 @@ log = logging.getLogger("vsg.train")
 
 _SLIDESHOWS = (1, 1, 2, 4, 8, 16)
 """Photographs are shown as videos of so many frames, so that a relation scorer learns that a video is not one frame."""
+_SHOWN_OFTEN = 30
+"""Annotated pairs of an object that are enough to take what was never said of it for impossible."""
 _UNANNOTATED = 0.5
 """Weight of a pair that nobody annotated, and that is taken for unrelated."""
 
@@ -66,6 +70,7 @@ class LayoutObjective:
         self.embeddings = table.embeddings(names.index)
         self.network = Layout(shape, self.vocabulary)
         self.network.object_embeddings.copy_(table.embeddings(self.vocabulary.objects))
+        self.network.affordances.copy_(affordances(sequences, self.vocabulary, names))
         asked = torch.stack([torch.from_numpy(each.weights).amax(0) for window in windows for each in window])
         self.network.asked.copy_((asked.amax(0) > 0).float())
         if config.initialise_from is not None:
@@ -144,6 +149,28 @@ class _Sequences(Dataset[list[Example]]):
 
     def __getitem__(self, index: int) -> list[Example]:
         return self.sequences[index]
+
+
+def affordances(sequences: Sequence[Sequence[Example]], vocabulary: Vocabulary, names: Names) -> Tensor:
+    """Returns what the data says of each object: (C, R) float32, see `Layout`.
+
+    A predicate that runs from the subject is 0 where it never holds of `_SHOWN_OFTEN` annotated pairs or more. Places
+    are left alone, and so is what is another predicate's opposite.
+    """
+    index = {names.index[label]: place for place, label in enumerate(vocabulary.objects) if label in names.index}
+    shown, said = torch.zeros(len(vocabulary.objects)), torch.zeros(len(vocabulary.objects), len(vocabulary.predicates))
+    for example in (example for sequence in sequences for example in sequence):
+        for row in (example.annotated & example.of_subject).nonzero()[0].tolist():
+            if (place := index.get(int(example.names[row, 1]))) is not None:
+                shown[place] += 1
+                said[place] += torch.from_numpy(example.holds[row] & (example.weights[row] == 1))
+    judged = torch.tensor([
+        not group.runs_from_object and predicate not in group.says_little
+        for group in vocabulary.groups
+        for predicate in group.predicates
+    ])  # fmt: skip
+    never = (said == 0) & (shown >= _SHOWN_OFTEN)[:, None] & judged
+    return (~never).float()
 
 
 def relation_files(folder: Path) -> list[Path]:

@@ -94,10 +94,13 @@ class Layout(nn.Module):
     """Scores the predicates of pairs from their boxes and names alone.
 
     object_embeddings: (C, N) float32, embeddings of the vocabulary's objects, for pairs that a detector finds.
+    affordances: (C, R) float32, 0 where the training data never said the predicate of the object though it shows many of
+        them, else 1. The stage behind a detector multiplies scores by it, so that nobody sits on a cup.
     asked: (R,) float32, 0 for predicates that no training data ever asked, else 1. Their scores are 0.
     """
 
     object_embeddings: Tensor
+    affordances: Tensor
     asked: Tensor
 
     def __init__(self, config: LayoutConfig, vocabulary: Vocabulary = ACTION_GENOME) -> None:
@@ -123,6 +126,7 @@ class Layout(nn.Module):
             nn.Linear(width, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, predicates)
         )
         self.register_buffer("object_embeddings", torch.zeros(len(vocabulary.objects), NAME_WIDTH))
+        self.register_buffer("affordances", torch.ones(len(vocabulary.objects), predicates))
         self.register_buffer("asked", torch.ones(predicates))
         self._complements = [(index[name], index[opposite]) for name, opposite in config.complements.items()]
 

@@ -105,6 +105,7 @@ class _Relations(nn.Module):
         )
         groups = self.layout.vocabulary.group_slices
         scores = torch.cat([said.probabilities[name] for name in groups], -1)
+        scores = scores * self.layout.affordances[objects]
         if self.shift is not None:
             scores = self.shift(scores)
         if self.evidence is not None:
