@@ -114,7 +114,8 @@ class EfficientDet(nn.Module):
         places = logits.amax(-1).topk(candidates, dim=1).indices[..., None]  # (N, Q, 1)
         scores = logits.gather(1, places.expand(-1, -1, logits.shape[2])).sigmoid()
         chosen = places.expand(-1, -1, 4)
-        anchors = self.anchors.expand(len(frames), -1, -1).gather(1, chosen)
+        # Not len(frames), which export takes for a constant.
+        anchors = self.anchors.expand(frames.shape[0], -1, -1).gather(1, chosen)
         return decode_boxes(deltas.gather(1, chosen), anchors), scores
 
     def score_anchors(self, images: Tensor) -> tuple[Tensor, Tensor]:
