@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +18,7 @@ from export.detectors.surgery import write_detector_stage
 from export.errors import ExportError
 from export.join_settings import JoinSettings
 from export.onnx import describe_stage, export_stages, sample_inputs
-from models.engines import run_stages
+from models.engines import bundle_inputs, open_stages, run_stages
 from models.engines.onnxruntime import open_session
 from models.errors import ConfigurationError
 from models.graph.bundle import (
@@ -210,4 +211,24 @@ def join(
         )
     except ValidationError as error:
         raise ExportError(f"the manifest cannot be written: {in_words(error, 'the manifest')}") from error
-    return write_bundle(folder, manifest)
+    bundle = write_bundle(folder, manifest)
+    _run_other_shapes(bundle)
+    return bundle
+
+
+def _run_other_shapes(bundle: Bundle) -> None:
+    """Runs one frame, and a clip longer than those that the stages were traced with.
+
+    Raises ExportError where a stage takes no other shapes than these.
+    """
+    size, stages = bundle.manifest.frame_size, open_stages(bundle, "onnxruntime-cpu")
+    for time in (1, bundle.manifest.clip_length):
+        frames = np.random.default_rng(time).integers(0, 256, (1, time, size.height, size.width, 3), np.uint8)
+        try:
+            run_stages(stages, bundle_inputs(frames, np.arange(time) / 2))
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class but this one
+            reason = str(error).strip().partition("\n")[0]
+            raise ExportError(
+                f"{bundle.folder} cannot run {time} frames at once ({reason}): "
+                "export the detector again with a batch of any size, or join it with --one-by-one"
+            ) from error

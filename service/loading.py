@@ -27,6 +27,8 @@ from service.video.processes import FORK_SERVER
 
 WORKING_FOLDER = Path("bundles")
 PACKAGED_FOLDER = Path(__file__).resolve().parents[1] / "bundles"
+DEFAULT_MODEL = "everyday"
+"""The bundle that is served unless a request or the operator names another."""
 _MOST_CPU_STREAMS = 4
 _GPU_BATCH = 16
 
@@ -73,7 +75,9 @@ def find_bundles(given: Path, known: Iterable[Path] = ()) -> list[Path]:
 
 
 def _bundles_in(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    """Returns the bundles of a folder, the default one first, then by name."""
+    found = (path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    return sorted(found, key=lambda path: (path.name != DEFAULT_MODEL, path.name))
 
 
 def open_pipeline(

@@ -29,6 +29,7 @@ from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import save_checkpoint
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import Architecture, make_model
+from models.networks.pose import PoseConfig, PoseNetwork
 from tests.conftest import Server, serve
 from tests.export.conftest import save
 from tests.support.detectors import (
@@ -204,6 +205,22 @@ def test_torchvisions_faster_r_cnn_is_joined(bundle_of: Callable[[str], Joined],
     graph = open_model(bundle.folder)(write_frames(tmp_path / "noise.mp4", frames), fps=4)
     assert any(frame.triplets for frame in graph.frames)
     assert all(0 <= edge <= 192 for frame in graph.frames for thing in frame.objects for edge in thing.box)
+
+
+@pytest.mark.timeout(900)
+def test_an_imported_detector_and_pose_are_joined(layout: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        detector, pose = EfficientDet(EfficientDetConfig(frame_height=64, frame_width=64)), PoseNetwork(PoseConfig())
+    save_checkpoint(tmp_path / "detector.pt", detector.eval(), {"data": "COCO"})
+    save_checkpoint(tmp_path / "pose.pt", pose.eval(), {})
+    given = ("--pose", tmp_path / "pose.pt", "--least-score", "0.001", "--object-score", "0")
+    bundle = joined(tmp_path / "detector.pt", layout, tmp_path / "out", *given).bundle
+    assert [stage.name for stage in bundle.manifest.stages] == ["detector", "pose", "relations"]
+    frames = sample_frames(np.random.default_rng(3), 1, 20, SIZE, SIZE)[0]
+    graph = open_model(bundle.folder)(write_frames(tmp_path / "noise.mp4", frames), fps=4)
+    assert len(graph.frames) == 20, "more than one clip"
+    assert any(frame.triplets for frame in graph.frames)
 
 
 def write_lively(path: Path) -> Path:
