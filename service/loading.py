@@ -171,4 +171,5 @@ def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]
     for size in sizes:
         frames = np.zeros((size, manifest.clip_length, height, width, 3), np.uint8)
         tensors = bundle_inputs(frames, np.arange(manifest.clip_length, dtype=np.float32))
-        run_stages(stages, tensors, clip_length=manifest.clip_length)
+        at_once = None if size > 1 else min(largest_batch(stage, 1) for stage in manifest.stages)
+        run_stages(stages, tensors, clip_length=manifest.clip_length, frames_at_once=at_once)

@@ -58,23 +58,35 @@ def bundle_inputs(
     }
 
 
-def run_stages(stages: Iterable[RunnableStage], arrays: Arrays, *, clip_length: int | None = None) -> Tensors:
+def run_stages(
+    stages: Iterable[RunnableStage],
+    arrays: Arrays,
+    *,
+    clip_length: int | None = None,
+    frames_at_once: int | None = None,
+) -> Tensors:
     """Runs stages in order. Returns the given arrays and all outputs by name, (B, T, …) each.
 
     With `clip_length`, the span of each stage decides how the time axis is cut. `frame`: every frame by itself,
     (B * T, 1, …). `clip`: clips of `clip_length` frames, which share a batch, then the remaining frames as shorter
     clips. `video`: all frames at once. Without `clip_length`, every stage takes all frames at once.
+
+    frames_at_once: most frames that a stage of span `frame` takes at once; None takes all.
     """
     known = dict(arrays)
     for stage in stages:
         inputs = {name: known[name] for name in stage.inputs}
-        known.update(stage.run(inputs) if clip_length is None else _run_cut(stage, inputs, clip_length))
+        known.update(stage.run(inputs) if clip_length is None else _run_cut(stage, inputs, clip_length, frames_at_once))
     return known
 
 
-def _run_cut(stage: RunnableStage, inputs: Arrays, clip_length: int) -> Tensors:
+def _run_cut(stage: RunnableStage, inputs: Arrays, clip_length: int, frames_at_once: int | None) -> Tensors:
     time = next(iter(inputs.values())).shape[1]
     length = {"frame": 1, "clip": clip_length, "video": time}[stage.span]
+    if stage.span == "frame" and frames_at_once is not None and time > frames_at_once:
+        cuts = [slice(first, first + frames_at_once) for first in range(0, time, frames_at_once)]
+        pieces = [_run_clips(stage, {name: array[:, cut] for name, array in inputs.items()}, 1) for cut in cuts]
+        return {name: np.concatenate([piece[name] for piece in pieces], axis=1) for name in pieces[0]}
     full = time // length * length
     parts = []
     if full:

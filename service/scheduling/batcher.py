@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines import Tensors
-from models.graph.bundle import Stage
+from models.graph.bundle import FRAMES, Stage
 from service.tracing import JobTrace
 
-# A batch of a stage of span `frame` may always hold so many frames. Even on a CPU, which gains nothing from batches of
-# clips, a detector takes about two thirds of the time per frame for 16 frames of 160x128 that it takes for one.
+# A batch of a stage of span `frame` may always hold so many frames, unless they are large. Even on a CPU, which gains
+# nothing from batches of clips, a detector takes two thirds of the time per frame for 16 frames of 160x128 that it
+# takes for one. 16 frames of 512x384 would take gigabytes and gain nothing.
 FEWEST_FRAMES = 16
+_FEWEST_PIXELS = 400_000
 
 
 @dataclass(eq=False)
@@ -103,7 +105,17 @@ class Share:
 
 def largest_batch(stage: Stage, max_batch: int) -> int:
     """The most clips, single frames or videos in a batch of this stage, where `max_batch` is the most clips."""
-    return {"video": 1, "clip": max_batch, "frame": max(max_batch, FEWEST_FRAMES)}[stage.span]
+    return {"video": 1, "clip": max_batch, "frame": max(max_batch, _fewest_frames(stage))}[stage.span]
+
+
+def _fewest_frames(stage: Stage) -> int:
+    for tensor in stage.inputs:
+        if tensor.name == FRAMES:
+            height, width = tensor.shape[2:4]
+            assert isinstance(height, int)
+            assert isinstance(width, int)
+            return max(1, min(FEWEST_FRAMES, _FEWEST_PIXELS // (height * width)))
+    return FEWEST_FRAMES
 
 
 class Batcher:
