@@ -69,9 +69,7 @@ class Isolation:
             "landlock": _restrict_files,
             "seccomp": _filter_calls,
         }
-        for library in ("landlockpy", "pyseccomp"):
-            with contextlib.suppress(ImportError, RuntimeError):
-                importlib.import_module(library)  # once, and while its files are in reach
+        _load_libraries()
         reasons = {name: _refusal(layer) for name, layer in layers.items()}
         self.gaps = {name: reason for name, reason in reasons.items() if reason}
         granted = [name for name in layers if name not in self.gaps]
@@ -88,6 +86,14 @@ class Isolation:
         """
         for layer in self._own_layers:
             layer()
+
+
+def _load_libraries() -> None:
+    """Has the libraries look for C's once, here, while files are in reach: they start a process for it, `ldconfig`."""
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module("landlockpy").abi_version()
+    with contextlib.suppress(ImportError, RuntimeError):
+        importlib.import_module("pyseccomp")
 
 
 def _refusal(layer: Callable[[], None]) -> str:
@@ -116,7 +122,7 @@ def _try(layer: Callable[[], None]) -> str:
         thread = threading.Thread(target=int)
         thread.start()
         thread.join()
-    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: no thread starts, or libseccomp is missing
+    except Exception as error:  # whatever it is, decoders do without the layer
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ""
 
@@ -130,7 +136,7 @@ def _enter_namespaces() -> None:
     if _libc.unshare(_NAMESPACES):
         _succeed(_libc.unshare(_NAMESPACES | _CLONE_NEWUSER), "unshare")
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
                 file.write(text)
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("none", _ROOT, "tmpfs", _MS_NOSUID_NODEV_NOEXEC)
