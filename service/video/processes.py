@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import service
@@ -73,7 +74,11 @@ class DecoderProcess:
 class ForkServer:
     """Starts decoder processes by a server process, which starts with the first of them, and again if it has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        """
+        command: runs another server process than that of `service.video.child`, for tests and benchmarks.
+        """
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._owner = 0
@@ -159,7 +164,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _COMMAND,
+                self._command or _COMMAND,
                 stdin=theirs.fileno(),
                 cwd="/",
                 env=_environment(),
