@@ -85,8 +85,8 @@ def decode_video(isolation: Isolation) -> None:
     os.dup2(_NULL_FILE, 1)
     os.dup2(_NULL_FILE, 2)
     os.close(_NULL_FILE)
-    isolation.confine()
     try:
+        isolation.confine()
         _write_frames(request, output.fileno())
     except MemoryError:
         allowed = f"{request.limits.memory_bytes / 2**20:.0f} MiB"

@@ -7,6 +7,9 @@ seccomp        no system call that decoding does not need: none that starts a pr
 
 The fork server enters the namespaces once. Each decoder then puts the other layers around itself, before it touches its
 video. A kernel or a container may refuse a layer; the others still hold, and `Isolation.gaps` says what is missing.
+
+The libraries landlockpy and pyseccomp know the versions of Landlock and the numbers of system calls. What neither of
+them does, a handful of calls, goes to the C library.
 """
 
 from __future__ import annotations

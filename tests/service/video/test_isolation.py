@@ -20,6 +20,7 @@ import pytest
 
 from service.video import DecodeLimits, Sampling, VideoReader, reader
 from service.video.containers import Container
+from service.video.errors import DecoderUnavailable
 from service.video.processes import FORK_SERVER, ForkServer
 from service.video.wire import Request
 
@@ -303,6 +304,24 @@ def test_a_file_that_is_gone_and_one_in_memory_are_decoded(clips: Any, tmp_path:
                     assert sum(len(chunk.frames) for chunk in frames) == 15
     finally:
         os.close(memory)
+
+
+def test_a_layer_that_fails_after_its_trial_ends_the_decoder_and_is_logged(
+    clips: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = (
+        "from service.video import child\n"
+        "def fail(isolation):\n"
+        "    raise OSError('no more rulesets')\n"
+        "child.Isolation.confine = fail\n"
+        "child.serve_forks()"
+    )
+    server = ForkServer(python(program))
+    monkeypatch.setattr(reader, "FORK_SERVER", server)
+    with pytest.raises(DecoderUnavailable, match="the log says why"):
+        clips.read(clips.make("constant.mp4"))
+    server.close()
+    assert "no more rulesets" in caplog.text
 
 
 def test_a_missing_library_is_named_and_decoding_goes_on(tmp_path: Path) -> None:
