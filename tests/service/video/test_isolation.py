@@ -218,6 +218,17 @@ def test_code_in_a_decoder_reaches_nothing_but_its_video(
     assert not Path("/tmp/new").exists()
 
 
+def test_an_ordinary_user_in_a_container_without_namespaces_reaches_nothing_but_the_video(
+    taken_over: Attempt, secret: Path, listening: int
+) -> None:
+    attempts = [
+        *looks_around(secret), *connects(listening), *ANY_SOCKET, *STARTS_PROCESSES, *WRITES, *CALLS_THE_KERNEL,
+        *harms(os.getpid()),
+    ]  # fmt: skip
+    results = taken_over(*attempts, *STILL_WORKS, without=("namespaces",), as_nobody=True)
+    assert given(results) == STILL_WORKS
+
+
 @pytest.mark.parametrize("as_nobody", [False, True])
 def test_namespaces_alone_hide_files_environment_and_network(
     taken_over: Attempt, secret: Path, listening: int, as_nobody: bool
