@@ -8,7 +8,7 @@ FROM ${BASE} AS python
 # Within one release of Ubuntu only fixes make these packages newer.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && apt-get install --yes --no-install-recommends libseccomp2 python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
 FROM python AS builder

@@ -26,6 +26,7 @@ from service.prompt.captioner import Captioner, endpoint_of
 from service.settings import Settings
 from service.storage import Storage
 from service.tracing import flush_traces
+from service.video.processes import FORK_SERVER
 
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
@@ -79,7 +80,11 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(worker)
                 app.state.health = Health(
-                    lambda: worker.is_alive, worker.check, [queue.measure, storage_health.measure], metrics
+                    lambda: worker.is_alive,
+                    worker.check,
+                    [queue.measure, storage_health.measure],
+                    metrics,
+                    FORK_SERVER.isolation_gaps,
                 )
             if rate_limit is not None:
                 stack.push_async_callback(rate_limit.close)
@@ -133,7 +138,13 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
 def create_worker_app(worker: JobWorker, queue: JobQueue, storage_health: StorageHealth, metrics: Metrics) -> FastAPI:
     """The app of a worker for those who supervise it: /health/live, /health/ready and /metrics."""
     app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
-    app.state.health = Health(lambda: worker.is_alive, worker.check, [queue.measure, storage_health.measure], metrics)
+    app.state.health = Health(
+        lambda: worker.is_alive,
+        worker.check,
+        [queue.measure, storage_health.measure],
+        metrics,
+        FORK_SERVER.isolation_gaps,
+    )
     app.include_router(operations.health_router)
     errors = ErrorHandlers(metrics)
     errors.install(app)

@@ -27,12 +27,14 @@ class Health:
     is_alive: False when only a restart helps.
     check: raises Unavailable while the process should get no requests.
     measures: set those metrics that are known only when they are asked for.
+    isolation_gaps: layers of isolation that the decoders of this process lack, with reasons; None without decoders.
     """
 
     is_alive: Callable[[], bool]
     check: Callable[[], Awaitable[None]]
     measures: Sequence[Callable[[], Awaitable[None]]]
     metrics: Metrics
+    isolation_gaps: Callable[[], dict[str, str]] | None = None
 
 
 def _health_of(request: Request) -> Health:
@@ -63,11 +65,19 @@ async def get_live(request: Request) -> dict[str, str]:
 @health_router.get("/health/ready", summary="Whether requests should be sent here")
 async def get_ready(request: Request) -> dict[str, str]:
     """Answers 503 when queue or storage do not answer, when no worker is there, or when a job does not move."""
+    health = _health_of(request)
     try:
-        await _health_of(request).check()
+        await health.check()
     except StorageFull as error:  # a caller's post is answered with 507, a probe with 503
         raise Unavailable(error.detail) from error
-    return {"status": "ready"}
+    if health.isolation_gaps is None:
+        return {"status": "ready"}
+    gaps = await asyncio.to_thread(health.isolation_gaps)
+    return {"status": "ready", "decoders": f"isolated without {_listed(gaps)}" if gaps else "isolated"}
+
+
+def _listed(gaps: dict[str, str]) -> str:
+    return ", ".join(f"{layer} ({reason})" for layer, reason in gaps.items())
 
 
 @health_router.get("/metrics", summary="Metrics for Prometheus", **openapi.GET_METRICS)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
+import structlog
 from docket import Worker
 
 from service.errors import StorageUnavailable, Unavailable
@@ -22,9 +23,13 @@ from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.storage import Storage
+from service.video.errors import DecoderUnavailable
+from service.video.processes import FORK_SERVER
 
 # How often a busy worker checks whether it can take another job. An idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
+
+log = structlog.get_logger(__name__)
 
 
 class JobWorker:
@@ -83,6 +88,8 @@ class JobWorker:
             await stack.enter_async_context(worker)
             sweeper = asyncio.create_task(sweep_forever(self._queue, self._storage, self._settings), name="vsg sweeper")
             stack.push_async_callback(end_tasks, sweeper)
+            telling = asyncio.create_task(asyncio.to_thread(_tell_isolation), name="vsg isolation")
+            stack.push_async_callback(asyncio.wait, [telling])
             self._taking = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop, self._taking)
             # The last to begin and the first to end: it announces a worker that takes jobs.
@@ -128,3 +135,15 @@ class JobWorker:
         for execution in waiting:  # lost with the memory queue
             with contextlib.suppress(StorageUnavailable):
                 await asyncio.to_thread(self._storage.delete_upload, execution.key)
+
+
+def _tell_isolation() -> None:
+    try:
+        gaps = FORK_SERVER.isolation_gaps()
+    except DecoderUnavailable as error:
+        log.error("decoders do not start", error=error.detail)
+        return
+    if gaps:
+        log.warning("decoders are not fully isolated: see docs/operations.md", missing=gaps)
+    else:
+        log.info("decoders are isolated")

@@ -7,8 +7,11 @@ Its standard input is a socket. Every byte that arrives brings four file descrip
 input and output, and a pipe that gets the exit status, four bytes, when the decoder has ended. The answer is one byte
 with the decoder's pidfd.
 
+Before its first decoder the fork server writes one line of JSON to that socket: the layers of isolation that this
+machine lacks, each with the reason.
+
 A decoder reads a Request from its standard input, writes messages to its standard output (see `wire`), and ends. It
-limits itself before it touches the video, and the kernel ends it when its parent is gone.
+limits and isolates itself before it touches the video, and the kernel ends it when its parent is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import importlib
+import json
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -28,10 +34,12 @@ from dataclasses import asdict
 import numpy as np
 
 from service.errors import ServiceError
+from service.video.isolation import Isolation
 from service.video.wire import EXIT_STATUS, VIDEO_FILE, DecodeLimits, Request, encode_message
 
 _NICENESS = 5  # engine and service come before the decoders, which only have to stay a few frames ahead
 _OPEN_FILES = 64
+_NULL_FILE = 4  # /dev/null, which cannot be opened in isolation
 
 
 def serve_forks() -> None:
@@ -39,7 +47,13 @@ def serve_forks() -> None:
     _load_libraries()
     gc.collect()
     gc.freeze()  # the collector writes to the pages that it visits; frozen ones stay shared
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != _NULL_FILE:
+        os.dup2(null, _NULL_FILE)
+        os.close(null)
+    isolation = Isolation()
     control = socket.socket(fileno=0)
+    control.sendall(json.dumps(isolation.gaps).encode() + b"\n")
     running: dict[int, tuple[int, int]] = {}
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -53,14 +67,14 @@ def serve_forks() -> None:
             if not files:
                 return
             status = files.pop()
-            process = _fork_decoder(*files)
+            process = _fork_decoder(isolation, *files)
             pidfd = os.pidfd_open(process)
             running[pidfd] = (process, status)
             poll.register(pidfd, select.POLLIN)
             socket.send_fds(control, [b"\0"], [pidfd])
 
 
-def decode_video() -> None:
+def decode_video(isolation: Isolation) -> None:
     """Decodes the one video of the request. Runs in a decoder process."""
     with open(0, "rb", closefd=False) as requests:
         request = Request.from_json(requests.readline().decode())
@@ -68,10 +82,11 @@ def decode_video() -> None:
     _limit(request.limits)
     # Libraries print where they like; what they print must not end up between the messages.
     output = os.fdopen(os.dup(1), "wb", buffering=0)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    os.dup2(_NULL_FILE, 1)
+    os.dup2(_NULL_FILE, 2)
+    os.close(_NULL_FILE)
     try:
+        isolation.confine()
         _write_frames(request, output.fileno())
     except MemoryError:
         allowed = f"{request.limits.memory_bytes / 2**20:.0f} MiB"
@@ -87,19 +102,27 @@ def decode_video() -> None:
 def _load_libraries() -> None:
     # On import decord maps every CUDA library that is installed, half a gigabyte, unless there is no such package.
     sys.modules["nvidia"] = None  # type: ignore[assignment]
+    import av
+    import numpy.ma  # noqa: F401 - like the parts of PyAV
+
     import service.video.sampled_frames  # noqa: F401
 
+    # NumPy and PyAV import some of their parts when a video needs them, and then their files are out of reach.
+    for part in pkgutil.walk_packages(av.__path__, "av."):
+        if part.name.partition(".")[2] not in ("__main__", "datasets"):
+            importlib.import_module(part.name)
 
-def _fork_decoder(video: int, requests: int, messages: int) -> int:
+
+def _fork_decoder(isolation: Isolation, video: int, requests: int, messages: int) -> int:
     process = os.fork()
     if process == 0:
-        _become_decoder(video, requests, messages)
+        _become_decoder(isolation, video, requests, messages)
     for file in (video, requests, messages):
         os.close(file)
     return process
 
 
-def _become_decoder(video: int, requests: int, messages: int) -> None:
+def _become_decoder(isolation: Isolation, video: int, requests: int, messages: int) -> None:
     """Makes this process a decoder. Does not return."""
     os.nice(_NICENESS)
     try:
@@ -110,8 +133,8 @@ def _become_decoder(video: int, requests: int, messages: int) -> None:
         os.dup2(requests, 0)
         os.dup2(messages, 1)
         os.dup2(video, VIDEO_FILE)
-        os.closerange(VIDEO_FILE + 1, 2**31 - 1)
-        decode_video()
+        os.closerange(_NULL_FILE + 1, 2**31 - 1)
+        decode_video(isolation)
         os._exit(0)
     except BaseException:
         traceback.print_exc()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import service
@@ -72,16 +74,36 @@ class DecoderProcess:
 class ForkServer:
     """Starts decoder processes by a server process, which starts with the first of them, and again if it has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        """
+        command: runs another server process than that of `service.video.child`, for tests and benchmarks.
+        """
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._owner = 0
+        self._gaps: dict[str, str] | None = None
+        self._greeted: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
         """Begins to start the server process, so that the first video does not wait for it."""
         with self._lock:
             self._running()
+
+    def isolation_gaps(self) -> dict[str, str]:
+        """Returns the reason for each layer of isolation that decoders lack here. Waits for the server process.
+
+        Raises DecoderUnavailable where the server process does not start.
+        """
+        with self._lock:
+            if self._gaps is None:
+                try:
+                    self._answering()
+                except OSError:
+                    raise _unavailable(self._stop()) from None
+            assert self._gaps is not None
+            return self._gaps
 
     def start(self, video: int) -> DecoderProcess:
         """Starts a decoder process whose file descriptor VIDEO_FILE is the open file `video`, and that has no other.
@@ -111,14 +133,29 @@ class ForkServer:
             code: int | None = None
             # Twice, because the server process may have died since the last video.
             for _ in range(2):
-                control = self._running()
                 with contextlib.suppress(OSError):
+                    control = self._answering()
                     socket.send_fds(control, [b"\0"], files)
                     _, answer, _, _ = socket.recv_fds(control, 1, 1)
                     if answer:
                         return answer[0]
                 code = self._stop()
-            raise DecoderUnavailable(f"the video decoder does not start (exit code {code}): the log says why")
+            raise _unavailable(code)
+
+    def _answering(self) -> socket.socket:
+        """Returns the socket to the server process, once that has said which isolation it has.
+
+        Raises OSError where the server process does not start.
+        """
+        control = self._running()
+        if self._process is not self._greeted:
+            with control.makefile("rb", buffering=0) as file:
+                line = file.readline()
+            if not line:
+                raise ConnectionError("the server process has ended")
+            self._gaps = json.loads(line)
+            self._greeted = self._process
+        return control
 
     def _running(self) -> socket.socket:
         """Returns the socket to the server process, which this starts where it does not run."""
@@ -127,7 +164,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _COMMAND,
+                self._command or _COMMAND,
                 stdin=theirs.fileno(),
                 cwd="/",
                 env=_environment(),
@@ -150,6 +187,10 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+def _unavailable(code: int | None) -> DecoderUnavailable:
+    return DecoderUnavailable(f"the video decoder does not start (exit code {code}): the log says why")
 
 
 def _environment() -> dict[str, str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.jobs import JobWorker
+from service.http import app
+from service.jobs import JobWorker, job_worker
 from service.scheduling import scheduler
+from service.video.processes import ForkServer
 from tests.conftest import Server
 from tests.service.http.test_bad_input import problem_of
 from tests.support.waiting import until
@@ -40,7 +44,38 @@ def test_models_say_their_family_and_whether_they_score_relations(
 
 def test_a_service_that_works_is_live_and_ready(server: Server) -> None:
     assert server.client.get("/health/live").json() == {"status": "live"}
-    assert server.client.get("/health/ready").json() == {"status": "ready"}
+    assert server.client.get("/health/ready").json()["status"] == "ready"
+
+
+@pytest.mark.parametrize("missing", ["", "landlock"])
+def test_a_service_says_how_its_decoders_are_isolated(
+    start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """At its start in the log, and whenever it is asked whether it is ready."""
+    program = "from service.video import child\n"
+    if missing:
+        program += (
+            "from pyseccomp import ALLOW, ERRNO, SyscallFilter\n"
+            "calls = SyscallFilter(ALLOW)\n"
+            "calls.add_rule(ERRNO(38), 'landlock_create_ruleset')\n"
+            "calls.load()\n"
+        )
+    fork_server = ForkServer((sys.executable, "-P", "-s", "-c", program + "child.serve_forks()"))
+    if not missing and (gaps := fork_server.isolation_gaps()):
+        pytest.skip(f"decoders are not fully isolated on this machine: {gaps}")
+    for module in (app, job_worker):
+        monkeypatch.setattr(module, "FORK_SERVER", fork_server)
+    with structlog.testing.capture_logs() as lines:
+        server = start_server()
+        told = server.client.get("/health/ready").json()["decoders"]
+        until(lambda: any("isolated" in line["event"] for line in lines))
+    fork_server.close()
+    (line,) = (line for line in lines if "isolated" in line["event"])
+    if missing:
+        assert (line["log_level"], line["missing"]) == ("warning", {"landlock": "Function not implemented"})
+        assert told == "isolated without landlock (Function not implemented)"
+    else:
+        assert (line["log_level"], told) == ("info", "isolated")
 
 
 def test_a_job_that_does_not_move_makes_the_service_unready(

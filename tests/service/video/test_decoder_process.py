@@ -48,7 +48,7 @@ def child_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], N
     fork_server = processes.ForkServer()
 
     def run(program: str) -> None:
-        source = f"from service.video import child\ndef decode_video():\n{textwrap.indent(program, ' ')}\n"
+        source = f"from service.video import child\ndef decode_video(isolation):\n{textwrap.indent(program, ' ')}\n"
         command = (sys.executable, "-c", f"{source}child.decode_video = decode_video\nchild.serve_forks()")
         monkeypatch.setattr(processes, "_COMMAND", command)
         monkeypatch.setattr(reader, "FORK_SERVER", fork_server)

@@ -65,8 +65,8 @@ def test_the_fork_server_keeps_one_thread_and_no_files_from_video_to_video(
         with VideoReader(video, SAMPLING, LIMITS) as frames:
             next(frames)
     process = process_of(fork_server)
-    # It learns a moment later that a decoder has ended. Its own input, output and log stay open.
-    until(lambda: (process.num_threads(), process.num_fds(), process.children()) == (1, 3, []))
+    # It learns a moment later that a decoder has ended. Its own input, output, log and /dev/null stay open.
+    until(lambda: (process.num_threads(), process.num_fds(), process.children()) == (1, 4, []))
     assert not [region.path for region in process.memory_maps() if region.path == str(video)]
 
 
