@@ -135,6 +135,28 @@ def relations(form: FormatName, files: tuple[Path, ...], out: Path) -> None:
     click.echo(_relations_text(out, count_relations(out)))
 
 
+@data.command()
+@click.argument("names", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--encoder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of all-MiniLM-L6-v2, as transformers saves it.",
+)
+def names(names: Path, out: Path, encoder: Path) -> None:
+    """Add names of things to the table of embeddings that comes with the project.
+
+    NAMES has a name on each line. OUT is a .npz file for `vsg join --name-table` and `relations.name_table`. This needs
+    the package transformers.
+    """
+    from training.data.names import extend_name_table
+
+    lines = [line.strip() for line in names.read_text(encoding="utf-8").splitlines()]
+    count = extend_name_table([line for line in lines if line], encoder, out)
+    click.echo(f"wrote {out}: {count} new names")
+
+
 def _check_relations(context: click.Context, path: Path, as_json: bool) -> None:
     from training.data.relations.formats import count_relations
 
