@@ -4,7 +4,8 @@
 
 Three workers with the stub engine share a real, append-only Redis and a folder. Clients post different videos, each
 with an `Idempotency-Key`, and post again when they get no answer, as a client should. Every two seconds the program
-kills a worker with SIGKILL and starts it again. After a third of the videos it kills Redis, after two thirds the API.
+kills a worker with SIGKILL and starts it again. After a third of the videos it kills Redis, after two thirds the API;
+after a sixth and after a half the storage is away for some seconds.
 In the end every accepted video must have succeeded exactly once, with the graph of its own content, and no upload and
 no process may be left. Otherwise the program exits with 1. It needs `redis-server` and a checkout: it uses helpers of
 the tests.
@@ -42,6 +43,7 @@ from tests.support.waiting import until
 WORKERS = 3
 CLIENTS = 4
 KILL_SECONDS = 2.0
+AWAY_SECONDS = 4.0
 POST_SECONDS = 0.25  # between two videos of all clients together
 PATIENCE = 600.0
 
@@ -95,6 +97,17 @@ class Fleet:
         self._processes[name].kill()
         self._processes[name].wait()
         self.start(name)
+
+    def take_storage_away(self) -> None:
+        """Takes the storage away for some seconds, in the background, as when a disk is not mounted."""
+        self.killed["storage"] += 1
+        threading.Thread(target=self._take_storage_away).start()
+
+    def _take_storage_away(self) -> None:
+        data = self.folder / "data"
+        elsewhere = data.rename(self.folder / "elsewhere")
+        time.sleep(AWAY_SECONDS)
+        elsewhere.rename(data)
 
     def stop(self) -> None:
         """Stops all processes, the workers first."""
@@ -170,6 +183,8 @@ def run(folder: Path, videos: int) -> dict[str, object]:
 
         def post(number: int) -> None:
             time.sleep(max(0.0, began + number * POST_SECONDS - time.monotonic()))
+            if number in (videos // 6, videos // 2):
+                fleet.take_storage_away()
             if number == videos // 3:
                 fleet.kill("redis")
             if number == 2 * videos // 3:

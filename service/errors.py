@@ -10,6 +10,8 @@ ServiceError            500  root of all of them; the class attributes are those
       UrlStalled             its server is too slow, or stopped sending
   EmptyUpload           400  the body or file has no bytes
   Unavailable           503  the service cannot take work now
+    StorageUnavailable       the storage of uploads and results does not answer
+      StorageFull       507  it has no room left
   JobCancelled          410  the job was cancelled before it ended
   ClipFailed            500  the model fails on the video
   EngineDied            503  a thread that runs the model has died
@@ -136,6 +138,21 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "The service is not available"
+
+
+class StorageUnavailable(Unavailable):
+    """The storage of uploads and results does not answer, or is not the one that was there at the start."""
+
+    code = "storage_unavailable"
+    title = "The storage is not available"
+
+
+class StorageFull(StorageUnavailable):
+    """The storage of uploads and results has no room left."""
+
+    status = 507
+    code = "storage_full"
+    title = "The storage is full"
 
 
 class JobCancelled(ServiceError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -39,6 +37,7 @@ class Metrics:
         )
         self.jobs_running = gauge("vsg_jobs_running", "jobs that this process works on")
         self.queue_up = gauge("vsg_queue_up", "1 if the job queue answers, 0 if not")
+        self.storage_up = gauge("vsg_storage_up", "1 if the storage of videos and graphs answers, 0 if not")
         self.queue_depth = gauge("vsg_queue_depth", "jobs that wait for a worker")
         self.queue_oldest_seconds = gauge(
             "vsg_queue_oldest_seconds", "seconds that the first job in the queue has waited"
@@ -58,10 +57,14 @@ class Metrics:
         )
         self.engine_seconds = counter("vsg_engine_seconds", "seconds that the model ran, by stage", of_stage)
 
-    def count_job(self, status: str, accepted: datetime) -> None:
-        """Counts a job that ends now."""
+    def count_job(self, status: str, seconds: float | None) -> None:
+        """Counts a job that ends now.
+
+        seconds: since it was accepted; None where nobody knows.
+        """
         self.jobs.labels(status).inc()
-        self.job_seconds.labels(status).observe(max(0.0, time.time() - accepted.timestamp()))
+        if seconds is not None:
+            self.job_seconds.labels(status).observe(max(0.0, seconds))
 
     def record(self, summary: Summary) -> None:
         """Counts a finished graph."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import secrets
 import tempfile
 import time
@@ -12,49 +14,106 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
+import structlog
 
+from service.errors import ServiceError, StorageFull, StorageUnavailable
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
+_AREAS: tuple[Area, ...] = ("uploads", "results")
 _BLOCK = 1 << 18  # bytes read at once
+_PROBE_BYTES = 1 << 16
+_MARKER = "STORAGE"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+log = structlog.get_logger(__name__)
 
 
 class Storage:
     """Uploads by the id of their video, and results by owner and id. All methods block; call them from a thread.
 
     Owners and ids become names of files, so both must be plain words.
+
+    A marker, a file that is written once, tells a file that is gone from a storage that is away, such as a disk that
+    is not mounted. All methods raise StorageUnavailable, or StorageFull, when the storage does not answer.
     """
 
     def __init__(self, url: str) -> None:
-        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`, and makes it if it is missing."""
+        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing."""
         # Listings must not be cached, because other processes write here too.
         self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._is_local = "file" in self._files.protocol
-        for area in ("uploads", "results"):
-            self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
+        self._clock_ahead = 0.0
+
+    def make(self, mark: str) -> None:
+        """Makes the storage, and writes the marker with this text."""
+        with _answering():
+            for area in _AREAS:
+                self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
+            self._files.pipe_file(self._marker, mark.encode())
+
+    def mark(self) -> str | None:
+        """The text of the marker; None where there is none: the storage is new, or it is away."""
+        try:
+            with _answering():
+                text: bytes = self._files.cat_file(self._marker)
+        except FileNotFoundError:
+            return None
+        return text.decode(errors="replace")
+
+    def check(self) -> None:
+        """Writes and deletes a small file, and learns the storage's clock from it.
+
+        Raises StorageUnavailable where the storage does not answer, StorageFull where it has no room.
+        """
+        probe = f"{self._root}/probe.{secrets.token_hex(8)}"
+        self._confirm()
+        with self._reaching():
+            try:
+                with self._files.open(probe, "wb") as file:
+                    file.write(bytes(_PROBE_BYTES))
+                    self._sync(file)
+                self._clock_ahead = self._files.modified(probe).timestamp() - time.time()
+            finally:
+                with contextlib.suppress(Exception):  # what made the probe fail is raised, not this
+                    self._files.rm_file(probe)
 
     def open_upload(self, video_id: str) -> UploadWriter:
         """Begins a new upload."""
-        return UploadWriter(self._files.open(self._path("uploads", video_id), "wb"))
+        path = self._path("uploads", video_id)
+        # A local file is there before it is whole; other stores show a file when it is.
+        part = f"{path}.part" if self._is_local else path
+        with self._reaching():
+            file = self._files.open(part, "wb")
+        return UploadWriter(self, file, part, path)
 
     @contextmanager
     def local_upload(self, video_id: str) -> Iterator[Path]:
-        """Yields the upload as a file of this machine, which lasts as long as the context."""
+        """Yields the upload as a file of this machine, which lasts as long as the context.
+
+        Raises FileNotFoundError where it is gone.
+        """
         path = self._path("uploads", video_id)
         if self._is_local:
+            with self._finding():
+                os.stat(path)
             yield Path(path)
             return
         with tempfile.TemporaryDirectory(prefix="vsg-upload-") as folder:
             local = Path(folder) / video_id
-            self._files.get_file(path, str(local))
+            with self._finding():
+                self._files.get_file(path, str(local))
             yield local
 
     def delete_upload(self, video_id: str) -> None:
-        """Deletes an upload, if there is one."""
-        self._delete(self._path("uploads", video_id))
+        """Deletes an upload, if there is one, whole or not."""
+        path = self._path("uploads", video_id)
+        self._delete(path)
+        if self._is_local:
+            self._delete(f"{path}.part")
 
     def write_result(self, video_id: str, owner: str, content: bytes, *, failed: bool = False) -> None:
         """Stores a graph, or the problem document of a failed job. It appears whole or not at all."""
@@ -67,25 +126,36 @@ class Storage:
         path = self._result(video_id, owner, failed=failed)
         # Each writer has its own file, because a job that was given to a second worker may still run on the first.
         part = f"{path}.{secrets.token_hex(4)}.part"
-        self._files.makedirs(self._path("results", owner), exist_ok=True)
+        self._confirm()  # or the folders would be made where a disk is to be mounted
+        with self._reaching():
+            self._files.makedirs(self._path("results", owner), exist_ok=True)
+            file = self._files.open(part, "wb")
+        out = ResultFile(file)
         try:
-            with self._files.open(part, "wb") as out:
-                yield out
+            yield cast(BinaryIO, out)  # only written to
+            with span("store result"), self._reaching():
+                self._sync(file)
+                file.close()
+                self._files.mv(part, path)
+                self._sync_folder(path)
         except BaseException:
-            self._delete(part)
+            with contextlib.suppress(Exception):
+                file.close()
+            with contextlib.suppress(StorageUnavailable):
+                self._delete(part)
             raise
-        with span("store result"):
-            self._files.mv(part, path)
 
     def result(self, video_id: str, owner: str) -> StoredResult | None:
         """Finds the graph or problem document of a video; None if this owner has none."""
         for failed in (False, True):
             path = self._result(video_id, owner, failed=failed)
             try:
-                size: int = self._files.size(path)
-                return StoredResult(self._files, path, size, self._age(path), failed)
+                with _answering():
+                    size: int = self._files.size(path)
+                    return StoredResult(self._files, path, size, self._age(path), failed)
             except FileNotFoundError:
                 continue
+        self._confirm()
         return None
 
     def delete_result(self, video_id: str, owner: str) -> bool:
@@ -111,32 +181,105 @@ class Storage:
 
     def files(self, area: Area) -> list[StoredFile]:
         """All files of an area."""
+        self._confirm()  # a folder that is away lists no files
         found = []
-        for path in self._files.find(f"{self._root}/{area}"):
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                found.append(StoredFile(path, self._age(path)))
+        with _answering():
+            for path in self._files.find(f"{self._root}/{area}"):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    found.append(StoredFile(path, self._age(path)))
         return found
 
     def delete(self, file: StoredFile) -> None:
         """Deletes one of `files`, if it still exists."""
         self._delete(file.path)
 
+    @property
+    def _marker(self) -> str:
+        return f"{self._root}/{_MARKER}"
+
+    def _confirm(self) -> None:
+        """Raises StorageUnavailable where the marker is not there."""
+        with self._reaching():
+            self._files.info(self._marker)
+
+    @contextmanager
+    def _finding(self) -> Iterator[None]:
+        """For reading: a file that is not found is gone only if the storage is there."""
+        try:
+            with _answering():
+                yield
+        except FileNotFoundError:
+            self._confirm()
+            raise
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """For writing: a path that is not found is a storage that is away."""
+        try:
+            with _answering():
+                yield
+        except FileNotFoundError as error:
+            raise _unavailable(error) from error
+
+    def _sync(self, file: Any) -> None:
+        """Puts what was written to the disk, so that it outlives a loss of power."""
+        file.flush()
+        if self._is_local:
+            os.fsync(file.fileno())
+
+    def _sync_folder(self, path: str) -> None:
+        """Puts the name of a file to the disk."""
+        if self._is_local:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _finish_upload(self, file: Any, part: str, path: str) -> None:
+        with self._reaching():
+            self._sync(file)
+            file.close()
+            if part != path:
+                self._files.mv(part, path)
+            self._sync_folder(path)
+
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
         return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
 
     def _age(self, path: str) -> float:
+        """Seconds since a file was written, by the storage's clock: that of this machine may be wrong."""
         written: datetime = self._files.modified(path)
-        return time.time() - written.timestamp()
+        return time.time() + self._clock_ahead - written.timestamp()
 
     def _path(self, area: Area, name: str) -> str:
         return f"{self._root}/{area}/{name}"
 
     def _delete(self, path: str) -> bool:
         try:
-            self._files.rm_file(path)
+            with _answering():
+                self._files.rm_file(path)
         except FileNotFoundError:
             return False
         return True
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turns whatever a store raises into StorageUnavailable or StorageFull; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except (FileNotFoundError, ServiceError):
+        raise
+    except Exception as error:  # stores raise errors of their own libraries
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> StorageUnavailable:
+    log.warning("the storage does not answer", error=repr(error))
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return StorageFull("the storage of videos and graphs is full: try again later")
+    return StorageUnavailable("the storage of videos and graphs does not answer: try again in a moment")
 
 
 @dataclass(frozen=True)
@@ -153,7 +296,7 @@ class StoredFile:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it is a result that is still being written, or whose writer was killed."""
+        """Whether it is still being written, or its writer was killed."""
         return self.path.endswith(".part")
 
 
@@ -175,34 +318,73 @@ class StoredResult:
     def blocks(self) -> Iterator[bytes]:
         """Yields the content in blocks; call it from a thread. After the first block, deleting does no harm.
 
-        Raises FileNotFoundError, before the first block, when the result has been deleted.
+        Raises FileNotFoundError, before the first block, when the result has been deleted; StorageUnavailable when the
+        storage does not answer.
         """
-        with self._files.open(self._path, "rb") as file:
-            while block := file.read(_BLOCK):
+        with _answering():
+            file: BinaryIO = self._files.open(self._path, "rb")
+        with file:
+            while True:
+                with _answering():
+                    block = file.read(_BLOCK)
+                if not block:
+                    return
                 yield block
 
     def read(self) -> bytes:
-        """Returns the whole content, which should be small. Raises FileNotFoundError when it has been deleted."""
+        """Returns the whole content, which should be small. Raises what `blocks` does."""
         return b"".join(self.blocks())
+
+
+class ResultFile:
+    """A result that is being written."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: bytes, /) -> int:
+        """Appends data. Raises StorageUnavailable or StorageFull."""
+        with _answering():
+            self._file.write(data)
+        return len(data)
 
 
 class UploadWriter:
     """Writes an upload as it arrives, and counts and hashes it."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
+        """
+        part: where the bytes go until the upload is whole.
+        path: its place then.
+        """
+        self._storage = storage
         self._file = file
+        self._part = part
+        self._path = path
         self._hash = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Appends data. Blocks."""
-        self._file.write(data)
+        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
+        with _answering():
+            self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
 
+    def touch(self) -> None:
+        """Shows that the upload still arrives although nothing is written. Blocks."""
+        if self._part != self._path:
+            with _answering():
+                os.utime(self._file.fileno())
+
     def close(self) -> None:
-        """Completes the upload."""
-        self._file.close()
+        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
+        self._storage._finish_upload(self._file, self._part, self._path)
+
+    def abandon(self) -> None:
+        """Closes an upload that is not complete. Its owner deletes it."""
+        with contextlib.suppress(Exception):
+            self._file.close()
 
     @property
     def sha256(self) -> str:

@@ -90,6 +90,7 @@ _BY_STATUS: Mapping[int, type[ProblemError]] = {
     413: UnusableVideoError,
     429: BusyError,
     503: BusyError,
+    507: BusyError,
 }
 _UNUSABLE_VIDEO = (
     "decode_memory",

@@ -17,7 +17,7 @@ from service.commands.common import SWITCH_SECONDS, read_settings, settings_flag
 from service.errors import SettingsError
 from service.http import create_worker_app
 from service.http.web_server import SideServer, listen, raise_file_limit
-from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, supervise
+from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, StorageHealth, supervise
 from service.jobs.queue import in_time
 from service.loading import open_pipeline
 from service.logs import configure_logging
@@ -80,10 +80,13 @@ async def _work(settings: Settings, duties: Duties, listeners: list[socket.socke
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
-            worker = JobWorker(queue, pipeline, Storage(settings.data), settings, metrics, life, duties=duties)
+            storage = Storage(settings.data)
+            storage_health = StorageHealth(storage, queue, metrics)
+            await storage_health.measure()
+            worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health, duties=duties)
             await stack.enter_async_context(worker)
             if listeners:
-                server = SideServer(create_worker_app(worker, queue, metrics), settings)
+                server = SideServer(create_worker_app(worker, queue, storage_health, metrics), settings)
                 serving = asyncio.create_task(server.serve(listeners))
                 stack.push_async_callback(_close, server, serving)
             await life.until_over()

@@ -9,7 +9,7 @@ from fastapi import Request
 from limits import parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import ConnectionPool
+from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +17,7 @@ from service.errors import ServiceError, SettingsError, Unavailable
 from service.http.errors import KeyMissing, KeyWrong, RateLimited
 from service.http.middleware import ErrorHandlers, path_of
 from service.http.pages import PAGE_PATHS
+from service.jobs.connection import lasting
 from service.keys import ANONYMOUS, Keys
 from service.settings import MEMORY_QUEUE, variable_of
 
@@ -102,7 +103,8 @@ class RateLimit:
 
 def _redis_pool(url: str) -> ConnectionPool:
     try:
-        return ConnectionPool.from_url(url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS)
+        limits = lasting(socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, timeout=_REDIS_SECONDS)
+        return BlockingConnectionPool.from_url(url, **limits)
     except ValueError as error:
         raise SettingsError(
             f"{variable_of('rate_limit')} needs a queue at one Redis server (redis://, rediss://, unix://) or "

@@ -18,7 +18,7 @@ from service.http.openapi import declare_keys
 from service.http.operations import Health
 from service.http.origins import AllowOrigins, GuardFromPages
 from service.http.request import Service
-from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife
+from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife, StorageHealth
 from service.keys import keys_of
 from service.loading import open_pipeline
 from service.metrics import Metrics
@@ -67,14 +67,20 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            jobs = Jobs(queue, storage, settings, metrics, life)
+            storage_health = StorageHealth(storage, queue, metrics)
+            await storage_health.measure()
+            jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             if pipeline is None:
-                app.state.health = Health(lambda: queue.is_alive, jobs.check, queue.measure, metrics)
+                app.state.health = Health(
+                    lambda: queue.is_alive, jobs.check, [queue.measure, storage_health.measure], metrics
+                )
             else:
-                worker = JobWorker(queue, pipeline, storage, settings, metrics, life)
+                worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health)
                 stack.callback(pipeline.close)
                 await stack.enter_async_context(worker)
-                app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
+                app.state.health = Health(
+                    lambda: worker.is_alive, worker.check, [queue.measure, storage_health.measure], metrics
+                )
             if rate_limit is not None:
                 stack.push_async_callback(rate_limit.close)
             if captioner is not None:
@@ -124,10 +130,10 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     return app
 
 
-def create_worker_app(worker: JobWorker, queue: JobQueue, metrics: Metrics) -> FastAPI:
+def create_worker_app(worker: JobWorker, queue: JobQueue, storage_health: StorageHealth, metrics: Metrics) -> FastAPI:
     """The app of a worker for those who supervise it: /health/live, /health/ready and /metrics."""
     app = FastAPI(title="A worker of video scene graphs", version="1", openapi_url=None, telemetry=_NO_TELEMETRY)
-    app.state.health = Health(lambda: worker.is_alive, worker.check, queue.measure, metrics)
+    app.state.health = Health(lambda: worker.is_alive, worker.check, [queue.measure, storage_health.measure], metrics)
     app.include_router(operations.health_router)
     errors = ErrorHandlers(metrics)
     errors.install(app)

@@ -34,7 +34,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-RETRY_SECONDS = {429: "5", 503: "10"}
+RETRY_SECONDS = {429: "5", 503: "10", 507: "60"}
 PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 log = structlog.get_logger(__name__)

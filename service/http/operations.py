@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.errors import Unavailable
+from service.errors import StorageFull, Unavailable
 from service.http import openapi
 from service.http.request import known_parameters, service_of
 from service.jobs.catalog import ServedModel
@@ -25,12 +26,12 @@ class Health:
 
     is_alive: False when only a restart helps.
     check: raises Unavailable while the process should get no requests.
-    measure: sets those metrics that are known only when they are asked for.
+    measures: set those metrics that are known only when they are asked for.
     """
 
     is_alive: Callable[[], bool]
     check: Callable[[], Awaitable[None]]
-    measure: Callable[[], Awaitable[None]]
+    measures: Sequence[Callable[[], Awaitable[None]]]
     metrics: Metrics
 
 
@@ -61,8 +62,11 @@ async def get_live(request: Request) -> dict[str, str]:
 
 @health_router.get("/health/ready", summary="Whether requests should be sent here")
 async def get_ready(request: Request) -> dict[str, str]:
-    """Answers 503 when the queue does not answer, has no worker, or a job of this process does not move."""
-    await _health_of(request).check()
+    """Answers 503 when queue or storage do not answer, when no worker is there, or when a job does not move."""
+    try:
+        await _health_of(request).check()
+    except StorageFull as error:  # a caller's post is answered with 507, a probe with 503
+        raise Unavailable(error.detail) from error
     return {"status": "ready"}
 
 
@@ -70,5 +74,5 @@ async def get_ready(request: Request) -> dict[str, str]:
 async def get_metrics(request: Request) -> Response:
     """The metrics that docs/metrics.md lists, also while the queue does not answer."""
     health = _health_of(request)
-    await health.measure()
+    await asyncio.gather(*(measure() for measure in health.measures))
     return Response(health.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ async def fetch_video(request: Request, url: str, video_id: str, storage: Storag
     """
 
     async def download() -> Upload:
-        async with _stored(storage, video_id) as sink, aclosing(fetch(url, url_policy(settings))) as blocks:
+        async with _stored(storage, video_id, settings) as sink, aclosing(fetch(url, url_policy(settings))) as blocks:
             async for block in blocks:
                 await sink.write(block)
         return Upload(sink.writer.size, sink.writer.sha256, {})
@@ -147,7 +148,7 @@ async def receive_upload(request: Request, video_id: str, storage: Storage, sett
     _refuse_by_headers(request, media_type, settings.max_body_bytes)
     body = _read_body(request, settings)
     fields: dict[str, str] = {}
-    async with _stored(storage, video_id) as sink:
+    async with _stored(storage, video_id, settings) as sink:
         if media_type == b"multipart/form-data":
             fields = await _receive_form(body, parameters.get(b"boundary", b""), sink)
         else:
@@ -206,28 +207,38 @@ async def _read_body(request: Request, settings: Settings) -> AsyncIterator[byte
 
 
 @asynccontextmanager
-async def _stored(storage: Storage, video_id: str) -> AsyncIterator[_Sink]:
+async def _stored(storage: Storage, video_id: str, settings: Settings) -> AsyncIterator[_Sink]:
     """Takes the bytes of a video. Raises EmptyUpload or UnsupportedMedia, at the end at the latest."""
-    sink = _Sink(await asyncio.to_thread(storage.open_upload, video_id))
+    sink = _Sink(await asyncio.to_thread(storage.open_upload, video_id), settings.upload_idle_seconds / 4)
     try:
         yield sink
         await sink.finish()
-    finally:
         await asyncio.to_thread(sink.writer.close)
+    except BaseException:
+        await asyncio.to_thread(sink.writer.abandon)
+        raise
 
 
 class _Sink:
     """Passes bytes on in large pieces. The first piece must look like a video before anything is stored."""
 
-    def __init__(self, writer: UploadWriter) -> None:
+    def __init__(self, writer: UploadWriter, touch_seconds: float) -> None:
+        """`touch_seconds`: after which a slow upload shows that it still arrives, so that it is not swept."""
         self.writer = writer
         self._buffer = bytearray()
+        self._touch_seconds = touch_seconds
+        self._moved_at = time.monotonic()
 
     async def write(self, data: bytes) -> None:
-        """Takes some bytes. Raises UnsupportedMedia."""
+        """Takes some bytes. Raises UnsupportedMedia, StorageUnavailable or StorageFull."""
         self._buffer += data
         if len(self._buffer) >= _FLUSH_BYTES:
             await self._flush()
+        elif time.monotonic() - self._moved_at > self._touch_seconds:
+            await asyncio.to_thread(self.writer.touch)
+        else:
+            return
+        self._moved_at = time.monotonic()
 
     async def finish(self) -> None:
         """Stores what is left. Raises EmptyUpload or UnsupportedMedia."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,11 +14,12 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BeforeValidator, Field
+from redis.exceptions import RedisError
 
 from models.graph.scene_graph import Frame
 from models.graph.validation import check_digits
 from models.graph.vocabulary import Vocabulary
-from service.errors import PROBLEM_TYPE
+from service.errors import PROBLEM_TYPE, StorageUnavailable
 from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.http import openapi
@@ -104,26 +106,29 @@ async def post_video(request: Request) -> Response:
                 options = options.with_body(RequestOptions.from_texts(upload.fields))
                 model = served_model(options)
         service.metrics.upload_bytes.inc(upload.size)
-
-        video_id = await service.jobs.submit(
-            new_id,
-            JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
-            model.reference,
-            request_key=request_key,
-            reuse="no-cache" not in ",".join(request.headers.getlist("cache-control")).lower(),
-        )
     except BaseException:  # a client that leaves cancels this request
-        await asyncio.to_thread(service.storage.delete_upload, new_id)
+        with suppress(StorageUnavailable):
+            await asyncio.to_thread(service.storage.delete_upload, new_id)
         raise
 
-    if preference.seconds:
-        try:
+    video_id = await service.jobs.submit(
+        new_id,
+        JobRecord(owner=owner, sha256=upload.sha256, options=options.of_graph, webhook=options.webhook),
+        model.reference,
+        request_key=request_key,
+        reuse="no-cache" not in ",".join(request.headers.getlist("cache-control")).lower(),
+    )
+
+    try:
+        if preference.seconds:
             await while_connected(request, service.jobs.wait(video_id, owner, preference.seconds))
-        except ClientLeftError:
-            if request_key is None:  # nobody knows the id, so nobody could ask for the graph
-                await service.jobs.delete(video_id, owner)
-            return Response(status_code=_CLIENT_GONE)
-    answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
+        answer = await _answer(await service.jobs.state(video_id, owner), unfinished=202)
+    except ClientLeftError:
+        if request_key is None:  # nobody knows the id, so nobody could ask for the graph
+            await service.jobs.delete(video_id, owner)
+        return Response(status_code=_CLIENT_GONE)
+    except (RedisError, StorageUnavailable):  # the video is accepted all the same, and must not be sent again
+        answer = JSONResponse(JobState(video_id, "queued").as_json(), 202)
     answer.headers["Location"] = address_of(request, video_id)
     if preference.applied is not None:
         answer.headers["Preference-Applied"] = preference.applied

@@ -9,6 +9,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.life import Duties, ProcessLife, supervise
 from service.jobs.queue import JobQueue
 from service.jobs.records import VIDEO_ID, JobRecord, JobState
+from service.jobs.storage_health import StorageHealth
 
 __all__ = [
     "VIDEO_ID",
@@ -19,5 +20,6 @@ __all__ = [
     "JobWorker",
     "Jobs",
     "ProcessLife",
+    "StorageHealth",
     "supervise",
 ]

@@ -38,6 +38,13 @@ class WorkerCrashed(ServiceError):
     title = "The video has ended its workers"
 
 
+class JobUnreadable(ServiceError):
+    """Another version of the service wrote the job, and no worker can read it."""
+
+    code = "job_unreadable"
+    title = "The job cannot be read"
+
+
 class WebhookNotAllowed(RequestError):
     """The operator does not allow this webhook, or allows none."""
 

@@ -1,23 +1,23 @@
-"""A worker of the queue: takes jobs, hands back what it cannot end, tells how it is, and sweeps storage."""
+"""A worker of the queue: takes jobs, hands back what it cannot end, and tells how it is."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
 
-import structlog
 from docket import Worker
-from redis.exceptions import RedisError
 
-from service.errors import Unavailable
-from service.jobs.catalog import Catalog
+from service.errors import StorageUnavailable, Unavailable
+from service.jobs.catalog import Announcer, Catalog
 from service.jobs.graph_maker import GraphMaker
 from service.jobs.life import Duties, ProcessLife, end_tasks
 from service.jobs.queue import MAKE_GRAPH, JobQueue
-from service.jobs.records import OVER
+from service.jobs.storage_health import StorageHealth
+from service.jobs.sweeping import sweep_forever
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -25,8 +25,6 @@ from service.storage import Storage
 
 # How often a busy worker checks whether it can take another job. An idle one is woken by new jobs.
 _CHECK_INTERVAL = timedelta(milliseconds=100)
-
-log = structlog.get_logger(__name__)
 
 
 class JobWorker:
@@ -44,6 +42,7 @@ class JobWorker:
         settings: Settings,
         metrics: Metrics,
         life: ProcessLife,
+        storage_health: StorageHealth,
         *,
         duties: Duties | None = None,
     ) -> None:
@@ -56,7 +55,18 @@ class JobWorker:
         self._storage = storage
         self._settings = settings
         self._life = life
-        self._maker = GraphMaker(queue, pipeline, storage, metrics, threads=settings.concurrency, duties=duties)
+        self._storage_health = storage_health
+        self._catalog = Catalog(queue, memory_seconds=settings.stall_seconds)
+        self._maker = GraphMaker(
+            queue,
+            pipeline,
+            storage,
+            storage_health,
+            self._catalog,
+            settings,
+            metrics,
+            duties=duties,
+        )
         queue.docket.register(self._maker.make_graph, names=[MAKE_GRAPH])
         self._taking: asyncio.Task[None] | None = None
 
@@ -68,15 +78,15 @@ class JobWorker:
                 concurrency=self._settings.concurrency,
                 minimum_check_interval=_CHECK_INTERVAL,
                 redelivery_timeout=timedelta(seconds=self._settings.lease_seconds),
+                fallback_task=self._maker.put_back_unknown,
             )
             await stack.enter_async_context(worker)
-            await Catalog(self._queue.docket).announce(self._pipeline.models.values())
-            sweeper = asyncio.create_task(
-                _sweep_forever(self._queue, self._storage, self._settings), name="vsg sweeper"
-            )
+            sweeper = asyncio.create_task(sweep_forever(self._queue, self._storage, self._settings), name="vsg sweeper")
             stack.push_async_callback(end_tasks, sweeper)
             self._taking = asyncio.create_task(worker.run_forever(), name="vsg worker")
             stack.push_async_callback(self._stop, self._taking)
+            # The last to begin and the first to end: it announces a worker that takes jobs.
+            await stack.enter_async_context(Announcer(self._queue, self._catalog, self._pipeline.models.values()))
             self._stack = stack.pop_all()
         return self
 
@@ -91,7 +101,7 @@ class JobWorker:
         return takes_jobs and self._queue.is_alive and not self._life.engine_lost.is_set()
 
     async def check(self) -> None:
-        """Raises Unavailable when worker or engine has ended, when the queue does not answer, or when work stands
+        """Raises Unavailable when worker or engine has ended, when queue or storage do not answer, or when work stands
         still for `stall_seconds`."""
         stall_seconds = self._settings.stall_seconds
         if not self.is_alive:
@@ -105,6 +115,7 @@ class JobWorker:
             raise Unavailable(f"videos wait for {backlog.oldest_seconds:.0f} seconds, and the worker takes none")
         if stalled := self._maker.stalled_since(limit):
             raise Unavailable(f"job {stalled} has made no progress for {stall_seconds:g} seconds")
+        await self._storage_health.check()
 
     async def _stop(self, taking: asyncio.Task[None]) -> None:
         in_memory, docket = self._queue.in_memory, self._queue.docket
@@ -115,37 +126,5 @@ class JobWorker:
         self._maker.stop(hand_back=not in_memory)
         await asyncio.wait([taking])
         for execution in waiting:  # lost with the memory queue
-            await asyncio.to_thread(self._storage.delete_upload, execution.key)
-
-
-async def _sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -> None:
-    """Sweeps every `sweep_seconds`, in one worker of the fleet at a time, until cancelled.
-
-    Not docket's `Perpetual`: as a task of the queue, a sweep would take the place of a video, count against the limit
-    of the queue and in its metrics, and a worker that stops would wait for it.
-    """
-    interval = timedelta(seconds=settings.sweep_seconds)
-    while True:
-        try:
-            async with queue.docket.redis() as redis:
-                is_mine = await redis.set(queue.docket.key("sweeping"), "1", nx=True, px=interval)
-            if is_mine:
-                await sweep(queue, storage, settings)
-        except RedisError as error:
-            log.warning("storage is not swept: the job queue does not answer", error=str(error))
-        except Exception:  # storage fails in ways of its own; the next sweep may succeed
-            log.exception("sweeping failed; trying again later")
-        await asyncio.sleep(settings.sweep_seconds)
-
-
-async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
-    """Deletes uploads that no job needs, results over their retention, and what killed processes left behind."""
-    for upload in await asyncio.to_thread(storage.files, "uploads"):
-        # An upload that has stood still for so long is given up by the API.
-        if upload.age > settings.upload_idle_seconds:
-            job = await queue.docket.get_execution(upload.video_id)
-            if job is None or job.state in OVER:
-                await asyncio.to_thread(storage.delete, upload)
-    for result in await asyncio.to_thread(storage.files, "results"):
-        if result.age > (settings.stall_seconds if result.is_unfinished else settings.retention):
-            await asyncio.to_thread(storage.delete, result)
+            with contextlib.suppress(StorageUnavailable):
+                await asyncio.to_thread(self._storage.delete_upload, execution.key)

@@ -10,29 +10,32 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, TypeVar, cast
 
 import structlog
-from docket import Docket, ExecutionState
+from docket import Docket, Execution, ExecutionState
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
+from service.jobs import scripts
+from service.jobs.connection import LastingDocket
 from service.jobs.life import end_tasks
-from service.jobs.records import JobRecord, Records
+from service.jobs.records import JobRecord, RecordHead, Records, TakenJob, number_in
 from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
 from service.metrics import Metrics
 from service.pipeline import Progress
 from service.settings import MEMORY_QUEUE, Settings
+from service.tracing import span
 
 MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
 _BEFORE_A_WORKER = (ExecutionState.SCHEDULED.value, ExecutionState.QUEUED.value)
 _ANSWER_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
-_CONNECTIONS = 1000
+_PUT_BACK_DELAY = timedelta(seconds=1)
+_MOST_LOOKED_AT = 999  # of the jobs that wait to be taken again
 
 T = TypeVar("T")
 
@@ -47,21 +50,38 @@ class Backlog:
     oldest_seconds: seconds that the first of these has waited.
     length: jobs that wait or run.
     age: seconds since the first of these was added.
+    parked_seconds: seconds that the first of those has waited which a worker gave back, since it cannot do them now.
     """
 
     depth: int
     oldest_seconds: float
     length: int
     age: float
+    parked_seconds: float
 
 
 @dataclass(frozen=True)
 class Look:
-    """The queue's knowledge of a job. Each part is None where the queue knows nothing."""
+    """The queue's knowledge of a job.
 
-    record: JobRecord | None
+    head: the part of its record that every version can read; None where there is none.
+    is_known: whether there is a record.
+    is_deleted: whether its owner has deleted it.
+    is_taken: whether a worker that can do it has it.
+    is_over: whether it has ended, and its result is stored.
+    state: None where the queue knows nothing.
+    progress: None where there is none.
+    accepted: seconds since the epoch, by the clock of Redis; None where it is not known.
+    """
+
+    head: RecordHead | None
+    is_known: bool
+    is_deleted: bool
+    is_taken: bool
+    is_over: bool
     state: ExecutionState | None
     progress: Progress | None
+    accepted: float | None
 
 
 class JobChanges:
@@ -146,8 +166,8 @@ class JobQueue:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.in_memory = settings.queue_url.startswith(MEMORY_QUEUE)
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
-        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else _with_room(settings.queue_url)
-        self.docket = Docket(name="vsg", url=url, execution_ttl=timedelta(seconds=settings.retention))
+        url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else settings.queue_url
+        self.docket = LastingDocket("vsg", url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(_make_graph, names=[MAKE_GRAPH])
         self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
         self._metrics = metrics
@@ -171,9 +191,66 @@ class JobQueue:
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
 
-    async def add(self, video_id: str) -> None:
-        """Puts a job at the end of the queue. Its record and its upload must be stored already."""
-        await self.docket.add(MAKE_GRAPH, key=video_id)(video_id)
+    async def now(self) -> float:
+        """Seconds since the epoch by the clock of Redis, the only one that all processes share. Raises RedisError."""
+        if self.in_memory:
+            return time.time()
+        async with self.docket.redis() as redis:
+            seconds, microseconds = await cast(Any, redis).time()
+        return int(seconds) + int(microseconds) / 1e6
+
+    async def storage_mark(self, mark: str | None) -> str | None:
+        """The mark of the fleet's storage. Where the queue knows none, it learns this one. Raises RedisError."""
+        async with self.docket.redis() as redis:
+            if mark is not None:
+                await redis.set(self.docket.key("storage"), mark, nx=True)
+            known = await redis.get(self.docket.key("storage"))
+        return None if known is None else known.decode(errors="replace")
+
+    async def take(self, video_id: str) -> TakenJob | None:
+        """Takes a job for a worker, as `Records.take` does. Insists."""
+
+        async def take() -> TakenJob | None:
+            return await self.records.take(video_id, await self.now())
+
+        return await self.insist(take)
+
+    async def accept(self, video_id: str, record: JobRecord, *, request_key: str | None = None) -> str | None:
+        """Puts a job at the end of the queue, together with its record and the claim of its `Idempotency-Key`.
+
+        The upload must be stored already. For the answer see `Records.accept`. Raises RedisError.
+        """
+        with span("docket.add"):
+            execution = Execution(
+                self.docket,
+                self.docket.tasks[MAKE_GRAPH],
+                (video_id,),
+                {},
+                video_id,
+                datetime.now(UTC),
+                attempt=1,
+                function_name=MAKE_GRAPH,
+            )
+            # Private in docket, but its own way stores a job alone.
+            arguments, _ = execution._schedule_script_args(replace=False)
+            keys, args = scripts.SCHEDULE._keys_and_argv((), arguments)
+            return await self.records.accept(
+                video_id, record, await self.now(), request_key=request_key, job=(keys, args)
+            )
+
+    async def accept_kept(self, video_id: str, record: JobRecord, *, request_key: str | None = None) -> str | None:
+        """Stores the record of a job that a kept graph has answered. Otherwise it does what `accept` does."""
+        return await self.records.accept(video_id, record, await self.now(), request_key=request_key, job=None)
+
+    async def put_back(self, execution: Execution) -> None:
+        """Puts a job that a worker has taken back into the queue, to be taken again a little later. Raises RedisError.
+
+        Any worker moves it from there when it is due by its own clock. So that a job never waits for hours, it is due
+        by the clock that is behind.
+        """
+        earliest = min(await self.now(), time.time())
+        execution.when = datetime.fromtimestamp(earliest, UTC) + _PUT_BACK_DELAY
+        await execution.schedule(reschedule_message=execution.message_id)
 
     async def look(self, video_id: str) -> Look:
         """Looks a job up in one round trip. Docket's own way takes two, and this is called very often.
@@ -184,12 +261,19 @@ class JobQueue:
             pipe.hgetall(self.records.key(video_id))
             pipe.hgetall(self.docket.runs_key(video_id))
             pipe.hgetall(self.docket.key(f"progress:{video_id}"))
-            record, run, progress = await pipe.execute()
-        is_known, is_queued, has_begun = b"record" in record, b"state" in run, b"current" in progress
+            cast(Any, pipe).zscore(self.records.deleted_key, video_id)
+            record, run, progress, deleted = await pipe.execute()
+        is_known, accepted, has_begun = b"record" in record, record.get(b"accepted"), b"current" in progress
         return Look(
-            record=JobRecord.model_validate_json(record[b"record"]) if is_known else None,
-            state=ExecutionState(run[b"state"].decode()) if is_queued else None,
-            progress=Progress(int(progress[b"current"]), int(progress.get(b"total", 0))) if has_begun else None,
+            head=RecordHead.read(record[b"record"]) if is_known else None,
+            is_known=is_known,
+            is_deleted=deleted is not None,
+            # Workers of another version have no lease; they count their attempts.
+            is_taken=b"running" in record or (b"lease" not in record and number_in(record, b"begun") > 0),
+            is_over=b"ended" in record,
+            state=_read_state(run.get(b"state")),
+            progress=Progress(number_in(progress, b"current"), number_in(progress, b"total")) if has_begun else None,
+            accepted=None if accepted is None else float(accepted),
         )
 
     @property
@@ -198,24 +282,35 @@ class JobQueue:
         return self.changes.is_alive and (self._announcements is None or self._announcements.is_alive)
 
     async def announce(
-        self, video_id: str, record: JobRecord, status: Ending, problem: dict[str, Any] | None = None
+        self, video_id: str, head: RecordHead, status: Ending, problem: dict[str, Any] | None = None
     ) -> None:
         """Queues the webhook that tells of a job's end, if the job has one."""
-        if self._announcements is not None and record.webhook is not None:
-            url, announcements = record.webhook, self._announcements
+        if self._announcements is not None and head.webhook is not None:
+            url, announcements = head.webhook, self._announcements
             await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
+            await self.insist(lambda: self.records.note_told(video_id))
 
     async def length(self) -> int:
         """The number of jobs that wait or run. Raises RedisError when the queue does not answer."""
-        async with self.docket.redis() as redis:
-            return await redis.xlen(self.docket.stream_key)
+        async with self.docket.redis() as redis, redis.pipeline() as pipe:
+            pipe.xlen(self.docket.stream_key)
+            pipe.zcard(self.docket.queue_key)
+            counts: list[int] = await pipe.execute()
+        return sum(counts)
 
     async def backlog(self) -> Backlog:
         """The jobs that wait and run. Raises Unavailable when the queue does not answer within 2 seconds."""
         async with answer_in_time(), self.docket.redis() as redis:
-            length = await redis.xlen(self.docket.stream_key)
-            if not length:  # before the first job there is no group to ask about
-                return Backlog(0, 0.0, 0, 0.0)
+            now = await self.now()
+            streamed = await redis.xlen(self.docket.stream_key)
+            parked = [video_id.decode() for video_id in await redis.zrange(self.docket.queue_key, 0, _MOST_LOOKED_AT)]
+            async with redis.pipeline() as pipe:
+                for video_id in parked:
+                    cast(Any, pipe).hget(self.records.key(video_id), "accepted")
+                accepted = [float(text) for text in await pipe.execute() if text is not None] if parked else []
+            parked_seconds = max((now - moment for moment in accepted), default=0.0)
+            if not streamed:  # before the first job there is no group to ask about
+                return Backlog(len(parked), 0.0, len(parked), parked_seconds, parked_seconds)
             groups = await redis.xinfo_groups(self.docket.stream_key)
             taken: bytes = groups[0]["last-delivered-id"] if groups else b"0-0"
             pending: int = groups[0]["pending"] if groups else 0
@@ -223,7 +318,13 @@ class JobQueue:
             moment, number = taken.decode().split("-")
             waiting = await redis.xrange(self.docket.stream_key, min=f"{moment}-{int(number) + 1}", count=1)
             all_jobs = await redis.xrange(self.docket.stream_key, count=1)
-        return Backlog(max(0, length - pending), _age(waiting), length, _age(all_jobs))
+        return Backlog(
+            depth=max(0, streamed - pending) + len(parked),
+            oldest_seconds=_age(waiting, now),
+            length=streamed + len(parked),
+            age=max(_age(all_jobs, now), parked_seconds),
+            parked_seconds=parked_seconds,
+        )
 
     async def measure(self) -> None:
         """Sets the metrics of the queue. While it does not answer, those that are unknown are NaN."""
@@ -233,7 +334,8 @@ class JobQueue:
             backlog = None
         self._metrics.queue_up.set(backlog is not None)
         self._metrics.queue_depth.set(math.nan if backlog is None else backlog.depth)
-        self._metrics.queue_oldest_seconds.set(math.nan if backlog is None else backlog.oldest_seconds)
+        oldest = math.nan if backlog is None else max(backlog.oldest_seconds, backlog.parked_seconds)
+        self._metrics.queue_oldest_seconds.set(oldest)
 
     async def insist(self, command: Callable[[], Awaitable[T]]) -> T:
         """Repeats a command until Redis carries it out, because the end of a job must not get lost."""
@@ -273,14 +375,14 @@ async def answer_in_time() -> AsyncIterator[None]:
         raise Unavailable("the job queue does not answer") from error
 
 
-def _age(entries: Sequence[tuple[bytes, Any]]) -> float:
+def _age(entries: Sequence[tuple[bytes, Any]], now: float) -> float:
     """Seconds since the first of these entries of a stream was added; 0 if there are none."""
-    return max(0.0, time.time() - int(entries[0][0].split(b"-")[0]) / 1000) if entries else 0.0
+    return max(0.0, now - int(entries[0][0].split(b"-")[0]) / 1000) if entries else 0.0
 
 
-def _with_room(url: str) -> str:
-    """Adds a limit of connections to a URL. Requests over the client's own limit, 100 at once, would fail."""
-    parts = urlsplit(url)
-    if "max_connections=" in parts.query:
-        return url
-    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, f"max_connections={_CONNECTIONS}"]))))
+def _read_state(text: bytes | None) -> ExecutionState | None:
+    """A job's state; None where the queue knows none, or one that this version cannot read."""
+    try:
+        return None if text is None else ExecutionState(text.decode())
+    except ValueError:
+        return None

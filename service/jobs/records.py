@@ -1,18 +1,23 @@
-"""The state of a job, and its record in Redis beside the queue: its owner, what it asks for, and its attempts."""
+"""The state of a job, and its record in Redis beside the queue: its owner, what it asks for, its attempts, its end."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, Self
 
 from docket import Docket, ExecutionState
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.graph.scene_graph import ModelReference, Status
+from service.jobs import scripts
 from service.jobs.errors import NotFound
+from service.jobs.scripts import Script
 from service.options import VideoOptions
 from service.pipeline import Progress
 from service.storage import StoredResult
@@ -60,21 +65,43 @@ def not_found(video_id: str) -> NotFound:
     return NotFound(f"there is no video {video_id[:40]!r}: it never existed, was deleted, or its retention is over")
 
 
-class JobRecord(BaseModel):
-    """The request of a job.
+class RecordHead(BaseModel):
+    """The part of a job's record that every version of the service can read.
 
     owner: who posted it; nobody else sees it.
-    sha256: of the upload.
-    options: of the graph.
     webhook: URL to tell when the job has ended.
     """
 
     model_config = ConfigDict(frozen=True)
 
     owner: str
+    webhook: str | None = None
+
+    @classmethod
+    def read(cls, text: bytes) -> Self | None:
+        """Reads a stored record; None where another version wrote what this one cannot read."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
+
+
+class JobRecord(RecordHead):
+    """The request of a job.
+
+    sha256: of the upload.
+    options: of the graph.
+    model: that makes the graph; None in records of versions that left the choice to the worker.
+    """
+
     sha256: str
     options: VideoOptions
-    webhook: str | None = None
+    model: str | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The fields that the caller has given. They tell whether two requests are the same."""
+        return self.model_dump(exclude={"model"})
 
 
 @dataclass(frozen=True)
@@ -89,6 +116,36 @@ class Attempts:
     crashes: int
 
 
+@dataclass(frozen=True)
+class TakenJob:
+    """A job that a worker has taken from the queue.
+
+    lease: the worker's word; another worker that takes the job later has another.
+    epoch: a word that Redis has for as long as it has its data.
+    head: the part of the record that every version can read; None where this one cannot.
+    record: None where another version wrote what this one cannot read.
+    attempts: before this one.
+    accepted: seconds since the epoch, by the clock of Redis; None for a job of another version that has ended.
+    ended: how the job has ended, if it has.
+    is_told: whether the webhook of its end is queued.
+    """
+
+    id: str
+    lease: str
+    epoch: str
+    head: RecordHead | None
+    record: JobRecord | None
+    attempts: Attempts
+    accepted: float | None
+    ended: str | None
+    is_told: bool
+
+
+Standing = Literal["mine", "taken", "deleted", "lost"]
+"""What has become of a job since a worker has taken it: the job is still the worker's, another worker has taken it, it
+was deleted, or Redis has lost its data."""
+
+
 class Records:
     """The records of jobs in Redis. A record exists while its job waits or runs, and while its result is kept.
 
@@ -98,70 +155,129 @@ class Records:
     def __init__(self, docket: Docket, *, retention: timedelta) -> None:
         self._docket = docket
         self._retention = retention
+        self._milliseconds = max(1, int(retention.total_seconds() * 1000))
 
-    async def create(self, video_id: str, record: JobRecord) -> None:
-        """Stores the record of a new job."""
-        async with self._docket.redis() as redis:
-            await redis.hset(self.key(video_id), mapping={"record": record.model_dump_json()})
+    async def accept(
+        self,
+        video_id: str,
+        record: JobRecord,
+        now: float,
+        *,
+        request_key: str | None,
+        job: tuple[list[str], list[Any]] | None,
+    ) -> str | None:
+        """Claims an `Idempotency-Key`, stores a record and adds its job, in one step.
 
-    async def get(self, video_id: str) -> JobRecord | None:
-        """The record of a job; None if there is none, or none any longer."""
-        async with self._docket.redis() as redis:
-            text = await redis.hget(self.key(video_id), "record")
-        return None if text is None else JobRecord.model_validate_json(text)
+        now: by the clock of Redis.
+        job: keys and arguments of docket's script; None for a job that a kept graph has answered.
 
-    async def attempts(self, video_id: str) -> Attempts:
-        """The attempts at a job so far."""
-        async with self._docket.redis() as redis:
-            record = await redis.hgetall(self.key(video_id))
-        return Attempts(int(record.get(b"begun", 0)), int(record.get(b"crashes", 0)))
+        Returns the id of the job that has claimed the key first, or None where the upload was swept as abandoned.
+        """
+        request = self.key(video_id) if request_key is None else self._request_key(record.owner, request_key)
+        keys, args = ([], []) if job is None else job
+        first = await self._run(
+            scripts.ACCEPT,
+            [self.key(video_id), request, self._swept_key(video_id), *keys],
+            [
+                video_id,
+                record.model_dump_json(),
+                now,
+                int(request_key is not None),
+                self.key(""),
+                self._milliseconds if job is None else 0,
+                *args,
+            ],
+        )
+        return first.decode() or None
 
-    async def begin(self, video_id: str) -> None:
-        """Counts an attempt that begins."""
+    async def claimed(self, owner: str, request_key: str) -> tuple[str, JobRecord | None] | None:
+        """The job that has claimed an `Idempotency-Key`: its id, and its record where this version can read it."""
         async with self._docket.redis() as redis:
-            await redis.hincrby(self.key(video_id), "begun", 1)
+            first = await redis.get(self._request_key(owner, request_key))
+            text = None if first is None else await redis.hget(self.key(first.decode()), "record")
+        return None if first is None or text is None else (first.decode(), JobRecord.read(text))
+
+    async def take(self, video_id: str, now: float) -> TakenJob | None:
+        """Takes a job for a worker, from whoever had it before. Returns None where it has no record.
+
+        now: by the clock of Redis, for records of versions that did not note when the job was accepted.
+        """
+        lease = secrets.token_hex(8)
+        epoch, fields = await self._run(
+            scripts.TAKE, [self.key(video_id), self._epoch_key], [lease, secrets.token_hex(8), now]
+        )
+        record = dict(zip(fields[::2], fields[1::2], strict=True))
+        if b"record" not in record:
+            return None
+        text, accepted, ended = record[b"record"], record.get(b"accepted"), record.get(b"ended")
+        return TakenJob(
+            video_id,
+            lease,
+            epoch.decode(),
+            RecordHead.read(text),
+            JobRecord.read(text),
+            Attempts(number_in(record, b"begun"), number_in(record, b"crashes")),
+            None if accepted is None else float(accepted),
+            None if ended is None else ended.decode(),
+            b"told" in record,
+        )
+
+    async def standing(self, job: TakenJob) -> Standing:
+        """What has become of a job since a worker has taken it."""
+        return await self._of_taken(scripts.LOOK, job)
+
+    async def show(self, job: TakenJob) -> Standing:
+        """Shows a job as running, if it is still the worker's, and wakes those who follow it."""
+        message = json.dumps({"type": "state", "key": job.id, "state": ExecutionState.RUNNING.value})
+        return await self._of_taken(scripts.SHOW, job, message)
+
+    async def begin(self, job: TakenJob) -> Standing:
+        """Counts an attempt that begins, if the job is still the worker's."""
+        return await self._of_taken(scripts.BEGIN, job)
+
+    async def release(self, job: TakenJob, *, was_begun: bool, leaves: bool) -> Standing:
+        """Takes an attempt back that ends for a reason which is not the job's.
+
+        was_begun: whether the attempt was counted.
+        leaves: whether the worker puts the job back into the queue itself.
+        """
+        return await self._of_taken(scripts.RELEASE, job, int(was_begun), int(leaves))
+
+    async def end(self, job: TakenJob, status: str) -> Standing:
+        """Notes how a job has ended, if it is still the worker's, and keeps its record for the operator's retention."""
+        return await self._of_taken(scripts.END, job, status, self._milliseconds)
 
     async def blame(self, video_id: str) -> None:
         """Counts a worker that died while it did the job. Does nothing for a job without a record."""
-        async with self._docket.redis() as redis:
-            if await redis.exists(self.key(video_id)):
-                await redis.hincrby(self.key(video_id), "crashes", 1)
+        await self._run(scripts.COUNT, [self.key(video_id)], ["crashes"])
 
-    async def hand_back(self, video_id: str) -> None:
-        """Takes an attempt back, because the worker stops for a reason of its own."""
-        async with self._docket.redis() as redis:
-            await redis.hincrby(self.key(video_id), "begun", -1)
+    async def note_told(self, video_id: str) -> None:
+        """Notes that the webhook of a job's end is queued. Does nothing for a job without a record."""
+        await self._run(scripts.COUNT, [self.key(video_id)], ["told"])
 
-    async def keep(self, video_id: str) -> None:
-        """Keeps the record of a job that has ended for the operator's retention."""
-        async with self._docket.redis() as redis:
-            await redis.expire(self.key(video_id), self._retention)
+    async def forget(self, video_id: str, now: float) -> None:
+        """Deletes the record of a job for good: a worker that still has the job cannot bring it back."""
+        await self._run(scripts.FORGET, [self.key(video_id), self.deleted_key], [video_id, now])
 
-    async def delete(self, video_id: str) -> None:
-        """Deletes the record of a job."""
-        async with self._docket.redis() as redis:
-            await redis.delete(self.key(video_id))
+    async def abandon(self, video_id: str, seconds: int) -> bool:
+        """Whether no job needs an upload. If so, none is accepted for it for some seconds."""
+        return bool(await self._run(scripts.ABANDON, [self.key(video_id), self._swept_key(video_id)], [seconds]))
 
-    async def claim_request(self, owner: str, key: str, video_id: str) -> str:
-        """Claims an `Idempotency-Key` for a job. Returns the id of the job that has claimed it first.
-
-        Store the record of `video_id` before, so that a second request finds it.
-        """
-        name = self._docket.key(f"request:{_digest(owner, key)}")
+    async def exists(self, video_id: str) -> bool:
+        """Whether a job waits, runs, or has a result that is kept."""
         async with self._docket.redis() as redis:
-            if await redis.set(name, video_id, nx=True, ex=self._retention):
-                return video_id
-            first = await redis.get(name)
-            known = first is not None and await redis.exists(self.key(first.decode()))
-            if first is None or not known:  # it was deleted, or its retention is over
-                await redis.set(name, video_id, ex=self._retention)
-                return video_id
-            return first.decode()
+            return bool(await redis.exists(self.key(video_id)))
+
+    async def deleted(self, *, since: float) -> set[str]:
+        """The jobs that were deleted since a moment by the clock of Redis. Those before are no longer known then."""
+        async with self._docket.redis() as redis:
+            await redis.zremrangebyscore(self.deleted_key, 0, since)
+            return {video_id.decode() for video_id in await redis.zrange(self.deleted_key, 0, -1)}
 
     async def note_result(self, video_id: str, record: JobRecord, model: ModelReference) -> None:
         """Notes that the graph of this job answers equal requests of its owner."""
         async with self._docket.redis() as redis:
-            await redis.set(self._result_key(record, model), video_id, ex=self._retention)
+            await redis.set(self._result_key(record, model), video_id, px=self._milliseconds)
 
     async def find_result(self, record: JobRecord, model: ModelReference) -> str | None:
         """The id of a job with the same graph: same owner, bytes, options, model, version, engine and precision."""
@@ -173,11 +289,42 @@ class Records:
         """The key in Redis of a job's hash, whose field `record` holds the record."""
         return self._docket.key(f"video:{video_id}")
 
+    @property
+    def deleted_key(self) -> str:
+        """The key in Redis of the jobs that were deleted, by time."""
+        return self._docket.key("deleted")
+
+    @property
+    def _epoch_key(self) -> str:
+        return self._docket.key("epoch")
+
+    def _swept_key(self, video_id: str) -> str:
+        return self._docket.key(f"swept:{video_id}")
+
+    def _request_key(self, owner: str, request_key: str) -> str:
+        return self._docket.key(f"request:{_digest(owner, request_key)}")
+
     def _result_key(self, record: JobRecord, model: ModelReference) -> str:
         options = record.options.model_copy(update={"model": model.name})
         return self._docket.key(
             f"result:{_digest(record.owner, record.sha256, options.model_dump_json(), model.model_dump_json())}"
         )
+
+    async def _of_taken(self, script: Script, job: TakenJob, *args: Any) -> Standing:
+        keys = [self.key(job.id), self._epoch_key, self._docket.key(f"state:{job.id}")]
+        reply = await self._run(script, keys, [job.lease, job.epoch, *args])
+        standing: Standing = reply.decode()
+        return standing
+
+    async def _run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
+        async with self._docket.redis() as redis:
+            return await script.run(redis, keys, args)
+
+
+def number_in(fields: Mapping[bytes, bytes], name: bytes) -> int:
+    """A number of a hash in Redis; 0 where it is missing, or is none to this version."""
+    text = fields.get(name, b"")
+    return int(text) if text.isdigit() else 0
 
 
 def _digest(*parts: str) -> str:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 
 import structlog
-from docket import Docket, Retry, Worker
+from docket import Retry, Worker
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
 from service.errors import ServiceError, UrlNotAllowed
 from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
+from service.jobs.connection import LastingDocket
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
 from service.jobs.life import end_tasks
 from service.settings import MEMORY_QUEUE, Settings
@@ -138,7 +139,7 @@ class WebhookQueue:
         # A memory queue is shared by all that use its URL in one event loop, so each gets a name of its own.
         url = settings.queue_url
         url = f"{url}{secrets.token_hex(8)}" if url.startswith(MEMORY_QUEUE) else url
-        self._docket = Docket(name="vsg-webhooks", url=url)
+        self._docket = LastingDocket("vsg-webhooks", url)
         self._docket.register(self._send, names=[_SEND])
         self._lease = timedelta(seconds=settings.lease_seconds)
 

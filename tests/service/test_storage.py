@@ -1,24 +1,36 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from service.errors import StorageFull, StorageUnavailable
 from service.storage import Storage
 
 OWNER = "me"
 
 
+def made(url: str) -> Storage:
+    storage = Storage(url)
+    assert storage.mark() is None
+    storage.make("mark")
+    assert storage.mark() == "mark"
+    return storage
+
+
 @pytest.fixture(params=["folder", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """A folder, and a store that is no disk of this machine."""
-    yield Storage(str(tmp_path / "data") if request.param == "folder" else f"memory://{uuid.uuid4()}")
+    yield made(str(tmp_path / "data") if request.param == "folder" else f"memory://{uuid.uuid4()}")
     fsspec.filesystem("memory").store.clear()
 
 
@@ -99,7 +111,7 @@ def test_two_workers_on_one_video_do_not_mix_their_results(storage: Storage) -> 
 
 
 def test_a_result_that_is_deleted_while_it_is_read_can_be_read_to_its_end(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     storage.write_result("a", OWNER, b"graph" * 100_000)
     result = storage.result("a", OWNER)
     assert result is not None
@@ -112,7 +124,7 @@ def test_a_result_that_is_deleted_while_it_is_read_can_be_read_to_its_end(tmp_pa
 
 
 def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     storage.write_result("a" * 32, OWNER, b"graph")
     storage.write_result("b" * 32, OWNER, b"{}", failed=True)
     (tmp_path / "results" / OWNER / f"{'c' * 32}.json.0123.part").touch()
@@ -127,7 +139,7 @@ def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
 
 
 def test_a_copied_graph_has_the_id_of_its_copy(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
+    storage = made(str(tmp_path))
     old, new = "a" * 32, "b" * 32
     storage.write_result(old, OWNER, f'{{"id":"{old}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000)
     assert storage.copy_result(old, new, OWNER)
@@ -138,3 +150,119 @@ def test_a_copied_graph_has_the_id_of_its_copy(tmp_path: Path) -> None:
     assert not storage.copy_result("c" * 32, "d" * 32, OWNER), "a failure is tried again"
     assert not storage.copy_result("e" * 32, "f" * 32, OWNER)
     assert len(storage.files("results")) == 3
+
+
+def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, status.st_size))
+        sync(descriptor)
+
+    storage = made(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", noted)
+    upload = storage.open_upload("a" * 32)
+    upload.write(b"video")
+    assert not (tmp_path / "uploads" / ("a" * 32)).exists(), "it is not whole"
+    upload.close()
+    storage.write_result("a" * 32, OWNER, b"graph")
+    for path in (tmp_path / "uploads" / ("a" * 32), tmp_path / "results" / OWNER / f"{'a' * 32}.json"):
+        assert (path.stat().st_ino, 5) in synced
+        assert path.parent.stat().st_ino in [inode for inode, _ in synced], "its name is, too"
+
+
+class StoreError(Exception):
+    """An error of a store's own library."""
+
+
+class Store(MemoryFileSystem):  # type: ignore[misc]
+    """A store far away, which fails while `failure` says how."""
+
+    protocol = "far"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    failure: ClassVar[Exception | None] = None
+
+    def _fails(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def info(self, path: str, **rest: Any) -> Any:
+        """Describes a file."""
+        self._fails()
+        return super().info(path, **rest)
+
+    def cat_file(self, path: str, *rest: Any, **more: Any) -> Any:
+        """Reads a file."""
+        self._fails()
+        return super().cat_file(path, *rest, **more)
+
+    def _open(self, path: str, *rest: Any, **more: Any) -> Any:
+        self._fails()
+        return super()._open(path, *rest, **more)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (StoreError("no endpoint"), StorageUnavailable),
+        (PermissionError("the key is wrong"), StorageUnavailable),
+        (TimeoutError(), StorageUnavailable),
+        (OSError(errno.EIO, "input/output error"), StorageUnavailable),
+        (OSError(errno.ENOSPC, "no space left"), StorageFull),
+        (OSError(errno.EDQUOT, "over quota"), StorageFull),
+    ],
+)
+def test_whatever_a_store_raises_is_a_storage_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, expected: type[StorageUnavailable]
+) -> None:
+    fsspec.register_implementation("far", Store, clobber=True)
+    Store.store.clear()
+    storage = made("far://bucket/prefix")
+    storage.write_result("a", OWNER, b"graph")
+    upload = storage.open_upload("b")
+    upload.write(b"video")
+    upload.close()
+    monkeypatch.setattr(Store, "failure", failure)
+    for ask in (
+        storage.check,
+        lambda: storage.open_upload("c"),
+        lambda: storage.result("a", OWNER),
+        lambda: storage.result("x", OWNER),
+        lambda: storage.write_result("c", OWNER, b"graph"),
+        lambda: storage.copy_result("a", "c", OWNER),
+        lambda: storage.files("results"),
+        lambda: storage.local_upload("b").__enter__(),
+        storage.mark,
+        lambda: storage.make("mark"),
+    ):
+        with pytest.raises(expected) as raised:
+            ask()
+        assert type(raised.value) is expected
+        assert "bucket" not in raised.value.detail
+    monkeypatch.setattr(Store, "failure", None)
+    storage.check()
+    assert content_of(storage, "a") == (b"graph", False)
+
+
+def test_a_folder_that_is_away_is_told_from_a_file_that_is_gone(tmp_path: Path) -> None:
+    storage = made(str(tmp_path / "data"))
+    assert storage.result("a", OWNER) is None
+    with pytest.raises(FileNotFoundError):
+        storage.local_upload("a").__enter__()
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    (tmp_path / "data" / "uploads").mkdir(parents=True)
+    for ask in (
+        storage.check,
+        lambda: storage.result("a", OWNER),
+        lambda: storage.local_upload("a").__enter__(),
+        lambda: storage.files("uploads"),
+        lambda: storage.write_result("a", OWNER, b"graph"),
+    ):
+        with pytest.raises(StorageUnavailable):
+            ask()
+    assert not list((tmp_path / "data").rglob("*.*")), "nothing is written where the disk will be"

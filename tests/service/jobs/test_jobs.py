@@ -12,7 +12,7 @@ import pytest
 
 from service.jobs import JobRecord
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
-from service.jobs.job_worker import sweep
+from service.jobs.sweeping import sweep
 from service.options import VideoOptions
 from service.settings import load_settings
 from tests.service.jobs.process import ME, Process, process
@@ -98,13 +98,12 @@ async def test_a_job_that_has_ended_three_workers_or_begun_ten_times_fails(
         video_id, other = NOBODY, "1" * 32
         for name, fewer in ((video_id, 0), (other, 1)):
             record = JobRecord(owner=ME, sha256="0" * 64, options=VideoOptions())
-            await running.queue.records.create(name, record)
-            for _ in range(begun - fewer):  # as workers would that were killed in the middle of it
-                await running.queue.records.begin(name)
-            for _ in range(crashes - fewer):
-                await running.queue.records.blame(name)
+            # As workers would leave it that were killed in the middle of it.
+            counts = {"begun": begun - fewer, "crashes": crashes - fewer}
+            async with running.queue.docket.redis() as client:
+                await client.hset(running.queue.records.key(name), mapping=counts)
             (tmp_path / "uploads" / name).write_bytes(clip.read_bytes())
-            await running.queue.add(name)
+            await running.queue.accept(name, record)
         problem = await graph_of(running, video_id)
         assert (problem["status"], problem["code"], problem["job_id"]) == (500, "worker_crashed", video_id)
         assert (await graph_of(running, other))["status"] == "succeeded", "the last time is allowed"
@@ -134,4 +133,4 @@ async def test_abandoned_uploads_and_expired_results_are_swept(
             os.utime(path, (time.time() - 2000,) * 2)
         await sweep(running.queue, running.storage, load_settings({"retention": 1000}))
         left = {path for path in tmp_path.rglob("*") if path.is_file()}
-        assert left == {tmp_path / "results" / ME / f"{kept}.json", uploading}
+        assert left == {tmp_path / "STORAGE", tmp_path / "results" / ME / f"{kept}.json", uploading}

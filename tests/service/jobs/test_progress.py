@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as NoConnection
 
-from service.jobs.graph_maker import ProgressReporter
+from service.jobs.progress import ProgressReporter
 from service.pipeline import Progress
 from tests.service.jobs.process import ME, OPTIONS, process
 

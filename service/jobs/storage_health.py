@@ -1,0 +1,90 @@
+"""The health of the storage, asked seldom: a look at it writes a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+
+import structlog
+from redis.exceptions import RedisError
+
+from service.errors import StorageUnavailable
+from service.jobs.queue import JobQueue, in_time
+from service.metrics import Metrics
+from service.storage import Storage
+
+_KNOWN_SECONDS = 2.0  # for which an answer holds
+_ANSWER_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class StorageHealth:
+    """Tells whether the storage of this process answers, and keeps the metric of it. A process has one.
+
+    It makes a storage that is new. A fleet has one storage, whose mark is in Redis too: so a process that starts while
+    the disk is not mounted makes none in its place.
+    """
+
+    def __init__(self, storage: Storage, queue: JobQueue, metrics: Metrics) -> None:
+        self._storage = storage
+        self._queue = queue
+        self._metrics = metrics
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = -_KNOWN_SECONDS
+        self._error: StorageUnavailable | None = None
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable, or StorageFull, when the storage does not answer within 5 seconds."""
+        if self._looking is None and time.monotonic() - self._looked_at > _KNOWN_SECONDS:
+            # One look at a time: a storage that hangs would otherwise keep all threads.
+            self._looking = asyncio.create_task(self._look(), name="vsg storage")
+        if self._looking is not None:
+            await asyncio.wait([self._looking], timeout=_ANSWER_SECONDS)
+        if self._looking is not None:
+            self._metrics.storage_up.set(0)
+            raise StorageUnavailable(
+                f"the storage of videos and graphs does not answer within {_ANSWER_SECONDS:g} seconds"
+            )
+        if self._error is not None:
+            raise self._error
+
+    async def measure(self) -> None:
+        """Sets the metric. At a start, it makes a storage that is new."""
+        with contextlib.suppress(StorageUnavailable):
+            await self.check()
+
+    async def _look(self) -> None:
+        try:
+            await self._find_or_make()
+            await asyncio.to_thread(self._storage.check)
+            self._error = None
+        except StorageUnavailable as error:
+            self._error = error
+        finally:
+            self._metrics.storage_up.set(self._error is None)
+            self._looked_at = time.monotonic()
+            self._looking = None
+
+    async def _find_or_make(self) -> None:
+        mark = await asyncio.to_thread(self._storage.mark)
+        try:
+            async with in_time():
+                known = await self._queue.storage_mark(mark)
+                if mark is None and known is None:
+                    known = await self._queue.storage_mark(secrets.token_hex(16))
+                    assert known is not None
+                    await asyncio.to_thread(self._storage.make, known)
+                    return
+        except RedisError as error:
+            if mark is None:
+                raise StorageUnavailable("the storage has no mark, and the job queue cannot tell it") from error
+            return
+        if mark is None:
+            log.warning("the storage has no mark: its disk is not mounted, or VSG_DATA is not that of the fleet")
+            raise StorageUnavailable("the storage of videos and graphs is away: try again in a moment")
+        if mark != known:
+            log.error("the storage is not that of the fleet: VSG_DATA must be the same for all processes")
+            raise StorageUnavailable("the storage of this process is not that of the fleet")
