@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal, cast
 import fsspec
 import structlog
 
-from service.errors import ServiceError, StorageFull, StorageUnavailable
+from service.errors import ServiceError, SettingsError, StorageElsewhere, StorageFull, StorageUnavailable
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
@@ -28,6 +28,8 @@ _BLOCK = 1 << 18  # bytes read at once
 _PROBE_BYTES = 1 << 16
 _MARKER = "STORAGE"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# Stores of buckets have no folders. To make one there would make the bucket, and so hide a typo in its name.
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci"})
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +44,31 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing."""
-        # Listings must not be cached, because other processes write here too.
-        self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        self._is_local = "file" in self._files.protocol
+        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing.
+
+        Raises SettingsError where there is no such kind of storage, or its library is not installed.
+        """
+        self.url = url
+        try:
+            # Listings must not be cached, because other processes write here too.
+            self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            extra = "video-scene-graph[s3]" if url.startswith("s3") else "the library that fsspec names for it"
+            raise SettingsError(f"VSG_DATA is {url!r}, which needs a library: pip install {extra!r}") from error
+        except Exception as error:  # each kind of storage checks its URL in its own way
+            raise SettingsError(
+                f"VSG_DATA is {url!r}: give a folder such as /data, or a URL such as s3://BUCKET/PREFIX"
+            ) from error
+        kinds = {self._files.protocol} if isinstance(self._files.protocol, str) else set(self._files.protocol)
+        self._is_local = "file" in kinds
+        self._has_folders = not kinds & _BUCKETS
         self._clock_ahead = 0.0
 
     def make(self, mark: str) -> None:
         """Makes the storage, and writes the marker with this text."""
-        with _answering():
+        with self._reaching():
             for area in _AREAS:
-                self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
+                self._make_folder(f"{self._root}/{area}")
             self._files.pipe_file(self._marker, mark.encode())
 
     def mark(self) -> str | None:
@@ -128,7 +144,7 @@ class Storage:
         part = f"{path}.{secrets.token_hex(4)}.part"
         self._confirm()  # or the folders would be made where a disk is to be mounted
         with self._reaching():
-            self._files.makedirs(self._path("results", owner), exist_ok=True)
+            self._make_folder(self._path("results", owner))
             file = self._files.open(part, "wb")
         out = ResultFile(file)
         try:
@@ -244,6 +260,10 @@ class Storage:
                 self._files.mv(part, path)
             self._sync_folder(path)
 
+    def _make_folder(self, path: str) -> None:
+        if self._has_folders:
+            self._files.makedirs(path, exist_ok=True)
+
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
         return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
 
@@ -280,6 +300,21 @@ def _unavailable(error: Exception) -> StorageUnavailable:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return StorageFull("the storage of videos and graphs is full: try again later")
     return StorageUnavailable("the storage of videos and graphs does not answer: try again in a moment")
+
+
+def remedy_of(error: StorageUnavailable) -> str:
+    """A sentence for the operator: why a storage cannot be used at the start, and what to do."""
+    cause = error.__cause__
+    if isinstance(cause, PermissionError | NotADirectoryError | FileExistsError) and cause.filename:
+        return f"user {os.geteuid()} cannot write there ({cause.strerror}): give a folder that this user may write to"
+    if cause is None or isinstance(error, StorageElsewhere):
+        return error.detail
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, FileNotFoundError):
+        return f"it is not there ({reason:.200}): correct the name, or make the bucket or the disk first"
+    if isinstance(cause, PermissionError) or "credential" in reason.lower():
+        return f"access is denied ({reason:.200}): give credentials with the rights that docs/operations.md lists"
+    return f"it does not answer ({reason:.200}): correct the URL or its endpoint, or start the storage first"
 
 
 @dataclass(frozen=True)

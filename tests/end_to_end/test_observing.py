@@ -41,6 +41,7 @@ def redis_server(redis_url: str) -> psutil.Process:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a process count as stalled after one second."""
     monkeypatch.setenv("VSG_STALL_SECONDS", "1")
+    monkeypatch.setenv("VSG_DECODE_SECONDS", "0.9")
 
 
 @pytest.fixture
