@@ -7,7 +7,7 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install them again.
 COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[s3]' \
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[captions,s3,tracing]' \
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
 COPY models models
 COPY service service

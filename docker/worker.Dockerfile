@@ -16,7 +16,7 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install CUDA again.
 COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu,s3]' \
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu,s3,tracing]' \
     && /opt/venv/bin/pip uninstall --yes video-scene-graph
 # For the engines onnxruntime-tensorrt and tensorrt: --build-arg TENSORRT=10.16.1.11. ONNX Runtime 1.31 needs 10, not 11.
 ARG TENSORRT=

@@ -147,6 +147,10 @@ class StorageUnavailable(Unavailable):
     title = "The storage is not available"
 
 
+class StorageElsewhere(StorageUnavailable):
+    """The storage of this process is not that of the fleet: `VSG_DATA` differs, or a disk is not mounted."""
+
+
 class StorageFull(StorageUnavailable):
     """The storage of uploads and results has no room left."""
 

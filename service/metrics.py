@@ -36,6 +36,8 @@ class Metrics:
             "vsg_job_seconds", "seconds from taking a job in to its end, by status", ["status"], buckets=_JOB_SECONDS
         )
         self.jobs_running = gauge("vsg_jobs_running", "jobs that this process works on")
+        self.process = gauge("vsg_process", "1 for each task of this process: api, worker", ["role"])
+        self.workers = gauge("vsg_workers", "workers that live, by what they announce in the job queue")
         self.queue_up = gauge("vsg_queue_up", "1 if the job queue answers, 0 if not")
         self.storage_up = gauge("vsg_storage_up", "1 if the storage of videos and graphs answers, 0 if not")
         self.queue_depth = gauge("vsg_queue_depth", "jobs that wait for a worker")
@@ -44,6 +46,11 @@ class Metrics:
         )
         self.redeliveries = counter("vsg_redeliveries", "jobs begun again after their worker ended")
         self.webhooks = counter("vsg_webhooks", "attempts to deliver a webhook, by outcome", ["outcome"])
+        # From 0 on, so that the first of each is an increase for alerts.
+        for outcome in ("delivered", "failed", "given_up"):
+            self.webhooks.labels(outcome)
+        for status in ("succeeded", "failed", "cancelled", "reused"):
+            self.jobs.labels(status)
         self.frames = counter("vsg_frames", "frames that went through a model", ["model"])
         self.stage_seconds = histogram("vsg_stage_seconds", "seconds of one video in each stage", ["stage"])
         self.batch_size = histogram(

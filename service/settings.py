@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,7 +23,8 @@ from service.video.wire import MAXIMUM_FPS, MINIMUM_MEMORY, DecodeLimits
 
 ENV_PREFIX = "VSG_"
 MEMORY_QUEUE = "memory://"
-_SECRETS = ("webhook_secret", "caption_key")
+_SECRETS = ("webhook_secret", "caption_key", "queue_url")  # their values are not shown
+_FILE_SUFFIX = "_FILE"  # of the variable that names a file with a secret
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -58,6 +60,26 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+def _check_queue_url(url: str) -> str:
+    if not url.startswith(MEMORY_QUEUE) and not _is_redis_url(url):
+        raise ValueError("give memory://, or a URL of Redis such as redis://HOST:6379/0 or rediss://USER:PASSWORD@HOST")
+    return url
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("redis+sentinel", "rediss+sentinel"):  # names several hosts
+            return bool(parts.netloc)
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        has_server = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # the port or the address is none
+        return False
+    has_number = not parts.path.strip("/") or parts.path.strip("/").isdecimal()
+    return parts.scheme in ("redis", "rediss", "redis+cluster", "rediss+cluster") and has_server and has_number
+
+
 Host = Annotated[HostPattern, BeforeValidator(_parse_host)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_check_secret)]
@@ -69,7 +91,8 @@ class Settings(BaseSettings):
     The commands make their flags of these fields (service/commands/common.py); docs/settings.md lists them all.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    # A variable that is set to nothing, as templates leave it, is not set.
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -109,7 +132,7 @@ class Settings(BaseSettings):
         "in ./bundles, else those beside the packages",
     )
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
-    queue_url: str = Field(
+    queue_url: Annotated[str, AfterValidator(_check_queue_url)] = Field(
         MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"
     )
 
@@ -173,9 +196,14 @@ class Settings(BaseSettings):
 
     retention: Seconds = Field(3600.0, description="seconds that a finished graph is kept")
     reuse_results: bool = Field(True, description="answer a video that the same caller posts again with its kept graph")
-    sweep_seconds: Seconds = Field(60.0, description="seconds between two searches of storage for files to delete")
-    lease_seconds: Seconds = Field(
-        60.0, description="seconds after which the job of a silent worker goes to another; with Redis only"
+    sweep_seconds: float = Field(
+        60.0, ge=0.1, le=86_400, description="seconds between two searches of storage for files to delete"
+    )
+    lease_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        description="seconds after which the job of a silent worker goes to another; with Redis only",
     )
     stall_seconds: Seconds = Field(
         960.0, description="seconds without progress after which /health/ready fails; more than VSG_DECODE_SECONDS"
@@ -241,25 +269,64 @@ def load_settings(overrides: Mapping[str, Any] | None = None, *, spelled: Callab
 
     spelled: how an error names an override, such as `--port`.
 
+    A secret may be in a file: `VSG_WEBHOOK_SECRET_FILE` names the file of `VSG_WEBHOOK_SECRET`.
+
     Raises SettingsError, which names the key, where a value is wrong or a `VSG_` variable is not a setting.
     """
+    files = {variable_of(name) + _FILE_SUFFIX: name for name in _SECRETS}
     for key in os.environ:
         name = key.removeprefix(ENV_PREFIX).lower()
-        if key.startswith(ENV_PREFIX) and name not in Settings.model_fields:
+        if key.startswith(ENV_PREFIX) and name not in Settings.model_fields and key not in files:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
             hint = f"did you mean {variable_of(close[0])}?" if close else "docs/settings.md lists them all"
             raise SettingsError(f"{key} is not a setting: {hint}")
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    given = {name: value for name, value in (overrides or {}).items() if value not in (None, "")}
+    from_files = {name: _content_of(key) for key, name in files.items() if name not in given and os.environ.get(key)}
+    names = {name: spelled(name) for name in given} | {name: variable_of(name) + _FILE_SUFFIX for name in from_files}
     try:
-        settings = Settings(**given)
+        settings = Settings(**given | from_files)
     except ValidationError as error:
-        raise _settings_error(error, {name: spelled(name) for name in given}) from error
+        raise _settings_error(error, names) from error
+    _check_together(settings)
+    return settings
+
+
+def _content_of(key: str) -> str:
+    """The text of the file that a variable names, such as VSG_WEBHOOK_SECRET_FILE. Raises SettingsError."""
+    plain = key.removesuffix(_FILE_SUFFIX)
+    if os.environ.get(plain):
+        raise SettingsError(f"{plain} and {key} are both set: unset one of them")
+    path = os.environ[key]
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(
+            f"{key} is {shortened(path)}: the file cannot be read ({reason}): name a file that user {os.geteuid()} may "
+            "read"
+        ) from error
+    if not text:
+        raise SettingsError(f"{key} is {shortened(path)}: the file is empty: write the secret into it")
+    return text
+
+
+def _check_together(settings: Settings) -> None:
+    """Raises SettingsError where settings that are right alone contradict each other."""
     if settings.data is None and not settings.queue_url.startswith(MEMORY_QUEUE):
         raise SettingsError(
             f"{variable_of('data')} is not set: with a queue on Redis, give the folder or fsspec URL that API and "
             "workers share for uploads and results"
         )
-    return settings
+    if settings.default_wait > settings.max_wait:
+        raise SettingsError(
+            f"{variable_of('default_wait')} is {settings.default_wait:g}: give at most {variable_of('max_wait')}, "
+            f"which is {settings.max_wait:g}"
+        )
+    if settings.stall_seconds <= settings.decode_seconds:
+        raise SettingsError(
+            f"{variable_of('stall_seconds')} is {settings.stall_seconds:g}: give more than "
+            f"{variable_of('decode_seconds')}, which is {settings.decode_seconds:g}"
+        )
 
 
 def variable_of(name: str) -> str:

@@ -8,8 +8,9 @@ import hashlib
 import os
 import secrets
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,15 +20,20 @@ from typing import Any, BinaryIO, Literal, cast
 import fsspec
 import structlog
 
-from service.errors import ServiceError, StorageFull, StorageUnavailable
+from service.errors import ServiceError, SettingsError, StorageElsewhere, StorageFull, StorageUnavailable, Unavailable
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
 _AREAS: tuple[Area, ...] = ("uploads", "results")
 _BLOCK = 1 << 18  # bytes read at once
 _PROBE_BYTES = 1 << 16
+# Of a file in S3 that is held in memory, while it is written or read. s3fs would hold 50 MiB, and copies of them.
+_FAR_BLOCK = 5 << 20
+_MOST_FAR_UPLOADS = 32  # at once; each holds a block
 _MARKER = "STORAGE"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# Stores of buckets have no folders. To make one there would make the bucket, and so hide a typo in its name.
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci"})
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +48,33 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing."""
-        # Listings must not be cached, because other processes write here too.
-        self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        self._is_local = "file" in self._files.protocol
+        """Opens a folder or an fsspec URL such as `s3://bucket/prefix`. Use `make` where it may be missing.
+
+        Raises SettingsError where there is no such kind of storage, or its library is not installed.
+        """
+        self.url = url
+        try:
+            # Listings must not be cached, because other processes write here too.
+            options = {"default_block_size": _FAR_BLOCK} if url.startswith(("s3:", "s3a:")) else {}
+            self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        except ImportError as error:
+            extra = "video-scene-graph[s3]" if url.startswith("s3") else "the library that fsspec names for it"
+            raise SettingsError(f"VSG_DATA is {url!r}, which needs a library: pip install {extra!r}") from error
+        except Exception as error:  # each kind of storage checks its URL in its own way
+            raise SettingsError(
+                f"VSG_DATA is {url!r}: give a folder such as /data, or a URL such as s3://BUCKET/PREFIX"
+            ) from error
+        kinds = {self._files.protocol} if isinstance(self._files.protocol, str) else set(self._files.protocol)
+        self._is_local = "file" in kinds
+        self._has_folders = not kinds & _BUCKETS
         self._clock_ahead = 0.0
+        self._slots = threading.BoundedSemaphore(_MOST_FAR_UPLOADS)
 
     def make(self, mark: str) -> None:
         """Makes the storage, and writes the marker with this text."""
-        with _answering():
+        with self._reaching():
             for area in _AREAS:
-                self._files.makedirs(f"{self._root}/{area}", exist_ok=True)
+                self._make_folder(f"{self._root}/{area}")
             self._files.pipe_file(self._marker, mark.encode())
 
     def mark(self) -> str | None:
@@ -82,7 +104,16 @@ class Storage:
                     self._files.rm_file(probe)
 
     def open_upload(self, video_id: str) -> UploadWriter:
-        """Begins a new upload."""
+        """Begins a new upload. Raises Unavailable where too many arrive at once for the memory of this process."""
+        if not self._is_local and not self._slots.acquire(blocking=False):
+            raise Unavailable(f"{_MOST_FAR_UPLOADS} uploads arrive here already: try again in a moment")
+        try:
+            return self._open_upload(video_id)
+        except BaseException:
+            self._end_upload()
+            raise
+
+    def _open_upload(self, video_id: str) -> UploadWriter:
         path = self._path("uploads", video_id)
         # A local file is there before it is whole; other stores show a file when it is.
         part = f"{path}.part" if self._is_local else path
@@ -128,7 +159,7 @@ class Storage:
         part = f"{path}.{secrets.token_hex(4)}.part"
         self._confirm()  # or the folders would be made where a disk is to be mounted
         with self._reaching():
-            self._files.makedirs(self._path("results", owner), exist_ok=True)
+            self._make_folder(self._path("results", owner))
             file = self._files.open(part, "wb")
         out = ResultFile(file)
         try:
@@ -139,8 +170,7 @@ class Storage:
                 self._files.mv(part, path)
                 self._sync_folder(path)
         except BaseException:
-            with contextlib.suppress(Exception):
-                file.close()
+            self._discard(file)
             with contextlib.suppress(StorageUnavailable):
                 self._delete(part)
             raise
@@ -151,8 +181,8 @@ class Storage:
             path = self._result(video_id, owner, failed=failed)
             try:
                 with _answering():
-                    size: int = self._files.size(path)
-                    return StoredResult(self._files, path, size, self._age(path), failed)
+                    described = self._files.info(path)
+                    return StoredResult(self._files, path, described["size"], self._age(described), failed)
             except FileNotFoundError:
                 continue
         self._confirm()
@@ -184,14 +214,43 @@ class Storage:
         self._confirm()  # a folder that is away lists no files
         found = []
         with _answering():
-            for path in self._files.find(f"{self._root}/{area}"):
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    found.append(StoredFile(path, self._age(path)))
+            # The listing tells the times too: to ask for each would take minutes where files are far away.
+            for path, described in self._files.find(f"{self._root}/{area}", detail=True).items():
+                found.append(StoredFile(path, self._age(described)))
         return found
 
     def delete(self, file: StoredFile) -> None:
         """Deletes one of `files`, if it still exists."""
         self._delete(file.path)
+
+    def end_unfinished(self, seconds: float) -> None:
+        """Deletes the parts of files that were begun this long ago and are not whole, which S3 keeps and lists apart.
+
+        Where the rights for it are missing, a rule of the bucket has to delete them.
+        """
+        if not hasattr(self._files, "list_multipart_uploads"):
+            return
+        bucket, _, folder = self._root.partition("/")
+        try:
+            for begun in self._files.list_multipart_uploads(bucket):
+                is_ours = any(begun["Key"].startswith(f"{folder}/{area}/".lstrip("/")) for area in _AREAS)
+                if is_ours and self._now() - begun["Initiated"].timestamp() > seconds:
+                    self._files.abort_mpu(bucket, begun["Key"], begun["UploadId"])
+        except Exception as error:
+            log.warning("unfinished uploads are left to the rules of the bucket", error=repr(error))
+
+    def _end_upload(self) -> None:
+        if not self._is_local:
+            self._slots.release()
+
+    def _discard(self, file: Any) -> None:
+        """Closes a file that is not whole. In S3 it must not be completed, as closing would."""
+        with contextlib.suppress(Exception):
+            if self._has_folders:
+                file.close()
+            else:
+                file.discard()
+                file.closed = True
 
     @property
     def _marker(self) -> str:
@@ -244,13 +303,24 @@ class Storage:
                 self._files.mv(part, path)
             self._sync_folder(path)
 
+    def _make_folder(self, path: str) -> None:
+        if self._has_folders:
+            self._files.makedirs(path, exist_ok=True)
+
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
         return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
 
-    def _age(self, path: str) -> float:
+    def _age(self, described: Mapping[str, Any]) -> float:
         """Seconds since a file was written, by the storage's clock: that of this machine may be wrong."""
-        written: datetime = self._files.modified(path)
-        return time.time() + self._clock_ahead - written.timestamp()
+        keys = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+        written = next((described[key] for key in keys if described.get(key) is not None), None)
+        if written is None:
+            written = self._files.modified(described["name"])
+        return self._now() - (written.timestamp() if isinstance(written, datetime) else float(written))
+
+    def _now(self) -> float:
+        """Seconds since the epoch by the storage's clock."""
+        return time.time() + self._clock_ahead
 
     def _path(self, area: Area, name: str) -> str:
         return f"{self._root}/{area}/{name}"
@@ -280,6 +350,21 @@ def _unavailable(error: Exception) -> StorageUnavailable:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return StorageFull("the storage of videos and graphs is full: try again later")
     return StorageUnavailable("the storage of videos and graphs does not answer: try again in a moment")
+
+
+def remedy_of(error: StorageUnavailable) -> str:
+    """A sentence for the operator: why a storage cannot be used at the start, and what to do."""
+    cause = error.__cause__
+    if isinstance(cause, PermissionError | NotADirectoryError | FileExistsError) and cause.filename:
+        return f"user {os.geteuid()} cannot write there ({cause.strerror}): give a folder that this user may write to"
+    if cause is None or isinstance(error, StorageElsewhere):
+        return error.detail
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, FileNotFoundError):
+        return f"it is not there ({reason:.200}): correct the name, or make the bucket or the disk first"
+    if isinstance(cause, PermissionError) or "credential" in reason.lower():
+        return f"access is denied ({reason:.200}): give credentials with the rights that docs/operations.md lists"
+    return f"it does not answer ({reason:.200}): correct the URL or its endpoint, or start the storage first"
 
 
 @dataclass(frozen=True)
@@ -362,6 +447,7 @@ class UploadWriter:
         self._part = part
         self._path = path
         self._hash = hashlib.sha256()
+        self._has_ended = False
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -380,11 +466,17 @@ class UploadWriter:
     def close(self) -> None:
         """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
         self._storage._finish_upload(self._file, self._part, self._path)
+        self._end()
 
     def abandon(self) -> None:
         """Closes an upload that is not complete. Its owner deletes it."""
-        with contextlib.suppress(Exception):
-            self._file.close()
+        self._storage._discard(self._file)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._storage._end_upload()
 
     @property
     def sha256(self) -> str:

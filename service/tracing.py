@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-
-from service.errors import SettingsError
 
 if TYPE_CHECKING:
     from docket import Execution
@@ -28,6 +27,7 @@ _MOST_BATCHES = 200
 _FLUSH_SECONDS = 2.0
 
 _tracer = trace.get_tracer("vsg")
+log = structlog.get_logger(__name__)
 
 
 def configure_tracing(service_name: str) -> None:
@@ -35,7 +35,7 @@ def configure_tracing(service_name: str) -> None:
 
     service_name: name of the process, unless OTEL_SERVICE_NAME gives another.
 
-    Raises SettingsError when there is an endpoint and the extra `tracing` is not installed.
+    Tracing that cannot start is a warning in the log: the service does its work without it.
     """
     named = [name for name in _ENDPOINTS if os.environ.get(name)]
     if not named:
@@ -45,14 +45,20 @@ def configure_tracing(service_name: str) -> None:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise SettingsError(
-            f"{named[0]} is set, but the extra `tracing` is not installed: "
+    except ImportError:
+        log.warning(
+            f"nothing is traced: {named[0]} is set, but the extra `tracing` is not installed: "
             "run pip install 'video-scene-graph[tracing]', or unset the variable"
-        ) from error
+        )
+        return
     name = os.environ.get("OTEL_SERVICE_NAME") or service_name
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        exporter = OTLPSpanExporter()
+        provider = TracerProvider(resource=Resource.create({"service.name": name}))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    except Exception as error:  # the SDK reads many OTEL_ variables, and fails in its own ways
+        log.warning("nothing is traced: correct the variables OTEL_…", error=repr(error))
+        return
     trace.set_tracer_provider(provider)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
 
 from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
+from service.commands.starting import check_start
 from service.http import create_app
 from service.http.web_server import WebServer, listen, raise_file_limit
 from service.jobs import ProcessLife
@@ -27,6 +29,7 @@ def serve(**flags: str | None) -> None:
     configure_tracing("vsg-api")
     raise_file_limit()
     sockets = listen(settings.host, settings.port, named="--host and --port")
+    asyncio.run(check_start(settings, waits=False))
     life = ProcessLife()
     server = WebServer(create_app(settings, life), settings, life)
     server.run(sockets)

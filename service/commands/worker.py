@@ -14,10 +14,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.commands.common import SWITCH_SECONDS, read_settings, settings_flags
+from service.commands.starting import check_start
 from service.errors import SettingsError
 from service.http import create_worker_app
 from service.http.web_server import SideServer, listen, raise_file_limit
 from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, StorageHealth, supervise
+from service.jobs.life import end_tasks
 from service.jobs.queue import in_time
 from service.loading import open_pipeline
 from service.logs import configure_logging
@@ -73,7 +75,17 @@ async def _work(settings: Settings, duties: Duties, listeners: list[socket.socke
     life = ProcessLife()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, life.stop)
+    checking = asyncio.create_task(check_start(settings, waits=True))
+    stopping = asyncio.create_task(life.stopping.wait())
+    try:
+        await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not checking.done():
+            return True
+        checking.result()
+    finally:
+        await end_tasks(checking, stopping)
     metrics = Metrics()
+    metrics.process.labels("worker").set(1)
     pipeline = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     assert settings.data is not None, "load_settings refuses a queue on Redis without it"
     with closing(pipeline):

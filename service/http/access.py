@@ -77,6 +77,8 @@ class RateLimit:
         """Raises SettingsError where the limit cannot be read or the queue's Redis cannot count."""
         try:
             self._limit = parse(limit)
+            if self._limit.amount < 1 or self._limit.get_expiry() < 1:
+                raise ValueError("it lets nobody in")
         except ValueError as error:
             raise SettingsError(
                 f"{variable_of('rate_limit')} is {limit!r}: give a number and a time, such as 60/minute or 1000/day"

@@ -63,7 +63,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             folder = settings.data or stack.enter_context(tempfile.TemporaryDirectory(prefix="vsg-"))
-            storage = Storage(folder)
+            storage = Storage(str(folder))
             # The web server ends the process by the signal that it was given, so nothing runs later than this.
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
@@ -71,9 +71,12 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             storage_health = StorageHealth(storage, queue, metrics)
             await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
+            metrics.process.labels("api").set(1)
+            if pipeline is not None:
+                metrics.process.labels("worker").set(1)
             if pipeline is None:
                 app.state.health = Health(
-                    lambda: queue.is_alive, jobs.check, [queue.measure, storage_health.measure], metrics
+                    lambda: queue.is_alive, jobs.check, [queue.measure, storage_health.measure, jobs.measure], metrics
                 )
             else:
                 worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health)
@@ -82,7 +85,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
                 app.state.health = Health(
                     lambda: worker.is_alive,
                     worker.check,
-                    [queue.measure, storage_health.measure],
+                    [queue.measure, storage_health.measure, jobs.measure],
                     metrics,
                     FORK_SERVER.isolation_gaps,
                 )

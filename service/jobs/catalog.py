@@ -101,10 +101,10 @@ class Catalog:
             raise Unavailable("no worker has started yet, so no model is known; start one with `vsg worker`")
         return [model.model_copy(update={"default": not index}) for index, model in enumerate(offered.values())]
 
-    async def has_living_worker(self) -> bool:
-        """Whether a worker lives. Raises RedisError."""
+    async def living_workers(self) -> int:
+        """The number of workers that live. Raises RedisError."""
         offers, now = await self._offers()
-        return any(self._lives(offer, now) for offer in offers)
+        return sum(self._lives(offer, now) for offer in offers)
 
     async def remembers(self, name: str) -> bool:
         """Whether a worker offers a model of this name, or did lately. Raises RedisError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import math
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -235,22 +235,22 @@ class Jobs:
         self._queue.changes.tell(video_id)
 
     async def check(self) -> None:
-        """Raises Unavailable when a video could not be accepted, or when nothing moves.
+        """Raises Unavailable when a video could not be accepted: queue or storage do not answer, or no model is known.
 
-        That is: when queue or storage do not answer, when no model is offered, when the queue has jobs and no worker.
+        Workers that are away or stand still are no reason: videos are accepted and wait, and graphs can be read. Alerts
+        tell of them.
         """
-        backlog = await self._queue.backlog()
         async with answer_in_time():
             await self.catalog.models()
-            has_worker = await self.catalog.has_living_worker()
-        if backlog.length and not has_worker:
-            raise Unavailable(f"{backlog.length} videos wait and no worker runs; start one with `vsg worker`")
-        still = time.monotonic() - self._queue.changes.moved_at
-        if min(backlog.age, still) > self._settings.stall_seconds:
-            raise Unavailable(
-                f"{backlog.length} videos wait or run, and no worker has moved one for {still:.0f} seconds"
-            )
         await self._storage_health.check()
+
+    async def measure(self) -> None:
+        """Sets the metric of the workers; NaN while the queue does not answer."""
+        try:
+            async with answer_in_time():
+                self._metrics.workers.set(await self.catalog.living_workers())
+        except Unavailable:
+            self._metrics.workers.set(math.nan)
 
     async def _copy_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
         """Gives the job a copy of the graph of an equal job. Returns whether there is one."""

@@ -205,7 +205,14 @@ class JobQueue:
             if mark is not None:
                 await redis.set(self.docket.key("storage"), mark, nx=True)
             known = await redis.get(self.docket.key("storage"))
+            if known is not None and mark is not None and known.decode(errors="replace") == mark:
+                await redis.set(self.docket.key("storage"), mark)  # it no longer ends, as a claim does
         return None if known is None else known.decode(errors="replace")
+
+    async def claim_storage(self, mark: str) -> bool:
+        """Claims for a minute that this process makes the storage. False where another has. Raises RedisError."""
+        async with self.docket.redis() as redis:
+            return bool(await redis.set(self.docket.key("storage"), mark, nx=True, px=timedelta(seconds=60)))
 
     async def take(self, video_id: str) -> TakenJob | None:
         """Takes a job for a worker, as `Records.take` does. Insists."""

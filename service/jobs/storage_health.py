@@ -10,13 +10,14 @@ import time
 import structlog
 from redis.exceptions import RedisError
 
-from service.errors import StorageUnavailable
+from service.errors import SettingsError, StorageElsewhere, StorageFull, StorageUnavailable
 from service.jobs.queue import JobQueue, in_time
 from service.metrics import Metrics
-from service.storage import Storage
+from service.storage import Storage, remedy_of
 
 _KNOWN_SECONDS = 2.0  # for which an answer holds
 _ANSWER_SECONDS = 5.0
+_MAKING_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,24 @@ class StorageHealth:
         with contextlib.suppress(StorageUnavailable):
             await self.check()
 
+    async def begin(self) -> None:
+        """Makes a storage that is new, and refuses to start with one that cannot be used; a full one is waited for.
+
+        Raises SettingsError, which names the setting, its value and the remedy.
+        """
+        try:
+            await self.check()
+        except StorageFull:
+            pass
+        except StorageElsewhere as error:
+            raise SettingsError(
+                f"VSG_DATA is {self._storage.url!r}, which is not the storage of the other processes: give all the "
+                "same, and mount its disk; where that storage is lost for good, delete `vsg:storage` in Redis"
+            ) from error
+        except StorageUnavailable as error:
+            if not isinstance(error.__cause__, RedisError):  # the job queue is waited for
+                raise SettingsError(f"VSG_DATA is {self._storage.url!r}: {remedy_of(error)}") from error
+
     async def _look(self) -> None:
         try:
             await self._find_or_make()
@@ -74,17 +93,20 @@ class StorageHealth:
             async with in_time():
                 known = await self._queue.storage_mark(mark)
                 if mark is None and known is None:
-                    known = await self._queue.storage_mark(secrets.token_hex(16))
-                    assert known is not None
-                    await asyncio.to_thread(self._storage.make, known)
-                    return
+                    mark = known = secrets.token_hex(16)
+                    if await self._queue.claim_storage(mark):
+                        await asyncio.to_thread(self._storage.make, mark)
+                    else:  # another process makes its own now: that is this one, unless VSG_DATA differs
+                        await asyncio.sleep(_MAKING_SECONDS)
+                        mark = await asyncio.to_thread(self._storage.mark)
+                    known = await self._queue.storage_mark(mark)
         except RedisError as error:
             if mark is None:
                 raise StorageUnavailable("the storage has no mark, and the job queue cannot tell it") from error
             return
         if mark is None:
             log.warning("the storage has no mark: its disk is not mounted, or VSG_DATA is not that of the fleet")
-            raise StorageUnavailable("the storage of videos and graphs is away: try again in a moment")
+            raise StorageElsewhere("the storage of videos and graphs is away: try again in a moment")
         if mark != known:
             log.error("the storage is not that of the fleet: VSG_DATA must be the same for all processes")
-            raise StorageUnavailable("the storage of this process is not that of the fleet")
+            raise StorageElsewhere("the storage of this process is not that of the fleet")

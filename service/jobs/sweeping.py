@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
 
 import structlog
 from redis.exceptions import RedisError
 
 from service.errors import StorageUnavailable
+from service.jobs.life import end_tasks
 from service.jobs.queue import JobQueue
 from service.settings import Settings
 from service.storage import Storage, StoredFile
@@ -30,7 +32,7 @@ async def sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -
             async with queue.docket.redis() as redis:
                 is_mine = await redis.set(queue.docket.key("sweeping"), "1", nx=True, px=interval)
             if is_mine:
-                await sweep(queue, storage, settings)
+                await _alone(queue, sweep(queue, storage, settings), interval)
         except RedisError as error:
             log.warning("storage is not swept: the job queue does not answer", error=str(error))
         except StorageUnavailable as error:
@@ -38,6 +40,18 @@ async def sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -
         except Exception:
             log.exception("sweeping failed; trying again later")
         await asyncio.sleep(settings.sweep_seconds)
+
+
+async def _alone(queue: JobQueue, sweeping: Coroutine[None, None, None], interval: timedelta) -> None:
+    """Sweeps, and keeps others from it however long it takes. Raises what the sweep raises."""
+    task = asyncio.create_task(sweeping)
+    try:
+        while not (await asyncio.wait([task], timeout=interval.total_seconds() / 3))[0]:
+            async with queue.docket.redis() as redis:
+                await redis.set(queue.docket.key("sweeping"), "1", px=interval)
+        task.result()
+    finally:
+        await end_tasks(task)
 
 
 async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
@@ -54,6 +68,8 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     for upload in await asyncio.to_thread(storage.files, "uploads"):
         if upload.age > upload_seconds and await queue.records.abandon(upload.video_id, _REMEMBERED_SECONDS):
             await asyncio.to_thread(storage.delete, upload)
+    longest = max(settings.upload_seconds, settings.url_seconds, settings.decode_seconds + settings.stall_seconds)
+    await asyncio.to_thread(storage.end_unfinished, longest)
     for result in await asyncio.to_thread(storage.files, "results"):
         if result.video_id in deleted or await _is_over(result, queue, settings):
             await asyncio.to_thread(storage.delete, result)

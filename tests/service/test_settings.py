@@ -93,3 +93,99 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(monkeypatch: pytes
 def test_the_decoder_gets_the_operators_limits() -> None:
     limits = decode_limits(load_settings({"decode_seconds": 7.5, "max_pixels": 1000}))
     assert (limits.seconds, limits.cpu_seconds, limits.max_pixels) == (7.5, 16, 1000)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"VSG_LEASE_SECONDS": "0.01"}, "VSG_LEASE_SECONDS is '0.01': give a number from 1"),
+        ({"VSG_SWEEP_SECONDS": "0.001"}, "VSG_SWEEP_SECONDS is '0.001': give a number from 0.1"),
+        ({"VSG_DEFAULT_WAIT": "700"}, "VSG_DEFAULT_WAIT is 700: give at most VSG_MAX_WAIT, which is 600"),
+        ({"VSG_MAX_WAIT": "30"}, "VSG_DEFAULT_WAIT is 60: give at most VSG_MAX_WAIT, which is 30"),
+        ({"VSG_STALL_SECONDS": "900"}, "VSG_STALL_SECONDS is 900: give more than VSG_DECODE_SECONDS, which is 900"),
+        ({"VSG_DECODE_SECONDS": "2000"}, "VSG_STALL_SECONDS is 960: give more than VSG_DECODE_SECONDS, which is 2000"),
+    ],
+)
+def test_settings_that_contradict_each_other_or_can_never_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost",
+        "http://redis:6379",
+        "redis://",
+        "redis://:6379",
+        "redis://host:port",
+        "redis://host:99999",
+        "redis://:hunter2@host/queue",
+        "redis:/host",
+        "amqp://user:hunter2@host",
+        "rediss+sentinel://",
+        "unix://",
+    ],
+)
+def test_a_queue_that_is_no_redis_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("VSG_QUEUE_URL", url)
+    with pytest.raises(SettingsError, match="VSG_QUEUE_URL is wrong: give memory://, or a URL of Redis") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "rediss://user:word@host:6380/2",
+        "redis+cluster://host:7000",
+        "unix:///run/redis.sock",
+        "redis+sentinel://a:26379,b:26379/main/0",
+        "redis://[::1]:6379/0",
+    ],
+)
+def test_every_kind_of_redis_is_taken(url: str) -> None:
+    assert load_settings({"queue_url": url, "data": "/data"}).queue_url == url
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"VSG_{name.upper()}", "")
+    assert load_settings({"keys": "", "data": ""}) == Settings.model_construct(**load_settings().model_dump())
+    assert (load_settings().keys, load_settings().data) == (None, None)
+    monkeypatch.setenv("VSG_QUEUE_URL", "redis://host")
+    with pytest.raises(SettingsError, match="VSG_DATA is not set"):
+        load_settings()
+
+
+def test_secrets_are_read_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("rediss://user:hunter2@host/0\n")
+    monkeypatch.setenv("VSG_DATA", "/data")
+    monkeypatch.setenv("VSG_QUEUE_URL_FILE", str(file))
+    assert load_settings().queue_url == "rediss://user:hunter2@host/0"
+    assert load_settings({"queue_url": "redis://other"}).queue_url == "redis://other", "a flag wins"
+    file.write_text("hunter2")
+    with pytest.raises(SettingsError, match="VSG_QUEUE_URL_FILE is wrong") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+    file.write_text(" \n")
+    with pytest.raises(SettingsError, match=r"VSG_QUEUE_URL_FILE is .*: the file is empty"):
+        load_settings()
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"VSG_QUEUE_URL_FILE is .*: the file cannot be read"):
+        load_settings()
+    monkeypatch.setenv("VSG_QUEUE_URL", "redis://host")
+    with pytest.raises(SettingsError, match="VSG_QUEUE_URL and VSG_QUEUE_URL_FILE are both set"):
+        load_settings()
+    monkeypatch.delenv("VSG_QUEUE_URL_FILE")
+    monkeypatch.setenv("VSG_PORT_FILE", str(file))
+    with pytest.raises(SettingsError, match="VSG_PORT_FILE is not a setting"):
+        load_settings()

@@ -87,7 +87,7 @@ def test_a_job_that_does_not_move_makes_the_service_unready(
 
     run = scheduler._gathered
     monkeypatch.setattr(scheduler, "_gathered", stuck)
-    server = start_server(stall_seconds=0.5)
+    server = start_server(stall_seconds=0.5, decode_seconds=0.4)
     place = server.post(clip, headers={"prefer": "respond-async"}).headers["location"]
     until(lambda: server.client.get("/health/ready").status_code == 503)
     problem = problem_of(server.client.get("/health/ready"), 503, "unavailable")
