@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import os
 import secrets
 import tempfile
@@ -12,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -20,18 +17,18 @@ from typing import Any, BinaryIO, Literal, cast
 import fsspec
 import structlog
 
-from service.errors import ServiceError, SettingsError, StorageElsewhere, StorageFull, StorageUnavailable, Unavailable
+from service.errors import SettingsError, StorageUnavailable, Unavailable
+from service.storage_errors import answering, unavailable
+from service.stored_files import ResultFile, StoredFile, StoredResult, UploadWriter
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
 _AREAS: tuple[Area, ...] = ("uploads", "results")
-_BLOCK = 1 << 18  # bytes read at once
 _PROBE_BYTES = 1 << 16
 # Of a file in S3 that is held in memory, while it is written or read. s3fs would hold 50 MiB, and copies of them.
 _FAR_BLOCK = 5 << 20
 _MOST_FAR_UPLOADS = 32  # at once; each holds a block
 _MARKER = "STORAGE"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # Stores of buckets have no folders. To make one there would make the bucket, and so hide a typo in its name.
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci"})
 
@@ -80,7 +77,7 @@ class Storage:
     def mark(self) -> str | None:
         """The text of the marker; None where there is none: the storage is new, or it is away."""
         try:
-            with _answering():
+            with answering():
                 text: bytes = self._files.cat_file(self._marker)
         except FileNotFoundError:
             return None
@@ -180,7 +177,7 @@ class Storage:
         for failed in (False, True):
             path = self._result(video_id, owner, failed=failed)
             try:
-                with _answering():
+                with answering():
                     described = self._files.info(path)
                     return StoredResult(self._files, path, described["size"], self._age(described), failed)
             except FileNotFoundError:
@@ -213,7 +210,7 @@ class Storage:
         """All files of an area."""
         self._confirm()  # a folder that is away lists no files
         found = []
-        with _answering():
+        with answering():
             # The listing tells the times too: to ask for each would take minutes where files are far away.
             for path, described in self._files.find(f"{self._root}/{area}", detail=True).items():
                 found.append(StoredFile(path, self._age(described)))
@@ -265,7 +262,7 @@ class Storage:
     def _finding(self) -> Iterator[None]:
         """For reading: a file that is not found is gone only if the storage is there."""
         try:
-            with _answering():
+            with answering():
                 yield
         except FileNotFoundError:
             self._confirm()
@@ -275,10 +272,10 @@ class Storage:
     def _reaching(self) -> Iterator[None]:
         """For writing: a path that is not found is a storage that is away."""
         try:
-            with _answering():
+            with answering():
                 yield
         except FileNotFoundError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def _sync(self, file: Any) -> None:
         """Puts what was written to the disk, so that it outlives a loss of power."""
@@ -327,158 +324,8 @@ class Storage:
 
     def _delete(self, path: str) -> bool:
         try:
-            with _answering():
+            with answering():
                 self._files.rm_file(path)
         except FileNotFoundError:
             return False
         return True
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turns whatever a store raises into StorageUnavailable or StorageFull; a missing file stays FileNotFoundError."""
-    try:
-        yield
-    except (FileNotFoundError, ServiceError):
-        raise
-    except Exception as error:  # stores raise errors of their own libraries
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> StorageUnavailable:
-    log.warning("the storage does not answer", error=repr(error))
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return StorageFull("the storage of videos and graphs is full: try again later")
-    return StorageUnavailable("the storage of videos and graphs does not answer: try again in a moment")
-
-
-def remedy_of(error: StorageUnavailable) -> str:
-    """A sentence for the operator: why a storage cannot be used at the start, and what to do."""
-    cause = error.__cause__
-    if isinstance(cause, PermissionError | NotADirectoryError | FileExistsError) and cause.filename:
-        return f"user {os.geteuid()} cannot write there ({cause.strerror}): give a folder that this user may write to"
-    if cause is None or isinstance(error, StorageElsewhere):
-        return error.detail
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    if isinstance(cause, FileNotFoundError):
-        return f"it is not there ({reason:.200}): correct the name, or make the bucket or the disk first"
-    if isinstance(cause, PermissionError) or "credential" in reason.lower():
-        return f"access is denied ({reason:.200}): give credentials with the rights that docs/operations.md lists"
-    return f"it does not answer ({reason:.200}): correct the URL or its endpoint, or start the storage first"
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file in storage. `age` is the seconds since it was last written."""
-
-    path: str
-    age: float
-
-    @property
-    def video_id(self) -> str:
-        """The id of its video."""
-        return self.path.rpartition("/")[2].partition(".")[0]
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether it is still being written, or its writer was killed."""
-        return self.path.endswith(".part")
-
-
-@dataclass(frozen=True)
-class StoredResult:
-    """A result in storage: a graph, or the problem document of a failed job.
-
-    size: in bytes.
-    age: seconds since it was written.
-    failed: whether it is a problem document.
-    """
-
-    _files: Any
-    _path: str
-    size: int
-    age: float
-    failed: bool
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yields the content in blocks; call it from a thread. After the first block, deleting does no harm.
-
-        Raises FileNotFoundError, before the first block, when the result has been deleted; StorageUnavailable when the
-        storage does not answer.
-        """
-        with _answering():
-            file: BinaryIO = self._files.open(self._path, "rb")
-        with file:
-            while True:
-                with _answering():
-                    block = file.read(_BLOCK)
-                if not block:
-                    return
-                yield block
-
-    def read(self) -> bytes:
-        """Returns the whole content, which should be small. Raises what `blocks` does."""
-        return b"".join(self.blocks())
-
-
-class ResultFile:
-    """A result that is being written."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: bytes, /) -> int:
-        """Appends data. Raises StorageUnavailable or StorageFull."""
-        with _answering():
-            self._file.write(data)
-        return len(data)
-
-
-class UploadWriter:
-    """Writes an upload as it arrives, and counts and hashes it."""
-
-    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
-        """
-        part: where the bytes go until the upload is whole.
-        path: its place then.
-        """
-        self._storage = storage
-        self._file = file
-        self._part = part
-        self._path = path
-        self._hash = hashlib.sha256()
-        self._has_ended = False
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
-        with _answering():
-            self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    def touch(self) -> None:
-        """Shows that the upload still arrives although nothing is written. Blocks."""
-        if self._part != self._path:
-            with _answering():
-                os.utime(self._file.fileno())
-
-    def close(self) -> None:
-        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
-        self._storage._finish_upload(self._file, self._part, self._path)
-        self._end()
-
-    def abandon(self) -> None:
-        """Closes an upload that is not complete. Its owner deletes it."""
-        self._storage._discard(self._file)
-        self._end()
-
-    def _end(self) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._storage._end_upload()
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the data so far."""
-        return self._hash.hexdigest()

@@ -44,7 +44,7 @@ from service.jobs.catalog import ServedModel, find_model
 from service.jobs.errors import NotFound
 from service.options import RequestOptions
 from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
-from service.storage import StoredResult
+from service.stored_files import StoredResult
 
 _CLIENT_GONE = 499
 _SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread

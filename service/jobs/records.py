@@ -20,7 +20,7 @@ from service.jobs.errors import NotFound
 from service.jobs.scripts import Script
 from service.options import VideoOptions
 from service.pipeline import Progress
-from service.storage import StoredResult
+from service.stored_files import StoredResult
 
 VIDEO_ID = re.compile(r"[0-9a-f]{32}")
 OVER = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED)

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from service.errors import SettingsError, StorageElsewhere, StorageFull, StorageUnavailable
 from service.jobs.queue import JobQueue, in_time
 from service.metrics import Metrics
-from service.storage import Storage, remedy_of
+from service.storage import Storage
+from service.storage_errors import remedy_of
 
 _KNOWN_SECONDS = 2.0  # for which an answer holds
 _ANSWER_SECONDS = 5.0

@@ -13,7 +13,8 @@ from service.errors import StorageUnavailable
 from service.jobs.life import end_tasks
 from service.jobs.queue import JobQueue
 from service.settings import Settings
-from service.storage import Storage, StoredFile
+from service.storage import Storage
+from service.stored_files import StoredFile
 
 _REMEMBERED_SECONDS = 24 * 3600
 
