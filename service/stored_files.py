@@ -1,56 +1,19 @@
-"""Files of a storage as others see them, and the errors of all stores as two of ours."""
+"""Files in storage: results and uploads that are listed, read or written."""
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import structlog
+from service.storage_errors import answering
 
-from service.errors import ServiceError, StorageElsewhere, StorageFull, StorageUnavailable
+if TYPE_CHECKING:
+    from service.storage import Storage
 
 _BLOCK = 1 << 18  # bytes read at once
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
-log = structlog.get_logger(__name__)
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """Turns whatever a store raises into StorageUnavailable or StorageFull; a missing file stays FileNotFoundError."""
-    try:
-        yield
-    except (FileNotFoundError, ServiceError):
-        raise
-    except Exception as error:  # stores raise errors of their own libraries
-        raise unavailable(error) from error
-
-
-def unavailable(error: Exception) -> StorageUnavailable:
-    """Returns the error that says to others what a store raised."""
-    log.warning("the storage does not answer", error=repr(error))
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return StorageFull("the storage of videos and graphs is full: try again later")
-    return StorageUnavailable("the storage of videos and graphs does not answer: try again in a moment")
-
-
-def remedy_of(error: StorageUnavailable) -> str:
-    """A sentence for the operator: why a storage cannot be used at the start, and what to do."""
-    cause = error.__cause__
-    if isinstance(cause, PermissionError | NotADirectoryError | FileExistsError) and cause.filename:
-        return f"user {os.geteuid()} cannot write there ({cause.strerror}): give a folder that this user may write to"
-    if cause is None or isinstance(error, StorageElsewhere):
-        return error.detail
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    if isinstance(cause, FileNotFoundError):
-        return f"it is not there ({reason:.200}): correct the name, or make the bucket or the disk first"
-    if isinstance(cause, PermissionError) or "credential" in reason.lower():
-        return f"access is denied ({reason:.200}): give credentials with the rights that docs/operations.md lists"
-    return f"it does not answer ({reason:.200}): correct the URL or its endpoint, or start the storage first"
 
 
 @dataclass(frozen=True)
@@ -118,3 +81,53 @@ class ResultFile:
         with answering():
             self._file.write(data)
         return len(data)
+
+
+class UploadWriter:
+    """Writes an upload as it arrives, and counts and hashes it."""
+
+    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
+        """
+        part: where the bytes go until the upload is whole.
+        path: its place then.
+        """
+        self._storage = storage
+        self._file = file
+        self._part = part
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._has_ended = False
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
+        with answering():
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def touch(self) -> None:
+        """Shows that the upload still arrives although nothing is written. Blocks."""
+        if self._part != self._path:
+            with answering():
+                os.utime(self._file.fileno())
+
+    def close(self) -> None:
+        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
+        self._storage._finish_upload(self._file, self._part, self._path)
+        self._end()
+
+    def abandon(self) -> None:
+        """Closes an upload that is not complete. Its owner deletes it."""
+        self._storage._discard(self._file)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._storage._end_upload()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the data so far."""
+        return self._hash.hexdigest()

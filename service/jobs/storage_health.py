@@ -14,7 +14,7 @@ from service.errors import SettingsError, StorageElsewhere, StorageFull, Storage
 from service.jobs.queue import JobQueue, in_time
 from service.metrics import Metrics
 from service.storage import Storage
-from service.stored_files import remedy_of
+from service.storage_errors import remedy_of
 
 _KNOWN_SECONDS = 2.0  # for which an answer holds
 _ANSWER_SECONDS = 5.0

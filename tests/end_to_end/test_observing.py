@@ -251,3 +251,17 @@ def test_opentelemetrys_exporter_is_loaded_only_when_an_endpoint_is_set(endpoint
     environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == str(loaded)
+
+
+def test_tracing_that_cannot_start_is_a_warning() -> None:
+    program = """if True:
+        import sys
+        sys.modules["opentelemetry.exporter"] = None  # as where the extra is not installed
+        from service.tracing import configure_tracing
+        configure_tracing("vsg")
+        print("goes on")
+    """
+    environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert "nothing is traced: OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra `tracing`" in done.stdout + done.stderr
+    assert done.stdout.endswith("goes on\n")

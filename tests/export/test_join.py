@@ -196,7 +196,8 @@ def test_a_posted_video_becomes_a_graph_of_what_the_detector_sees(service: Serve
     assert "person" in graph.prompt
 
 
-@pytest.mark.timeout(900)  # its graph is large
+@pytest.mark.bench  # exporting its graph takes minutes
+@pytest.mark.timeout(900)
 def test_torchvisions_faster_r_cnn_is_joined(bundle_of: Callable[[str], Joined], tmp_path: Path) -> None:
     bundle = bundle_of(TORCHVISION).bundle
     size, (weights,) = bundle.manifest.frame_size, bundle.manifest.weights
