@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import tempfile
@@ -19,7 +20,7 @@ import structlog
 
 from service.errors import SettingsError, StorageUnavailable, Unavailable
 from service.storage_errors import answering, unavailable
-from service.stored_files import ResultFile, StoredFile, StoredResult, UploadWriter
+from service.stored_files import ResultFile, StoredFile, StoredResult
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
@@ -329,3 +330,53 @@ class Storage:
         except FileNotFoundError:
             return False
         return True
+
+
+class UploadWriter:
+    """Writes an upload as it arrives, and counts and hashes it."""
+
+    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
+        """
+        part: where the bytes go until the upload is whole.
+        path: its place then.
+        """
+        self._storage = storage
+        self._file = file
+        self._part = part
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._has_ended = False
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
+        with answering():
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def touch(self) -> None:
+        """Shows that the upload still arrives although nothing is written. Blocks."""
+        if self._part != self._path:
+            with answering():
+                os.utime(self._file.fileno())
+
+    def close(self) -> None:
+        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
+        self._storage._finish_upload(self._file, self._part, self._path)
+        self._end()
+
+    def abandon(self) -> None:
+        """Closes an upload that is not complete. Its owner deletes it."""
+        self._storage._discard(self._file)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._storage._end_upload()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the data so far."""
+        return self._hash.hexdigest()
