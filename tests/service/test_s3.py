@@ -51,7 +51,7 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def files(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The bucket `videos`, empty, as s3fs sees it."""
-    import s3fs  # type: ignore[import-not-found,unused-ignore]
+    import s3fs  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     for name, value in {
         "FSSPEC_S3_ENDPOINT_URL": endpoint,
