@@ -18,6 +18,7 @@ from service.storage_errors import remedy_of
 
 _KNOWN_SECONDS = 2.0  # for which an answer holds
 _ANSWER_SECONDS = 5.0
+_START_SECONDS = 30.0
 _MAKING_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
@@ -38,18 +39,16 @@ class StorageHealth:
         self._looked_at = -_KNOWN_SECONDS
         self._error: StorageUnavailable | None = None
 
-    async def check(self) -> None:
-        """Raises StorageUnavailable, or StorageFull, when the storage does not answer within 5 seconds."""
+    async def check(self, seconds: float = _ANSWER_SECONDS) -> None:
+        """Raises StorageUnavailable, or StorageFull, when the storage does not answer within that time."""
         if self._looking is None and time.monotonic() - self._looked_at > _KNOWN_SECONDS:
             # One look at a time: a storage that hangs would otherwise keep all threads.
             self._looking = asyncio.create_task(self._look(), name="vsg storage")
         if self._looking is not None:
-            await asyncio.wait([self._looking], timeout=_ANSWER_SECONDS)
+            await asyncio.wait([self._looking], timeout=seconds)
         if self._looking is not None:
             self._metrics.storage_up.set(0)
-            raise StorageUnavailable(
-                f"the storage of videos and graphs does not answer within {_ANSWER_SECONDS:g} seconds"
-            )
+            raise StorageUnavailable(f"the storage of videos and graphs does not answer within {seconds:g} seconds")
         if self._error is not None:
             raise self._error
 
@@ -64,7 +63,7 @@ class StorageHealth:
         Raises SettingsError, which names the setting, its value and the remedy.
         """
         try:
-            await self.check()
+            await self.check(_START_SECONDS)
         except StorageFull:
             pass
         except StorageElsewhere as error:
@@ -91,15 +90,18 @@ class StorageHealth:
     async def _find_or_make(self) -> None:
         mark = await asyncio.to_thread(self._storage.mark)
         try:
-            async with in_time():
+            async with in_time():  # the limit is for the queue only: storage may be far away
                 known = await self._queue.storage_mark(mark)
-                if mark is None and known is None:
-                    mark = known = secrets.token_hex(16)
-                    if await self._queue.claim_storage(mark):
-                        await asyncio.to_thread(self._storage.make, mark)
-                    else:  # another process makes its own now: that is this one, unless VSG_DATA differs
-                        await asyncio.sleep(_MAKING_SECONDS)
-                        mark = await asyncio.to_thread(self._storage.mark)
+            if mark is None and known is None:
+                mark = secrets.token_hex(16)
+                async with in_time():
+                    is_mine = await self._queue.claim_storage(mark)
+                if is_mine:
+                    await asyncio.to_thread(self._storage.make, mark)
+                else:  # another process makes its own now: that is this one, unless VSG_DATA differs
+                    await asyncio.sleep(_MAKING_SECONDS)
+                    mark = await asyncio.to_thread(self._storage.mark)
+                async with in_time():
                     known = await self._queue.storage_mark(mark)
         except RedisError as error:
             if mark is None:

@@ -103,4 +103,4 @@ def test_a_worker_waits_for_redis() -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(5)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(120) == 0

@@ -146,7 +146,7 @@ async def test_a_job_without_room_for_its_graph_is_not_lost(
             if state.status == "queued":  # its graph did not fit
                 break
         assert await running.status(video_id) == "queued"
-        assert running.metrics.registry.get_sample_value("vsg_jobs_total", {"status": "failed"}) is None
+        assert running.metrics.registry.get_sample_value("vsg_jobs_total", {"status": "failed"}) == 0
         ballast.unlink()
         assert await running.end_of(video_id) == "succeeded"
 
