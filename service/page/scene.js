@@ -49,7 +49,7 @@ export class Scene {
     const gaps = times.slice(1).map((time, index) => time - times[index]);
     this.#reach = gaps.reduce((widest, gap) => Math.max(widest, gap), 1 / graph.options.fps);
     /** The player's time of the first frame, which is 0 in the graph. */
-    this.start = graph.video.start;
+    this.start = graph.video.start ?? 0; // graphs of 0.1 have none
     this.duration = graph.video.duration ?? (times.at(-1) ?? 0) + this.#reach;
     /** How many seats there are, one for each thing of the moment that shows most things. */
     this.seats = this.#takeSeats();

@@ -53,7 +53,10 @@ def serve_forks() -> None:
         os.close(null)
     isolation = Isolation()
     control = socket.socket(fileno=0)
-    control.sendall(json.dumps(isolation.gaps).encode() + b"\n")
+    try:
+        control.sendall(json.dumps(isolation.gaps).encode() + b"\n")
+    except BrokenPipeError:
+        return  # whoever started this has ended already
     running: dict[int, tuple[int, int]] = {}
     poll = select.poll()
     poll.register(control, select.POLLIN)

@@ -60,7 +60,7 @@ def test_who_does_what_is_printed_best_first(server: Server, clip: Path) -> None
 def test_plain_httpx_gets_the_prompt_whether_or_not_the_graph_is_there_within_the_wait(
     start_server: Callable[..., Server], clip: Path, longest_wait: float
 ) -> None:
-    assert "holds" in run("plain_httpx.py", clip, start_server(max_wait=longest_wait).url)
+    assert "holds" in run("plain_httpx.py", clip, start_server(max_wait=longest_wait, default_wait=longest_wait).url)
 
 
 def test_plain_curl_saves_graph_and_prompt(server: Server, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_name_that_no_manifest_can_hold_is_refused(
 
 def test_exporting_a_detector_alone_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "detector.pt", make_lively(tiny_detector()), {})
-    with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone; train a relation network on it"):
+    with pytest.raises(ExportError, match=r"detector\.pt holds a detector alone; train a relation"):
         export_bundle(tmp_path / "detector.pt", tmp_path / "x", name="x", version="1", description="")
 
 

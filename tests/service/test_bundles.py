@@ -35,7 +35,11 @@ def names_of(folders: list[Path]) -> list[str]:
 
 
 def test_outside_the_checkout_its_bundles_are_served() -> None:
-    assert bundle_folders(load_settings()) == sorted((ROOT / "bundles").iterdir())
+    default, *others = bundle_folders(load_settings())
+    assert default == ROOT / "bundles" / "everyday"
+    assert [default, *others] != sorted([default, *others])
+    assert others == sorted(others)
+    assert {default, *others} == set((ROOT / "bundles").iterdir())
 
 
 def test_bundles_in_the_working_folder_come_instead_of_those_beside_the_packages(elsewhere: Path) -> None:

@@ -151,7 +151,7 @@ class Brightness(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         bright = frames.float().mean((1, 2, 3)) / 255  # (N,)
-        boxes = torch.tensor([[0.1, 0.1, 0.5, 0.9], [0.4, 0.4, 0.6, 0.6]]).expand(len(frames), -1, -1)
+        boxes = torch.tensor([[0.1, 0.1, 0.5, 0.9], [0.4, 0.4, 0.6, 0.6]]).expand(frames.shape[0], -1, -1)
         return boxes + bright[:, None, None] / 10, torch.eye(2) * bright[:, None, None]
 
 

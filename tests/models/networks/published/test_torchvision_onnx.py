@@ -31,6 +31,7 @@ def rows(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.
     return np.concatenate((boxes, scores), -1).reshape(-1, boxes.shape[2], 84)
 
 
+@pytest.mark.bench  # exporting its graph takes minutes on a busy machine
 @pytest.mark.timeout(900)
 def test_onnx_gives_the_same_detections_for_any_number_of_frames(tmp_path: Path) -> None:
     detector = lively_detector("fasterrcnn_mobilenet_v3_large_320_fpn")

@@ -43,7 +43,21 @@ def test_only_what_was_asked_weighs() -> None:
     weighed = {
         name: float(example.weights[0, column]) for name, column in COLUMNS.items() if example.weights[0, column]
     }
-    assert weighed == {"holding": 1, "eating": 1, "in_front_of": pytest.approx(WEAK)}
+    assert {name for name, weight in weighed.items() if weight == 1} == {"holding", "eating"}
+    assert weighed["in_front_of"] == pytest.approx(WEAK)
+    assert not weighed.keys() & {"looking_at", "touching", "not_contacting", "above"}
+
+
+def test_what_a_data_set_never_asks_of_a_class_does_not_hold_there() -> None:
+    (example,), *_ = make_sequences([PHOTO], ACTION_GENOME, Names())
+    for name in ("sitting_on", "have_it_on_the_back", "drinking_from"):
+        assert example.weights[0, COLUMNS[name]] == pytest.approx(WEAK)
+        assert not example.holds[0, COLUMNS[name]]
+    assert not example.weights[1, COLUMNS["sitting_on"]], "of an unannotated pair nothing is known"
+
+
+def test_an_asked_predicate_holds_or_does_not() -> None:
+    (example,), *_ = make_sequences([PHOTO], ACTION_GENOME, Names())
     assert example.holds[0, COLUMNS["holding"]]
     assert not example.holds[0, COLUMNS["eating"]]
 
