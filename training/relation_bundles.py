@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines import EngineName, EngineOptions, Tensors, open_stages, run_stages
-from models.graph.bundle import FRAMES, PICTURE_SIZE, RELATION_SCORES, TIMESTAMPS, Bundle
+from models.graph.bundle import FRAMES, PICTURE_SIZE, RELATION_SCORES, TIMESTAMPS, Bundle, Tensor
 from models.graph.vocabulary import Vocabulary
 from training.data.relations.examples import Example
 from training.errors import EvaluationError
@@ -30,8 +30,9 @@ def judge_bundle(
     manifest = bundle.manifest
     stages = open_stages(bundle, engine, EngineOptions())
     behind = [stage for stage in stages if FRAMES not in stage.inputs]
+    read = {tensor.name: tensor for stage in manifest.stages for tensor in stage.inputs}
     slots = next(int(each.shape[2]) for each in manifest.stages[0].outputs if each.name == "pair_mask")
-    if len(behind) < len(stages) - 1 or PICTURE_SIZE not in {name for stage in behind for name in stage.inputs}:
+    if not any(PICTURE_SIZE in stage.inputs for stage in behind):
         raise EvaluationError(f"{bundle.folder} reads pixels for its relations: evaluate it with --data")
     index = np.array([_place(name, manifest.vocabulary) for name in names])
     parts, left_out = [], 0
@@ -42,6 +43,10 @@ def judge_bundle(
         for first in range(0, most, slots):
             rows = [np.flatnonzero(which)[first : first + slots] for which in known]
             arrays = _found(sequence, rows, index, slots, manifest.vocabulary)
+            if "keypoints" in read:
+                # Nobody's pose is known: points that are not visible change no score.
+                arrays["keypoints"] = np.zeros((1, len(sequence), *_fixed(read["keypoints"])), np.float32)
+                arrays["person_of_pair"] = np.zeros(arrays["pair_mask"].shape, np.int64)
             said = run_stages(behind, arrays, clip_length=manifest.clip_length)
             parts += [
                 _judged(example, own, said, time, manifest.vocabulary)
@@ -51,6 +56,11 @@ def judge_bundle(
     if not parts:
         raise EvaluationError(f"{bundle.folder} can name none of the pairs")
     return JudgedPairs.joined(parts), left_out
+
+
+def _fixed(tensor: Tensor) -> tuple[int, ...]:
+    """Returns the axes after batch and time."""
+    return tuple(axis for axis in tensor.shape[2:] if isinstance(axis, int))
 
 
 def _place(name: str, vocabulary: Vocabulary) -> int:

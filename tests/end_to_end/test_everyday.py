@@ -16,6 +16,8 @@ from service.settings import load_settings
 from tests.conftest import serve
 from tests.support.paths import ROOT, SHARED
 from tests.support.videos import make_video
+from training.data.relations import Pair, Record, write_records
+from training.relation_evaluation import evaluate_relations
 from vsg import Client, open_model
 
 BUNDLE = ROOT / "bundles" / "everyday"
@@ -51,6 +53,19 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     code = f"import sys, vsg; vsg.open_model({str(BUNDLE)!r})({str(video)!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
+
+
+def test_it_is_scored_on_relations_without_pixels(tmp_path: Path) -> None:
+    boxes = ((10.0, 50.0, 90.0, 250.0), (40.0, 100.0, 60.0, 120.0))
+    pair = Pair(subject=0, object=1, predicates=("holding",), asked=("holding", "touching"), related=True)
+    records = [
+        Record(source="mine", image=f"{number}.jpg", boxes=boxes, labels=("person", "cup/glass/bottle"), pairs=(pair,))
+        for number in range(12)
+    ]
+    write_records(tmp_path / "mine.jsonl", records)
+    found = evaluate_relations(tmp_path / "mine.jsonl", BUNDLE)
+    assert found.left_out == 0
+    assert found.figures["predicates"]["holding"]["asked"] == 12
 
 
 def test_a_posted_video_gets_the_graph_that_it_gets_offline(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.graph.vocabulary import Vocabulary
+from models.networks.relations.prior_shift import shift_logits
 
 Sign = Literal["hand", "mouth", "head", "lying"]
 SIGNS: Final[tuple[Sign, ...]] = ("hand", "mouth", "head", "lying")
@@ -88,8 +89,7 @@ class PoseEvidence(nn.Module):
             ),
             -1,
         )  # (B, T, P, S)
-        shifted = (scores.clamp(_LEAST, 1 - _LEAST).logit() + signs @ self.shifts).sigmoid()
-        return torch.where((scores > 0) & (scores < 1), shifted, scores)
+        return shift_logits(scores, signs @ self.shifts)
 
 
 def _nearness(points: Tensor, subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:

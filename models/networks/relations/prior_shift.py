@@ -37,5 +37,10 @@ class PriorShift(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Maps scores (..., R) to the same shape. Scores of exactly 0 or 1 stay."""
-        shifted = (scores.clamp(_LEAST, 1 - _LEAST).logit() + self.shifts).sigmoid()
-        return torch.where((scores > 0) & (scores < 1), shifted, scores)
+        return shift_logits(scores, self.shifts)
+
+
+def shift_logits(scores: Tensor, shifts: Tensor) -> Tensor:
+    """Returns scores (...,) in [0, 1] whose logits are moved by `shifts`. Scores of exactly 0 or 1 stay."""
+    shifted = (scores.clamp(_LEAST, 1 - _LEAST).logit() + shifts).sigmoid()
+    return torch.where((scores > 0) & (scores < 1), shifted, scores)

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graph.vocabulary import Vocabulary
+from models.networks.relations.layout_stage import HALF_A_SECOND, TIME_TOLERANCE
 from training.data.relations.record import Box, Pair, Record
 
-HALF_A_SECOND = 0.5
-_TOLERANCE = 0.2
-"""Seconds by which a moment may miss half a second before or after."""
 WEAK = 0.3
 """Weight of a label that nobody gave, but that follows from others, or from what the data set never asks."""
 _TELLING: Final = frozenset({
@@ -176,7 +174,7 @@ def _nearest(records: Sequence[Record], times: list[float], time: float) -> Reco
     place = bisect_left(times, time)
     near = [index for index in (place - 1, place) if 0 <= index < len(times)]
     best = min(near, key=lambda index: abs(times[index] - time), default=None)
-    return None if best is None or abs(times[best] - time) > _TOLERANCE else records[best]
+    return None if best is None or abs(times[best] - time) > TIME_TOLERANCE else records[best]
 
 
 def _same_pair(record: Record, pair: Pair, other: Record) -> tuple[Box, Box] | None:
