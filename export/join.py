@@ -198,7 +198,7 @@ def join(
             family="two_stage",
             description=description,
             vocabulary=vocabulary,
-            frame_size=FrameSize(height=frame_size[0], width=frame_size[1]),
+            frame_size=FrameSize(height=frame_size[0], width=frame_size[1], fit=settings.fit),
             clip_length=config.clip_length,
             stages=stages,
             thresholds=settings.thresholds,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.graph.fitting import FITS
+
 if TYPE_CHECKING:
     from export.detectors.opening import Flags
 
@@ -89,6 +91,7 @@ class _Numbers(click.ParamType[Any]):
 @click.option("--columns", metavar="LIST", help="Columns of a single output, such as box,box,box,box,score,label.")
 @click.option("--first-label", type=int, default=0, show_default=True, help="Number of the first class, for rows.")
 @click.option("--one-by-one", is_flag=True, help="Run the detector on one frame at a time.")
+@click.option("--fit", type=click.Choice(FITS), help="How pictures fill an input of another shape.  [default: stretch]")
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of a frame.")
 @click.option("--persons", type=click.IntRange(1), help="Most subjects of a frame.")
 @click.option("--things", type=click.IntRange(1), help="Most things of a frame.")
@@ -121,7 +124,7 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
             options["settings"],
             choosing=given("pairs", "persons", "things", "least_score", "object_iou"),
             thresholds=given("object_score", "predicate_score", "relation_score"),
-        )
+        ).model_copy(update=given("fit"))
         names = None if options["classes"] is None else read_class_names(options["classes"])
         opened = open_source(detector, names, _flags(options), options["origin"], options["licence"])
         for line in opened.said:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
 from models.graph.bundle import Scoring, Statements, Thresholds
+from models.graph.fitting import Fit
 from models.graph.validation import in_words
 from models.networks.detectors.choosing import ChoosingConfig
 
@@ -17,6 +18,7 @@ from models.networks.detectors.choosing import ChoosingConfig
 class JoinSettings(BaseModel):
     """Settings of `vsg join --settings`; all may be left out.
 
+    fit: how pictures of another shape fill the detector's input.
     choosing: detections that become pairs.
     thresholds: of the manifest, like `scoring` and `statements`.
     prior_shifts: predicate to a constant that is added to its logit; see `models.networks.relations.prior_shift`.
@@ -25,6 +27,7 @@ class JoinSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    fit: Fit = "stretch"
     choosing: ChoosingConfig = ChoosingConfig()
     thresholds: Thresholds = Thresholds()
     scoring: Scoring = Scoring()

@@ -175,7 +175,8 @@ class Pipeline:
             info = reader.info
             expected = max(1, reader.expected)
             progress(Progress(0, expected))
-            run = stack.enter_context(VideoRun(model, expected, picture_size=(info.width, info.height)))
+            spanned = model.manifest.frame_size.spanned((info.width, info.height))
+            run = stack.enter_context(VideoRun(model, expected, picture_size=spanned))
             stops.append(run.cancel)
             builder = GraphBuilder(
                 vocabulary=model.manifest.vocabulary,
@@ -194,7 +195,9 @@ class Pipeline:
             for times, outputs in _run_stages(model, run, reader, stopwatch, expected, progress):
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
-                    builder.add(_predictions(outputs, model.manifest.vocabulary, uncertain=applied.uncertainty), times)
+                    predictions = _predictions(outputs, model.manifest.vocabulary, uncertain=applied.uncertainty)
+                    share = spanned[0] / info.width, spanned[1] / info.height
+                    builder.add(predictions.with_boxes_scaled(*share), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()
         if applied.uncertainty and not knows_uncertainty:
@@ -236,6 +239,7 @@ def sampling_of(options: Options, model: Scheduler) -> Sampling:
         max_frames=options.max_frames,
         height=size.height,
         width=size.width,
+        fit=size.fit,
     )
 
 

@@ -22,6 +22,7 @@ from models.engines import (
 )
 from models.graph.bundle import MANIFEST_FILE, Bundle, Scoring
 from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
+from models.graph.fitting import Fit, spanned
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn
@@ -44,11 +45,12 @@ class Predictor:
     """A model that can be run over a video.
 
     stages: the stages in order.
-    frame_size: height and width that frames are stretched to.
+    frame_size: height and width of the frames.
     clip_length: most frames that a stage takes at once, unless its span is `video`.
     task: decides what the model is given; boxes and labels go to the first stage for all but SGDet.
     vocabulary: the vocabulary of the predictions.
     scoring: the way in which the scores of a triplet join.
+    fit: the way in which a picture fills a frame.
     """
 
     stages: Sequence[RunnableStage]
@@ -57,6 +59,7 @@ class Predictor:
     task: Task = "sgdet"
     vocabulary: Vocabulary = ACTION_GENOME
     scoring: Scoring = field(default_factory=Scoring)
+    fit: Fit = "stretch"
 
     def __call__(self, video: Outputs) -> PairPredictions:
         """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
@@ -153,6 +156,7 @@ def bundle_predictor(
         manifest.clip_length,
         vocabulary=manifest.vocabulary,
         scoring=manifest.scoring,
+        fit=manifest.frame_size.fit,
     )
 
 
@@ -173,12 +177,16 @@ def predict_video(video: AnnotatedVideo, predictor: Predictor) -> PairPrediction
 
     In that case only pairs of the best subject of each frame count, as one subject is annotated.
     """
-    frames = np.stack([read_frame(frame.path, *predictor.frame_size) for frame in video.frames])
+    height, width = predictor.frame_size
+    frames = np.stack([read_frame(frame.path, height, width, predictor.fit) for frame in video.frames])
     times = np.array([frame.number / FRAME_RATE for frame in video.frames])
-    tensors = bundle_inputs(frames, times, video.frames[0].size)
-    if predictor.task == "sgdet":
-        return suppress_duplicates(of_best_subject(predictor(tensors)), DUPLICATE_IOU)
-    return predictor(tensors | _given(video))
+    size = video.frames[0].size
+    whole = spanned((width, height), size, predictor.fit)
+    tensors = bundle_inputs(frames, times, whole)
+    if predictor.task != "sgdet":
+        return predictor(tensors | _given(video))
+    predictions = predictor(tensors).with_boxes_scaled(whole[0] / size[0], whole[1] / size[1])
+    return suppress_duplicates(of_best_subject(predictions), DUPLICATE_IOU)
 
 
 def of_best_subject(predictions: PairPredictions) -> PairPredictions:

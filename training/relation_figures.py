@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from models.graph.vocabulary import Vocabulary
 
@@ -56,10 +57,10 @@ class JudgedPairs:
 def relation_figures(pairs: JudgedPairs, vocabulary: Vocabulary) -> dict[str, Any]:
     """Returns the figures as plain values; None stands for one that cannot be measured on these pairs.
 
-    Keys: `pairs` (counts), `mean` over predicates and `predicates` (by name), each with `ap` and `ap_all_pairs`;
-    `related`, the average precision of P(related); `top1`, the share of pairs whose best predicate of a group holds, by
-    group that was asked whole, and `top1_of_subjects`, of the vocabulary's subjects alone; `ece`, the expected
-    calibration error of all that was asked.
+    Keys: `pairs` (counts), `mean` over predicates and `predicates` (by name), each with `ap` and `ap_all_pairs`, the
+    latter also with `auc`, the area under the receiver's curve; `related`, the average precision of P(related); `top1`,
+    the share of pairs whose best predicate of a group holds, by group that was asked whole, and `top1_of_subjects`, of
+    the vocabulary's subjects alone; `ece`, the expected calibration error of all that was asked.
     """
     by_predicate = {}
     joint = pairs.scores if pairs.relatedness is None else pairs.scores * pairs.relatedness[:, None]
@@ -71,6 +72,7 @@ def relation_figures(pairs: JudgedPairs, vocabulary: Vocabulary) -> dict[str, An
         by_predicate[name] = {
             "ap": average_precision(pairs.scores[asked, column], holds[asked]),
             "ap_all_pairs": average_precision(joint[every, column], (holds & asked)[every]),
+            "auc": area_under_curve(pairs.scores[asked, column], holds[asked]),
             "holds": positives,
             "asked": int(asked.sum()),
         }
@@ -107,6 +109,18 @@ def average_precision(scores: Floats, holds: Booleans) -> float | None:
     ranked = holds[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
     return float(precision[ranked].mean())
+
+
+def area_under_curve(scores: Floats, holds: Booleans) -> float | None:
+    """Returns the probability that a positive outranks a negative, half of it for ties: (N,) x 2.
+
+    None without a positive or without a negative.
+    """
+    positives, negatives = int(holds.sum()), int((~holds).sum())
+    if not positives or not negatives:
+        return None
+    ranks = rankdata(scores)[holds].sum() - positives * (positives + 1) / 2
+    return float(ranks / (positives * negatives))
 
 
 def calibration_error(scores: Floats, holds: Booleans) -> float | None:

@@ -41,13 +41,13 @@ class FunctionStage:
 
 
 def bundle_inputs(
-    frames: NDArray[np.uint8], timestamps: NDArray[np.floating], picture_size: tuple[int, int] | None = None
+    frames: NDArray[np.uint8], timestamps: NDArray[np.floating], picture_size: tuple[float, float] | None = None
 ) -> Tensors:
     """Returns what the first stages of a bundle take, by name.
 
     frames: (B, T, H, W, 3) or (T, H, W, 3) uint8 RGB.
     timestamps: (B, T) or (T,) seconds.
-    picture_size: width and height of the displayed video in pixels; None takes the frames' own.
+    picture_size: width and height of a whole frame in pixels of the displayed video; None takes the frames' own.
     """
     time = frames.shape[:-3]
     size = picture_size or (frames.shape[-2], frames.shape[-3])

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU, RIVAL_CLASS_IOU, SAME_SUBJECT_CONTAINMENT
+from models.graph.fitting import Fit, Size, spanned
 from models.graph.predictions import FIELD_NAMES, prediction_depths
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
@@ -86,10 +87,18 @@ class Stage(_Part):
 
 
 class FrameSize(_Part):
-    """The size that the decoder stretches frames to. Boxes are fractions of the frame, so they need no correction."""
+    """The size of the frames that a bundle takes. Boxes that it gives are fractions of the frame.
+
+    fit: how pictures of another shape fill it. Only `pad` keeps their shape.
+    """
 
     height: Positive
     width: Positive
+    fit: Fit = "stretch"
+
+    def spanned(self, picture: Size) -> tuple[float, float]:
+        """Returns the width and height that the whole frame would have in pixels of the picture (width, height)."""
+        return spanned((self.width, self.height), picture, self.fit)
 
 
 class Thresholds(_Part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ PREDICATE_SCORES = "predicate_scores"
 class PairPredictions:
     """Predictions for T frames with P pair slots each, of a vocabulary of C objects and R predicates.
 
-    Every score is a probability in [0, 1]. Every box is xyxy as a fraction of the displayed frame's width and height.
+    Every score is a probability in [0, 1]. Every box is xyxy as a fraction of the frame's width and height.
     Slots where `pair_mask` is false hold nothing and must be ignored. Raises ValueError, naming the array, where a
     shape does not fit, or where only one kind of uncertainty is given.
 
@@ -92,6 +92,16 @@ class PairPredictions:
             return None if parts[0] is None else np.concatenate(parts)
 
         return cls(**{field.name: join(field.name) for field in fields(cls)})  # type: ignore[arg-type]
+
+    def with_boxes_scaled(self, x: float, y: float) -> PairPredictions:
+        """Returns these predictions with boxes in another unit: coordinates are multiplied by `x` and `y`.
+
+        Turns fractions of a frame into fractions of the picture that fills its upper left corner.
+        """
+        if x == y == 1:
+            return self
+        scale = np.array((x, y, x, y), np.float32)
+        return replace(self, subject_boxes=self.subject_boxes * scale, object_boxes=self.object_boxes * scale)
 
     def __len__(self) -> int:
         return int(self.pair_mask.shape[0])

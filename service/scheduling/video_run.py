@@ -25,11 +25,12 @@ class VideoRun:
     waited: seconds that the caller has waited for the model.
     """
 
-    def __init__(self, scheduler: Scheduler, expected: int, *, picture_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, expected: int, *, picture_size: tuple[float, float] | None = None) -> None:
         """Opens the video's turn. Raises EngineDied.
 
         expected: likely number of frames of the video.
-        picture_size: width and height of the displayed video in pixels; None takes the size of the frames.
+        picture_size: width and height of a whole frame in pixels of the displayed video; None takes the size of the
+            frames.
         """
         self._picture_size = picture_size
         self._scheduler = scheduler

@@ -20,6 +20,7 @@ import decord
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.graph.fitting import Size, filled
 from service.video.containers import Container
 from service.video.decoding import MissingFrameError, Scaler, decode_all, decode_wanted, times_of_frames
 from service.video.errors import RangeOutsideVideo, VideoTooLarge, VideoUnreadable
@@ -134,13 +135,14 @@ class SampledFrames:
             raise _DecordError("decord does not mirror, and turns only as the container says")
         if min(media.info.width, media.info.height) < _SMALLEST_SIDE:
             raise _DecordError("the frames are tiny")
-        reader = _decord_reader(request, media)
+        reader = _decord_reader(request, media, self._filled)
         for begin in range(0, len(wanted), request.limits.chunk_frames):
             numbers = wanted[begin : begin + request.limits.chunk_frames]
             frames = _decord_call(reader.get_batch, numbers).asnumpy()
-            if frames.shape != (len(numbers), request.sampling.height, request.sampling.width, 3):
+            width, height = self._filled
+            if frames.shape != (len(numbers), height, width, 3):
                 raise _DecordError(f"{frames.shape} frames came back for {len(numbers)} numbers")
-            yield numbers, frames
+            yield numbers, self._padded(frames)
 
     def _chosen_by_frames(self) -> Iterator[Chunk]:
         """Yields frames that their own times choose, after they are decoded."""
@@ -219,9 +221,24 @@ class SampledFrames:
         """Returns a decoded frame as RGB, as it is displayed, of the size that was asked for."""
         if frame.width * frame.height > self.request.limits.max_pixels:
             raise VideoTooLarge(f"the video has frames of {frame.width}x{frame.height} pixels: scale it down")
-        sampling, orientation = self.request.sampling, self.media.orientation
-        width, height = orientation.size(sampling.width, sampling.height)
-        return orientation.apply(self._scaler.rgb(frame, width, height))
+        orientation = self.media.orientation
+        width, height = orientation.size(*self._filled)
+        return self._padded(orientation.apply(self._scaler.rgb(frame, width, height)))
+
+    @property
+    def _filled(self) -> Size:
+        sampling, info = self.request.sampling, self.media.info
+        return filled((sampling.width, sampling.height), (info.width, info.height), sampling.fit)
+
+    def _padded(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Returns pictures (…, h, w, 3) as frames (…, height, width, 3), black to the right and below."""
+        *others, height, width, _ = pictures.shape
+        sampling = self.request.sampling
+        if (height, width) == (sampling.height, sampling.width):
+            return pictures
+        frames = np.zeros((*others, sampling.height, sampling.width, 3), np.uint8)
+        frames[..., :height, :width, :] = pictures
+        return frames
 
     def _warn_of_times(self) -> None:
         timing = self.media.timing
@@ -254,12 +271,12 @@ class SampledFrames:
         self.warnings.append((code, detail))
 
 
-def _decord_reader(request: Request, media: Media) -> Any:
+def _decord_reader(request: Request, media: Media, size: Size) -> Any:
     reader = _decord_call(
         decord.VideoReader,
         request.path,
-        width=request.sampling.width,
-        height=request.sampling.height,
+        width=size[0],
+        height=size[1],
         num_threads=request.limits.threads,
         # Share of frames that may silently be copies of their neighbours: none.
         fault_tol=1e-9,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.graph.fitting import FITS, Fit
 from service.errors import ServiceError
 from service.video.containers import Container
 from service.video.errors import UnsupportedMedia, VideoError
@@ -60,8 +61,9 @@ class Sampling:
 
     fps: frames per second.
     max_frames: most frames to take.
-    height, width: size in pixels to which frames are stretched.
+    height, width: size of the frames in pixels.
     start, end: seconds; `end` is exclusive, and None for the end of the video.
+    fit: how the picture fills a frame of another shape.
 
     Raises ValueError for values that make no sense.
     """
@@ -72,6 +74,7 @@ class Sampling:
     width: int
     start: float = 0.0
     end: float | None = None
+    fit: Fit = "stretch"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.fps <= EVERY_FRAME:
@@ -85,6 +88,8 @@ class Sampling:
             raise ValueError(f"start is {self.start} s; it must be 0 or more")
         if self.end is not None and not (math.isfinite(self.end) and self.end > self.start):
             raise ValueError(f"end is {self.end} s; it must be after start, {self.start} s")
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r}; it must be one of {', '.join(FITS)}")
 
 
 @dataclass(frozen=True)

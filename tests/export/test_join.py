@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -194,6 +195,23 @@ def test_a_posted_video_becomes_a_graph_of_what_the_detector_sees(service: Serve
             assert found[LABELS[each]] == pytest.approx(stretched, abs=3), "pixels of the displayed video"
         assert frame.triplets
     assert "person" in graph.prompt
+
+
+def test_boxes_of_padded_frames_are_pixels_of_the_video(
+    bundle_of: Callable[[str], Joined], video: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bundle_of("grid").bundle.folder, tmp_path / "padded")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["frame_size"]["fit"] = "pad"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with open_model(folder) as model:
+        graph = model(video, fps=4)
+    for frame in graph.frames:
+        found, wanted = boxes_of(frame), scene(frame.timestamp)
+        if "person" in wanted:
+            assert found.keys() == {LABELS[each] for each in wanted}
+            for each, (left, top, right, bottom) in wanted.items():
+                assert found[LABELS[each]] == pytest.approx((2 * left, top, 2 * right, bottom), abs=4)
 
 
 @pytest.mark.bench  # exporting its graph takes minutes

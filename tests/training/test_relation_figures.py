@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from models.graph.vocabulary import PredicateGroup, Vocabulary
-from training.relation_figures import JudgedPairs, average_precision, calibration_error, relation_figures
+from training.relation_figures import (
+    JudgedPairs,
+    area_under_curve,
+    average_precision,
+    calibration_error,
+    relation_figures,
+)
 
 WORDS = Vocabulary(
     objects=("person", "cup"), groups=(PredicateGroup(name="place", predicates=("over", "under")),)
@@ -72,3 +78,10 @@ def test_pairs_that_nobody_annotated_are_false_and_ranked_with_their_relatedness
     )
     assert blind["related"] is None
     assert blind["mean"]["ap_all_pairs"] < 0.6
+
+
+def test_the_area_under_the_curve_counts_the_pairs_in_right_order() -> None:
+    scores, holds = np.array([0.9, 0.8, 0.3, 0.3]), np.array([True, False, True, False])
+    assert area_under_curve(scores, holds) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert area_under_curve(scores, ~holds) == pytest.approx(1 - 2.5 / 4)
+    assert area_under_curve(scores, np.ones(4, np.bool_)) is None

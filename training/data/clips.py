@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.graph.fitting import Fit, filled
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.data.action_genome import AnnotatedVideo
 from training.data.caches import annotation_key, new_array, picture_key, written_once
@@ -129,13 +130,16 @@ class ClipDataset(Dataset[Item]):
         return picture_key(self.paths, self.height, self.width)
 
 
-def read_frame(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """An image file as (height, width, 3) RGB; raises DataError naming the file."""
+def read_frame(path: Path, height: int, width: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
+    """Returns an image file as (height, width, 3) RGB. Raises DataError, naming the file, where it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path} cannot be read as an image; run `vsg data check` on the folder")
-    if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    size = filled((width, height), (image.shape[1], image.shape[0]), fit)
+    if image.shape[1::-1] != size:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if size != (width, height):
+        image = cv2.copyMakeBorder(image, 0, height - size[1], 0, width - size[0], cv2.BORDER_CONSTANT)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 

@@ -37,7 +37,9 @@ log = logging.getLogger("vsg.train")
 _SLIDESHOWS = (1, 1, 2, 4, 8, 16)
 """Photographs are shown as videos of so many frames, so that a relation scorer learns that a video is not one frame."""
 _SHOWN_OFTEN = 30
-"""Annotated pairs of an object that are enough to take what was never said of it for impossible."""
+"""Annotated pairs of an object that are enough to take what was hardly ever said of it for impossible."""
+_SELDOM = 0.005
+"""Share of an object's annotated pairs below which a predicate is a slip or a rarity, such as sitting on a table."""
 _UNANNOTATED = 0.5
 """Weight of a pair that nobody annotated, and that is taken for unrelated."""
 
@@ -154,8 +156,8 @@ class _Sequences(Dataset[list[Example]]):
 def affordances(sequences: Sequence[Sequence[Example]], vocabulary: Vocabulary, names: Names) -> Tensor:
     """Returns what the data says of each object: (C, R) float32, see `Layout`.
 
-    A predicate that runs from the subject is 0 where it never holds of `_SHOWN_OFTEN` annotated pairs or more. Places
-    are left alone, and so is what is another predicate's opposite.
+    A predicate that runs from the subject is 0 where it holds of less than the share `_SELDOM` of `_SHOWN_OFTEN`
+    annotated pairs or more. Places are left alone, and so is what is another predicate's opposite.
     """
     index = {names.index[label]: place for place, label in enumerate(vocabulary.objects) if label in names.index}
     shown, said = torch.zeros(len(vocabulary.objects)), torch.zeros(len(vocabulary.objects), len(vocabulary.predicates))
@@ -169,8 +171,8 @@ def affordances(sequences: Sequence[Sequence[Example]], vocabulary: Vocabulary, 
         for group in vocabulary.groups
         for predicate in group.predicates
     ])  # fmt: skip
-    never = (said == 0) & (shown >= _SHOWN_OFTEN)[:, None] & judged
-    return (~never).float()
+    seldom = (said < _SELDOM * shown[:, None]) & (shown >= _SHOWN_OFTEN)[:, None] & judged
+    return (~seldom).float()
 
 
 def relation_files(folder: Path) -> list[Path]:

@@ -94,8 +94,8 @@ class Layout(nn.Module):
     """Scores the predicates of pairs from their boxes and names alone.
 
     object_embeddings: (C, N) float32, embeddings of the vocabulary's objects, for pairs that a detector finds.
-    affordances: (C, R) float32, 0 where the training data shows many of the object and never says the predicate of it,
-        else 1. The stage behind a detector multiplies scores by it, so that nobody sits on a cup.
+    affordances: (C, R) float32, 0 where the training data shows many of the object and hardly ever says the predicate
+        of it, else 1. The stage behind a detector multiplies scores by it, so that nobody sits on a cup.
     asked: (R,) float32, 0 for predicates that no training data ever asked, else 1. Their scores are 0.
     """
 

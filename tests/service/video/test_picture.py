@@ -189,3 +189,16 @@ def test_a_matrix_takes_stored_points_to_displayed_points() -> None:
 )
 def test_the_short_side_of_a_pixel_is_enlarged(pixel: Fraction | None, size: tuple[int, int]) -> None:
     assert square_size(720, 576, pixel) == size
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_padded_frame_holds_the_whole_picture_in_its_shape(clips: Clips, way: str, turned: bool) -> None:
+    matrix = (0, -1, 1, 0) if turned else None
+    path = clips.make(f"padded_{turned}_{way}", count=12, matrix=matrix, **WAYS[way])
+    frames = clips.read(path, fps=EVERY_FRAME, height=96, width=96, fit="pad").frames
+    height, width = (96, 72) if turned else (72, 96)
+    picture = clips.read(path, fps=EVERY_FRAME, height=height, width=width).frames
+    assert np.array_equal(frames[:, :height, :width], picture)
+    assert not frames[:, height:].any()
+    assert not frames[:, :, width:].any()
