@@ -39,7 +39,7 @@ def import_() -> None:
 @_FILE
 @_OUT
 @click.option(
-    "--frame-size", type=_FrameSize(), default="512x384", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames."
 )
 @_ANY_VERSION
 def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
@@ -70,7 +70,7 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
 @click.argument("source", metavar="FILE")
 @_OUT
 @click.option(
-    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size of the frames."
 )
 def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
     """Make a detector of COCO's classes from torchvision's weights.

@@ -45,6 +45,8 @@ class ServedModel(BaseModel):
     def of(cls, model: Scheduler, *, default: bool) -> ServedModel:
         """Describes a loaded model."""
         described = model.manifest.model_dump(mode="json", include=set(cls.model_fields))
+        size = model.manifest.frame_size
+        described["frame_size"] = {"height": size.height, "width": size.width}
         return cls(**described | model.reference.model_dump(), default=default)
 
     @property
