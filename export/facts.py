@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.errors import DisagreementError
 from export.onnx import describe_stage
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Stage, Tensor
+from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Bundle, FrameSize, Stage, Tensor
 from models.networks.arn import Arn
 from models.networks.checkpoint import NetworkConfig
 from models.networks.scored import Scored
@@ -22,7 +22,7 @@ def check_manifest(bundle: Bundle) -> None:
 
     Also where a stage reads a tensor that no stage before makes, or `frame_size` is not that of the frames.
     """
-    known = {FRAMES, TIMESTAMPS}
+    known = {FRAMES, TIMESTAMPS, PICTURE_SIZE}
     size = bundle.manifest.frame_size
     for stage in bundle.manifest.stages:
         file = describe_stage(stage.name, stage.span, bundle.path_of(stage))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -100,6 +101,8 @@ def _write(
 ) -> None:
     """Writes one ONNX file; its inputs are those of the stage's inputs that its outputs depend on."""
     axes = {0: torch.export.Dim(BATCH, min=1, max=1024), 1: torch.export.Dim(TIME, min=1, max=most)}
+    # The optimizer says in dozens of lines what it leaves as it is.
+    logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns of deprecations in its own dependencies, which nothing here can mend.
         warnings.simplefilter("ignore")

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from export.commands import check
 from tests.export.conftest import Exported
+from tests.support.paths import ROOT
 
 Manifest = dict[str, Any]
 
@@ -94,6 +95,12 @@ def test_a_manifest_that_says_other_things_than_the_checkpoint_is_refused_in_one
 def test_what_an_operator_may_set_is_not_held_against_a_manifest(small: Exported, tmp_path: Path) -> None:
     folder = edited(small, tmp_path / "edited", set_at("thresholds", "object_score", value=0.4))
     result = CliRunner().invoke(check, [str(folder), "--checkpoint", str(small.checkpoint)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "bundles").iterdir()), ids=lambda folder: folder.name)
+def test_the_manifests_of_the_bundled_models_describe_their_files(folder: Path) -> None:
+    result = CliRunner().invoke(check, [str(folder)])
     assert result.exit_code == 0, result.output
 
 
