@@ -71,9 +71,29 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
             await asyncio.to_thread(storage.delete, upload)
     longest = max(settings.upload_seconds, settings.url_seconds, settings.decode_seconds + settings.stall_seconds)
     await asyncio.to_thread(storage.end_unfinished, longest)
+    await _sweep_results(queue, storage, settings, deleted)
+
+
+async def _sweep_results(queue: JobQueue, storage: Storage, settings: Settings, deleted: set[str]) -> None:
+    """Deletes what is over. A graph stays as long as it answers for any video, as its shares and the queue say."""
+    shared: set[str] = set()
+    over: list[StoredFile] = []
     for result in await asyncio.to_thread(storage.files, "results"):
         if result.video_id in deleted or await _is_over(result, queue, settings):
+            over.append(result)
+        elif result.is_share:
+            shared.add(result.graph_id)
+    for result in over:
+        if result.is_graph and (result.video_id in shared or not await _retire(result, queue)):
+            if result.video_id in deleted and not result.is_left:
+                await asyncio.to_thread(storage.leave_to_others, result.video_id, result.owner)
+        else:
             await asyncio.to_thread(storage.delete, result)
+
+
+async def _retire(result: StoredFile, queue: JobQueue) -> bool:
+    """Whether no video needs a graph any more."""
+    return await queue.records.retire(result.video_id, await queue.now())
 
 
 async def _is_over(result: StoredFile, queue: JobQueue, settings: Settings) -> bool:
