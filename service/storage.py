@@ -75,6 +75,7 @@ class Storage:
     def make(self, mark: str) -> None:
         """Makes the storage, and writes the marker with this text."""
         with self._reaching():
+            self._make_folder(self._root)
             for area in _AREAS:
                 self._make_folder(f"{self._root}/{area}")
             self._files.pipe_file(self._marker, mark.encode())
@@ -206,14 +207,12 @@ class Storage:
 
     def delete_result(self, video_id: str, owner: str) -> bool:
         """Deletes a result. Returns whether there was one."""
-        was_graph = self._delete(self._result(video_id, owner, failed=False))
-        was_graph |= self._delete(self._left(video_id, owner))
-        return self._delete(self._result(video_id, owner, failed=True)) or was_graph
+        found = [self._delete(self._result(video_id, owner, failed=failed)) for failed in (False, True)]
+        return self._delete(self._left(video_id, owner)) or any(found)
 
     def share(self, graph_id: str, video_id: str, owner: str) -> bool:
         """Has the graph of a video answer for another one too. Returns whether there is such a graph."""
-        found = self._shared(graph_id, owner, video_id)
-        if found is None:
+        if self._shared(graph_id, owner, video_id) is None:
             return False
         share = self._share(graph_id, video_id, owner)
         with self._reaching():
@@ -331,7 +330,10 @@ class Storage:
             self._sync_folder(path)
 
     def _make_folder(self, path: str) -> None:
-        if self._has_folders:
+        """Makes a folder, on a disk one that nobody else on the machine may look into."""
+        if self._is_local:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        elif self._has_folders:
             self._files.makedirs(path, exist_ok=True)
 
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
@@ -360,16 +362,11 @@ class Storage:
 
     def _shares(self, owner: str, *, of: str = "") -> list[StoredFile]:
         """The names of all shares of an owner, or those of one video."""
-        folder = self._path("results", owner)
-        try:
-            with answering():
-                if self._has_folders:
-                    paths = [each for each in self._files.ls(folder, detail=False) if f"/{owner}/{of}" in each]
-                else:
-                    paths = self._files.find(folder, prefix=of)
-        except FileNotFoundError:
-            return []
-        return [StoredFile(path, math.nan) for path in paths if path.endswith(SHARE)]
+        folder, paths = self._path("results", owner), []
+        with contextlib.suppress(FileNotFoundError), answering():
+            paths = self._files.ls(folder, detail=False) if self._has_folders else self._files.find(folder, prefix=of)
+        names = [path for path in paths if path.endswith(SHARE) and f"/{owner}/{of}" in path]
+        return [StoredFile(path, math.nan) for path in names]
 
     def _shared(self, graph_id: str, owner: str, video_id: str) -> StoredResult | None:
         """The graph of a video as that of another one."""
@@ -381,12 +378,10 @@ class Storage:
 
     def _described(self, path: str) -> dict[str, Any] | None:
         """What the storage says of a file; None where there is none."""
-        try:
-            with answering():
-                described: dict[str, Any] = self._files.info(path)
-        except FileNotFoundError:
-            return None
-        return described
+        with contextlib.suppress(FileNotFoundError), answering():
+            described: dict[str, Any] = self._files.info(path)
+            return described
+        return None
 
     def _delete(self, path: str) -> bool:
         try:

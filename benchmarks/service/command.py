@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def bench(
         engine=measured.model.engine,
         precision=measured.model.manifest.precision,
         video=video.name,
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         streams=measured.model.streams,
         max_batch=measured.model.max_batch,
         stolen=stolen.share,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,7 +62,7 @@ def speed(
         ways=_ways(engines),
         precisions=_precisions(precisions),
         batches=_numbers(batches),
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or usable_cores(),
         seconds=seconds,
     )
     if keep is not None and keep.is_dir() and any(keep.iterdir()):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -200,6 +201,19 @@ def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
     for path in (tmp_path / "uploads" / ("a" * 32), tmp_path / "results" / OWNER / f"{'a' * 32}.json"):
         assert (path.stat().st_ino, 5) in synced
         assert path.parent.stat().st_ino in [inode for inode, _ in synced], "its name is, too"
+
+
+def test_nobody_else_on_the_machine_may_look_into_the_folders(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        storage = made(str(tmp_path / "some" / "data"))
+        storage.write_result("a", OWNER, b"graph")
+    finally:
+        os.umask(before)
+    root = tmp_path / "some" / "data"
+    folders = [root, root / "uploads", root / "results", root / "results" / OWNER]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 4
+    assert stat.S_IMODE((tmp_path / "some").stat().st_mode) == 0o755, "that is not ours"
 
 
 class StoreError(Exception):
