@@ -13,6 +13,7 @@ from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
 from service.commands.common import OutputFile, check_video, option_flags, read_options, settings_flags, video_argument
+from service.cores import usable_cores
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")

@@ -15,6 +15,7 @@ from benchmarks.service.processes import PeakMemory, cpu_seconds
 from benchmarks.service.server import Load, serving
 from models.engines import EngineOptions, open_stages
 from models.graph.bundle import Bundle
+from service.cores import usable_cores
 from service.loading import open_scheduler
 from service.options import VideoOptions
 from service.pipeline import Pipeline, clips, sampling_of

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from models.graph.bundle import Precision
+from service.cores import usable_cores
 
 if TYPE_CHECKING:
     from benchmarks.speed.measures import Way

@@ -110,7 +110,8 @@ class Catalog:
         seen = [offer.seen for text in texts if (offer := _read_offer(text)) is not None]
         if not seen:
             return "no worker has started yet, so no model is known: start one with `vsg worker`"
-        return f"no worker is left since {now - max(seen):.0f} seconds, so no model is offered: start one with `vsg worker`"
+        seconds = now - max(seen)
+        return f"no worker is left since {seconds:.0f} seconds, so no model is offered: start one with `vsg worker`"
 
     async def living_workers(self) -> int:
         """The number of workers that live. Raises RedisError."""
