@@ -110,3 +110,8 @@ class Fleet:
             return httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=30).status_code == 200
         except httpx.TransportError:
             return False
+
+
+def end_on_sigterm() -> None:
+    """Has this program stop what it started when it is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

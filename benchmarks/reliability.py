@@ -1,10 +1,10 @@
 """Checks that a fleet loses nothing when its workers, Redis and API are killed while videos are posted.
 
-    .venv/bin/python -m benchmarks.reliability [--videos 200] [--storage folder] [--json]
+    .venv/bin/python -m benchmarks.reliability [--videos 200] [--storage folder] [--kill-seconds 2] [--json]
 
 Three workers with the stub engine share a real, append-only Redis and a storage. Clients post different videos, each
 with an `Idempotency-Key`, and post again when they get no answer, as a client should. Every two seconds the program
-kills a worker with SIGKILL and starts it again. At the same distances over the whole run, in turn, the storage is away
+kills a worker with SIGKILL and starts it again (more seldom where a worker takes long to start). At the same distances over the whole run, in turn, the storage is away
 for some seconds, Redis is killed, the storage is full (a folder) or slow (S3), and the API is killed.
 
 `--storage folder` is a small disk in memory, which needs root to be mounted; as another user the folder is never full.
@@ -34,7 +34,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.fleet import Fleet
+from benchmarks.fleet import Fleet, end_on_sigterm
 from benchmarks.storages import FailingStorage, failing_bucket, failing_folder
 from tests.support.bundles import make_tiny_bundle
 from tests.support.videos import make_video
@@ -42,7 +42,6 @@ from tests.support.waiting import until
 
 WORKERS = 3
 CLIENTS = 4
-KILL_SECONDS = 2.0
 FEWEST_BETWEEN_FAULTS = 10  # videos
 MOST_FAULTS = 12
 POST_SECONDS = 0.25  # between two videos of all clients together
@@ -110,10 +109,11 @@ class Faults:
             thread.join()
 
 
-def run(folder: Path, videos: int, kind: str) -> dict[str, object]:
+def run(folder: Path, videos: int, kind: str, kill_seconds: float) -> dict[str, object]:
     """Runs the whole scenario and returns its figures; raises AssertionError with what went wrong.
 
     kind: of the storage, `folder` or `s3`.
+    kill_seconds: between two workers that are killed.
     """
     base = make_video(folder / "clip.mp4").read_bytes()
     # A box of free space at the end makes another file of the same video.
@@ -127,7 +127,7 @@ def run(folder: Path, videos: int, kind: str) -> dict[str, object]:
         until(fleet.is_ready, 240)
         began = time.monotonic()
         over = threading.Event()
-        killer = threading.Thread(target=_kill_workers, args=(fleet, over))
+        killer = threading.Thread(target=_kill_workers, args=(fleet, kill_seconds, over))
         killer.start()
         stack.callback(over.set)
         faults = Faults(fleet, storage, videos)
@@ -179,9 +179,9 @@ def run(folder: Path, videos: int, kind: str) -> dict[str, object]:
     }
 
 
-def _kill_workers(fleet: Fleet, over: threading.Event) -> None:
+def _kill_workers(fleet: Fleet, seconds: float, over: threading.Event) -> None:
     for number in itertools.count():
-        if over.wait(KILL_SECONDS):
+        if over.wait(seconds):
             return
         fleet.kill(f"worker-{number % WORKERS}")
 
@@ -199,10 +199,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="kill the processes of a fleet while it works and count what is lost")
     parser.add_argument("--videos", type=int, default=200)
     parser.add_argument("--storage", choices=("folder", "s3"), default="folder")
+    parser.add_argument("--kill-seconds", type=float, default=2.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="vsg-reliability-") as folder:
-        figures = run(Path(folder), arguments.videos, arguments.storage)
+        figures = run(Path(folder), arguments.videos, arguments.storage, arguments.kill_seconds)
     if arguments.json:
         print(json.dumps(figures))
     else:

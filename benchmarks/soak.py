@@ -33,7 +33,7 @@ import psutil
 from redis import Redis
 
 from benchmarks.errors import BenchError
-from benchmarks.fleet import Fleet
+from benchmarks.fleet import Fleet, end_on_sigterm
 from tests.support.bundles import make_tiny_bundle
 from tests.support.videos import make_video
 from tests.support.waiting import until
@@ -155,7 +155,7 @@ def growth(samples: list[Sample]) -> dict[str, float]:
     quarter = max(1, len(used) // 4)
 
     def mean(part: list[Sample], name: str) -> float:
-        return sum(getattr(each, name) for each in part) / len(part)
+        return float(sum(getattr(each, name) for each in part) / len(part))
 
     return {name: round(mean(used[-quarter:], name) / mean(used[:quarter], name), 3) for name in WATCHED}
 
@@ -239,6 +239,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="image to write")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="vsg-soak-") as folder:
         samples, answers = run(Path(folder), arguments.minutes)
     if len(samples) < 16:

@@ -57,14 +57,16 @@ def failing_folder(folder: Path, *, videos: int) -> Iterator[FailingStorage]:
         elsewhere.rename(data)
 
     def filled() -> None:
-        with (disk / "ballast").open("wb") as file:
+        ballast = os.open(disk / "ballast", os.O_WRONLY | os.O_CREAT)
+        try:
             for block in (1 << 20, 1 << 12):
                 with suppress(OSError):
                     while True:
-                        file.write(bytes(block))
-                        file.flush()
-        time.sleep(FAULT_SECONDS)
-        (disk / "ballast").unlink()
+                        os.write(ballast, bytes(block))
+            time.sleep(FAULT_SECONDS)
+        finally:
+            os.close(ballast)
+            (disk / "ballast").unlink()
 
     def names(area: str) -> list[str]:
         return [path.name for path in (data / area).rglob("*") if path.is_file()]

@@ -26,7 +26,7 @@ def load_hashes() -> Any:
 
 
 HASHES = load_hashes()
-PINNED = {
+PINNED: dict[str, str] = {
     canonicalize_name(name): version
     for name, version in re.findall(r"^([\w.-]+)===?(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 }
@@ -35,7 +35,7 @@ PINNED = {
 def listed(image: str) -> dict[str, tuple[str, list[str]]]:
     """The version and the hashes of each package that an image installs."""
     text = (DOCKER / "requirements" / f"{image}.txt").read_text().replace(" \\\n", "")
-    found = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for line in text.splitlines()[1:]:
         match = re.fullmatch(r"([\w.-]+)==([\w.+!-]+)(?: ; [^-]+)?((?:    --hash=sha256:[0-9a-f]{64})+)", line)
         assert match, line
@@ -48,6 +48,7 @@ def test_a_list_has_the_versions_of_the_constraints(image: str) -> None:
     found = listed(image)
     versions = {name: version for name, (version, _) in found.items() if name not in ("setuptools", "wheel")}
     assert {name: PINNED.get(name) for name in versions} == versions
+    assert "setuptools" in found, "what builds our own packages is pinned too"
 
 
 @pytest.mark.parametrize("image", HASHES.IMAGES)
