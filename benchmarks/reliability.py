@@ -4,8 +4,9 @@
 
 Three workers with the stub engine share a real, append-only Redis and a storage. Clients post different videos, each
 with an `Idempotency-Key`, and post again when they get no answer, as a client should. Every two seconds the program
-kills a worker with SIGKILL and starts it again (more seldom where a worker takes long to start). At the same distances over the whole run, in turn, the storage is away
-for some seconds, Redis is killed, the storage is full (a folder) or slow (S3), and the API is killed.
+kills a worker with SIGKILL and starts it again (more seldom, where workers take long to start). At the same distances
+over the whole run, in turn, the storage is away for some seconds, Redis is killed, the storage is full (a folder) or
+slow (S3), and the API is killed.
 
 `--storage folder` is a small disk in memory, which needs root to be mounted; as another user the folder is never full.
 `--storage s3` is a bucket of moto's server, behind a proxy that breaks and slows the way to it.
