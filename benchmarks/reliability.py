@@ -1,11 +1,16 @@
 """Checks that a fleet loses nothing when its workers, Redis and API are killed while videos are posted.
 
-    .venv/bin/python -m benchmarks.reliability [--videos 200] [--json]
+    .venv/bin/python -m benchmarks.reliability [--videos 200] [--storage folder] [--kill-seconds 2] [--json]
 
-Three workers with the stub engine share a real, append-only Redis and a folder. Clients post different videos, each
+Three workers with the stub engine share a real, append-only Redis and a storage. Clients post different videos, each
 with an `Idempotency-Key`, and post again when they get no answer, as a client should. Every two seconds the program
-kills a worker with SIGKILL and starts it again. After a third of the videos it kills Redis, after two thirds the API;
-after a sixth and after a half the storage is away for some seconds.
+kills a worker with SIGKILL and starts it again (more seldom, where workers take long to start). At the same distances
+over the whole run, in turn, the storage is away for some seconds, Redis is killed, the storage is full (a folder) or
+slow (S3), and the API is killed.
+
+`--storage folder` is a small disk in memory, which needs root to be mounted; as another user the folder is never full.
+`--storage s3` is a bucket of moto's server, behind a proxy that breaks and slows the way to it.
+
 In the end every accepted video must have succeeded exactly once, with the graph of its own content, and no upload and
 no process may be left. Otherwise the program exits with 1. It needs `redis-server` and a checkout: it uses helpers of
 the tests.
@@ -17,113 +22,31 @@ import argparse
 import hashlib
 import itertools
 import json
-import os
-import signal
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import httpx
-import psutil
 
+from benchmarks.fleet import Fleet, end_on_sigterm
+from benchmarks.storages import FailingStorage, failing_bucket, failing_folder
 from tests.support.bundles import make_tiny_bundle
-from tests.support.ports import unused_port
 from tests.support.videos import make_video
 from tests.support.waiting import until
 
 WORKERS = 3
 CLIENTS = 4
-KILL_SECONDS = 2.0
-AWAY_SECONDS = 4.0
+FEWEST_BETWEEN_FAULTS = 10  # videos
+MOST_FAULTS = 12
 POST_SECONDS = 0.25  # between two videos of all clients together
 PATIENCE = 600.0
-
-
-class Fleet:
-    """Redis, the API and the workers as processes, each of which can be killed and started again."""
-
-    def __init__(self, folder: Path, bundle: Path) -> None:
-        self.folder = folder
-        self.redis_port, self.api_port = unused_port(), unused_port()
-        self.killed: Counter[str] = Counter()
-        self._environment = os.environ | {
-            "VSG_QUEUE_URL": f"redis://127.0.0.1:{self.redis_port}/0",
-            "VSG_DATA": str(folder / "data"),
-            "VSG_BUNDLES": str(bundle),
-            "VSG_ENGINE": "stub",
-            "VSG_CONCURRENCY": "1",
-            "VSG_LEASE_SECONDS": "4",
-            "VSG_SWEEP_SECONDS": "2",
-            "VSG_UPLOAD_IDLE_SECONDS": "10",
-            "VSG_QUEUE_LIMIT": "1000",
-        }
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        (folder / "redis").mkdir()
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all processes."""
-        return ["redis", "api", *(f"worker-{number}" for number in range(WORKERS))]
-
-    def start(self, name: str) -> None:
-        """Starts one process."""
-        kind = name.partition("-")[0]
-        append_only = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        commands = {
-            "redis": [
-                *("redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1"),
-                *("--dir", str(self.folder / "redis"), *append_only),
-            ],
-            "api": [sys.executable, "-m", "service.command_line", "serve", "--port", str(self.api_port)],
-            "worker": [sys.executable, "-m", "service.command_line", "worker"],
-        }
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                commands[kind], env=self._environment, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def kill(self, name: str) -> None:
-        """Kills one process with SIGKILL and starts it again."""
-        self.killed[name.partition("-")[0]] += 1
-        self._processes[name].kill()
-        self._processes[name].wait()
-        self.start(name)
-
-    def take_storage_away(self) -> None:
-        """Takes the storage away for some seconds, in the background, as when a disk is not mounted."""
-        self.killed["storage"] += 1
-        threading.Thread(target=self._take_storage_away).start()
-
-    def _take_storage_away(self) -> None:
-        data = self.folder / "data"
-        elsewhere = data.rename(self.folder / "elsewhere")
-        time.sleep(AWAY_SECONDS)
-        elsewhere.rename(data)
-
-    def stop(self) -> None:
-        """Stops all processes, the workers first."""
-        for name in reversed(self.names):
-            if name in self._processes:
-                self._processes[name].send_signal(signal.SIGTERM)
-                self._processes[name].wait(60)
-
-    def left_processes(self) -> list[str]:
-        """Returns the command lines of processes that still run; decoders have the environment of their worker."""
-        left = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get("VSG_DATA") == self._environment["VSG_DATA"]:
-                    left.append(" ".join(process.cmdline()))
-        return left
 
 
 def posted(fleet: Fleet, content: bytes, key: str, answers: Counter[str]) -> str:
@@ -132,7 +55,7 @@ def posted(fleet: Fleet, content: bytes, key: str, answers: Counter[str]) -> str
     while time.monotonic() < limit:
         try:
             answer = httpx.post(
-                f"http://127.0.0.1:{fleet.api_port}/videos",
+                f"{fleet.url}/videos",
                 files={"video": content},
                 headers={"Prefer": "respond-async", "Idempotency-Key": key},
                 timeout=30,
@@ -153,7 +76,7 @@ def posted(fleet: Fleet, content: bytes, key: str, answers: Counter[str]) -> str
 def graph_of(fleet: Fleet, video_id: str) -> dict[str, object]:
     """Returns the graph or the problem of a video that has ended; {} before that, and where the API does not answer."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{fleet.api_port}/videos/{video_id}", timeout=30, trust_env=False)
+        answer = httpx.get(f"{fleet.url}/videos/{video_id}", timeout=30, trust_env=False)
     except httpx.TransportError:
         return {}
     document: dict[str, object] = answer.json()
@@ -161,34 +84,62 @@ def graph_of(fleet: Fleet, video_id: str) -> dict[str, object]:
     return document if is_over or answer.status_code == 404 else {}
 
 
-def run(folder: Path, videos: int) -> dict[str, object]:
-    """Runs the whole scenario and returns its figures; raises AssertionError with what went wrong."""
+class Faults:
+    """What fails in turn while videos are posted."""
+
+    def __init__(self, fleet: Fleet, storage: FailingStorage, videos: int) -> None:
+        first, *others = storage.faults.items()
+        turns = [first, ("redis", lambda: fleet.kill("redis")), *others, ("api", lambda: fleet.kill("api"))]
+        distance = max(FEWEST_BETWEEN_FAULTS, videos // (MOST_FAULTS + 1))
+        numbers = range(distance, videos, distance)
+        self._due = {number: turns[index % len(turns)] for index, number in enumerate(numbers)}
+        self._running: list[threading.Thread] = []
+        self.count: Counter[str] = Counter()
+
+    def before(self, number: int) -> None:
+        """Begins, in the background, what is due before a video."""
+        if number in self._due:
+            name, fail = self._due[number]
+            self.count[name] += 1
+            self._running.append(threading.Thread(target=fail, name=name))
+            self._running[-1].start()
+
+    def end(self) -> None:
+        """Waits until all is sound again."""
+        for thread in self._running:
+            thread.join()
+
+
+def run(folder: Path, videos: int, kind: str, kill_seconds: float) -> dict[str, object]:
+    """Runs the whole scenario and returns its figures; raises AssertionError with what went wrong.
+
+    kind: of the storage, `folder` or `s3`.
+    kill_seconds: between two workers that are killed.
+    """
     base = make_video(folder / "clip.mp4").read_bytes()
     # A box of free space at the end makes another file of the same video.
     contents = [base + struct.pack(">I4sQ", 16, b"free", number) for number in range(videos)]
-    fleet = Fleet(folder, make_tiny_bundle(folder / "tiny"))
     with ExitStack() as stack:
+        storage = stack.enter_context(failing_bucket(folder) if kind == "s3" else failing_folder(folder, videos=videos))
+        fleet = Fleet(folder, make_tiny_bundle(folder / "tiny"), storage.environment, workers=WORKERS)
         stack.callback(fleet.stop)
         for name in fleet.names:
             fleet.start(name)
-        until(lambda: _is_ready(fleet), 120)
+        until(fleet.is_ready, 240)
         began = time.monotonic()
         over = threading.Event()
-        killer = threading.Thread(target=_kill_workers, args=(fleet, over))
+        killer = threading.Thread(target=_kill_workers, args=(fleet, kill_seconds, over))
         killer.start()
         stack.callback(over.set)
+        faults = Faults(fleet, storage, videos)
+        stack.callback(faults.end)
 
         answers: Counter[str] = Counter()
         ids: dict[int, str] = {}
 
         def post(number: int) -> None:
             time.sleep(max(0.0, began + number * POST_SECONDS - time.monotonic()))
-            if number in (videos // 6, videos // 2):
-                fleet.take_storage_away()
-            if number == videos // 3:
-                fleet.kill("redis")
-            if number == 2 * videos // 3:
-                fleet.kill("api")
+            faults.before(number)
             ids[number] = posted(fleet, contents[number], f"video {number}", answers)
 
         with ThreadPoolExecutor(CLIENTS) as clients:
@@ -198,6 +149,7 @@ def run(folder: Path, videos: int) -> dict[str, object]:
         done_after = time.monotonic() - began
         over.set()
         killer.join()
+        faults.end()
 
         failed = {number: graph for number, graph in graphs.items() if graph.get("status") != "succeeded"}
         assert not failed, f"{len(failed)} videos did not succeed: {list(failed.items())[:3]}"
@@ -205,16 +157,19 @@ def run(folder: Path, videos: int) -> dict[str, object]:
             video = graphs[number]["video"]
             assert isinstance(video, dict)
             assert video["sha256"] == hashlib.sha256(content).hexdigest(), "a graph of another video"
-        results = [path for path in (folder / "data" / "results").rglob("*") if path.is_file()]
-        finished = [path for path in results if path.suffix == ".json"]
+        results = storage.names("results")
+        finished = [name for name in results if name.endswith(".json")]
         assert len(set(ids.values())) == len(finished) == videos, "a video was made twice, or a result is lost"
-        until(lambda: not list((folder / "data" / "uploads").iterdir()), 120)
-    until(lambda: not fleet.left_processes(), 60)
+        until(lambda: not storage.names("uploads"), 120)
+        fleet.stop()
+        until(lambda: not fleet.left_processes(), 60)
     begun_again = sum(log.read_text(errors="replace").count("job begun again") for log in folder.glob("worker-*.log"))
     return {
         "videos": videos,
         "succeeded": len(finished),
+        "storage": kind,
         "killed": dict(fleet.killed),
+        "failed in turn": dict(faults.count),
         "jobs begun again": begun_again,
         "answers to posts": dict(answers),
         "seconds until all were accepted": round(accepted_after, 1),
@@ -225,16 +180,9 @@ def run(folder: Path, videos: int) -> dict[str, object]:
     }
 
 
-def _is_ready(fleet: Fleet) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{fleet.api_port}/health/ready", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def _kill_workers(fleet: Fleet, over: threading.Event) -> None:
+def _kill_workers(fleet: Fleet, seconds: float, over: threading.Event) -> None:
     for number in itertools.count():
-        if over.wait(KILL_SECONDS):
+        if over.wait(seconds):
             return
         fleet.kill(f"worker-{number % WORKERS}")
 
@@ -251,10 +199,13 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="kill the processes of a fleet while it works and count what is lost")
     parser.add_argument("--videos", type=int, default=200)
+    parser.add_argument("--storage", choices=("folder", "s3"), default="folder")
+    parser.add_argument("--kill-seconds", type=float, default=2.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="vsg-reliability-") as folder:
-        figures = run(Path(folder), arguments.videos)
+        figures = run(Path(folder), arguments.videos, arguments.storage, arguments.kill_seconds)
     if arguments.json:
         print(json.dumps(figures))
     else:

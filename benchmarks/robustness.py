@@ -3,9 +3,11 @@
     .venv/bin/python -m benchmarks.robustness [--requests 1000] [--seed 1] [--json]
 
 Several clients at once send them to a real `vsg serve` with the stub engine: broken forms, videos, JSON, options, paths
-and headers, bodies that are too large, and bytes that are not HTTP. Then many uploads begin at once and stop half-way.
-A tenth of the requests goes to a second service that wants keys, with no key, a wrong one or garbage. Videos to break
-come from ../shared/videos where that folder exists. Request N of a seed is always the same.
+and headers, doubled headers, offers of other protocols, wrong containers, pages of other origins, bodies that are too
+large, and bytes that are not HTTP. Then many uploads begin at once and stop half-way, connections fall silent in every
+state, answers are not read, and a kept video is posted again and again. A tenth of the requests goes to a second
+service that wants keys, with no key, a wrong one or garbage; there one key fills the queue, and others still get in.
+Videos to break come from ../shared/videos where that folder exists. Request N of a seed is always the same.
 
 The program compares the memory of the service with that after a warm-up, which sends a third as many requests of
 another seed: by then the interpreter, its allocator and its thread pools hold what they keep. It exits with 1 where
@@ -27,10 +29,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.pressure import fill_queue, hang, post_again, read_slowly
 from models.graph.scene_graph import SceneGraph
 from service.keys import key_line, new_key
 from tests.support.bundles import make_tiny_bundle
-from tests.support.malformed import Malformed, malformed_request, slow_requests
+from tests.support.hostile import any_request
+from tests.support.malformed import Malformed, slow_requests
 from tests.support.processes import ServiceProcess, serve_process
 from tests.support.videos import make_video
 from tests.support.waiting import until
@@ -39,7 +43,9 @@ CLIENTS = 6
 PATIENCE = 120.0
 IDLE_SECONDS = 3
 MOST_CLIP_BYTES = 700_000
-TOLERANCE_BYTES = 32 * 2**20
+MOST_GROWTH = 1.05  # of memory
+MOST_HANGING = 400
+QUEUE_LIMIT = 16
 TOLERANCE_FILES = 4
 _SHARED = Path(__file__).parents[2] / "shared" / "videos"
 _SECRETS = (b"Traceback", b"/tmp", b".py", b"uvicorn", b"starlette", b"decord", b"ffmpeg")
@@ -186,22 +192,28 @@ def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
         "url_hosts": "*.example",
         "log_level": "warning",
     }
+    names = ("alice", "bob", "carol", "dave")
+    secrets = [new_key() for _ in names]
     keys = folder / "keys"
-    keys.write_text(key_line("alice", new_key()))
+    keys.write_text("\n".join(map(key_line, names, secrets)))
+    slow_engine = {"stub_seconds": 1.0, "concurrency": 1, "queue_limit": QUEUE_LIMIT}
     findings = Findings()
     with (
         serve_process(folder, **settings) as service,
-        serve_process(_made(folder / "keyed"), **settings, keys=keys) as keyed,
+        serve_process(_made(folder / "keyed"), **{**settings, **slow_engine}, keys=keys) as keyed,
     ):
-        warm_up = [(f"warm-up {n}", malformed_request(n, seed + 1, clips)) for n in range(max(16, requests // 3))]
+        warm_up = [(f"warm-up {n}", any_request(n, seed + 1, clips)) for n in range(max(16, requests // 3))]
         attack(service, warm_up, findings)
+        press(service, clips, requests // 3)
         before = settle(service)
         findings = Findings(faults=findings.faults)
         with_keys, slow = requests // 10, slow_requests(seed, clips)
         numbers = range(requests - with_keys - len(slow))
-        attack(service, [(f"request {n}", malformed_request(n, seed, clips)) for n in numbers], findings)
+        attack(service, [(f"request {n}", any_request(n, seed, clips)) for n in numbers], findings)
         given_up_after = stall(service, slow, findings)
+        pressed = press(service, clips, requests)
         attack(keyed, [(f"with keys {n}", _with_wrong_key(n, seed, clips)) for n in range(with_keys)], findings)
+        queued = fill_queue(keyed, clips[-2:], secrets[0], secrets[1:])
         after = settle(service)
         settle(keyed)
         logs = service.log.read_text() + keyed.log.read_text()
@@ -210,7 +222,8 @@ def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
     assert "Traceback" not in logs, f"exceptions in the log:\n{logs[logs.index('Traceback') :][:3000]}"
     answered = sum(findings.statuses.values()) - findings.statuses["none"]
     assert answered > 0.7 * requests, f"only {answered} of {requests} requests were answered"
-    assert after.memory <= before.memory + TOLERANCE_BYTES, f"memory grew from {before.memory} to {after.memory} bytes"
+    grown = after.memory / before.memory
+    assert grown <= MOST_GROWTH, f"memory grew from {before.memory} to {after.memory} bytes, to {grown:.3f} times"
     assert after.files <= before.files + TOLERANCE_FILES, f"open files grew from {before.files} to {after.files}"
     assert after.processes == before.processes, "processes are left"
     assert given_up_after < 10 * IDLE_SECONDS, f"slow clients were kept for {given_up_after:.0f} s"
@@ -224,13 +237,34 @@ def run(folder: Path, requests: int, seed: int) -> dict[str, object]:
         "memory grown by MiB": round((after.memory - before.memory) / 2**20, 1),
         "open files before, after": [before.files, after.files],
         "seconds until slow clients were given up": round(given_up_after, 1),
+        **pressed,
+        "a key that fills the queue": queued,
         "left uploads, decoders, exceptions": 0,
+    }
+
+
+def press(service: ServiceProcess, clips: Sequence[bytes], requests: int) -> dict[str, object]:
+    """Presses a service in proportion to the requests; returns figures. Raises AssertionError where it gives way."""
+    count = max(16, min(MOST_HANGING, requests // 10))
+    hung, unread = hang(service, count), read_slowly(service, count // 4)
+    for seconds in (hung, unread):
+        assert seconds < 10 * IDLE_SECONDS + count / 10, f"silent connections were kept for {seconds:.0f} s"
+    settle(service)
+    for path in (service.data / "results").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    again = post_again(service, clips[-2], count)
+    assert again["stored bytes"] == 0, "a graph that answers again takes room"
+    return {
+        f"seconds until {count} silent connections were closed": round(hung, 1),
+        f"seconds until {count // 4} that read nothing were closed": round(unread, 1),
+        f"grown by {count} posts of a kept video": again,
     }
 
 
 def _with_wrong_key(number: int, seed: int, clips: Sequence[bytes]) -> Malformed:
     headers = (b"", b"Authorization: Bearer wrong\r\n", b"Authorization: \xff\r\n", b"Authorization: Basic YTpi\r\n")
-    return malformed_request(number, seed + 2, clips).with_header(headers[number % len(headers)])
+    return any_request(number, seed + 2, clips).with_header(headers[number % len(headers)])
 
 
 def _made(folder: Path) -> Path:
@@ -251,7 +285,7 @@ def main() -> None:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
-            print(f"{name:42} {value}")
+            print(f"{name:52} {value}")
 
 
 if __name__ == "__main__":

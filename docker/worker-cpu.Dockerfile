@@ -6,19 +6,19 @@ FROM ${BASE} AS builder
 WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install them again.
-COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu,s3,tracing]' \
-    && /opt/venv/bin/pip uninstall --yes video-scene-graph
+COPY docker/requirements/worker-cpu.txt requirements.txt
+RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY models models
 COPY service service
 COPY benchmarks benchmarks
 COPY vsg vsg
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+RUN /opt/venv/bin/pip install --no-cache-dir --no-build-isolation --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
-    && install --directory --owner=vsg --group=vsg /data
+    && install --directory --owner=vsg --group=vsg --mode=0700 /data
 COPY --from=builder /opt/venv /opt/venv
 COPY bundles /opt/vsg/bundles
 COPY --from=builder /opt/vsg /opt/vsg

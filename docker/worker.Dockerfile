@@ -15,17 +15,17 @@ FROM python AS builder
 WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install CUDA again.
-COPY pyproject.toml README.md LICENSE NOTICE constraints.txt ./
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu,s3,tracing]' \
-    && /opt/venv/bin/pip uninstall --yes video-scene-graph
+COPY docker/requirements/worker.txt requirements.txt
+RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements.txt
 # For the engines onnxruntime-tensorrt and tensorrt: --build-arg TENSORRT=10.16.1.11. ONNX Runtime 1.31 needs 10, not 11.
 ARG TENSORRT=
 RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-cu13==${TENSORRT}"
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY models models
 COPY service service
 COPY benchmarks benchmarks
 COPY vsg vsg
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --target /opt/vsg . \
+RUN /opt/venv/bin/pip install --no-cache-dir --no-build-isolation --no-deps --target /opt/vsg . \
     && /opt/venv/bin/pip uninstall --yes pip setuptools
 # ONNX Runtime finds TensorRT's libraries through the linker; the name of their folder has Python's version in it.
 RUN mkdir -p /opt/tensorrt \
@@ -35,7 +35,7 @@ FROM python
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /opt/tensorrt /opt/tensorrt
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vsg \
-    && install --directory --owner=vsg --group=vsg /data /cache \
+    && install --directory --owner=vsg --group=vsg --mode=0700 /data /cache \
     && echo /opt/tensorrt >/etc/ld.so.conf.d/tensorrt.conf \
     && ldconfig
 COPY bundles /opt/vsg/bundles

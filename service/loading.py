@@ -7,7 +7,6 @@ holds no models.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from models.engines import EngineName, EngineOptions, StageEngine, bundle_inputs
 from models.engines.stub import StubStage, stub_manifest
 from models.errors import EngineError
 from models.graph.bundle import MANIFEST_FILE, Bundle
+from service.cores import usable_cores
 from service.errors import NoModels
 from service.pipeline import Pipeline
 from service.scheduling import Batch, Scheduler
@@ -145,7 +145,7 @@ def _open_streams(
 ) -> list[Sequence[StageEngine]]:
     """The engines of all stages, warmed up, for each stream."""
     on_cpu = is_cpu_engine(engine)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     streams = settings.streams or (min(cores, _MOST_CPU_STREAMS) if on_cpu else 1)
     options = EngineOptions(
         threads=settings.threads or max(1, cores // streams),

@@ -164,6 +164,16 @@ class Settings(BaseSettings):
     max_wait: float = Field(600.0, ge=0, le=3600, description="most seconds that `Prefer: wait=N` may ask for")
     concurrency: Count = Field(16, description="videos that are worked on at once")
     queue_limit: Count = Field(64, description="jobs that may wait or run; above it POST /videos answers 429")
+    queue_share: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="of the places that others leave in the queue, the part that one key may take; 1: all",
+    )
+    kept_limit: Count = Field(
+        10_000,
+        description="videos of one key that may wait, run or be kept; above it POST /videos answers 429",
+    )
 
     engine: EngineName | Literal["stub"] = Field(
         "onnxruntime-cpu", description="what runs the models; `stub` invents results, to measure the service alone"

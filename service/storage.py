@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import math
 import os
 import secrets
 import tempfile
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -20,7 +21,7 @@ import structlog
 
 from service.errors import SettingsError, StorageUnavailable, Unavailable
 from service.storage_errors import answering, unavailable
-from service.stored_files import ResultFile, StoredFile, StoredResult
+from service.stored_files import LEFT, SHARE, ResultFile, StoredFile, StoredResult, UploadWriter
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
@@ -38,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 class Storage:
     """Uploads by the id of their video, and results by owner and id. All methods block; call them from a thread.
+
+    A graph may answer for further videos, which are equal to its own: each has an empty file, a share, whose name has
+    both ids. The graph lasts as long as any of them.
 
     Owners and ids become names of files, so both must be plain words.
 
@@ -71,6 +75,7 @@ class Storage:
     def make(self, mark: str) -> None:
         """Makes the storage, and writes the marker with this text."""
         with self._reaching():
+            self._make_folder(self._root)
             for area in _AREAS:
                 self._make_folder(f"{self._root}/{area}")
             self._files.pipe_file(self._marker, mark.encode())
@@ -117,7 +122,13 @@ class Storage:
         part = f"{path}.part" if self._is_local else path
         with self._reaching():
             file = self._files.open(part, "wb")
-        return UploadWriter(self, file, part, path)
+        return UploadWriter(
+            file,
+            touches=self._is_local,
+            finish=lambda: self._finish_upload(file, part, path),
+            discard=lambda: self._discard(file),
+            end=self._end_upload,
+        )
 
     @contextmanager
     def local_upload(self, video_id: str) -> Iterator[Path]:
@@ -173,39 +184,56 @@ class Storage:
                 self._delete(part)
             raise
 
-    def result(self, video_id: str, owner: str) -> StoredResult | None:
-        """Finds the graph or problem document of a video; None if this owner has none."""
-        for failed in (False, True):
-            path = self._result(video_id, owner, failed=failed)
-            try:
-                with answering():
-                    described = self._files.info(path)
-                    return StoredResult(self._files, path, described["size"], self._age(described), failed)
-            except FileNotFoundError:
-                continue
+    def result(self, video_id: str, owner: str, graph_id: str | None = None) -> StoredResult | None:
+        """Finds the graph or problem document of a video; None if this owner has none.
+
+        graph_id: of the video whose graph answers for this one, where that is known.
+        """
+        if graph_id is None or graph_id == video_id:
+            for failed in (False, True):
+                path = self._result(video_id, owner, failed=failed)
+                if (described := self._described(path)) is not None:
+                    return StoredResult(self._files, path, described["size"], self._age(described), failed, video_id)
+        if graph_id is None:
+            for share in self._shares(owner, of=video_id):
+                described = self._described(share.path)
+                found = self._shared(share.graph_id, owner, video_id)
+                if described is not None and found is not None:
+                    return replace(found, age=self._age(described))
+        elif graph_id != video_id and (found := self._shared(graph_id, owner, video_id)) is not None:
+            return found
         self._confirm()
         return None
 
     def delete_result(self, video_id: str, owner: str) -> bool:
         """Deletes a result. Returns whether there was one."""
-        was_graph = self._delete(self._result(video_id, owner, failed=False))
-        return self._delete(self._result(video_id, owner, failed=True)) or was_graph
+        found = [self._delete(self._result(video_id, owner, failed=failed)) for failed in (False, True)]
+        return self._delete(self._left(video_id, owner)) or any(found)
 
-    def copy_result(self, video_id: str, copy_id: str, owner: str) -> bool:
-        """Copies a graph to another id, which it then carries. Returns whether there is a graph."""
-        result = self.result(video_id, owner)
-        if result is None or result.failed:
+    def share(self, graph_id: str, video_id: str, owner: str) -> bool:
+        """Has the graph of a video answer for another one too. Returns whether there is such a graph."""
+        if self._shared(graph_id, owner, video_id) is None:
             return False
-        try:
-            with self.open_result(copy_id, owner) as out:
-                # All ids have the same length, and a graph begins with its own.
-                old, new = (f'"id":"{name}"'.encode() for name in (video_id, copy_id))
-                for block in result.blocks():
-                    out.write(block.replace(old, new, 1))
-                    old = new
-        except FileNotFoundError:  # it was deleted just now
-            return False
+        share = self._share(graph_id, video_id, owner)
+        with self._reaching():
+            self._files.pipe_file(share, b"")
+            self._sync_folder(share)
         return True
+
+    def delete_share(self, video_id: str, owner: str, graph_id: str) -> None:
+        """Has the graph of a video answer for this one no longer, if it did."""
+        self._delete(self._share(graph_id, video_id, owner))
+
+    def is_shared(self, graph_id: str, owner: str, *, besides: str) -> bool:
+        """Whether the graph of a video answers for any other than `besides`. It lists all results of the owner."""
+        if graph_id != besides and self._described(self._result(graph_id, owner, failed=False)) is not None:
+            return True
+        return any(share.graph_id == graph_id and share.video_id != besides for share in self._shares(owner))
+
+    def leave_to_others(self, graph_id: str, owner: str) -> None:
+        """Takes the graph of a video away from it, but not from the others that it answers for."""
+        with contextlib.suppress(FileNotFoundError), answering():
+            self._files.mv(self._result(graph_id, owner, failed=False), self._left(graph_id, owner))
 
     def files(self, area: Area) -> list[StoredFile]:
         """All files of an area."""
@@ -302,7 +330,10 @@ class Storage:
             self._sync_folder(path)
 
     def _make_folder(self, path: str) -> None:
-        if self._has_folders:
+        """Makes a folder, on a disk one that nobody else on the machine may look into."""
+        if self._is_local:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        elif self._has_folders:
             self._files.makedirs(path, exist_ok=True)
 
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
@@ -323,6 +354,35 @@ class Storage:
     def _path(self, area: Area, name: str) -> str:
         return f"{self._root}/{area}/{name}"
 
+    def _share(self, graph_id: str, video_id: str, owner: str) -> str:
+        return self._path("results", f"{owner}/{video_id}.{graph_id}{SHARE}")
+
+    def _left(self, graph_id: str, owner: str) -> str:
+        return self._path("results", f"{owner}/{graph_id}{LEFT}")
+
+    def _shares(self, owner: str, *, of: str = "") -> list[StoredFile]:
+        """The names of all shares of an owner, or those of one video."""
+        folder, paths = self._path("results", owner), []
+        with contextlib.suppress(FileNotFoundError), answering():
+            paths = self._files.ls(folder, detail=False) if self._has_folders else self._files.find(folder, prefix=of)
+        names = [path for path in paths if path.endswith(SHARE) and f"/{owner}/{of}" in path]
+        return [StoredFile(path, math.nan) for path in names]
+
+    def _shared(self, graph_id: str, owner: str, video_id: str) -> StoredResult | None:
+        """The graph of a video as that of another one."""
+        for path in (self._result(graph_id, owner, failed=False), self._left(graph_id, owner)):
+            if (described := self._described(path)) is not None:
+                age = self._age(described)
+                return StoredResult(self._files, path, described["size"], age, False, video_id, graph_id)
+        return None
+
+    def _described(self, path: str) -> dict[str, Any] | None:
+        """What the storage says of a file; None where there is none."""
+        with contextlib.suppress(FileNotFoundError), answering():
+            described: dict[str, Any] = self._files.info(path)
+            return described
+        return None
+
     def _delete(self, path: str) -> bool:
         try:
             with answering():
@@ -330,53 +390,3 @@ class Storage:
         except FileNotFoundError:
             return False
         return True
-
-
-class UploadWriter:
-    """Writes an upload as it arrives, and counts and hashes it."""
-
-    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
-        """
-        part: where the bytes go until the upload is whole.
-        path: its place then.
-        """
-        self._storage = storage
-        self._file = file
-        self._part = part
-        self._path = path
-        self._hash = hashlib.sha256()
-        self._has_ended = False
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
-        with answering():
-            self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    def touch(self) -> None:
-        """Shows that the upload still arrives although nothing is written. Blocks."""
-        if self._part != self._path:
-            with answering():
-                os.utime(self._file.fileno())
-
-    def close(self) -> None:
-        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
-        self._storage._finish_upload(self._file, self._part, self._path)
-        self._end()
-
-    def abandon(self) -> None:
-        """Closes an upload that is not complete. Its owner deletes it."""
-        self._storage._discard(self._file)
-        self._end()
-
-    def _end(self) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._storage._end_upload()
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the data so far."""
-        return self._hash.hexdigest()

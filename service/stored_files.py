@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from service.storage_errors import answering
 
+SHARE = ".share"
+"""The ending of an empty file that says which graph answers for a video besides its own: `VIDEO.GRAPH.share`."""
+LEFT = ".left"
+"""The ending of a graph whose own video was deleted, but that answers for others: `GRAPH.left`."""
 _BLOCK = 1 << 18  # bytes read at once
 
 
@@ -24,6 +30,31 @@ class StoredFile:
         return self.path.rpartition("/")[2].partition(".")[0]
 
     @property
+    def owner(self) -> str:
+        """The owner of a result."""
+        return self.path.split("/")[-2]
+
+    @property
+    def graph_id(self) -> str:
+        """The id of the video whose graph this is, or which a share names."""
+        return self.path.rpartition("/")[2].split(".")[1] if self.is_share else self.video_id
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it says which graph answers for a video."""
+        return self.path.endswith(SHARE)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is a graph whose own video was deleted."""
+        return self.path.endswith(LEFT)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is a graph, which may answer for several videos."""
+        return self.is_left or self.path.endswith(f"/{self.video_id}.json")
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether it is still being written, or its writer was killed."""
         return self.path.endswith(".part")
@@ -36,6 +67,8 @@ class StoredResult:
     size: in bytes.
     age: seconds since it was written.
     failed: whether it is a problem document.
+    id: of the video that it answers for, which it then carries.
+    own_id: of the video that it was made for, where that is another.
     """
 
     _files: Any
@@ -43,6 +76,13 @@ class StoredResult:
     size: int
     age: float
     failed: bool
+    id: str
+    own_id: str = ""
+
+    @property
+    def graph_id(self) -> str:
+        """The id of the video that it was made for."""
+        return self.own_id or self.id
 
     def blocks(self) -> Iterator[bytes]:
         """Yields the content in blocks; call it from a thread. After the first block, deleting does no harm.
@@ -52,13 +92,16 @@ class StoredResult:
         """
         with answering():
             file: BinaryIO = self._files.open(self._path, "rb")
+        # All ids have the same length, and a graph begins with its own.
+        old, new = (f'"id":"{name}"'.encode() for name in (self.graph_id, self.id))
         with file:
             while True:
                 with answering():
                     block = file.read(_BLOCK)
                 if not block:
                     return
-                yield block
+                yield block.replace(old, new, 1)
+                old = new
 
     def read(self) -> bytes:
         """Returns the whole content, which should be small. Raises what `blocks` does."""
@@ -76,3 +119,64 @@ class ResultFile:
         with answering():
             self._file.write(data)
         return len(data)
+
+
+class UploadWriter:
+    """Writes an upload as it arrives, and counts and hashes it."""
+
+    def __init__(
+        self,
+        file: Any,
+        *,
+        touches: bool,
+        finish: Callable[[], None],
+        discard: Callable[[], None],
+        end: Callable[[], None],
+    ) -> None:
+        """
+        touches: whether others see the time at which it was written last.
+        finish: completes the file.
+        discard: closes the file when it is not complete.
+        end: is called once, after either.
+        """
+        self._file = file
+        self._touches = touches
+        self._finish = finish
+        self._discard = discard
+        self._end = end
+        self._hash = hashlib.sha256()
+        self._has_ended = False
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
+        with answering():
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def touch(self) -> None:
+        """Shows that the upload still arrives although nothing is written. Blocks."""
+        if self._touches:
+            with answering():
+                os.utime(self._file.fileno())
+
+    def close(self) -> None:
+        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
+        self._finish()
+        self._end_once()
+
+    def abandon(self) -> None:
+        """Closes an upload that is not complete. Its owner deletes it."""
+        self._discard()
+        self._end_once()
+
+    def _end_once(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._end()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the data so far."""
+        return self._hash.hexdigest()

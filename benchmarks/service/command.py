@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from benchmarks.service.measures import Bench
 from benchmarks.service.report import Report
 from benchmarks.stolen_time import StolenTime
 from service.commands.common import OutputFile, check_video, option_flags, read_options, settings_flags, video_argument
+from service.cores import usable_cores
 from service.settings import load_settings
 
 _PARTS = ("offline", "decode", "engine", "http")
@@ -75,7 +75,7 @@ def bench(
         engine=measured.model.engine,
         precision=measured.model.manifest.precision,
         video=video.name,
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         streams=measured.model.streams,
         max_batch=measured.model.max_batch,
         stolen=stolen.share,

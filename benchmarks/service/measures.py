@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from benchmarks.service.processes import PeakMemory, cpu_seconds
 from benchmarks.service.server import Load, serving
 from models.engines import EngineOptions, open_stages
 from models.graph.bundle import Bundle
+from service.cores import usable_cores
 from service.loading import open_scheduler
 from service.options import VideoOptions
 from service.pipeline import Pipeline, clips, sampling_of
@@ -147,7 +147,7 @@ class Bench:
 
     def torch(self, checkpoint: Path | None) -> TorchRate:
         """Measures eager PyTorch on the CPU without batches. Raises EngineError where it cannot run the bundle."""
-        threads = self.settings.threads or len(os.sched_getaffinity(0))
+        threads = self.settings.threads or usable_cores()
         # In fp32, as a user would run it, whatever the precision of the bundle.
         plain = Bundle(self._bundle.folder, self._bundle.manifest.model_copy(update={"precision": "fp32"}))
         stages = open_stages(plain, "torch-cpu", EngineOptions(threads=threads, checkpoint=checkpoint))

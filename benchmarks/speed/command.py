@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from models.graph.bundle import Precision
+from service.cores import usable_cores
 
 if TYPE_CHECKING:
     from benchmarks.speed.measures import Way
@@ -63,7 +63,7 @@ def speed(
         ways=_ways(engines),
         precisions=_precisions(precisions),
         batches=_numbers(batches),
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or usable_cores(),
         seconds=seconds,
     )
     if keep is not None and keep.is_dir() and any(keep.iterdir()):

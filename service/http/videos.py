@@ -71,7 +71,7 @@ async def post_video(request: Request) -> Response:
     #   authentication  finds the owner of the key (401)
     #   limit_rate      counts the caller's requests (429)
     #   here            1. options of the query (422), model (422) and webhook (403); the one look at the catalogue
-    #                   2. room in the queue (429)
+    #                   2. room in the queue, and for the owner (429)
     #                   3. body: an upload, or JSON and what its URL has (400 to 424); its options join those of 1
     #                   4. job: the queue takes it, if there is room still (429), or has such a graph already
     #                   5. wait, and answer
@@ -90,7 +90,7 @@ async def post_video(request: Request) -> Response:
         return find_model(models, options.model)
 
     model = served_model(options)
-    await service.jobs.check_room()
+    await service.jobs.check_room(owner)
 
     new_id = secrets.token_hex(16)
     structlog.contextvars.bind_contextvars(id=new_id)

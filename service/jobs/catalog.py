@@ -100,8 +100,20 @@ class Catalog:
                 for model in await self._models_of(offer):
                     offered.setdefault(model.name, model)
         if not offered:
-            raise Unavailable("no worker has started yet, so no model is known; start one with `vsg worker`")
+            raise Unavailable(await self._why_none())
         return [model.model_copy(update={"default": not index}) for index, model in enumerate(offered.values())]
+
+    async def _why_none(self) -> str:
+        """Says why no model is known. Raises RedisError."""
+        async with in_time():
+            now = await self._queue.now()
+            async with self._queue.docket.redis() as redis:
+                texts = (await redis.hgetall(self._offers_key)).values()
+        seen = [offer.seen for text in texts if (offer := _read_offer(text)) is not None]
+        if not seen:
+            return "no worker has started yet, so no model is known: start one with `vsg worker`"
+        seconds = now - max(seen)
+        return f"no worker is left since {seconds:.0f} seconds, so no model is offered: start one with `vsg worker`"
 
     async def living_workers(self) -> int:
         """The number of workers that live. Raises RedisError."""

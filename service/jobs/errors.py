@@ -24,11 +24,19 @@ class IdempotencyMismatch(RequestError):
 
 
 class QueueFull(RequestError):
-    """Too many jobs wait or run; the same request can succeed later."""
+    """Too many jobs wait or run, of all callers or of this one; the same request can succeed later."""
 
     status = 429
     code = "queue_full"
     title = "The queue is full"
+
+
+class TooManyVideos(RequestError):
+    """Too many videos of one caller wait, run or are kept; the same request can succeed later."""
+
+    status = 429
+    code = "too_many_videos"
+    title = "Too many videos are kept"
 
 
 class WorkerCrashed(ServiceError):

@@ -342,7 +342,7 @@ class GraphMaker:
 
         Raises TakenOverError where another worker has the job.
         """
-        standing = await self._queue.insist(lambda: self._queue.records.end(job.taken, status))
+        standing = await self._queue.end(job.taken, status)
         if standing == "taken":
             raise TakenOverError
         head = job.taken.head

@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from models.graph.scene_graph import ModelReference
 from service.errors import StorageUnavailable, Unavailable
 from service.jobs.catalog import Catalog
-from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
+from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull, TooManyVideos
 from service.jobs.life import ProcessLife, end_tasks
 from service.jobs.queue import JobQueue, Look, answer_in_time, in_time
-from service.jobs.records import OVER, VIDEO_ID, JobRecord, JobState, not_found
+from service.jobs.records import OVER, VIDEO_ID, Acceptance, JobRecord, JobState, not_found
 from service.jobs.storage_health import StorageHealth
 from service.metrics import Metrics
 from service.settings import Settings
@@ -54,14 +54,13 @@ class Jobs:
         self._metrics = metrics
         self._life = life
 
-    async def check_room(self) -> None:
-        """Raises QueueFull when the operator's limit of jobs is reached."""
+    async def check_room(self, owner: str) -> None:
+        """Raises QueueFull where the operator's limit of jobs, or the owner's share of it, is reached.
+
+        Raises TooManyVideos where the owner has too many videos that wait, run or are kept.
+        """
         async with in_time():
-            length = await self._queue.length()
-        if length >= self._settings.queue_limit:
-            raise QueueFull(
-                f"{length} videos wait or run, and the limit here is {self._settings.queue_limit}; try again later"
-            )
+            await self._queue.check_room(owner)
 
     async def submit(
         self,
@@ -78,47 +77,56 @@ class Jobs:
         request_key: the request's `Idempotency-Key`; a second request with it gets the job of the first.
         reuse: whether a graph that is kept may answer, if the operator allows it.
 
-        Returns the job's id. For a repeated request it is that of the first job. Raises QueueFull, IdempotencyMismatch
-        when the first request with this key asked for something else, StorageUnavailable, and Unavailable.
+        Returns the job's id. For a repeated request it is that of the first job. Raises what `check_room` does,
+        IdempotencyMismatch when the first request with this key asked for something else, StorageUnavailable, and
+        Unavailable.
         """
         record = record.model_copy(update={"model": model.name})
         try:
-            await self.check_room()
+            await self.check_room(record.owner)
             if request_key is not None and (first := await self._find_repeated(record, request_key)):
                 await self._drop(video_id)
                 return first
-            kept = reuse and await self._copy_kept(video_id, record, model)
+            graph_id = await self._share_kept(video_id, record, model) if reuse else None
         except BaseException:
             await self._drop(video_id)
             raise
-        accepted = await self._accept(video_id, record, request_key, kept=kept)
-        if accepted == video_id:
-            if kept:
+        accepted = await self._accept(video_id, record, request_key, graph_id)
+        if graph_id is not None and accepted.outcome == "gone":  # deleted just now
+            await self._tidy(self._storage.delete_share, video_id, record.owner, graph_id)
+            graph_id, accepted = None, await self._accept(video_id, record, request_key, None)
+        if accepted.outcome == "accepted":
+            if graph_id is not None:
                 await self._drop(video_id)
                 await self._queue.announce(video_id, record, "succeeded")
                 self._metrics.jobs.labels("reused").inc()
             return video_id
-        await self._drop(video_id)
-        if kept:
-            await self._tidy(self._storage.delete_result, video_id, record.owner)
-        if accepted is None:
+        await self._drop_all(video_id, record.owner, graph_id)
+        if accepted.outcome == "swept":
             raise Unavailable("the upload has waited too long for the queue: send it again")
         # Another request with this key was faster.
-        return (request_key and await self._find_repeated(record, request_key)) or accepted
+        return (request_key and await self._find_repeated(record, request_key)) or accepted.video_id
 
-    async def _accept(self, video_id: str, record: JobRecord, request_key: str | None, *, kept: bool) -> str | None:
-        accept = self._queue.accept_kept if kept else self._queue.accept
+    async def _accept(
+        self, video_id: str, record: JobRecord, request_key: str | None, graph_id: str | None
+    ) -> Acceptance:
+        """Has the queue accept a job, or with `graph_id` a video that the graph of that one answers."""
         try:
             async with in_time():  # the limit is for the queue only: storage may be far away
-                return await accept(video_id, record, request_key=request_key)
+                if graph_id is None:
+                    return await self._queue.accept(video_id, record, request_key=request_key)
+                return await self._queue.accept_kept(video_id, record, graph_id, request_key=request_key)
+        except (QueueFull, TooManyVideos):
+            await self._drop_all(video_id, record.owner, graph_id)
+            raise
         except BaseException:
             # The queue may have taken the job without a word. If that cannot be undone, the job needs its upload.
             with contextlib.suppress(RedisError):
                 async with in_time():
-                    await self._queue.records.forget(video_id, await self._queue.now())
+                    now = await self._queue.now()
+                    await self._queue.records.forget(video_id, record.owner, now, graph_id=graph_id)
                     await self._queue.docket.cancel(video_id)
-                await self._drop(video_id)
-                await self._tidy(self._storage.delete_result, video_id, record.owner)
+                await self._drop_all(video_id, record.owner, graph_id)
             raise
 
     async def _find_repeated(self, record: JobRecord, request_key: str) -> str | None:
@@ -133,6 +141,12 @@ class Jobs:
                 "this Idempotency-Key was used with another video or other options; use a new key"
             )
         return first
+
+    async def _drop_all(self, video_id: str, owner: str, graph_id: str | None) -> None:
+        """Deletes what is stored of a request that makes no job."""
+        await self._drop(video_id)
+        if graph_id is not None:
+            await self._tidy(self._storage.delete_share, video_id, owner, graph_id)
 
     async def _drop(self, video_id: str) -> None:
         """Deletes an upload that no job needs."""
@@ -160,7 +174,7 @@ class Jobs:
             if known.state is ExecutionState.RUNNING and known.is_taken:
                 return JobState(video_id, "running", known.progress)
             return JobState(video_id, "queued")
-        result = await asyncio.to_thread(self._storage.result, video_id, owner)
+        result = await asyncio.to_thread(self._storage.result, video_id, owner, known.graph_id)
         # Without a record, its retention may be over, or Redis has lost its data: then its age tells.
         if result is None or (not known.is_known and result.age > self._settings.retention):
             raise not_found(video_id)
@@ -218,11 +232,12 @@ class Jobs:
         """Cancels a job that waits or runs, and deletes what is kept of it. Raises NotFound."""
         async with in_time():
             known = await self._queue.look(video_id)
-        await self._state(video_id, owner, known)
+        state = await self._state(video_id, owner, known)
+        graph_id = video_id if state.result is None else state.result.graph_id
         async with in_time():
             now = await self._queue.now()
             # First the note, then the job: a worker that wakes up later finds it, and does not bring the video back.
-            await self._queue.records.forget(video_id, now)
+            is_shared = await self._queue.records.forget(video_id, owner, now, graph_id=graph_id)
             if known.state is not None and known.state not in OVER:
                 await self._queue.docket.cancel(video_id)
         if known.state in (ExecutionState.QUEUED, ExecutionState.SCHEDULED):
@@ -231,7 +246,14 @@ class Jobs:
             if known.head is not None:
                 await self._queue.announce(video_id, known.head, "cancelled")
             await self._drop(video_id)
-        await self._tidy(self._storage.delete_result, video_id, owner)
+        if graph_id != video_id:
+            await self._tidy(self._storage.delete_share, video_id, owner, graph_id)
+        if not known.is_known:
+            is_shared = await asyncio.to_thread(self._storage.is_shared, graph_id, owner, besides=video_id)
+        if not is_shared:
+            await self._tidy(self._storage.delete_result, graph_id, owner)
+        elif graph_id == video_id:
+            await self._tidy(self._storage.leave_to_others, video_id, owner)
         self._queue.changes.tell(video_id)
 
     async def check(self) -> None:
@@ -252,10 +274,12 @@ class Jobs:
         except Unavailable:
             self._metrics.workers.set(math.nan)
 
-    async def _copy_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> bool:
-        """Gives the job a copy of the graph of an equal job. Returns whether there is one."""
+    async def _share_kept(self, video_id: str, record: JobRecord, model: ModelReference) -> str | None:
+        """Has the graph of an equal job answer for this one too. Returns the id of that job, if there is one."""
         if not self._settings.reuse_results:
-            return False
+            return None
         async with in_time():
-            kept = await self._queue.records.find_result(record, model)
-        return kept is not None and await asyncio.to_thread(self._storage.copy_result, kept, video_id, record.owner)
+            graph_id = await self._queue.records.find_result(record, model)
+        if graph_id is None or not await asyncio.to_thread(self._storage.share, graph_id, video_id, record.owner):
+            return None
+        return graph_id

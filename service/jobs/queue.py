@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar, cast
 
 import structlog
-from docket import Docket, Execution, ExecutionState
+from docket import Execution, ExecutionState
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from service.errors import Unavailable
 from service.jobs import scripts
+from service.jobs.changes import JobChanges
 from service.jobs.connection import LastingDocket
-from service.jobs.life import end_tasks
-from service.jobs.records import JobRecord, RecordHead, Records, TakenJob, number_in
+from service.jobs.records import Acceptance, JobRecord, RecordHead, Records, Standing, TakenJob, number_in
+from service.jobs.room import Room
 from service.jobs.webhooks import Ending, Event, WebhookQueue, Webhooks
 from service.metrics import Metrics
 from service.pipeline import Progress
@@ -31,7 +31,6 @@ from service.tracing import span
 
 MAKE_GRAPH = "make_graph"
 _RETRY_SECONDS = 0.5
-_BEFORE_A_WORKER = (ExecutionState.SCHEDULED.value, ExecutionState.QUEUED.value)
 _ANSWER_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
 _PUT_BACK_DELAY = timedelta(seconds=1)
@@ -72,6 +71,8 @@ class Look:
     state: None where the queue knows nothing.
     progress: None where there is none.
     accepted: seconds since the epoch, by the clock of Redis; None where it is not known.
+    graph_id: the video whose graph answers for this one; itself, unless it was answered by that of an equal one. None
+        where the queue knows nothing.
     """
 
     head: RecordHead | None
@@ -82,75 +83,7 @@ class Look:
     state: ExecutionState | None
     progress: Progress | None
     accepted: float | None
-
-
-class JobChanges:
-    """Wakes those who follow a job when it changes. Use it as an async context manager.
-
-    One subscription hears of all jobs. Docket's own way is a subscription, and so a connection, for each follower, and
-    Redis and its client have few of those. The jobs of a memory queue all run in this process, which calls `tell`;
-    patterns of a memory queue miss what scripts publish.
-
-    moved_at: when a worker last changed a job, or when this began to listen, by `time.monotonic`; for Redis only.
-    """
-
-    def __init__(self, docket: Docket, *, in_memory: bool) -> None:
-        self._docket = docket
-        self._in_memory = in_memory
-        self._followers: dict[str, set[asyncio.Event]] = {}
-        self.moved_at = time.monotonic()
-
-    async def __aenter__(self) -> Self:
-        self._task = None if self._in_memory else asyncio.create_task(self._listen(), name="vsg job changes")
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self._task is not None:
-            await end_tasks(self._task)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it still listens. Once it has ended, it does not begin again."""
-        return self._task is None or not self._task.done()
-
-    def tell(self, video_id: str) -> None:
-        """Wakes the followers of a job in this process."""
-        for change in self._followers.get(video_id, ()):
-            change.set()
-
-    @contextmanager
-    def following(self, video_id: str) -> Iterator[asyncio.Event]:
-        """Yields an event that is set when the job may have changed. The follower clears it before it looks again."""
-        change = asyncio.Event()
-        self._followers.setdefault(video_id, set()).add(change)
-        try:
-            yield change
-        finally:
-            self._followers[video_id].remove(change)
-            if not self._followers[video_id]:
-                del self._followers[video_id]
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                # Private in docket, but the one way that knows its clusters, sentinels and credentials.
-                async with self._docket._pubsub() as pubsub:
-                    await pubsub.psubscribe(self._docket.key("state:*"), self._docket.key("progress:*"))
-                    async for message in pubsub.listen():
-                        self._hear(message)
-            except RedisError as error:
-                log.warning("the job queue does not answer; listening again", error=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        if message["type"] == "pmessage":
-            self.tell(bytes(message["channel"]).decode().rpartition(":")[2])
-            if json.loads(message["data"]).get("state") not in _BEFORE_A_WORKER:
-                self.moved_at = time.monotonic()
-            return
-        self.moved_at = time.monotonic()
-        for video_id in self._followers:  # the subscription is new, and changes before it were missed
-            self.tell(video_id)
+    graph_id: str | None
 
 
 class JobQueue:
@@ -169,22 +102,19 @@ class JobQueue:
         url = f"{MEMORY_QUEUE}{secrets.token_hex(8)}" if self.in_memory else settings.queue_url
         self.docket = LastingDocket("vsg", url, execution_ttl=timedelta(seconds=settings.retention))
         self.docket.register(_make_graph, names=[MAKE_GRAPH])
-        self.records = Records(self.docket, retention=timedelta(seconds=settings.retention))
+        self.records = Records(self.docket, Room.of(settings), retention=timedelta(seconds=settings.retention))
         self._metrics = metrics
         self.changes = JobChanges(self.docket, in_memory=self.in_memory)
         self.webhooks = Webhooks(settings)
-        self._announcements = (
-            WebhookQueue(self.webhooks, settings, on_attempt=lambda outcome: metrics.webhooks.labels(outcome).inc())
-            if settings.webhook_secret
-            else None
+        self._announcements = WebhookQueue(
+            self.webhooks, settings, on_attempt=lambda outcome: metrics.webhooks.labels(outcome).inc()
         )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
             await stack.enter_async_context(self.changes)
-            if self._announcements is not None:
-                await stack.enter_async_context(self._announcements)
+            await stack.enter_async_context(self._announcements)
             self._stack = stack.pop_all()
         return self
 
@@ -222,10 +152,22 @@ class JobQueue:
 
         return await self.insist(take)
 
-    async def accept(self, video_id: str, record: JobRecord, *, request_key: str | None = None) -> str | None:
+    async def end(self, job: TakenJob, status: Ending) -> Standing:
+        """Notes how a job has ended, as `Records.end` does. Insists."""
+
+        async def end() -> Standing:
+            return await self.records.end(job, status, await self.now())
+
+        return await self.insist(end)
+
+    async def check_room(self, owner: str) -> None:
+        """Raises QueueFull or TooManyVideos where an owner may not have one more job, and RedisError."""
+        await self.records.check_room(owner, await self.now())
+
+    async def accept(self, video_id: str, record: JobRecord, *, request_key: str | None = None) -> Acceptance:
         """Puts a job at the end of the queue, together with its record and the claim of its `Idempotency-Key`.
 
-        The upload must be stored already. For the answer see `Records.accept`. Raises RedisError.
+        The upload must be stored already. Raises QueueFull or TooManyVideos where there is no room, and RedisError.
         """
         with span("docket.add"):
             execution = Execution(
@@ -245,9 +187,13 @@ class JobQueue:
                 video_id, record, await self.now(), request_key=request_key, job=(keys, args)
             )
 
-    async def accept_kept(self, video_id: str, record: JobRecord, *, request_key: str | None = None) -> str | None:
-        """Stores the record of a job that a kept graph has answered. Otherwise it does what `accept` does."""
-        return await self.records.accept(video_id, record, await self.now(), request_key=request_key, job=None)
+    async def accept_kept(
+        self, video_id: str, record: JobRecord, graph_id: str, *, request_key: str | None = None
+    ) -> Acceptance:
+        """Stores the record of a video that the kept graph of another answers. Otherwise it does what `accept` does."""
+        return await self.records.accept(
+            video_id, record, await self.now(), request_key=request_key, job=None, graph_id=graph_id
+        )
 
     async def put_back(self, execution: Execution) -> None:
         """Puts a job that a worker has taken back into the queue, to be taken again a little later. Raises RedisError.
@@ -281,20 +227,21 @@ class JobQueue:
             state=_read_state(run.get(b"state")),
             progress=Progress(number_in(progress, b"current"), number_in(progress, b"total")) if has_begun else None,
             accepted=None if accepted is None else float(accepted),
+            graph_id=record.get(b"graph", video_id.encode()).decode() if is_known else None,
         )
 
     @property
     def is_alive(self) -> bool:
-        """Whether it hears of jobs and, where the operator allows webhooks, sends them. Neither begins again."""
-        return self.changes.is_alive and (self._announcements is None or self._announcements.is_alive)
+        """Whether it hears of jobs and, where this process can, sends webhooks. Neither begins again."""
+        return self.changes.is_alive and self._announcements.is_alive
 
     async def announce(
         self, video_id: str, head: RecordHead, status: Ending, problem: dict[str, Any] | None = None
     ) -> None:
-        """Queues the webhook that tells of a job's end, if the job has one."""
-        if self._announcements is not None and head.webhook is not None:
-            url, announcements = head.webhook, self._announcements
-            await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
+        """Queues the webhook that tells of a job's end, if the job has one. A process that can sends it."""
+        if (url := head.webhook) is not None:
+            event = Event.of(video_id, status, problem)
+            await self.insist(lambda: self._announcements.announce(url, event))
             await self.insist(lambda: self.records.note_told(video_id))
 
     async def length(self) -> int:

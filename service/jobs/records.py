@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models.graph.scene_graph import ModelReference, Status
 from service.jobs import scripts
 from service.jobs.errors import NotFound
+from service.jobs.room import Room
 from service.jobs.scripts import Script
 from service.options import VideoOptions
 from service.pipeline import Progress
@@ -141,6 +142,22 @@ class TakenJob:
     is_told: bool
 
 
+Outcome = Literal["accepted", "repeated", "swept", "gone"]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What has become of a request.
+
+    outcome: accepted; repeated, where another job has claimed the `Idempotency-Key`; swept, where the upload was taken
+        for abandoned; gone, where the graph that should answer was deleted.
+    video_id: the job that answers the request.
+    """
+
+    outcome: Outcome
+    video_id: str
+
+
 Standing = Literal["mine", "taken", "deleted", "lost"]
 """What has become of a job since a worker has taken it: the job is still the worker's, another worker has taken it, it
 was deleted, or Redis has lost its data."""
@@ -152,10 +169,19 @@ class Records:
     All methods raise RedisError when Redis does not answer.
     """
 
-    def __init__(self, docket: Docket, *, retention: timedelta) -> None:
+    def __init__(self, docket: Docket, room: Room, *, retention: timedelta) -> None:
         self._docket = docket
-        self._retention = retention
+        self._room = room
         self._milliseconds = max(1, int(retention.total_seconds() * 1000))
+
+    async def check_room(self, owner: str, now: float) -> None:
+        """Raises QueueFull or TooManyVideos where an owner may not have one more job.
+
+        now: by the clock of Redis.
+        """
+        room = self._room
+        keys = [*self._queue_keys, *self._owner_keys(owner)]
+        room.check(await self._run(scripts.ROOM, keys, [now, room.queue, room.share, room.kept, self.key("")]))
 
     async def accept(
         self,
@@ -165,30 +191,38 @@ class Records:
         *,
         request_key: str | None,
         job: tuple[list[str], list[Any]] | None,
-    ) -> str | None:
+        graph_id: str = "",
+    ) -> Acceptance:
         """Claims an `Idempotency-Key`, stores a record and adds its job, in one step.
 
         now: by the clock of Redis.
-        job: keys and arguments of docket's script; None for a job that a kept graph has answered.
+        job: keys and arguments of docket's script; None for a video that the graph of another answers.
+        graph_id: of that other video.
 
-        Returns the id of the job that has claimed the key first, or None where the upload was swept as abandoned.
+        Raises QueueFull or TooManyVideos where there is no room for it.
         """
         request = self.key(video_id) if request_key is None else self._request_key(record.owner, request_key)
         keys, args = ([], []) if job is None else job
-        first = await self._run(
+        room = self._room
+        reply = await self._run(
             scripts.ACCEPT,
-            [self.key(video_id), request, self._swept_key(video_id), *keys],
             [
-                video_id,
-                record.model_dump_json(),
-                now,
-                int(request_key is not None),
-                self.key(""),
-                self._milliseconds if job is None else 0,
+                *(self.key(video_id), request, self._swept_key(video_id)),
+                *self._queue_keys,
+                *self._owner_keys(record.owner),
+                *(self.key(graph_id), self._shared_key(graph_id)),
+                *keys,
+            ],
+            [
+                *(video_id, record.model_dump_json(), now, int(request_key is not None), self.key("")),
+                *(room.queue, room.share, room.kept),
+                *(self._milliseconds, graph_id),
                 *args,
             ],
         )
-        return first.decode() or None
+        room.check(reply)
+        outcome: Outcome = reply[0].decode()
+        return Acceptance(outcome, reply[1].decode() if outcome == "repeated" else video_id)
 
     async def claimed(self, owner: str, request_key: str) -> tuple[str, JobRecord | None] | None:
         """The job that has claimed an `Idempotency-Key`: its id, and its record where this version can read it."""
@@ -243,9 +277,11 @@ class Records:
         """
         return await self._of_taken(scripts.RELEASE, job, int(was_begun), int(leaves))
 
-    async def end(self, job: TakenJob, status: str) -> Standing:
+    async def end(self, job: TakenJob, status: str, now: float) -> Standing:
         """Notes how a job has ended, if it is still the worker's, and keeps its record for the operator's retention."""
-        return await self._of_taken(scripts.END, job, status, self._milliseconds)
+        owner = "" if job.head is None else job.head.owner
+        keys = self._owner_keys(owner)
+        return await self._of_taken(scripts.END, job, job.id, now, self._milliseconds, status, keys=keys)
 
     async def blame(self, video_id: str) -> None:
         """Counts a worker that died while it did the job. Does nothing for a job without a record."""
@@ -255,9 +291,21 @@ class Records:
         """Notes that the webhook of a job's end is queued. Does nothing for a job without a record."""
         await self._run(scripts.COUNT, [self.key(video_id)], ["told"])
 
-    async def forget(self, video_id: str, now: float) -> None:
-        """Deletes the record of a job for good: a worker that still has the job cannot bring it back."""
-        await self._run(scripts.FORGET, [self.key(video_id), self.deleted_key], [video_id, now])
+    async def forget(self, video_id: str, owner: str, now: float, *, graph_id: str | None = None) -> bool:
+        """Deletes the record of a job for good: a worker that still has the job cannot bring it back.
+
+        graph_id: of the video whose graph answers for this one, if it is another.
+
+        Returns whether that graph answers for other videos.
+        """
+        graph_id = graph_id or video_id
+        keys = [self.key(video_id), self.deleted_key, *self._owner_keys(owner)]
+        keys += [self.key(graph_id), self._shared_key(graph_id)]
+        return bool(await self._run(scripts.FORGET, keys, [video_id, now]))
+
+    async def retire(self, video_id: str, now: float) -> bool:
+        """Whether the graph of a video answers for no other. If so, it never will."""
+        return bool(await self._run(scripts.RETIRE, [self.key(video_id), self._shared_key(video_id)], [now]))
 
     async def abandon(self, video_id: str, seconds: int) -> bool:
         """Whether no job needs an upload. If so, none is accepted for it for some seconds."""
@@ -298,6 +346,18 @@ class Records:
     def _epoch_key(self) -> str:
         return self._docket.key("epoch")
 
+    @property
+    def _queue_keys(self) -> list[str]:
+        return [self._docket.stream_key, self._docket.queue_key]
+
+    def _owner_keys(self, owner: str) -> list[str]:
+        """The keys in Redis of an owner's videos: those that wait or run, and those that are kept."""
+        return [self._docket.key(f"{kind}:{_digest(owner)}") for kind in ("active", "kept")]
+
+    def _shared_key(self, video_id: str) -> str:
+        """The key in Redis of the videos for which a graph answers besides its own."""
+        return self._docket.key(f"shared:{video_id}")
+
     def _swept_key(self, video_id: str) -> str:
         return self._docket.key(f"swept:{video_id}")
 
@@ -310,9 +370,9 @@ class Records:
             f"result:{_digest(record.owner, record.sha256, options.model_dump_json(), model.model_dump_json())}"
         )
 
-    async def _of_taken(self, script: Script, job: TakenJob, *args: Any) -> Standing:
-        keys = [self.key(job.id), self._epoch_key, self._docket.key(f"state:{job.id}")]
-        reply = await self._run(script, keys, [job.lease, job.epoch, *args])
+    async def _of_taken(self, script: Script, job: TakenJob, *args: Any, keys: Sequence[str] = ()) -> Standing:
+        all_keys = [self.key(job.id), self._epoch_key, self._docket.key(f"state:{job.id}"), *keys]
+        reply = await self._run(script, all_keys, [job.lease, job.epoch, *args])
         standing: Standing = reply.decode()
         return standing
 

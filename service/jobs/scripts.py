@@ -10,6 +10,11 @@ A job's record is a hash with these fields:
 - `running`: 1 while a worker works on the job, and after it died
 - `ended`: how the job has ended
 - `told`: 1 once its webhook is queued
+- `graph`: the id of the video whose graph answers for this one, if it is another's
+
+Beside the records there are sorted sets: for each owner the videos that wait or run, by the time at which they were
+accepted, and those that are kept, by the time at which that ends; and for each graph that is shared the videos that it
+answers for, by the time at which that ends.
 """
 
 from __future__ import annotations
@@ -57,37 +62,97 @@ end
 local stands = standing(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 """
 
-# Claims the Idempotency-Key, stores the record and adds the job, with docket's own script. Replies with the id of the
-# job that has the key already, or with an empty text where a sweep has taken the upload for abandoned.
-ACCEPT = Script(
-    f"""
-local function schedule(KEYS, ARGV)
-{SCHEDULE.lua}
+# Looks whether an owner may have one more video. Replies with `room`, or with what is full, and how full it is.
+_ROOM = """
+local function room(queue_keys, owner_keys, now, most, share, most_kept, record_prefix, is_job)
+    local active_key, kept_key = owner_keys[1], owner_keys[2]
+    redis.call('ZREMRANGEBYSCORE', kept_key, '-inf', now)
+    local active = redis.call('ZCARD', active_key)
+    local videos = active + redis.call('ZCARD', kept_key)
+    if videos >= most_kept then return {'kept', videos} end
+    if not is_job then return {'room'} end
+    local length = redis.call('XLEN', queue_keys[1]) + redis.call('ZCARD', queue_keys[2])
+    if length >= most then return {'full', length} end
+    local places = math.floor(share * (most - length + math.min(active, length)))
+    if active < math.max(1, places) then return {'room'} end
+    -- A worker of another version may have ended some of them without a word.
+    for _, video_id in ipairs(redis.call('ZRANGE', active_key, 0, 19)) do
+        local record_key = record_prefix .. video_id
+        if redis.call('EXISTS', record_key) == 0 or redis.call('HGET', record_key, 'ended') then
+            redis.call('ZREM', active_key, video_id)
+        end
+    end
+    return {'share', active}
 end
+"""
 
+_KEEP = """
+local function keep(set_key, video_id, now, milliseconds)
+    redis.call('ZADD', set_key, tostring(now + milliseconds / 1000), video_id)
+    redis.call('PEXPIRE', set_key, milliseconds)
+end
+"""
+
+ROOM = Script(
+    _ROOM
+    + """
+local numbers = {}
+for i = 1, 4 do numbers[i] = tonumber(ARGV[i]) end
+return room({KEYS[1], KEYS[2]}, {KEYS[3], KEYS[4]}, numbers[1], numbers[2], numbers[3], numbers[4], ARGV[5], true)
+"""
+)
+
+# Claims the Idempotency-Key, stores the record and adds the job, with docket's own script, or notes that a graph
+# answers. Replies with `accepted`; `repeated` and the id of the job that has the key already; `swept` where a sweep has
+# taken the upload for abandoned; `gone` where the graph was deleted; or as `room` does.
+ACCEPT = Script(
+    "local function schedule(KEYS, ARGV)\n"
+    + SCHEDULE.lua
+    + "\nend\n"
+    + _ROOM
+    + _KEEP
+    + """
 local record_key, request_key, swept_key = KEYS[1], KEYS[2], KEYS[3]
-local video_id, record, accepted, has_request = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
-local record_prefix, kept_milliseconds = ARGV[5], tonumber(ARGV[6])
+local queue_keys, owner_keys = {KEYS[4], KEYS[5]}, {KEYS[6], KEYS[7]}
+local graph_record_key, shared_key = KEYS[8], KEYS[9]
+local video_id, record, now, has_request, record_prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
+local most, share, most_kept = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local milliseconds, graph_id = tonumber(ARGV[9]), ARGV[10]
+local is_job = graph_id == ''
 
-if redis.call('EXISTS', swept_key) == 1 then return '' end
+if redis.call('EXISTS', swept_key) == 1 then return {'swept'} end
 if has_request then
     local first = redis.call('GET', request_key)
-    if first and first ~= video_id and redis.call('EXISTS', record_prefix .. first) == 1 then return first end
+    if first and first ~= video_id and redis.call('EXISTS', record_prefix .. first) == 1 then
+        return {'repeated', first}
+    end
+end
+if not is_job then
+    redis.call('ZREMRANGEBYSCORE', shared_key, '-inf', now)
+    local is_made = redis.call('HGET', graph_record_key, 'ended')
+    if not is_made and redis.call('ZCARD', shared_key) == 0 then return {'gone'} end
+end
+local found = room(queue_keys, owner_keys, tonumber(now), most, share, most_kept, record_prefix, is_job)
+if found[1] ~= 'room' then return found end
+if has_request then
     redis.call('SET', request_key, video_id)
     redis.call('HSET', record_key, 'request', request_key)
 end
-redis.call('HSET', record_key, 'record', record, 'accepted', accepted)
-if kept_milliseconds > 0 then
-    redis.call('HSET', record_key, 'ended', 'succeeded')
-    redis.call('PEXPIRE', record_key, kept_milliseconds)
-    if has_request then redis.call('PEXPIRE', request_key, kept_milliseconds) end
-    return video_id
+redis.call('HSET', record_key, 'record', record, 'accepted', now)
+if not is_job then
+    redis.call('HSET', record_key, 'ended', 'succeeded', 'graph', graph_id)
+    redis.call('PEXPIRE', record_key, milliseconds)
+    if has_request then redis.call('PEXPIRE', request_key, milliseconds) end
+    keep(owner_keys[2], video_id, tonumber(now), milliseconds)
+    keep(shared_key, video_id, tonumber(now), milliseconds)
+    return {'accepted'}
 end
-local keys, args = {{}}, {{}}
-for i = 4, #KEYS do keys[#keys + 1] = KEYS[i] end
-for i = 7, #ARGV do args[#args + 1] = ARGV[i] end
+redis.call('ZADD', owner_keys[1], now, video_id)
+local keys, args = {}, {}
+for i = 10, #KEYS do keys[#keys + 1] = KEYS[i] end
+for i = 11, #ARGV do args[#args + 1] = ARGV[i] end
 schedule(keys, args)
-return video_id
+return {'accepted'}
 """
 )
 
@@ -139,11 +204,15 @@ return stands
 )
 
 END = Script(
-    _STANDING
+    _KEEP
+    + _STANDING
     + """
 if stands == 'mine' then
-    redis.call('HSET', KEYS[1], 'ended', ARGV[3])
-    expire(KEYS[1], ARGV[4])
+    local video_id, now, milliseconds = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+    redis.call('HSET', KEYS[1], 'ended', ARGV[6])
+    expire(KEYS[1], milliseconds)
+    redis.call('ZREM', KEYS[4], video_id)
+    keep(KEYS[5], video_id, now, milliseconds)
 end
 return stands
 """
@@ -157,12 +226,31 @@ return 1
 """
 )
 
-# Notes that a job was deleted, so that nothing brings it back, and forgets it.
+# Notes that a job was deleted, so that nothing brings it back, and forgets it. Replies with 1 where its graph answers
+# for other videos.
 FORGET = Script(
     """
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-local request = redis.call('HGET', KEYS[1], 'request')
-if request and redis.call('GET', request) == ARGV[1] then redis.call('DEL', request) end
+local record_key, deleted_key, active_key, kept_key, graph_record_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local shared_key = KEYS[6]
+local video_id, now = ARGV[1], ARGV[2]
+redis.call('ZADD', deleted_key, now, video_id)
+local request = redis.call('HGET', record_key, 'request')
+if request and redis.call('GET', request) == video_id then redis.call('DEL', request) end
+redis.call('DEL', record_key)
+redis.call('ZREM', active_key, video_id)
+redis.call('ZREM', kept_key, video_id)
+redis.call('ZREM', shared_key, video_id)
+redis.call('ZREMRANGEBYSCORE', shared_key, '-inf', now)
+if redis.call('EXISTS', graph_record_key) == 1 or redis.call('ZCARD', shared_key) > 0 then return 1 end
+return 0
+"""
+)
+
+# Forgets a video whose graph is too old. Replies with 0, and does nothing, where the graph answers for other videos.
+RETIRE = Script(
+    """
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[1])
+if redis.call('ZCARD', KEYS[2]) > 0 then return 0 end
 redis.call('DEL', KEYS[1])
 return 1
 """

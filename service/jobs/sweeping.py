@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Coroutine
 from datetime import timedelta
 
@@ -27,13 +28,11 @@ async def sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -
     Not docket's `Perpetual`: as a task of the queue, a sweep would take the place of a video, count against the limit
     of the queue and in its metrics, and a worker that stops would wait for it.
     """
-    interval = timedelta(seconds=settings.sweep_seconds)
+    turn = _Turn(queue, timedelta(seconds=settings.sweep_seconds))
     while True:
         try:
-            async with queue.docket.redis() as redis:
-                is_mine = await redis.set(queue.docket.key("sweeping"), "1", nx=True, px=interval)
-            if is_mine:
-                await _alone(queue, sweep(queue, storage, settings), interval)
+            if await turn.take():
+                await turn.keep(sweep(queue, storage, settings))
         except RedisError as error:
             log.warning("storage is not swept: the job queue does not answer", error=str(error))
         except StorageUnavailable as error:
@@ -43,16 +42,38 @@ async def sweep_forever(queue: JobQueue, storage: Storage, settings: Settings) -
         await asyncio.sleep(settings.sweep_seconds)
 
 
-async def _alone(queue: JobQueue, sweeping: Coroutine[None, None, None], interval: timedelta) -> None:
-    """Sweeps, and keeps others from it however long it takes. Raises what the sweep raises."""
-    task = asyncio.create_task(sweeping)
-    try:
-        while not (await asyncio.wait([task], timeout=interval.total_seconds() / 3))[0]:
-            async with queue.docket.redis() as redis:
-                await redis.set(queue.docket.key("sweeping"), "1", px=interval)
-        task.result()
-    finally:
-        await end_tasks(task)
+class _Turn:
+    """The turn to sweep, which one worker of a fleet has at a time: a lock in Redis with the word of its holder."""
+
+    def __init__(self, queue: JobQueue, interval: timedelta) -> None:
+        """`interval`: after which the turn of a worker that was killed ends."""
+        self._queue = queue
+        self._interval = interval
+        self._key = queue.docket.key("sweeping")
+        self._word = secrets.token_hex(8)
+
+    async def take(self) -> bool:
+        """Whether it is this worker's turn now. The next one comes after the interval. Raises RedisError."""
+        async with self._queue.docket.redis() as redis:
+            return bool(await redis.set(self._key, self._word, nx=True, px=self._interval))
+
+    async def keep(self, sweeping: Coroutine[None, None, None]) -> None:
+        """Sweeps, and keeps others from it however long it takes. Raises what the sweep raises.
+
+        Stops where another worker has the turn, because this one was silent for too long.
+        """
+        task = asyncio.create_task(sweeping)
+        try:
+            while not (await asyncio.wait([task], timeout=self._interval.total_seconds() / 3))[0]:
+                async with self._queue.docket.redis() as redis:
+                    holder = await redis.get(self._key)
+                    if holder is not None and holder.decode(errors="replace") != self._word:
+                        log.warning("storage is swept by another worker, since this one was silent for too long")
+                        return
+                    await redis.set(self._key, self._word, px=self._interval)
+            task.result()
+        finally:
+            await end_tasks(task)
 
 
 async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
@@ -71,9 +92,29 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
             await asyncio.to_thread(storage.delete, upload)
     longest = max(settings.upload_seconds, settings.url_seconds, settings.decode_seconds + settings.stall_seconds)
     await asyncio.to_thread(storage.end_unfinished, longest)
+    await _sweep_results(queue, storage, settings, deleted)
+
+
+async def _sweep_results(queue: JobQueue, storage: Storage, settings: Settings, deleted: set[str]) -> None:
+    """Deletes what is over. A graph stays as long as it answers for any video, as its shares and the queue say."""
+    shared: set[str] = set()
+    over: list[StoredFile] = []
     for result in await asyncio.to_thread(storage.files, "results"):
         if result.video_id in deleted or await _is_over(result, queue, settings):
+            over.append(result)
+        elif result.is_share:
+            shared.add(result.graph_id)
+    for result in over:
+        if result.is_graph and (result.video_id in shared or not await _retire(result, queue)):
+            if result.video_id in deleted and not result.is_left:
+                await asyncio.to_thread(storage.leave_to_others, result.video_id, result.owner)
+        else:
             await asyncio.to_thread(storage.delete, result)
+
+
+async def _retire(result: StoredFile, queue: JobQueue) -> bool:
+    """Whether no video needs a graph any more."""
+    return await queue.records.retire(result.video_id, await queue.now())
 
 
 async def _is_over(result: StoredFile, queue: JobQueue, settings: Settings) -> bool:

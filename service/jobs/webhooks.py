@@ -81,9 +81,14 @@ class Webhooks:
             resolve=resolve,
         )
 
+    @property
+    def can_send(self) -> bool:
+        """Whether the operator has given this process a secret and hosts."""
+        return bool(self._signers and self._policy.hosts)
+
     def check(self, url: str) -> None:
         """Checks a URL without connecting to it. Raises WebhookNotAllowed."""
-        if not self._signers or not self._policy.hosts:
+        if not self.can_send:
             raise WebhookNotAllowed(
                 "this service sends no webhooks; its operator can allow them with a secret and a list of hosts"
             )
@@ -116,9 +121,10 @@ class Webhooks:
 
 
 class WebhookQueue:
-    """Delivers events in the background, and again when that fails. Use it as an async context manager.
+    """Takes events, and delivers them in the background, again where that fails. Use it as an async context manager.
 
-    On Redis, events that wait outlive the process, and an event that is being sent when it ends is sent again.
+    On Redis, any process may put events into it, and those that can send deliver them: a worker needs no secret where
+    the API has one. Events that wait outlive the process, and an event that is being sent when it ends is sent again.
     """
 
     def __init__(
@@ -142,14 +148,16 @@ class WebhookQueue:
         self._docket = LastingDocket("vsg-webhooks", url)
         self._docket.register(self._send, names=[_SEND])
         self._lease = timedelta(seconds=settings.lease_seconds)
+        self._sending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._docket)
-            worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
-            self._worker_task = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
-            # Docket's worker, when cancelled, waits for attempts under way.
-            stack.push_async_callback(end_tasks, self._worker_task)
+            if self._webhooks.can_send:
+                worker = await stack.enter_async_context(Worker(self._docket, redelivery_timeout=self._lease))
+                self._sending = asyncio.create_task(worker.run_forever(), name="vsg webhooks")
+                # Docket's worker, when cancelled, waits for attempts under way.
+                stack.push_async_callback(end_tasks, self._sending)
             self._stack = stack.pop_all()
         return self
 
@@ -158,8 +166,8 @@ class WebhookQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it sends events. Once it has ended, it does not begin again."""
-        return not self._worker_task.done()
+        """Whether it sends events, if this process can. Once that has ended, it does not begin again."""
+        return self._sending is None or not self._sending.done()
 
     async def announce(self, url: str, event: Event) -> None:
         """Puts an event into the queue, unless it is there already."""

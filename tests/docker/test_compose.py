@@ -82,3 +82,11 @@ def test_a_service_gets_longer_to_stop_than_it_takes() -> None:
             if "extends" not in service:
                 grace = int(service["stop_grace_period"].removesuffix("s"))
                 assert grace > int(service["environment"]["VSG_SHUTDOWN_SECONDS"])
+
+
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
+def test_every_service_has_a_limit_of_memory(path: Path) -> None:
+    base = read_yaml(COMPOSE_FILES[0])["services"]
+    for service in read_yaml(path)["services"].values():
+        whole = base[service["extends"]["service"]] if "extends" in service else service
+        assert int(whole["mem_limit"].removesuffix("g")) >= 1

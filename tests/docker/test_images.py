@@ -93,12 +93,3 @@ create_app(load_settings({{"queue_url": "redis://127.0.0.1:1/0", "data": "memory
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_images_can_trace_and_that_of_the_api_can_caption() -> None:
-    for name, extras in (
-        ("api", "captions,s3,tracing"),
-        ("worker-cpu", "cpu,s3,tracing"),
-        ("worker", "gpu,s3,tracing"),
-    ):
-        assert f"'.[{extras}]'" in (DOCKER / f"{name}.Dockerfile").read_text()

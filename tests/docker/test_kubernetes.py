@@ -9,9 +9,9 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from docket import Docket
 
-from tests.docker.parts import COMPOSE_FILES, DOCKER, pod, read_yaml, resource, resources
+from tests.docker.parts import COMPOSE_FILES, DOCKER, ROOT, pod, read_yaml, resource, resources
 
-KUBERNETES = "1.34"
+KUBERNETES = ("1.30", "1.34")  # the least version by docs/operations.md, and a newer one
 WORKLOADS = (("Deployment", "vsg-api"), ("Deployment", "vsg-worker"), ("StatefulSet", "vsg-redis"))
 
 
@@ -24,7 +24,8 @@ def test_a_manifest_is_valid_by_the_published_schema(document: dict[str, Any]) -
         known = ScaledObject.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True)
         assert known == document
     else:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        for version in KUBERNETES:
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_the_kustomization_applies_every_manifest_but_the_other_autoscaler() -> None:
@@ -57,7 +58,7 @@ def test_environment_variables_of_services_are_not_taken_for_settings(name: str)
 def test_a_pod_gets_longer_to_stop_than_it_takes(name: str) -> None:
     specification = pod("Deployment", name)
     (container,) = specification["containers"]
-    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
     asleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     assert specification["terminationGracePeriodSeconds"] > asleep + int(environment["VSG_SHUTDOWN_SECONDS"])
 
@@ -80,6 +81,36 @@ def test_redis_is_the_same_as_in_the_compose_file() -> None:
 async def test_keda_watches_the_redis_stream_of_the_queue() -> None:
     (trigger,) = resource("ScaledObject", "vsg-worker")["spec"]["triggers"]
     assert trigger["metadata"]["stream"] == Docket(name="vsg", url="memory://").stream_key
+
+
+def test_the_document_names_the_least_version() -> None:
+    assert f"They need Kubernetes {KUBERNETES[0]} or newer" in (ROOT / "docs" / "operations.md").read_text()
+    # `preStop.sleep` is what asks for it.
+    (api,) = pod("Deployment", "vsg-api")["containers"]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(resource("Deployment", "vsg-api"), "1.28", strict=True)
+    assert "sleep" in api["lifecycle"]["preStop"]
+
+
+@pytest.mark.parametrize(("name", "port"), [("vsg-api", 8000), ("vsg-worker", 9100), ("vsg-redis", 6379)])
+def test_each_pod_is_reached_on_its_port_alone_and_only_the_api_reaches_out(name: str, port: int) -> None:
+    policy = resource("NetworkPolicy", name)["spec"]
+    assert policy["podSelector"] == {"matchLabels": {"app": name}}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert [each["port"] for rule in policy["ingress"] for each in rule["ports"]] == [port]
+    out = [each["port"] for rule in policy.get("egress", ()) for each in rule["ports"]]
+    assert out == {"vsg-api": [53, 53, 6379, 80, 443], "vsg-worker": [53, 53, 6379], "vsg-redis": []}[name]
+    for rule in policy.get("egress", ()):
+        assert {each["port"] for each in rule["ports"]} == {53} or rule["to"]
+
+
+def test_engines_that_tensorrt_has_built_outlive_a_pod() -> None:
+    specification = pod("Deployment", "vsg-worker")
+    (claim,) = [volume for volume in specification["volumes"] if volume["name"] == "engines"]
+    assert resource("PersistentVolumeClaim", claim["persistentVolumeClaim"]["claimName"])
+    (mount,) = [each for each in specification["containers"][0]["volumeMounts"] if each["name"] == "engines"]
+    assert mount["mountPath"] == "/cache"
+    assert mount["subPathExpr"] == "$(NODE)"
 
 
 def test_patches_for_machines_without_gpus_name_existing_resources() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -138,18 +139,45 @@ def test_files_are_listed_with_age_and_video(tmp_path: Path) -> None:
     assert storage.result("a" * 32, OWNER) is None
 
 
-def test_a_copied_graph_has_the_id_of_its_copy(tmp_path: Path) -> None:
-    storage = made(str(tmp_path))
-    old, new = "a" * 32, "b" * 32
-    storage.write_result(old, OWNER, f'{{"id":"{old}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000)
-    assert storage.copy_result(old, new, OWNER)
-    copy = storage.result(new, OWNER)
-    assert copy is not None
-    assert copy.read() == f'{{"id":"{new}","prompt":"the id is not {old}"}}'.encode() + b" " * 600_000
+def test_a_shared_graph_has_the_id_of_the_video_it_answers_for(storage: Storage) -> None:
+    own, other = "a" * 32, "b" * 32
+    storage.write_result(own, OWNER, f'{{"id":"{own}","prompt":"the id is not {own}"}}'.encode() + b" " * 600_000)
+    assert storage.share(own, other, OWNER)
+    for known in (own, None):  # the queue knows it, or has lost its data
+        found = storage.result(other, OWNER, known)
+        assert found is not None
+        assert found.read() == f'{{"id":"{other}","prompt":"the id is not {own}"}}'.encode() + b" " * 600_000
+        assert (found.id, found.graph_id) == (other, own)
     storage.write_result("c" * 32, OWNER, b"{}", failed=True)
-    assert not storage.copy_result("c" * 32, "d" * 32, OWNER), "a failure is tried again"
-    assert not storage.copy_result("e" * 32, "f" * 32, OWNER)
-    assert len(storage.files("results")) == 3
+    assert not storage.share("c" * 32, "d" * 32, OWNER), "a failure is tried again"
+    assert not storage.share("e" * 32, "f" * 32, OWNER)
+    assert files(storage) == [f"{own}.json", f"{other}.{own}.share", f"{'c' * 32}.problem.json"]
+
+
+def test_a_share_takes_no_room(tmp_path: Path) -> None:
+    storage = made(str(tmp_path))
+    storage.write_result("a" * 32, OWNER, b"graph" * 100_000)
+    for number in range(50):
+        assert storage.share("a" * 32, f"{number:032x}", OWNER)
+    assert sum(path.stat().st_size for path in (tmp_path / "results").rglob("*") if path.is_file()) == 500_000
+
+
+def test_a_graph_that_is_left_to_others_answers_for_them_alone(storage: Storage) -> None:
+    own, other, third = "a" * 32, "b" * 32, "c" * 32
+    storage.write_result(own, OWNER, f'{{"id":"{own}"}}'.encode())
+    assert storage.share(own, other, OWNER)
+    assert storage.is_shared(own, OWNER, besides=own)
+    storage.leave_to_others(own, OWNER)
+    assert storage.result(own, OWNER) is None
+    assert content_of(storage, other) == (f'{{"id":"{other}"}}'.encode(), False)
+    assert storage.share(own, third, OWNER)
+    storage.delete_share(other, OWNER, own)
+    assert storage.result(other, OWNER) is None
+    assert storage.is_shared(own, OWNER, besides=own)
+    assert not storage.is_shared(own, OWNER, besides=third)
+    storage.delete_share(third, OWNER, own)
+    assert storage.delete_result(own, OWNER)
+    assert files(storage) == []
 
 
 def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
@@ -173,6 +201,19 @@ def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
     for path in (tmp_path / "uploads" / ("a" * 32), tmp_path / "results" / OWNER / f"{'a' * 32}.json"):
         assert (path.stat().st_ino, 5) in synced
         assert path.parent.stat().st_ino in [inode for inode, _ in synced], "its name is, too"
+
+
+def test_nobody_else_on_the_machine_may_look_into_the_folders(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        storage = made(str(tmp_path / "some" / "data"))
+        storage.write_result("a", OWNER, b"graph")
+    finally:
+        os.umask(before)
+    root = tmp_path / "some" / "data"
+    folders = [root, root / "uploads", root / "results", root / "results" / OWNER]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 4
+    assert stat.S_IMODE((tmp_path / "some").stat().st_mode) == 0o755, "that is not ours"
 
 
 class StoreError(Exception):
@@ -234,7 +275,7 @@ def test_whatever_a_store_raises_is_a_storage_that_does_not_answer(
         lambda: storage.result("a", OWNER),
         lambda: storage.result("x", OWNER),
         lambda: storage.write_result("c", OWNER, b"graph"),
-        lambda: storage.copy_result("a", "c", OWNER),
+        lambda: storage.share("a", "c", OWNER),
         lambda: storage.files("results"),
         lambda: storage.local_upload("b").__enter__(),
         storage.mark,

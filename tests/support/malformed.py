@@ -1,4 +1,4 @@
-"""Requests that no client should send, made from a seed so that a harmful one can be sent again."""
+"""Requests that no client should send, made from a seed so that a harmful one can be sent again. `hostile` has more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.spoilt import spoil_bytes, spoil_video
 
 BOUNDARY = b"----malformed"
 SLOW_AT_ONCE = 20
-_HOST = b"Host: localhost\r\nConnection: close\r\n"
+HOST = b"Host: localhost\r\nConnection: close\r\n"
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,19 @@ class Malformed:
         return Malformed(self.kind, (line + end + header + rest, *self.pieces[1:]), self.ends_early)
 
 
-def malformed_request(number: int, seed: int, clips: Sequence[bytes]) -> Malformed:
-    """Makes the request of this number; the kinds take turns. `clips` are good videos to spoil."""
-    random = Random(f"{seed} {number}")
-    make = _KINDS[number % len(_KINDS)]
-    return make(random, random.choice(clips))
-
-
 def slow_requests(seed: int, clips: Sequence[bytes]) -> list[Malformed]:
     """Uploads and heads that begin and then stop; send them at the same time."""
     random = Random(f"slow {seed}")
     requests = []
     for number in range(SLOW_AT_ONCE):
         body = random.choice(clips)
-        whole = _post(body, content_type=b"video/mp4")
+        whole = posted(body, content_type=b"video/mp4")
         kept = random.randrange(20, 60) if number % 4 == 0 else len(whole) - random.randrange(1, len(body))
         requests.append(Malformed("slow", (whole[:kept],)))
     return requests
 
 
-def _post(
+def posted(
     body: bytes,
     *,
     content_type: bytes = b"multipart/form-data; boundary=" + BOUNDARY,
@@ -64,23 +57,28 @@ def _post(
     query: bytes = b"",
     length: int | None = None,
 ) -> bytes:
+    """The bytes of `POST /videos`. `length` is declared in place of the true one."""
     declared = b"Content-Length: %d\r\n" % (len(body) if length is None else length)
     head = b"POST /videos%b HTTP/1.1\r\n%bContent-Type: %b\r\n%b%b\r\n"
-    return head % (query, _HOST, content_type, declared, headers) + body
+    return head % (query, HOST, content_type, declared, headers) + body
 
 
-def _part(name: bytes, value: bytes, *, headers: bytes = b"") -> bytes:
+def part_of(name: bytes, value: bytes, *, headers: bytes = b"") -> bytes:
+    """A field of a form."""
     return b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n%b\r\n' % (BOUNDARY, name, headers, value)
 
 
-def _form(clip: bytes, *others: bytes) -> bytes:
+def form_of(clip: bytes, *others: bytes) -> bytes:
+    """A form with a video, after other fields."""
     video = b'--%b\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\n%b\r\n' % (BOUNDARY, clip)
     return b"".join([*others, video, b"--" + BOUNDARY + b"--\r\n"])
 
 
 def _spoilt_form(random: Random, clip: bytes) -> Malformed:
-    form = _form(b"", _part(b"fps", b"2"), _part(b"top_k", b"5"))
-    return Malformed("form", (_post(spoil_bytes(random, form).replace(b"\r\n\r\n\r\n", b"\r\n\r\n" + clip + b"\r\n")),))
+    form = form_of(b"", part_of(b"fps", b"2"), part_of(b"top_k", b"5"))
+    return Malformed(
+        "form", (posted(spoil_bytes(random, form).replace(b"\r\n\r\n\r\n", b"\r\n\r\n" + clip + b"\r\n")),)
+    )
 
 
 def _form_boundary(random: Random, clip: bytes) -> Malformed:
@@ -99,7 +97,7 @@ def _form_boundary(random: Random, clip: bytes) -> Malformed:
             b"=?utf-8?q?x?=",
         ]
     )
-    return Malformed("boundary", (_post(_form(clip), content_type=b"multipart/form-data; boundary=" + boundary),))
+    return Malformed("boundary", (posted(form_of(clip), content_type=b"multipart/form-data; boundary=" + boundary),))
 
 
 def _form_headers(random: Random, clip: bytes) -> Malformed:
@@ -125,41 +123,41 @@ def _form_headers(random: Random, clip: bytes) -> Malformed:
     )
     inner = random.choice([clip, b"--inner\r\n\r\n" + clip + b"\r\n--inner--\r\n"])
     body = b"--" + BOUNDARY + b"\r\n" + headers + b"\r\n" + inner + b"\r\n--" + BOUNDARY + b"--\r\n"
-    return Malformed("part headers", (_post(body),))
+    return Malformed("part headers", (posted(body),))
 
 
 def _form_fields(random: Random, clip: bytes) -> Malformed:
     count = random.choice([2, 33, 1000, 10_000])
     fields = random.choice(
         [
-            [_part(b"f%d" % index, b"1") for index in range(count)],
-            [_part(b"fps", b"2")] * count,
-            [_part(b"video", clip)],
-            [_part(b"n" * random.randint(1000, 200_000), b"1")],
-            [_part(b"\xff\xfe\x80", b"1")],
-            [_part(b"model", b"\xff\xfe\x80")],
-            [_part(b"", b"1")],
-            [_part(b"model", b"m" * random.randint(1025, 500_000))],
-            [_part(b"fps", b"\x00")],
-            [_part("fps".encode("utf-16"), b"2")],
+            [part_of(b"f%d" % index, b"1") for index in range(count)],
+            [part_of(b"fps", b"2")] * count,
+            [part_of(b"video", clip)],
+            [part_of(b"n" * random.randint(1000, 200_000), b"1")],
+            [part_of(b"\xff\xfe\x80", b"1")],
+            [part_of(b"model", b"\xff\xfe\x80")],
+            [part_of(b"", b"1")],
+            [part_of(b"model", b"m" * random.randint(1025, 500_000))],
+            [part_of(b"fps", b"\x00")],
+            [part_of("fps".encode("utf-16"), b"2")],
         ]
     )
-    return Malformed("fields", (_post(_form(clip, *fields)),))
+    return Malformed("fields", (posted(form_of(clip, *fields)),))
 
 
 def _cut_form(random: Random, clip: bytes) -> Malformed:
-    form = _form(clip)
+    form = form_of(clip)
     kept = form[: random.randrange(len(form))]
     if random.random() < 0.5:
-        return Malformed("cut form", (_post(kept),))
-    return Malformed("cut connection", (_post(kept, length=len(form)),), ends_early=True)
+        return Malformed("cut form", (posted(kept),))
+    return Malformed("cut connection", (posted(kept, length=len(form)),), ends_early=True)
 
 
 def _spoilt_video(random: Random, clip: bytes) -> Malformed:
     video = spoil_video(random, clip)
     if random.random() < 0.5:
-        return Malformed("video", (_post(_form(video)),))
-    return Malformed("video", (_post(video, content_type=random.choice([b"video/mp4", b"application/octet-stream"])),))
+        return Malformed("video", (posted(form_of(video)),))
+    return Malformed("video", (posted(video, content_type=random.choice([b"video/mp4", b"application/octet-stream"])),))
 
 
 def _wrong_type(random: Random, clip: bytes) -> Malformed:
@@ -185,11 +183,11 @@ def _wrong_type(random: Random, clip: bytes) -> Malformed:
     content_type = random.choice(
         [b"video/mp4", b"video/", b"application/octet-stream", b"image/png", b"text/html", b";", b""]
     )
-    return Malformed("wrong type", (_post(content, content_type=content_type),))
+    return Malformed("wrong type", (posted(content, content_type=content_type),))
 
 
 def _too_large(random: Random, clip: bytes) -> Malformed:
-    head = b"POST /videos HTTP/1.1\r\n%bContent-Type: video/mp4\r\n" % _HOST
+    head = b"POST /videos HTTP/1.1\r\n%bContent-Type: video/mp4\r\n" % HOST
     if random.random() < 0.5:
         length = random.choice([10**7, 2**31, 2**63, 2**64 + 1, 10**200])
         expects = random.choice([b"", b"Expect: 100-continue\r\n"])
@@ -200,7 +198,7 @@ def _too_large(random: Random, clip: bytes) -> Malformed:
 
 
 def _bad_http(random: Random, clip: bytes) -> Malformed:
-    head = b"POST /videos HTTP/1.1\r\n" + _HOST
+    head = b"POST /videos HTTP/1.1\r\n" + HOST
     request = random.choice(
         [
             random.randbytes(random.randint(1, 2000)),
@@ -211,7 +209,7 @@ def _bad_http(random: Random, clip: bytes) -> Malformed:
             b"\r\n" * 1000,
             b"",
             b"G" * random.randint(1000, 200_000),
-            b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n" + _HOST + b"\r\n",
+            b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
             head + b"Content-Length: -5\r\n\r\n" + clip[:100],
             head + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + clip[:100],
             head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -224,7 +222,7 @@ def _bad_http(random: Random, clip: bytes) -> Malformed:
             b"GET /models HTTP/1.1\r\n\r\n",
             b"GET /models HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            spoil_bytes(random, _post(clip, content_type=b"video/mp4")[:300]),
+            spoil_bytes(random, posted(clip, content_type=b"video/mp4")[:300]),
         ]
     )
     return Malformed("bad HTTP", (request,), ends_early=True)
@@ -254,7 +252,7 @@ def _odd_headers(random: Random, clip: bytes) -> Malformed:
         [b"video/mp4", b"video/mp4; " + b"x=y;" * 2000, b"VIDEO/MP4", b"video/mp4, text/plain", b"\xff/\xfe"]
     )
     video = spoil_video(random, clip)
-    return Malformed("headers", (_post(video, content_type=content_type, headers=header + b"\r\n"),))
+    return Malformed("headers", (posted(video, content_type=content_type, headers=header + b"\r\n"),))
 
 
 def _json(random: Random, clip: bytes) -> Malformed:
@@ -278,7 +276,7 @@ def _json(random: Random, clip: bytes) -> Malformed:
             json.dumps({"url": random.choice(_URLS)}).encode(),
         ]
     )
-    return Malformed("json", (_post(body, content_type=b"application/json"),))
+    return Malformed("json", (posted(body, content_type=b"application/json"),))
 
 
 _URLS = (
@@ -332,8 +330,8 @@ def _options(random: Random, clip: bytes) -> Malformed:
     )
     query = b"?" + b"&".join([name + b"=" + value] * random.choice([1, 1, 1, 2]))
     if random.random() < 0.3:
-        return Malformed("options", (_post(_form(clip, _part(name, value))),))
-    return Malformed("options", (_post(clip, content_type=b"video/mp4", query=query),))
+        return Malformed("options", (posted(form_of(clip, part_of(name, value))),))
+    return Malformed("options", (posted(clip, content_type=b"video/mp4", query=query),))
 
 
 def _path(random: Random, clip: bytes) -> Malformed:
@@ -371,10 +369,10 @@ def _path(random: Random, clip: bytes) -> Malformed:
         + [b"//videos", b"/docs/files/../../x", b"/docs/files/%2e%2e/", b"/openapi.json/x"]
     )
     header = random.choice([b"", b"Last-Event-ID: \xff\r\n", b"Accept: application/jsonl\r\n", b"If-Match: *\r\n"])
-    return Malformed("path", (method + b" " + target + b" HTTP/1.1\r\n" + _HOST + header + b"\r\n",))
+    return Malformed("path", (method + b" " + target + b" HTTP/1.1\r\n" + HOST + header + b"\r\n",))
 
 
-_KINDS: tuple[Callable[[Random, bytes], Malformed], ...] = (
+KINDS: tuple[Callable[[Random, bytes], Malformed], ...] = (
     _spoilt_video,
     _spoilt_form,
     _form_boundary,

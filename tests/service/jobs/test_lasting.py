@@ -86,12 +86,12 @@ async def test_a_worker_that_lost_its_job_ends_nothing(
         first, second = await lonely.queue.take(video_id), await lonely.queue.take(video_id)
         assert first is not None
         assert second is not None
-        assert await records.end(first, "failed") == "taken"
+        assert await lonely.queue.end(first, "failed") == "taken"
         assert await records.begin(first) == "taken"
         assert await records.begin(second) == "mine"
         await lonely.jobs.delete(video_id, ME)
         for late in (first, second):
-            assert await records.end(late, "succeeded") == "deleted"
+            assert await lonely.queue.end(late, "succeeded") == "deleted"
             assert await records.begin(late) == "deleted"
             assert await records.release(late, was_begun=True, leaves=False) == "deleted"
         await records.blame(video_id)

@@ -6,6 +6,7 @@ import itertools
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from service.video import Container
 from service.video.ballast import Patch, PatchedFile, ballast
-from service.video.elements import boxes, ebml_elements
+from service.video.elements import boxes, chunks, ebml_elements
 from service.video.processes import FORK_SERVER
 
 HEAVY = 120 * 2**20
@@ -67,6 +68,56 @@ def comment(content: bytes) -> bytes:
     return box(b"udta", box(b"meta", bytes(4) + handler + item))
 
 
+def words(kind: bytes, content: bytes) -> bytes:
+    """A chunk of AVI, which fills up to an even length."""
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def before_the_pictures(source: bytes, part: bytes) -> bytes:
+    begin = source.index(b"movi") - 8
+    return source[:4] + struct.pack("<I", len(source) + len(part) - 8) + source[8:begin] + part + source[begin:]
+
+
+def in_the_stream(source: bytes, part: bytes) -> bytes:
+    """Puts a chunk at the end of the first list `strl` of an AVI, and so of `hdrl`."""
+    changed = bytearray(source)
+    ends = []
+    for name in (b"hdrl", b"strl"):
+        at = source.index(name) - 4
+        (size,) = struct.unpack_from("<I", source, at)
+        struct.pack_into("<I", changed, at, size + len(part))
+        ends.append(at + 4 + size)
+    return bytes(changed[: ends[1]] + part + changed[ends[1] :])
+
+
+REVERSED = bytes(int(f"{number:08b}"[::-1], 2) for number in range(256))
+
+
+def ogg_page(flags: int, stream: bytes, number: int, lacing: bytes, body: bytes) -> bytes:
+    head = b"OggS\0" + struct.pack("<Bq", flags, 0) + stream + struct.pack("<I", number)
+    page = head + bytes(4) + bytes([len(lacing)]) + lacing + body
+    # The CRC of Ogg takes the bits of a byte the other way round.
+    raw = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    checksum = int(f"{raw:032b}"[::-1], 2)
+    return head + struct.pack("<I", checksum) + page[26:]
+
+
+def with_ogg_comment(source: bytes, content: bytes) -> bytes:
+    """Puts a comment in front of the second packet of an Ogg file with VP8, which has none."""
+    first_end = source.index(b"OggS", 4)
+    stream = source[14:18]
+    text = b"COMMENT=" + b"x" * len(content)
+    packet = b"OVP80\x02\x20" + struct.pack("<II", 0, 1) + struct.pack("<I", len(text)) + text
+    pieces = [packet[at : at + 255 * 255] for at in range(0, len(packet), 255 * 255)]
+    pages = []
+    for number, piece in enumerate(pieces):
+        lacing = b"\xff" * (len(piece) // 255)
+        if number == len(pieces) - 1:
+            lacing += bytes([len(piece) % 255])
+        pages.append(ogg_page(int(number > 0), stream, number + 1, lacing, piece))
+    return source[:first_end] + b"".join(pages) + source[first_end:]
+
+
 BURDENS: dict[str, Callable[[bytes, bytes], bytes]] = {
     "font.mkv": lambda source, content: in_segment(source, attachment(b"font/ttf", content)),
     "unknown.mkv": lambda source, content: in_segment(source, attachment(b"application/octet-stream", content)),
@@ -75,7 +126,25 @@ BURDENS: dict[str, Callable[[bytes, bytes], bytes]] = {
     "tags.mkv": lambda source, content: in_segment(source, tags(content)),
     "cover.mp4": lambda source, content: in_movie(source, cover(content)),
     "comment.mp4": lambda source, content: in_movie(source, comment(content)),
+    "information.avi": lambda source, content: before_the_pictures(
+        source, words(b"LIST", b"INFO" + words(b"ICMT", b"x" * len(content)))
+    ),
+    "name.avi": lambda source, content: in_the_stream(source, words(b"strn", b"x" * len(content))),
+    "camera.avi": lambda source, content: in_the_stream(source, words(b"strd", content)),
+    "comment.ogv": with_ogg_comment,
 }
+CODECS = {".avi": "mpeg4", ".ogv": "libvpx"}
+CONTAINERS = {
+    ".mkv": Container.MATROSKA,
+    ".mp4": Container.MP4,
+    ".avi": Container.AVI,
+    ".ogv": Container.OGG,
+}
+
+
+def plain_file(clips: Any, suffix: str) -> Path:
+    made: Path = clips.make(f"constant{suffix}", codec=CODECS.get(suffix, "libx264"))
+    return made
 
 
 class Peak:
@@ -104,8 +173,7 @@ class Peak:
 
 @pytest.mark.parametrize("name", BURDENS)
 def test_what_lies_beside_the_streams_takes_no_memory(clips: Any, name: str) -> None:
-    suffix = Path(name).suffix
-    source = clips.make(f"constant{suffix}")
+    source = plain_file(clips, Path(name).suffix)
     plain = clips.read(source)
     FORK_SERVER.prepare()
     path = clips.write(f"heavy_{name}", BURDENS[name](source.read_bytes(), os.urandom(MEBIBYTE) * (HEAVY // MEBIBYTE)))
@@ -121,11 +189,10 @@ def test_what_lies_beside_the_streams_takes_no_memory(clips: Any, name: str) -> 
 
 @pytest.mark.parametrize("name", BURDENS)
 def test_a_small_cover_or_attachment_is_left_alone(clips: Any, name: str) -> None:
-    source = clips.make(f"constant{Path(name).suffix}")
+    source = plain_file(clips, Path(name).suffix)
     path = clips.write(f"light_{name}", BURDENS[name](source.read_bytes(), bytes(1000)))
-    container = Container.MP4 if name.endswith("mp4") else Container.MATROSKA
     with path.open("rb") as file:
-        assert ballast(file.fileno(), container) == []
+        assert ballast(file.fileno(), CONTAINERS[path.suffix]) == []
     assert clips.read(path).numbers == clips.read(source).numbers
 
 
@@ -145,10 +212,10 @@ def test_an_attachment_becomes_a_void_that_ends_where_it_ended(clips: Any, lengt
 
 def test_a_patched_file_reads_the_same_in_pieces_of_any_size(clips: Any) -> None:
     content = bytes(range(200))
-    patches = [Patch(3, b"abcdef"), Patch(50, b"XY"), Patch(190, b"0123456789")]
+    patches = [Patch(3, 6, b"abcdef"), Patch(50, 2, b"XY"), Patch(190, 10, b"0123456789")]
     expected = bytearray(content)
     for patch in patches:
-        expected[patch.at : patch.at + len(patch.content)] = patch.content
+        expected[patch.at : patch.at + patch.length] = patch.content
     path = clips.write("patched", content)
     with path.open("rb") as file:
         for size in (1, 2, 3, 7, 64, 200, 500):
@@ -162,10 +229,23 @@ def test_a_patched_file_reads_the_same_in_pieces_of_any_size(clips: Any) -> None
         assert (patched.seek(2, os.SEEK_CUR), patched.tell()) == (196, 196)
 
 
-@pytest.mark.parametrize("walk", [boxes, ebml_elements])
+def test_a_patched_file_reads_without_what_is_taken_out(clips: Any) -> None:
+    content = bytes(range(200))
+    patches = [Patch(0, 10, b""), Patch(50, 30, b"+"), Patch(180, 20, b"")]
+    expected = content[10:50] + b"+" + content[80:180]
+    path = clips.write("shorter", content)
+    with path.open("rb") as file:
+        for size in (1, 3, 41, 500):
+            patched = PatchedFile(file.fileno(), patches)
+            assert b"".join(iter(lambda: patched.read(size), b"")) == expected  # noqa: B023
+        assert patched.seek(-100, os.SEEK_END) == 41
+        assert patched.read(500) == content[80:180]
+
+
+@pytest.mark.parametrize("walk", [boxes, ebml_elements, chunks])
 def test_a_walk_over_damaged_heads_ends(clips: Any, walk: Callable[..., Any]) -> None:
     noise = np.random.default_rng(4).integers(0, 256, (50, 300), np.uint8)
-    whole = (b"", b"\x00", bytes(500), b"\xff" * 500, b"\xec\x80" * 300_000)
+    whole = (b"", b"\x00", bytes(500), b"\xff" * 500, b"\xec\x80" * 300_000, b"LIST\4\0\0\0strl" * 100)
     for content in (*whole, *(each.tobytes() for each in noise)):
         path = clips.write("damaged", content)
         with path.open("rb") as file:
