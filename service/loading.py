@@ -104,7 +104,13 @@ def open_pipeline(
             raise EngineError(f"{folder} holds a second model named {name!r}; serve one of the two")
         models[name] = open_scheduler(bundle, settings, on_batch=on_batch, on_death=on_engine_death)
     FORK_SERVER.prepare()
-    return Pipeline(models, decode_limits(settings), max_fps=settings.max_fps, max_frames=settings.max_frames)
+    return Pipeline(
+        models,
+        decode_limits(settings),
+        max_fps=settings.max_fps,
+        max_frames=settings.max_frames,
+        kept_frames=settings.keep_frames,
+    )
 
 
 def open_scheduler(

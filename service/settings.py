@@ -195,6 +195,9 @@ class Settings(BaseSettings):
     max_pixels: Count = Field(7680 * 4320, description="most pixels in one frame of a video")
 
     retention: Seconds = Field(3600.0, description="seconds that a finished graph is kept")
+    keep_frames: int = Field(
+        0, ge=0, le=32, description="most sampled frames of a video that are kept as pictures beside its graph"
+    )
     reuse_results: bool = Field(True, description="answer a video that the same caller posts again with its kept graph")
     sweep_seconds: float = Field(
         60.0, ge=0.1, le=86_400, description="seconds between two searches of storage for files to delete"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import tempfile
@@ -19,8 +18,9 @@ import fsspec
 import structlog
 
 from service.errors import SettingsError, StorageUnavailable, Unavailable
+from service.prompt import KeyFrame
 from service.storage_errors import answering, unavailable
-from service.stored_files import ResultFile, StoredFile, StoredResult
+from service.stored_files import KeptFrames, ResultFile, StoredFile, StoredResult, UploadWriter, pack_frames
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
@@ -117,7 +117,13 @@ class Storage:
         part = f"{path}.part" if self._is_local else path
         with self._reaching():
             file = self._files.open(part, "wb")
-        return UploadWriter(self, file, part, path)
+        return UploadWriter(
+            file,
+            finish=lambda: self._finish_upload(file, part, path),
+            discard=lambda: self._discard(file),
+            end=self._end_upload,
+            is_seen=part != path,
+        )
 
     @contextmanager
     def local_upload(self, video_id: str) -> Iterator[Path]:
@@ -152,7 +158,12 @@ class Storage:
     @contextmanager
     def open_result(self, video_id: str, owner: str, *, failed: bool = False) -> Iterator[BinaryIO]:
         """Yields a file to write a result into. It appears, whole, when the context ends without an exception."""
-        path = self._result(video_id, owner, failed=failed)
+        with self._open_whole(self._result(video_id, owner, failed=failed), owner) as out:
+            yield out
+
+    @contextmanager
+    def _open_whole(self, path: str, owner: str) -> Iterator[BinaryIO]:
+        """Yields a file of an owner's results, which appears, whole, when the context ends without an exception."""
         # Each writer has its own file, because a job that was given to a second worker may still run on the first.
         part = f"{path}.{secrets.token_hex(4)}.part"
         self._confirm()  # or the folders would be made where a disk is to be mounted
@@ -186,17 +197,31 @@ class Storage:
         self._confirm()
         return None
 
+    def keep_frames(self, video_id: str, owner: str, frames: Mapping[int, KeyFrame]) -> list[int]:
+        """Keeps frames as pictures beside a graph, the first ones up to `MOST_KEPT_BYTES`. Returns their indices."""
+        content, indices = pack_frames(frames)
+        with self._open_whole(self._frames(video_id, owner), owner) as out:
+            out.write(content)
+        return indices
+
+    def kept_frames(self, video_id: str, owner: str) -> KeptFrames:
+        """The frames that are kept beside a graph; reading them tells whether there are any."""
+        return KeptFrames(self._files, self._frames(video_id, owner))
+
     def delete_result(self, video_id: str, owner: str) -> bool:
-        """Deletes a result. Returns whether there was one."""
+        """Deletes a result, with the frames kept beside it. Returns whether there was one."""
+        self._delete(self._frames(video_id, owner))
         was_graph = self._delete(self._result(video_id, owner, failed=False))
         return self._delete(self._result(video_id, owner, failed=True)) or was_graph
 
     def copy_result(self, video_id: str, copy_id: str, owner: str) -> bool:
-        """Copies a graph to another id, which it then carries. Returns whether there is a graph."""
+        """Copies a graph, and its kept frames, to another id, which it then carries. Returns whether there is one."""
         result = self.result(video_id, owner)
         if result is None or result.failed:
             return False
         try:
+            if frames := self.kept_frames(video_id, owner).read():
+                self.keep_frames(copy_id, owner, frames)
             with self.open_result(copy_id, owner) as out:
                 # All ids have the same length, and a graph begins with its own.
                 old, new = (f'"id":"{name}"'.encode() for name in (video_id, copy_id))
@@ -308,6 +333,9 @@ class Storage:
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
         return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
 
+    def _frames(self, video_id: str, owner: str) -> str:
+        return self._path("results", f"{owner}/{video_id}.frames.zip")
+
     def _age(self, described: Mapping[str, Any]) -> float:
         """Seconds since a file was written, by the storage's clock: that of this machine may be wrong."""
         keys = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -330,53 +358,3 @@ class Storage:
         except FileNotFoundError:
             return False
         return True
-
-
-class UploadWriter:
-    """Writes an upload as it arrives, and counts and hashes it."""
-
-    def __init__(self, storage: Storage, file: Any, part: str, path: str) -> None:
-        """
-        part: where the bytes go until the upload is whole.
-        path: its place then.
-        """
-        self._storage = storage
-        self._file = file
-        self._part = part
-        self._path = path
-        self._hash = hashlib.sha256()
-        self._has_ended = False
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
-        with answering():
-            self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    def touch(self) -> None:
-        """Shows that the upload still arrives although nothing is written. Blocks."""
-        if self._part != self._path:
-            with answering():
-                os.utime(self._file.fileno())
-
-    def close(self) -> None:
-        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
-        self._storage._finish_upload(self._file, self._part, self._path)
-        self._end()
-
-    def abandon(self) -> None:
-        """Closes an upload that is not complete. Its owner deletes it."""
-        self._storage._discard(self._file)
-        self._end()
-
-    def _end(self) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._storage._end_upload()
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of the data so far."""
-        return self._hash.hexdigest()

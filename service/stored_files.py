@@ -1,14 +1,21 @@
-"""Files in storage: results and uploads that are listed, read or written."""
+"""Files in storage: results, kept frames and uploads that are listed, read or written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, BinaryIO
 
+from service.prompt import KeyFrame
 from service.storage_errors import answering
 
+MOST_KEPT_BYTES = 8 << 20  # of the frames that are kept beside one graph
 _BLOCK = 1 << 18  # bytes read at once
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of entries of an archive: two workers write the same bytes
 
 
 @dataclass(frozen=True)
@@ -76,3 +83,111 @@ class ResultFile:
         with answering():
             self._file.write(data)
         return len(data)
+
+
+class KeptFrames:
+    """The frames that are kept beside a graph, in one archive of JPEGs, so that they come and go as one.
+
+    Reading raises StorageUnavailable.
+    """
+
+    def __init__(self, files: Any, path: str) -> None:
+        self._files = files
+        self._path = path
+
+    def frame(self, index: int) -> KeyFrame | None:
+        """One frame; None where it is not kept."""
+        return self.read([index]).get(index)
+
+    def read(self, indices: Container[int] | None = None) -> dict[int, KeyFrame]:
+        """These frames, or all, by index, without those that are not kept."""
+        found = {}
+        try:
+            with answering():
+                opened: BinaryIO = self._files.open(self._path, "rb")
+                with opened, zipfile.ZipFile(opened) as archive:
+                    for entry in archive.infolist():
+                        index = int(entry.filename.removesuffix(".jpg"))
+                        if indices is None or index in indices:
+                            found[index] = KeyFrame(float(entry.comment), archive.read(entry))
+        except FileNotFoundError:
+            return {}
+        return found
+
+
+def pack_frames(frames: Mapping[int, KeyFrame]) -> tuple[bytes, list[int]]:
+    """Returns an archive of frames by index, the first ones up to `MOST_KEPT_BYTES`, and the indices of these."""
+    packed = BytesIO()
+    kept: list[int] = []
+    left = MOST_KEPT_BYTES
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for index, frame in frames.items():
+            left -= len(frame.jpeg)
+            if left < 0:
+                break
+            entry = zipfile.ZipInfo(f"{index}.jpg", _EPOCH)
+            entry.comment = repr(frame.timestamp).encode()
+            archive.writestr(entry, frame.jpeg)
+            kept.append(index)
+    return packed.getvalue(), sorted(kept)
+
+
+class UploadWriter:
+    """Writes an upload as it arrives, and counts and hashes it."""
+
+    def __init__(
+        self,
+        file: Any,
+        *,
+        finish: Callable[[], None],
+        discard: Callable[[], None],
+        end: Callable[[], None],
+        is_seen: bool,
+    ) -> None:
+        """
+        finish: closes the file and puts it into its place.
+        discard: closes a file that is not whole.
+        end: is called once, after one of these.
+        is_seen: whether others see the file before it is whole.
+        """
+        self._file = file
+        self._finish = finish
+        self._discard = discard
+        self._tell_end = end
+        self._is_seen = is_seen
+        self._hash = hashlib.sha256()
+        self._has_ended = False
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Appends data. Blocks. Raises StorageUnavailable or StorageFull."""
+        with answering():
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def touch(self) -> None:
+        """Shows that the upload still arrives although nothing is written. Blocks."""
+        if self._is_seen:
+            with answering():
+                os.utime(self._file.fileno())
+
+    def close(self) -> None:
+        """Completes the upload: from now on it outlives a loss of power. Raises StorageUnavailable or StorageFull."""
+        self._finish()
+        self._end()
+
+    def abandon(self) -> None:
+        """Closes an upload that is not complete. Its owner deletes it."""
+        self._discard()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._tell_end()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the data so far."""
+        return self._hash.hexdigest()

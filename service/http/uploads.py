@@ -26,7 +26,8 @@ from service.http.errors import MalformedUpload, MissingVideo, UnsupportedConten
 from service.http.request import ClientLeftError, while_connected
 from service.options import RequestOptions
 from service.settings import Settings
-from service.storage import Storage, UploadWriter
+from service.storage import Storage
+from service.stored_files import UploadWriter
 from service.video import sniff_container
 
 if TYPE_CHECKING:

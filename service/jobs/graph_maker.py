@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 import structlog
@@ -285,6 +286,7 @@ class GraphMaker:
                 sha256=job.record.sha256,
                 progress=job.progress.report,
                 cancelled=job.cancelled.is_set,
+                keep=partial(self._storage.keep_frames, job.id, job.record.owner),
             )
             # The last moment at which nobody can see the result.
             if _result_of(self._stands(job, self._queue.records.standing), loop, job) == "deleted":
