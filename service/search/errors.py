@@ -2,6 +2,7 @@
 
 QueryError              422  the query cannot be understood
 SearchTooSlow           503  the search took longer than it may
+UnknownWord                  a word names nothing; it becomes a QueryError, which knows the place
 """
 
 # ruff: noqa: N818 - the names say what is wrong; a suffix would add nothing
@@ -47,3 +48,14 @@ class SearchTooSlow(Unavailable):
 
     code = "search_too_slow"
     title = "The search takes too long"
+
+
+class UnknownWord(LookupError):
+    """A word names nothing here.
+
+    known: words that resemble it, the nearest first, or all words where none does.
+    """
+
+    def __init__(self, word: str, known: Sequence[str]) -> None:
+        super().__init__(word)
+        self.word, self.known = word, tuple(known)

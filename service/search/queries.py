@@ -18,7 +18,7 @@ from lark.exceptions import VisitError
 from lark.tree import Meta
 
 from models.graph.phrases import listed
-from service.search.errors import QueryError
+from service.search.errors import QueryError, UnknownWord
 from service.search.tree import (
     Both,
     Count,
@@ -40,7 +40,7 @@ from service.search.tree import (
     parts_of,
     things_of,
 )
-from service.search.words import ANYTHING, RELATED_TO, UnknownWord, Words
+from service.search.words import ANYTHING, RELATED_TO, Words
 
 LONGEST_TEXT = 2000  # characters
 MOST_TRIPLES = 12
@@ -157,7 +157,9 @@ class _Reader(Transformer[Token, Node]):
             raise self._error(f"{variable} cannot stand for several objects: leave it out", *_place(variable))
         labels = self._resolved(names, self._words.labels_of, "label", ANYTHING)
         name = str(variable) if variable else "|".join(map(_unquoted, names))
-        return Thing(name.lower() if variable else name, labels, name.lower() if variable else None, count, _place(meta))
+        return Thing(
+            name.lower() if variable else name, labels, name.lower() if variable else None, count, _place(meta)
+        )
 
     def variable(self, variable: Token) -> Thing:
         name = variable.lower()

@@ -10,6 +10,7 @@ from typing import Final
 
 from models.graph.phrases import plural_of
 from models.graph.vocabulary import Vocabulary
+from service.search.errors import UnknownWord
 
 LABEL_GROUPS: Final[Mapping[str, Sequence[str]]] = {
     "furniture": (
@@ -34,17 +35,6 @@ LABEL_GROUPS: Final[Mapping[str, Sequence[str]]] = {
 ANYTHING: Final = "anything"
 RELATED_TO: Final = "related_to"
 _MOST_NEAR = 3
-
-
-class UnknownWord(LookupError):
-    """A word names nothing here.
-
-    known: words that resemble it, the nearest first, or all words where none does.
-    """
-
-    def __init__(self, word: str, known: Sequence[str]) -> None:
-        super().__init__(word)
-        self.word, self.known = word, tuple(known)
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,7 @@ class Words:
                 return known[wanted]
         if wanted == ANYTHING:
             return None
-        whole, parts, plurals, groups = self._label_tables
+        _, parts, plurals, groups = self._label_tables
         raise UnknownWord(word, _nearest(wanted, [*parts, *plurals, *groups]) or [*parts, *groups])
 
     def predicates_of(self, word: str) -> tuple[str, ...] | None:
@@ -120,7 +110,10 @@ class Words:
         parts = _index((part, label) for label in self.labels for part in label.split("/") if part)
         named = {**parts, **whole}
         plurals = _index(
-            (plural, label) for name, labels in named.items() for plural in (plural_of(name), f"{name}s") for label in labels
+            (plural, label)
+            for name, labels in named.items()
+            for plural in (plural_of(name), f"{name}s")
+            for label in labels
         )
         groups = _index(
             (group, label)
