@@ -82,9 +82,7 @@ def test_head_frames_and_tail_are_read_back_from_any_blocks(count: int, block: i
     assert reader.head.model_dump() == {name: graph.model_dump()[name] for name in type(reader.head).model_fields}
     assert [Frame.model_validate_json(line) for line in reader.frames()] == graph.frames
     tail = reader.tail()
-    assert tail.model_dump() == {
-        name: graph.model_dump()[name] for name in graph.model_dump() if name in tail.model_dump()
-    }
+    assert tail.model_dump().items() <= graph.model_dump().items()
     assert (tail.relations, tail.kept_frames) == (graph.relations, graph.kept_frames)
     assert GraphReader([content]).tail() == tail
 
