@@ -164,6 +164,11 @@ def is_cpu_engine(engine: str) -> bool:
     return engine in ("onnxruntime-cpu", "openvino", "torch-cpu")
 
 
+def runs_on_gpu(engine: str) -> bool:
+    """Whether it needs a GPU."""
+    return engine != "stub" and not is_cpu_engine(engine)
+
+
 def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]) -> None:
     """Runs all stages on zeros: the first run of a shape allocates memory, and may compile, for seconds."""
     manifest = bundle.manifest

@@ -4,5 +4,5 @@
 `writing` appends graphs, `reading` tells which files count, `compaction` makes few files of many and deletes rows.
 `exports` and `corrections` pass the graphs on to other programs, and take them back.
 
-All modules but `folder` and `deletion` need the extra `archive`.
+All modules but `folder` and `errors` need the extra `archive`.
 """

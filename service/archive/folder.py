@@ -121,10 +121,20 @@ class ArchiveFolder:
         """Writes a file. It appears whole, and outlives a loss of power, or it does not appear."""
         self._write(self.path(table, name), content)
 
+    def sizes(self, table: TableName) -> dict[str, int]:
+        """The sizes in bytes of a table's files, by name."""
+        paths = ((described["name"].rpartition("/")[2], described["size"]) for described in self._described(table))
+        return {name.removesuffix(_ENDING): size for name, size in paths if name.endswith(_ENDING)}
+
     def remove(self, name: str) -> None:
         """Deletes the files of a name in all tables, those that there are; first the one in `videos`."""
         for table in TABLE_NAMES:
             self._remove(self.path(table, name))
+
+    def delete(self, video: str) -> None:
+        """Deletes a video. Readers miss it at once; rows in a packed file go with the next compaction."""
+        self.hide(video)
+        self.remove(video)
 
     def hide(self, video: str) -> None:
         """Notes that a video is deleted: no reader sees its rows from now on."""
