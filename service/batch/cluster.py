@@ -46,10 +46,9 @@ def run_on_ray(
                 _Actor,
                 fn_constructor_args=(setup, counts),
                 compute=ray.data.ActorPoolStrategy(size=min(size, len(rows))),
-                **({"num_gpus": 1} if uses_gpu else {"num_cpus": 1}),
-                max_restarts=-1,
-                max_task_retries=-1,
-            )
+                num_gpus=1 if uses_gpu else None,
+                num_cpus=None if uses_gpu else 1,
+            )  # Ray starts an actor that was killed again, and repeats its task, without end: we count the attempts
             for row in outcomes.iter_rows():
                 yield Outcome(**row)
     finally:
@@ -109,6 +108,8 @@ class _Actor:
 def _started(address: str | None) -> Any:
     """The module `ray`, connected to its cluster or to a new one of this machine. Raises BatchStopped."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # It calls an error that each actor which may be restarted needs its arguments.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data

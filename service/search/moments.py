@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,7 @@ from service.search.words import Words
 
 MOST_SECONDS: Final = 30.0
 _MEMORY: Final = "2GB"
+_CONNECTING: Final = threading.Lock()
 _ALL: Final = 2**62  # as a limit
 _SEARCHED: Final[tuple[TableName, ...]] = ("videos", "objects", "relations")
 
@@ -139,10 +141,9 @@ def find_in_graph(graph: SceneGraph, query: Query) -> list[Moment]:
 
 def find_in_rows(rows: Rows, query: Query, *, seconds: float = MOST_SECONDS) -> list[Moment]:
     """Finds the moments of graphs whose rows are at hand, as `graph_rows` makes them. Raises SearchTooSlow."""
-    with closing(_open()) as connection:
+    with _connection() as connection:
         for name in _SEARCHED:
             connection.register(f"{name}_rows", rows.get(name, TABLES[name].empty_table()))
-        _lock(connection)
         tables = [f"{name} AS (SELECT * FROM {name}_rows)" for name in _SEARCHED]
         return list(_Search(connection, tables, {}, seconds).page(query, _ALL, 0).moments)
 
@@ -235,9 +236,7 @@ def _in_archive(
         if files.deleted:
             parameters["deleted"] = sorted(files.deleted)
             conditions.append("video NOT IN (SELECT unnest($deleted))")
-        with closing(_open()) as connection:
-            if not archive.is_local:
-                connection.register_filesystem(archive.store)
+        with _connection(archive.url) as connection:
             tables = []
             for name in _SEARCHED:
                 rows = f"{name}_rows"
@@ -247,20 +246,28 @@ def _in_archive(
                 else:
                     connection.register(rows, TABLES[name].empty_table())
                 tables.append(f"{name} AS (SELECT * FROM {rows} WHERE {' AND '.join(conditions)})")
-            _lock(connection, archive.url)
             return work(_Search(connection, tables, parameters, seconds))
 
     return steadily(archive, search)
 
 
-def _open() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config={"memory_limit": _MEMORY, "temp_directory": ""})
+def _connection(folder: str | None = None) -> closing[duckdb.DuckDBPyConnection]:
+    with _CONNECTING:
+        return closing(_database(folder).cursor())
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, folder: str | None = None) -> None:
-    """Takes from a connection every file, but for those of a folder, and its settings."""
+@lru_cache(maxsize=8)
+def _database(folder: str | None) -> duckdb.DuckDBPyConnection:
+    """A database in memory that can read the files of a folder, and nothing else. It remembers where columns lie."""
+    database = duckdb.connect(":memory:", config={"memory_limit": _MEMORY, "temp_directory": ""})
     if folder is not None:
-        quoted = (folder.rstrip("/") + "/").replace("'", "''")
-        connection.execute(f"SET allowed_directories = ['{quoted}']")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+        archive = ArchiveFolder(folder)
+        if not archive.is_local:
+            database.register_filesystem(archive.store)
+        root = archive.address("videos", "any").rpartition("videos/")[0].replace("'", "''")
+        database.execute(f"SET allowed_directories = ['{root}']")
+    database.execute("SET parquet_metadata_cache = true")
+    database.execute("SET enable_external_file_cache = false")  # the system caches files already
+    database.execute("SET enable_external_access = false")
+    database.execute("SET lock_configuration = true")
+    return database
