@@ -132,6 +132,10 @@ class Settings(BaseSettings):
         "in ./bundles, else those beside the packages",
     )
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
+    archive: str | None = Field(
+        None,
+        description="folder or fsspec URL of an archive of all finished graphs, which GET /search asks; empty: none",
+    )
     queue_url: Annotated[str, AfterValidator(_check_queue_url)] = Field(
         MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"
     )
@@ -157,6 +161,9 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
         (),
         description="secret that signs webhooks, whsec_…; two, separated by ',', to replace one; empty: no webhooks",
+    )
+    rules: Path | None = Field(
+        None, description="file of rules (TOML): webhooks for videos in which a query holds; empty: none"
     )
     default_wait: float = Field(
         60.0, ge=0, le=3600, description="seconds that POST /videos waits before it answers 202"

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from service.prompt import KeyFrame
 from service.storage_errors import answering
@@ -16,6 +16,9 @@ from service.storage_errors import answering
 MOST_KEPT_BYTES = 8 << 20  # of the frames that are kept beside one graph
 _BLOCK = 1 << 18  # bytes read at once
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of entries of an archive: two workers write the same bytes
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,17 @@ class KeptFrames:
         """One frame; None where it is not kept."""
         return self.read([index]).get(index)
 
+    def moments(self) -> dict[int, float]:
+        """The times of all frames in seconds, by index."""
+        return self._read(lambda archive, entry: float(entry.comment))
+
     def read(self, indices: Container[int] | None = None) -> dict[int, KeyFrame]:
         """These frames, or all, by index, without those that are not kept."""
+        return self._read(lambda archive, entry: KeyFrame(float(entry.comment), archive.read(entry)), indices)
+
+    def _read(
+        self, read: Callable[[zipfile.ZipFile, zipfile.ZipInfo], T], indices: Container[int] | None = None
+    ) -> dict[int, T]:
         found = {}
         try:
             with answering():
@@ -109,7 +121,7 @@ class KeptFrames:
                     for entry in archive.infolist():
                         index = int(entry.filename.removesuffix(".jpg"))
                         if indices is None or index in indices:
-                            found[index] = KeyFrame(float(entry.comment), archive.read(entry))
+                            found[index] = read(archive, entry)
         except FileNotFoundError:
             return {}
         return found

@@ -25,6 +25,9 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "instance": {"type": "string"},
         "code": {"type": "string", "description": "stable; see docs/api.md"},
         "option": {"type": "string", "description": "the option that is wrong"},
+        "line": {"type": "integer", "description": "where the query is wrong, from 1"},
+        "column": {"type": "integer", "description": "where the query is wrong, from 1"},
+        "expected": {"type": "array", "items": {"type": "string"}, "description": "what is known at that place"},
         "job_id": {"type": "string", "description": "the job that failed"},
     },
 }

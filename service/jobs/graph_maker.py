@@ -24,6 +24,7 @@ from service.jobs.life import Duties
 from service.jobs.progress import ProgressReporter
 from service.jobs.queue import JobQueue
 from service.jobs.records import Standing, TakenJob
+from service.jobs.rules import Rules
 from service.jobs.running_job import PutBackError, RunningJob, TakenOverError
 from service.jobs.storage_health import StorageHealth
 from service.jobs.webhooks import Ending
@@ -68,6 +69,8 @@ class GraphMaker:
         self._storage = storage
         self._storage_health = storage_health
         self._catalog = catalog
+        vocabularies = [model.manifest.vocabulary for model in pipeline.models.values()]
+        self._rules = Rules.of(queue, settings, vocabularies)
         self._metrics = metrics
         self._duties = duties
         self._withdrawn_seconds = settings.stall_seconds
@@ -226,10 +229,11 @@ class GraphMaker:
         result = await asyncio.to_thread(self._storage.result, job.id, job.record.owner)
         if result is None:
             return False
-        if result.failed:
-            await self._end(job, "failed", json.loads(await asyncio.to_thread(result.read)))
-        else:
+        if not result.failed:
+            await self._rules.tell(job.id, job.record.owner, self._storage)
             await self._end(job, "succeeded")
+        else:
+            await self._end(job, "failed", json.loads(await asyncio.to_thread(result.read)))
         return True
 
     async def _do(self, job: RunningJob) -> None:
@@ -250,6 +254,7 @@ class GraphMaker:
             detail = "the service failed on this video; its operator finds the reason in the log under this id"
             await self._fail(job, ServiceError(detail))
         else:
+            await self._rules.tell(job.id, job.record.owner, self._storage)
             model = self._pipeline.model(job.model).reference
             await self._queue.insist(lambda: self._queue.records.note_result(job.id, job.record, model))
             self._metrics.record(summary)

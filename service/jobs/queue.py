@@ -161,6 +161,7 @@ class JobQueue:
     records: of the jobs.
     changes: wakes those who follow a job.
     webhooks: checks the URLs of webhooks.
+    announcements: sends them; None where the operator allows none.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -173,7 +174,7 @@ class JobQueue:
         self._metrics = metrics
         self.changes = JobChanges(self.docket, in_memory=self.in_memory)
         self.webhooks = Webhooks(settings)
-        self._announcements = (
+        self.announcements = (
             WebhookQueue(self.webhooks, settings, on_attempt=lambda outcome: metrics.webhooks.labels(outcome).inc())
             if settings.webhook_secret
             else None
@@ -183,8 +184,8 @@ class JobQueue:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
             await stack.enter_async_context(self.changes)
-            if self._announcements is not None:
-                await stack.enter_async_context(self._announcements)
+            if self.announcements is not None:
+                await stack.enter_async_context(self.announcements)
             self._stack = stack.pop_all()
         return self
 
@@ -286,14 +287,14 @@ class JobQueue:
     @property
     def is_alive(self) -> bool:
         """Whether it hears of jobs and, where the operator allows webhooks, sends them. Neither begins again."""
-        return self.changes.is_alive and (self._announcements is None or self._announcements.is_alive)
+        return self.changes.is_alive and (self.announcements is None or self.announcements.is_alive)
 
     async def announce(
         self, video_id: str, head: RecordHead, status: Ending, problem: dict[str, Any] | None = None
     ) -> None:
         """Queues the webhook that tells of a job's end, if the job has one."""
-        if self._announcements is not None and head.webhook is not None:
-            url, announcements = head.webhook, self._announcements
+        if self.announcements is not None and head.webhook is not None:
+            url, announcements = head.webhook, self.announcements
             await self.insist(lambda: announcements.announce(url, Event.of(video_id, status, problem)))
             await self.insist(lambda: self.records.note_told(video_id))
 
