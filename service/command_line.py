@@ -19,6 +19,7 @@ _PACKAGES = ("models", "training", "export", "service", "vsg", "benchmarks")
 _EXTRAS = {
     "training": "training",
     "export": "training",
+    "service.commands.find": "archive",
     "service": "cpu",
     "benchmarks.speed": "training",
     "benchmarks.service": "cpu",

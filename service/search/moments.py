@@ -22,10 +22,11 @@ from service.graph.document import GraphReader, write_graph
 from service.search.errors import SearchTooSlow
 from service.search.queries import Query
 from service.search.sql import Statement, compile_tree
-from service.search.words import Words
+from service.search.words import LABEL_GROUPS, Words
 
 MOST_SECONDS: Final = 30.0
 _MEMORY: Final = "2GB"
+_VOCABULARY: Final = TypeAdapter(Vocabulary)
 _CONNECTING: Final = threading.Lock()
 _ALL: Final = 2**62  # as a limit
 _SEARCHED: Final[tuple[TableName, ...]] = ("videos", "objects", "relations")
@@ -88,16 +89,19 @@ class Moments:
     next: int | None
 
 
-def words_of(archive: ArchiveFolder, *, owner: str | None = None) -> Words:
+def words_of(
+    archive: ArchiveFolder, *, owner: str | None = None, label_groups: Mapping[str, Sequence[str]] = LABEL_GROUPS
+) -> Words:
     """Returns the words that queries of an archive may use: those of the vocabularies of an owner's videos.
 
     owner: None for all videos, "" for those of nobody.
+    label_groups: group to words for its labels.
 
     Raises ArchiveError for what is no archive.
     """
     sql = "SELECT DISTINCT vocabulary FROM videos WHERE vocabulary IS NOT NULL ORDER BY ALL"
     texts = _in_archive(archive, owner, lambda search: search.rows(sql))
-    return Words.of(*(TypeAdapter(Vocabulary).validate_json(text) for (text,) in texts))
+    return Words.of(*(_VOCABULARY.validate_json(text) for (text,) in texts), label_groups=label_groups)
 
 
 def find_moments(

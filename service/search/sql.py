@@ -86,12 +86,14 @@ class _Moments:
     things: columns of ids.
     always: those of them that are never null.
     proofs: columns of relations.
+    distinct: whether objects and relations tell every two moments of a video apart.
     """
 
     table: str
     things: tuple[str, ...] = ()
     always: frozenset[str] = frozenset()
     proofs: tuple[str, ...] = ()
+    distinct: bool = True
 
 
 def compile_tree(root: Node) -> Statement:
@@ -156,7 +158,7 @@ class _Compiler:
         columns = {subject: "subject", thing: "object"}
         same = " AND subject = object" if subject == thing else ""
         return self._add(
-            f"SELECT {_SHARED}, {_aliases(columns)}, {_RELATION} AS {proof} "
+            f"SELECT {_SHARED}{_columns(columns)}, {_RELATION} AS {proof} "
             f"FROM relations WHERE {self._matches(node)}{same}",
             things=columns,
             proofs=[proof],
@@ -207,10 +209,11 @@ class _Compiler:
         same = " AND ".join(f"l.{key} = r.{key}" for key in keys)
         return self._add(
             f'SELECT {apart}, any_value(r.interval) AS interval, l.start, l."end", min(r.score) AS score, '
-            f"min(r.relation_score) AS relation_score, {_aliases(columns | proofs)} "
+            f"min(r.relation_score) AS relation_score{_columns(columns | proofs)} "
             f'FROM {found} l JOIN {source} r ON {same} AND {SHARES_TIME} GROUP BY {apart}, l.start, l."end"',
             things=columns,
             proofs=proofs,
+            distinct=False,
         )
 
     def _coalesced(self, source: str, keys: Sequence[str], condition: str = "TRUE") -> str:
@@ -248,13 +251,16 @@ class _Compiler:
             for column in right.things
         }
         proofs = {column: f"l.{column}" for column in left.proofs} | {column: f"r.{column}" for column in right.proofs}
+        # Of the right's interval little may be left. Moments that differed in it alone become one.
+        once = "" if right.distinct else "DISTINCT "
         return self._add(
-            f'SELECT l.video, l.interval, {start} AS start, {end} AS "end", least(l.score, r.score) AS score, '
-            f"least(l.relation_score, r.relation_score) AS relation_score{_more(things | proofs)} "
+            f'SELECT {once}l.video, l.interval, {start} AS start, {end} AS "end", least(l.score, r.score) AS score, '
+            f"least(l.relation_score, r.relation_score) AS relation_score{_columns(things | proofs)} "
             f"FROM {left.table} l JOIN {right.table} r ON {_same(left, right)} AND {condition}",
             things=things,
             always=left.always | right.always,
             proofs=proofs,
+            distinct=left.distinct and right.distinct,
         )
 
     def _without(self, left: _Moments, right: _Moments) -> _Moments:
@@ -281,7 +287,7 @@ class _Compiler:
             f'JOIN (SELECT number, start AS upto, max("end") OVER ({before}) AS since FROM {marks}) m '
             f"ON l.number = m.number WHERE {start} < {end}"
         )
-        return replace(left, table=gaps.table)
+        return replace(left, table=gaps.table, distinct=False)
 
     def _either(self, left: Node, right: Node) -> _Moments:
         """Adds the moments of both sides. Their things and proofs are numbered alike, so that equal moments are one."""
@@ -297,10 +303,14 @@ class _Compiler:
         def rows(side: _Moments) -> str:
             here = {*side.things, *side.proofs}
             columns = {column: column if column in here else "NULL" for column in (*things, *proofs)}
-            return f"SELECT {_SHARED}{_more(columns)} FROM {side.table}"
+            return f"SELECT {_SHARED}{_columns(columns)} FROM {side.table}"
 
         return self._add(
-            f"{rows(first)} UNION {rows(second)}", things=things, always=first.always & second.always, proofs=proofs
+            f"{rows(first)} UNION {rows(second)}",
+            things=things,
+            always=first.always & second.always,
+            proofs=proofs,
+            distinct=False,
         )
 
     def _kept(self, part: Node, condition: str) -> _Moments:
@@ -351,17 +361,19 @@ class _Compiler:
         things: Iterable[str] = (),
         always: frozenset[str] | None = None,
         proofs: Iterable[str] = (),
+        distinct: bool = True,
         once: bool = False,
     ) -> _Moments:
         """Adds a table.
 
         always: columns of `things` that are never null; None for all.
+        things, proofs, distinct: see `_Moments`.
         once: whether every reader must see the same rows.
         """
         name = f"t{len(self.tables)}"
         self.tables.append(f"{name} AS {'MATERIALIZED ' if once else ''}({select})")
         things = tuple(things)
-        return _Moments(name, things, frozenset(things) if always is None else always, tuple(proofs))
+        return _Moments(name, things, frozenset(things) if always is None else always, tuple(proofs), distinct)
 
 
 def _same(left: _Moments, right: _Moments) -> str:
@@ -376,11 +388,8 @@ def _same(left: _Moments, right: _Moments) -> str:
     return " AND ".join(conditions)
 
 
-def _aliases(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-
-
-def _more(columns: Mapping[str, str]) -> str:
+def _columns(columns: Mapping[str, str]) -> str:
+    """More columns of a SELECT: name to expression."""
     return "".join(f", {expression} AS {name}" for name, expression in columns.items())
 
 
