@@ -61,7 +61,7 @@ class Window(BaseModel):
     end: float
     objects: list[SeenObject]
     relations: list[str] = Field(
-        description="`start-end s: subject#id predicate object#id, score`, in order of time; `pair` is the relation score"
+        description="start-end s: subject#id predicate object#id, score, in order of time; pair: the relation score"
     )
     left_out: int = Field(description="relations that did not fit into max_tokens, those with the lowest scores")
     note: str = Field(description="what is not known")
@@ -166,9 +166,7 @@ class ArchiveViews:
         for row in rows:
             if row["path"] is not None and fnmatch.fnmatchcase(row["path"], f"*/{_escaped(video)}"):
                 return self._whole(row)
-        raise NoSuchVideo(
-            f"there is no video {video[:80]!r}: call list_videos, which names all {len(rows)} that there are"
-        )
+        raise NoSuchVideo(f"there is no video {video[:80]!r}: list_videos names all {len(rows)} that there are")
 
     def _whole(self, row: dict[str, Any]) -> dict[str, Any]:
         return next(self._rows("videos", row["video"]))
