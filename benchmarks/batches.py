@@ -23,15 +23,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 
 import av
 import numpy as np
 import psutil
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from benchmarks.errors import BenchError
 from service.archive.compaction import compact
@@ -165,7 +165,7 @@ def _kill_workers(batch: Batch, over: threading.Event, tally: Tally) -> None:
 def make_clips(folder: Path, count: int) -> list[Path]:
     """Cuts clips from the video of puppets, each from another moment, and mirrors those of every second round."""
     with av.open(ROOT / "docs" / "puppets.mp4") as container:
-        frames: list[NDArray[np.uint8]] = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
     folder.mkdir()
     starts = len(frames) - CLIP_FRAMES
     clips = []
@@ -181,10 +181,11 @@ def make_clips(folder: Path, count: int) -> list[Path]:
 def graphs_of(clips: Sequence[Path], folder: Path) -> dict[str, bytes]:
     """The JSON that `vsg graph` writes, by path of the video."""
     graphs = {}
-    for clip in clips:
+    for clip in clips:  # its progress bar is not for this program's reader
         output = folder / f"{clip.stem}.json"
         arguments = [str(clip), "--output", str(output), "--bundle", str(BUNDLE), "--fps", "4"]
-        graph_command.main(arguments, standalone_mode=False)
+        with redirect_stderr(StringIO()):
+            graph_command.main(arguments, standalone_mode=False)
         graphs[str(clip)] = output.read_bytes()
     return graphs
 

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
     archive: str | None = Field(
         None,
-        description="folder or fsspec URL of an archive of all finished graphs, which GET /search asks; empty: none",
+        description="folder or fsspec URL of an archive, to which every finished graph is appended; empty: none",
     )
     queue_url: Annotated[str, AfterValidator(_check_queue_url)] = Field(
         MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"

@@ -32,6 +32,7 @@ SCHEMA_VERSION: Final = 1
 TableName = Literal["videos", "objects", "relations", "frames"]
 TABLE_NAMES: Final[tuple[TableName, ...]] = get_args(TableName)
 
+_PROBE_BYTES = 1 << 16
 _PACKED = "packed-"
 _ENDING = ".parquet"
 _PART = ".part"
@@ -76,6 +77,12 @@ class ArchiveFolder:
         self.is_local = "file" in kinds
         self._has_folders = not kinds & _BUCKETS
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArchiveFolder) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
     def make(self) -> None:
         """Makes the archive where there is none. Raises ArchiveError for one of another version."""
         if self._version() is None:
@@ -103,6 +110,15 @@ class ArchiveFolder:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f'{self.url}/archive.json is damaged: write {{"schema_version": 1}} into it') from error
+
+    def probe(self) -> None:
+        """Writes a small file and deletes it, to see whether there is room."""
+        path = f"{self._root}/probe.{secrets.token_hex(8)}"
+        try:
+            self._write(path, bytes(_PROBE_BYTES))
+        finally:
+            with suppress(Exception):  # what made the probe fail is raised, not this
+                self._remove(path)
 
     def names(self, table: TableName) -> set[str]:
         """The names of a table's files, without their ending."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from service.archive.folder import TABLE_NAMES, ArchiveFolder, TableName, is_packed
@@ -68,6 +69,22 @@ def finished(folder: ArchiveFolder) -> set[str]:
     return steadily(folder, lambda found: _videos_of(folder, found))
 
 
+def owner_of(folder: ArchiveFolder, video: str) -> str | None:
+    """Who posted a video; None where the archive does not have it."""
+
+    def read(found: Files) -> str | None:
+        if video in found.deleted:
+            return None
+        for name in found.names:
+            if name == video or (is_packed(name) and video in packed_videos(folder, name)):
+                rows = read_file(folder, "videos", name)
+                owner: str = rows.filter(pc.equal(rows["video"], video))["owner"][0].as_py()
+                return owner
+        return None
+
+    return steadily(folder, read)
+
+
 def read_table(folder: ArchiveFolder, table: TableName) -> pa.Table:
     """All rows of a table that count, sorted within each file."""
     return steadily(folder, lambda found: read_files(folder, table, found))
@@ -91,8 +108,6 @@ def without(rows: pa.Table, videos: frozenset[str]) -> pa.Table:
     """The rows that are not of these videos."""
     if not videos:
         return rows
-    import pyarrow.compute as pc
-
     return rows.filter(pc.invert(pc.is_in(rows["video"], pa.array(sorted(videos), pa.string()))))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -146,7 +146,9 @@ def run(
     return summary
 
 
-def _outcomes(planned: Plan, runs_on: RunsOn, processes: int | None, address: str | None) -> Iterator[Outcome]:
+def _outcomes(
+    planned: Plan, runs_on: RunsOn, processes: int | None, address: str | None
+) -> Generator[Outcome, None, None]:
     if runs_on == "ray":
         return run_on_ray(planned.setup, planned.todo, processes=processes, address=address)
     return run_locally(planned.setup, planned.todo, processes=processes or default_processes(planned.setup.settings))

@@ -21,6 +21,7 @@ from service.http.operations import Health
 from service.http.origins import AllowOrigins, GuardFromPages
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife, StorageHealth
+from service.jobs.archiving import JobArchive
 from service.jobs.rules import Rules
 from service.keys import keys_of
 from service.loading import open_pipeline
@@ -75,7 +76,9 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            storage_health = StorageHealth(storage, queue, metrics)
+            archive = JobArchive(settings.archive, storage)
+            await asyncio.to_thread(archive.make)
+            storage_health = StorageHealth(storage, queue, metrics, archive)
             await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             metrics.process.labels("api").set(1)
@@ -157,7 +160,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
 
 
 def _open_search(settings: Settings) -> ArchiveSearch | None:
-    """Searches of the operator's archive, which is made where it is missing; None where there is to be none.
+    """Searches of the operator's archive; None where there is none.
 
     Raises SettingsError where the libraries are missing, and ArchiveError.
     """
@@ -171,9 +174,7 @@ def _open_search(settings: Settings) -> ArchiveSearch | None:
             f"{variable_of('archive')} needs {error.name}, which is not installed: pip install "
             "'video-scene-graph[archive]'"
         ) from error
-    folder = ArchiveFolder(settings.archive)
-    folder.make()
-    return ArchiveSearch(folder)
+    return ArchiveSearch(ArchiveFolder(settings.archive))
 
 
 def create_worker_app(worker: JobWorker, queue: JobQueue, storage_health: StorageHealth, metrics: Metrics) -> FastAPI:
