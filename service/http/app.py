@@ -66,6 +66,8 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
         if queue.in_memory
         else None
     )
+    models = () if pipeline is None else pipeline.models.values()
+    asked = Rules.of(queue, settings, [model.manifest.vocabulary for model in models])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -113,7 +115,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
                 rate_limit,
                 captioner,
                 searches,
-                Rules(queue),
+                asked,
             )
             yield
 

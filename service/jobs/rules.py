@@ -96,7 +96,7 @@ class Rules:
     async def add(self, owner: str, asked: RuleRequest) -> Rule:
         """Adds a rule whose query and webhook are checked. Raises TooManyRules."""
         async with self._queue.docket.redis() as redis:
-            count = await redis.hlen(self._key(owner))
+            count = len(await redis.hgetall(self._key(owner)))
             if count >= MOST_RULES:
                 raise TooManyRules(f"there are {count} rules, and {MOST_RULES} is the most: delete one first")
             rule = Rule(id=secrets.token_hex(16), **asked.model_dump())
