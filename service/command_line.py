@@ -20,6 +20,7 @@ _EXTRAS = {
     "training": "training",
     "export": "training",
     "service.commands.find": "archive",
+    "service.commands.mcp": "agents",
     "service": "cpu",
     "benchmarks.speed": "training",
     "benchmarks.service": "cpu",

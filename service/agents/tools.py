@@ -131,7 +131,7 @@ def make_server(
         description="What a video shows as a whole: its objects, and its most telling relations in words with times.",
         annotations=_READS,
     )
-    async def describe(video: VideoName, context: Context[Any, Any], max_tokens: Tokens = 400) -> Description:
+    async def describe(video: VideoName, context: Context[Any, Any], max_tokens: Tokens = 600) -> Description:
         async with _taught():
             views = ArchiveViews(search.folder, await owner_of(context))
             return await search.run(lambda: views.describe(video, max_tokens))

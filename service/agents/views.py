@@ -17,7 +17,7 @@ from service.agents.errors import NoSuchVideo
 from service.archive.folder import ArchiveFolder, TableName, is_packed
 from service.archive.reading import Files, steadily
 from service.archive.tables import TABLES
-from service.prompt import Appearances, build_prompt, count_tokens
+from service.prompt import MIN_TOKENS, Appearances, build_prompt, count_tokens
 
 _LISTED = ["video", "owner", "graph_id", "path", "model", "duration", "frames", "made", "problem"]
 _VOCABULARY = TypeAdapter(Vocabulary)
@@ -43,27 +43,18 @@ class VideoList(BaseModel):
     note: str = Field(description="what is not known")
 
 
-class SeenObject(BaseModel):
-    """An object of a video."""
-
-    id: int
-    label: str
-    start: float = Field(description="when it is seen first, in seconds")
-    end: float = Field(description="when it is seen last")
-    score: float
-
-
 class Window(BaseModel):
     """What is known of a part of a video."""
 
     video: str = Field(description=_NAME)
     start: float
     end: float
-    objects: list[SeenObject]
+    objects: list[str] = Field(description="label#id: when it is seen first and last, score")
     relations: list[str] = Field(
-        description="start-end s: subject#id predicate object#id, score, in order of time; pair: the relation score"
+        description="interval: subject#id predicate object#id, score, in order of time; pair: the relation score"
     )
-    left_out: int = Field(description="relations that did not fit into max_tokens, those with the lowest scores")
+    objects_left_out: int = Field(description="objects that did not fit into max_tokens")
+    relations_left_out: int = Field(description="relations that did not fit, those with the lowest scores")
     note: str = Field(description="what is not known")
 
 
@@ -73,8 +64,9 @@ class Description(BaseModel):
     video: str = Field(description=_NAME)
     duration: float | None = Field(description="seconds")
     model: str | None
-    objects: list[SeenObject]
     summary: str = Field(description="the most telling relations in words, with their times")
+    objects: list[str] = Field(description="label#id: when it is seen first and last, score")
+    objects_left_out: int = Field(description="objects that did not fit into max_tokens")
     note: str = Field(description="what is not known")
 
 
@@ -114,46 +106,50 @@ class ArchiveViews:
         Raises NoSuchVideo, with what there is instead.
         """
         row = self._find(video)
-        objects = [thing for thing in self._objects(row) if thing.start < end and thing.end > start]
-        relations = [
-            relation for relation in self._relations(row) if relation["start"] < end and relation["end"] > start
-        ]
-        room = max_tokens - sum(count_tokens(thing.model_dump_json()) for thing in objects)
-        told: list[dict[str, Any]] = []
+        objects = {thing["id"]: thing for thing in self._rows("objects", row["video"]) if _is_in(thing, start, end)}
+        relations = [relation for relation in self._rows("relations", row["video"]) if _is_in(relation, start, end)]
+        room, named, told = max_tokens, set[int](), list[dict[str, Any]]()
         for relation in sorted(relations, key=_rank, reverse=True):
-            room -= count_tokens(_line(relation))
+            new = {relation["subject"], relation["object"]} & objects.keys() - named
+            room -= count_tokens("\n".join([_relation_line(relation), *(_object_line(objects[each]) for each in new)]))
             if room < 0:
                 break
             told.append(relation)
+            named |= new
+        others = [thing for identity, thing in objects.items() if identity not in named]
+        shown = [objects[identity] for identity in sorted(named)] + _fitting(others, room)
         told.sort(key=lambda relation: (relation["start"], relation["end"]))
         return Window(
             video=_name(row),
             start=start,
             end=end,
-            objects=objects,
-            relations=[_line(relation) for relation in told],
-            left_out=len(relations) - len(told),
+            objects=list(map(_object_line, shown)),
+            relations=list(map(_relation_line, told)),
+            objects_left_out=len(objects) - len(shown),
+            relations_left_out=len(relations) - len(told),
             note=_note(row, start, relations),
         )
 
     def describe(self, video: str, max_tokens: int) -> Description:
-        """What a video shows, in words. Raises NoSuchVideo."""
+        """What a video shows: in words, up to half the tokens, and its objects. Raises NoSuchVideo."""
         row = self._find(video)
-        objects, summary = list(self._objects(row)), ""
+        objects, summary = list(self._rows("objects", row["video"])), ""
         if row["problem"] is None:
             summary = build_prompt(
-                self._appearances(row),
-                [_relation(relation) for relation in self._relations(row)],
+                _appearances(row, objects),
+                [_relation(relation) for relation in self._rows("relations", row["video"])],
                 _VOCABULARY.validate_json(row["vocabulary"]),
                 duration=row["duration"],
-                max_tokens=max_tokens,
+                max_tokens=max(max_tokens // 2, MIN_TOKENS),
             ).partition("\n")[2]
+        shown = _fitting(objects, max_tokens - count_tokens(summary))
         return Description(
             video=_name(row),
             duration=row["duration"],
             model=row["model"],
-            objects=objects,
             summary=summary,
+            objects=list(map(_object_line, shown)),
+            objects_left_out=len(objects) - len(shown),
             note=_note(row, 0.0, objects),
         )
 
@@ -199,26 +195,6 @@ class ArchiveViews:
         for part in steadily(self.folder, read):
             yield from part.to_pylist()
 
-    def _objects(self, row: dict[str, Any]) -> Iterator[SeenObject]:
-        for thing in self._rows("objects", row["video"]):
-            yield SeenObject(
-                id=thing["id"], label=thing["label"], start=thing["first"], end=thing["last"], score=thing["score"]
-            )
-
-    def _relations(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return list(self._rows("relations", row["video"]))
-
-    def _appearances(self, row: dict[str, Any]) -> Appearances:
-        appearances = Appearances(frame_count=row["frames"])
-        interval = row["interval"] or 1.0
-        for thing in self._rows("objects", row["video"]):
-            identity, label = thing["id"], thing["label"]
-            appearances.labels[identity] = label
-            appearances.first[identity] = round(thing["first"] / interval)
-            appearances.last[identity] = max(round(thing["last"] / interval) - 1, appearances.first[identity])
-            appearances.scores[label] = appearances.scores.get(label, 0.0) + thing["score"] * thing["frames"]
-        return appearances
-
 
 def _name(row: dict[str, Any]) -> str:
     name: str = row["path"] or row["graph_id"] or row["video"]
@@ -229,16 +205,50 @@ def _escaped(text: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
+def _is_in(row: dict[str, Any], start: float, end: float) -> bool:
+    """Whether an object or a relation shares time with an interval."""
+    first, last = (row["first"], row["last"]) if "first" in row else (row["start"], row["end"])
+    return bool(first < end and last > start)
+
+
 def _rank(relation: dict[str, Any]) -> tuple[float, float]:
     pair = relation["relation_score"]
     return relation["score"] * (1.0 if pair is None else pair), relation["end"] - relation["start"]
 
 
-def _line(relation: dict[str, Any]) -> str:
+def _fitting(objects: Sequence[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """The objects that are seen most surely and longest, as many as fit into so many tokens."""
+    fitting = []
+    for thing in sorted(objects, key=lambda thing: thing["score"] * thing["frames"], reverse=True):
+        room -= count_tokens(_object_line(thing))
+        if room < 0:
+            break
+        fitting.append(thing)
+    return fitting
+
+
+def _object_line(thing: dict[str, Any]) -> str:
+    return f"{thing['label']}#{thing['id']}: {thing['first']:.1f}-{thing['last']:.1f} s, score {thing['score']:.2f}"
+
+
+def _relation_line(relation: dict[str, Any]) -> str:
     pair = relation["relation_score"]
     scores = f"score {relation['score']:.2f}" + ("" if pair is None else f", pair {pair:.2f}")
     subject, thing = (f"{relation[f'{side}_label']}#{relation[side]}" for side in ("subject", "object"))
     return f"{relation['start']:.1f}-{relation['end']:.1f} s: {subject} {relation['predicate']} {thing}, {scores}"
+
+
+def _appearances(row: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Appearances:
+    """The appearances of a video's objects, in sampled frames, of which the archive has only the times."""
+    appearances = Appearances(frame_count=row["frames"])
+    interval = row["interval"] or 1.0
+    for thing in objects:
+        identity, label = thing["id"], thing["label"]
+        appearances.labels[identity] = label
+        appearances.first[identity] = round(thing["first"] / interval)
+        appearances.last[identity] = max(round(thing["last"] / interval) - 1, appearances.first[identity])
+        appearances.scores[label] = appearances.scores.get(label, 0.0) + thing["score"] * thing["frames"]
+    return appearances
 
 
 def _relation(row: dict[str, Any]) -> Relation:
