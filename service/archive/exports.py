@@ -90,10 +90,8 @@ def write_neo4j(videos: Iterable[ArchivedVideo], out: Path) -> int:
             ["key:ID(Object)", "id:int", "label", "first:double", "last:double", "score:double", "owner", ":LABEL"]
         )
         shown_in.writerow([":START_ID(Object)", ":END_ID(Video)", ":TYPE"])
-        of_relations.writerow(
-            [":START_ID(Object)", "start:double", "end:double", "score:double", "relation_score:double"]
-            + [":END_ID(Object)", ":TYPE"]
-        )
+        numbers = ("start:double", "end:double", "score:double", "relation_score:double")
+        of_relations.writerow([":START_ID(Object)", *numbers, ":END_ID(Object)", ":TYPE"])
         for count, video in enumerate(videos, 1):  # noqa: B007 - the last one is returned
             fields = ("video", "path", "owner", "sha256", "model", "duration", "frames")
             of_videos.writerow([*(video.row[name] for name in fields), "Video"])
@@ -104,8 +102,7 @@ def write_neo4j(videos: Iterable[ArchivedVideo], out: Path) -> int:
                 shown_in.writerow([node, video.key, "SHOWN_IN"])
             for relation in video.relations:
                 ends = [_node(video, relation[end]) for end in ("subject", "object")]
-                fields = ("start", "end", "score", "relation_score")
-                values = [relation[name] for name in fields]
+                values = (relation[name] for name in ("start", "end", "score", "relation_score"))
                 of_relations.writerow([ends[0], *values, ends[1], relation["predicate"].upper()])
     return count
 

@@ -5,8 +5,9 @@
     videos/packed-….parquet      rows of many videos
     deleted/KEY                  an empty file: the video is deleted, and its rows go with the next compaction
 
-The file in `videos` is written last and deleted first: without it, the files of the same name in the other tables do
-not count. So all rows of a video appear at once.
+The file in `videos` is written last: without it, the files of the same name in the other tables do not count. So all
+rows of a video appear at once. It is deleted last too, when no reader counts it any more, so that a process that is
+killed meanwhile leaves no rows that nobody knows of.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ class ArchiveFolder:
         return {name.removesuffix(_ENDING): size for name, size in paths if name.endswith(_ENDING)}
 
     def remove(self, name: str) -> None:
-        """Deletes the files of a name in all tables, those that there are; first the one in `videos`."""
-        for table in TABLE_NAMES:
+        """Deletes the files of a name in all tables, those that there are; last the one in `videos`."""
+        for table in reversed(TABLE_NAMES):
             self._remove(self.path(table, name))
 
     def delete(self, video: str) -> None:

@@ -23,30 +23,31 @@ T = TypeVar("T")
 class Files:
     """The files of an archive at one moment. Read together, they have each video once.
 
-    names: of the files, which are the same in all tables but `frames`, and but for videos with a problem.
-    addresses: by table, paths on a disk or URLs.
+    names: of the files in `videos`.
+    by_table: names of the files that each table has of these.
+    addresses: the same as paths on a disk, or URLs.
     deleted: keys of deleted videos, whose rows a reader leaves out.
     """
 
     names: tuple[str, ...]
+    by_table: Mapping[TableName, tuple[str, ...]]
     addresses: Mapping[TableName, tuple[str, ...]]
     deleted: frozenset[str]
 
 
 def files(folder: ArchiveFolder) -> Files:
     """The files that count now. One of them may be gone when it is read, because it was compacted: see `steadily`."""
-    listed = _steady_names(folder)
-    packed = {name for name in listed if is_packed(name)}
-    packed -= {old for name in packed for old in _replaced(folder, name)}
-    single = {name for name in listed if not is_packed(name)}
-    deleted = folder.hidden()
-    if single:
-        single -= deleted.union(*(packed_videos(folder, name) for name in packed))
-    names = packed | single
-    addresses: dict[TableName, tuple[str, ...]] = {"videos": _addresses(folder, "videos", names)}
-    for table in TABLE_NAMES[1:]:
-        addresses[table] = _addresses(folder, table, names & folder.names(table))
-    return Files(tuple(sorted(names)), addresses, frozenset(deleted))
+    names, deleted = _counting(folder)
+    while True:
+        by_table = {table: tuple(sorted(names & folder.names(table))) for table in TABLE_NAMES}
+        # A file of another table is missing when it was compacted since; then the one in `videos` counts no longer.
+        again, deleted_again = _counting(folder)
+        if names <= again:
+            addresses = {
+                table: tuple(folder.address(table, name) for name in of_table) for table, of_table in by_table.items()
+            }
+            return Files(by_table["videos"], by_table, addresses, frozenset(deleted))
+        names, deleted = again, deleted_again
 
 
 def steadily(folder: ArchiveFolder, read: Callable[[Files], T]) -> T:
@@ -59,7 +60,7 @@ def steadily(folder: ArchiveFolder, read: Callable[[Files], T]) -> T:
         try:
             return read(found)
         except Exception:
-            if set(found.names) <= folder.names("videos"):
+            if set(found.names) <= set(files(folder).names):
                 raise
     return read(files(folder))
 
@@ -92,8 +93,7 @@ def read_table(folder: ArchiveFolder, table: TableName) -> pa.Table:
 
 def read_files(folder: ArchiveFolder, table: TableName, found: Files) -> pa.Table:
     """The rows of these files of a table, without those of deleted videos. Raises OSError where a file is gone."""
-    here = folder.names(table)
-    parts = [read_file(folder, table, name) for name in found.names if name in here]
+    parts = [read_file(folder, table, name) for name in found.by_table[table]]
     rows = pa.concat_tables([TABLES[table].empty_table(), *parts])
     return without(rows, found.deleted)
 
@@ -140,6 +140,18 @@ def _replaced(folder: ArchiveFolder, name: str) -> list[str]:
         return []
 
 
+def _counting(folder: ArchiveFolder) -> tuple[set[str], set[str]]:
+    """The names in `videos` that count, and the keys of deleted videos."""
+    listed = _steady_names(folder)
+    packed = {name for name in listed if is_packed(name)}
+    packed -= {old for name in packed for old in _replaced(folder, name)}
+    single = {name for name in listed if not is_packed(name)}
+    deleted = folder.hidden()
+    if single:
+        single -= deleted.union(*(packed_videos(folder, name) for name in packed))
+    return packed | single, deleted
+
+
 def _steady_names(folder: ArchiveFolder) -> set[str]:
     """The names in `videos`. A listing during which a packed file appears may lack it, and what it replaces."""
     names = folder.names("videos")
@@ -154,7 +166,3 @@ def _videos_of(folder: ArchiveFolder, found: Files) -> set[str]:
     single = {name for name in found.names if not is_packed(name)}
     packed = (_packed_videos(folder, name) for name in found.names if is_packed(name))
     return single.union(*packed) - found.deleted
-
-
-def _addresses(folder: ArchiveFolder, table: TableName, names: set[str]) -> tuple[str, ...]:
-    return tuple(folder.address(table, name) for name in sorted(names))

@@ -52,7 +52,7 @@ def archived_videos(folder: ArchiveFolder, wanted: Collection[str] | None = None
     Raises ArchiveError where a wanted video is not there, or a file was compacted meanwhile.
     """
     found = files(folder)
-    there = {table: folder.names(table) for table in TABLE_NAMES}
+    there = {table: set(names) for table, names in found.by_table.items()}
     missing = set(wanted or ())
     for name in found.names:
         try:

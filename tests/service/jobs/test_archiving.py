@@ -16,9 +16,8 @@ from service.jobs.archiving import JobArchive
 from service.jobs.errors import NotFound
 from service.jobs.sweeping import sweep
 from service.storage import Storage
-from tests.service.jobs.process import ME, process, settings_of
+from tests.service.jobs.process import ME, Process, process, settings_of
 from tests.service.jobs.test_storage_faults import away, fill, small_disk, until_it_is_away
-from tests.service.jobs.test_webhooks import until_true
 
 __all__ = ["small_disk"]  # a fixture
 
@@ -77,14 +76,7 @@ async def test_a_graph_can_be_deleted_from_the_archive_after_its_result_is_gone_
         video_id = await running.submit(clip)
         assert await running.end_of(video_id) == "succeeded"
 
-        async def is_gone() -> bool:
-            try:
-                await running.jobs.state(video_id, ME)
-            except NotFound:
-                return True
-            return False
-
-        await until_true(is_gone)
+        await until_over(running, video_id)
         for owner in ("another", ""):
             with pytest.raises(NotFound):
                 await running.jobs.delete(video_id, owner)
@@ -140,6 +132,16 @@ async def test_a_job_waits_while_the_archive_is_full(
         ballast.unlink()
         assert await running.end_of(video_id) == "succeeded"
         assert ids_in(archive) == [video_id]
+
+
+async def until_over(running: Process, video_id: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await running.jobs.state(video_id, ME)
+            except NotFound:
+                return
+            await asyncio.sleep(0.1)
 
 
 async def until_full(check: Any) -> None:

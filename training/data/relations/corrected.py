@@ -1,8 +1,8 @@
 """Graphs of this project that people have corrected in an annotation tool, Label Studio or CVAT.
 
 `vsg archive export` has written them for the tool, with the model's triplets beside each picture. Of a pair, the set
-says what holds now, and that what the model had proposed and is gone is false; a predicate that nobody named is unknown.
-Pictures that nobody has looked at are left out.
+says what holds now. What the model had proposed and is gone is false; a predicate that nobody named is unknown.
+Pictures of Label Studio that nobody has looked at are left out; CVAT does not tell which these are.
 """
 
 from __future__ import annotations
@@ -95,10 +95,7 @@ def _turned(triplet: Triplet, boxes: Mapping[str, tuple[str, Box]]) -> Triplet:
     """The triplet of the pair that it tells of, whose subject is the person: graphs say `cup in_front_of person`."""
     subject, predicate, thing = triplet
     labels = [boxes[name][0] if name in boxes else "" for name in (subject, thing)]
-    if labels.count(_PERSON) == 1:
-        is_turned = labels[1] == _PERSON
-    else:
-        is_turned = predicate in _TURNED
+    is_turned = labels[1] == _PERSON if labels.count(_PERSON) == 1 else predicate in _TURNED
     return (thing, predicate, subject) if is_turned else triplet
 
 
