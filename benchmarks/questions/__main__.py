@@ -14,7 +14,6 @@ The least score of a relation is chosen for each on other videos.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -25,7 +24,7 @@ from typing import Final
 import click
 
 from benchmarks.questions import graphs
-from benchmarks.questions.answers import rightness, share_in_common, times
+from benchmarks.questions.answers import ENOUGH, is_right, share_in_common, times
 from benchmarks.questions.asking import INTERVAL, Question, facts_of, questions_of
 from models.graph.scene_graph import SceneGraph
 from models.graph.vocabulary import ACTION_GENOME
@@ -65,11 +64,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Mark:
-    """How right an answer and its moments are, from 0 to 1."""
+    """Whether an answer is right, and whether it is proven: right, with moments that are right for half of the time."""
 
     kind: str
-    answer: float
-    moments: float
+    right: bool
+    proven: bool
 
 
 @click.command()
@@ -86,14 +85,14 @@ def main(videos: int, others: int, seed: int, model: str, write: bool) -> None:
     marks = {"truth": [mark for case in asked for mark in marks_of(case.questions, case.truth)]}
     least = {}
     for name, make in SYSTEMS.items():
-        least[name] = max(LEAST_SCORES, key=lambda score: mean(marks_with(make, tried, score)))
+        least[name] = max(LEAST_SCORES, key=lambda score: sum(mark.proven for mark in marks_with(make, tried, score)))
         marks[name] = marks_with(make, asked, least[name])
     table = "\n".join(table_of(marks, least, len(asked)))
     click.echo(table)
     if write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         DOCUMENT.write_text(f"{before}{BEGIN}{table}\n{END}{rest.partition(END)[2]}")
-    if wrong := sum(mark.answer < 1 or mark.moments < 1 for mark in marks["truth"]):
+    if wrong := sum(not mark.proven for mark in marks["truth"]):
         raise click.ClickException(f"{wrong} answers from the truth's graphs are not those of the annotation")
 
 
@@ -120,17 +119,12 @@ def marks_of(questions: Sequence[Question], graph: SceneGraph, *, timeless: bool
     """Asks a graph."""
     for question in questions:
         found = find_in_graph(graph, parse(question.timeless if timeless else question.query, WORDS))
-        answer = rightness(question.read(found), question.answer)
-        yield Mark(question.kind, answer, share_in_common(times(found), question.moments))
-
-
-def mean(marks: Sequence[Mark]) -> float:
-    """Returns the mean rightness of answers."""
-    return statistics.fmean(mark.answer for mark in marks)
+        right = is_right(question.read(found), question.answer)
+        yield Mark(question.kind, right, right and share_in_common(times(found), question.moments) >= ENOUGH)
 
 
 def table_of(marks: Mapping[str, Sequence[Mark]], least: Mapping[str, float], videos: int) -> Iterator[str]:
-    """Yields the lines of the table: in percent, answers and then moments."""
+    """Yields the lines of the table: percent of answers that are right, and of those that are proven."""
     scores = ", ".join(f"{name} {score:g}" for name, score in least.items())
     yield f"{len(marks['truth'])} questions about {videos} videos. Least scores of relations: {scores}."
     yield ""
@@ -144,7 +138,8 @@ def table_of(marks: Mapping[str, Sequence[Mark]], least: Mapping[str, float], vi
 
 
 def _cell(marks: Sequence[Mark]) -> str:
-    return f"{100 * mean(marks):.0f} / {100 * statistics.fmean(mark.moments for mark in marks):.0f}"
+    right, proven = (sum(values) for values in ([mark.right for mark in marks], [mark.proven for mark in marks]))
+    return f"{100 * right / len(marks):.0f} / {100 * proven / len(marks):.0f}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from service.search.moments import Moment
 Times = tuple[tuple[float, float], ...]
 """Intervals in seconds that do not overlap, in order."""
 Answer = frozenset[str] | Times | float
+ENOUGH = 0.5  # of the time of both together
+_NEAR = 0.25
 Reader = Callable[[Sequence[Moment]], Answer]
 
 
@@ -71,17 +73,13 @@ def share_in_common(one: Times, other: Times) -> float:
     return both / together if together else 1.0
 
 
-def rightness(given: Answer, true: Answer) -> float:
-    """Returns how right an answer is, from 0 to 1.
-
-    Words and times count as the share that both have in common of both together, numbers as the smaller divided by the
-    larger.
-    """
+def is_right(given: Answer, true: Answer) -> bool:
+    """Returns whether an answer is right: all words and no other, a number within a quarter, half of the times."""
     match given, true:
         case frozenset(), frozenset():
-            return len(given & true) / len(given | true) if given | true else 1.0
+            return given == true
         case float(), float():
-            return min(given, true) / max(given, true) if given != true else 1.0
+            return abs(given - true) <= _NEAR * max(given, true)
         case tuple(), tuple():
-            return share_in_common(given, true)
+            return share_in_common(given, true) >= ENOUGH
     raise TypeError(f"{given!r} and {true!r} are answers of different kinds")
