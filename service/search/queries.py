@@ -188,7 +188,8 @@ class _Reader(Transformer[Token, Node]):
                 known = find(_unquoted(name))
             except UnknownWord as error:
                 shown = [*error.known[:_MOST_SHOWN], *["…"] * (len(error.known) > _MOST_SHOWN)]
-                detail = f"{error.word!r} is not a known {kind}: use {', '.join(shown)}, or {wildcard} for every one"
+                remedy = f"use {', '.join(shown)}, or {wildcard} for every one" if shown else "there are no graphs here"
+                detail = f"{error.word!r} is not a known {kind}: {remedy}"
                 raise self._error(detail, *_place(name), expected=error.known) from None
             if known is None:
                 return None

@@ -146,4 +146,4 @@ def _index(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _nearest(word: str, known: Sequence[str]) -> list[str]:
-    return difflib.get_close_matches(word, list(dict.fromkeys(known)), n=_MOST_NEAR, cutoff=0.5)
+    return difflib.get_close_matches(word, list(dict.fromkeys(known)), n=_MOST_NEAR, cutoff=0.65)

@@ -195,7 +195,7 @@ class _Evaluation:
         for group in sorted({row[1] for row in rows}, key=str) if other_name else [None]:
             here = [row for row in rows if other_name is None or row[1] == group]
             times = sorted({time for _, _, one in here for time in (one.start, one.end)})
-            good = []
+            good: list[tuple[float, float]] = []
             for start, end in pairwise(times):
                 count = len({id for id, _, one in here if one.start <= start and end <= one.end})
                 if count >= 1 and _BOUNDS[bound](count, number):
@@ -209,7 +209,7 @@ class _Evaluation:
                 for _, one in proving:
                     answer = _merged(answer, one)
                 answer = replace(answer, words=((name[1], tuple(sorted({id for id, _ in proving}))),))
-                answers.append(replace(answer, variables=((other_name[1], group),)) if other_name else answer)
+                answers.append(replace(answer, variables=((other_name[1], int(str(group))),)) if other_name else answer)
         return answers
 
     def _fitting(self, part: Part) -> Iterator[PlainRelation]:
