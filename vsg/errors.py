@@ -38,7 +38,7 @@ class ProblemError(VsgError):
 
     document: all of it.
     status: HTTP status code.
-    code: stable name of the problem; docs/api.md lists them.
+    code: stable name of the problem; docs/errors.md lists them.
     title: the kind of problem, in a few words.
     detail: what is wrong and what to do, for people.
     option: name of the option that is wrong, else None.

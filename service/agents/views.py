@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from models.graph.scene_graph import Relation
 from models.graph.vocabulary import Vocabulary
-from service.agents.errors import NoSuchVideo
 from service.archive.folder import ArchiveFolder, TableName, is_packed
 from service.archive.reading import Files, steadily
 from service.archive.tables import TABLES
+from service.jobs.errors import NotFound
 from service.prompt import MIN_TOKENS, Appearances, build_prompt, count_tokens
 
 _LISTED = ["video", "owner", "graph_id", "path", "model", "duration", "frames", "made", "problem"]
@@ -103,7 +103,7 @@ class ArchiveViews:
 
         start, end: seconds from the first frame.
 
-        Raises NoSuchVideo, with what there is instead.
+        Raises NotFound, with what there is instead.
         """
         row = self._find(video)
         objects = {thing["id"]: thing for thing in self._rows("objects", row["video"]) if _is_in(thing, start, end)}
@@ -131,7 +131,7 @@ class ArchiveViews:
         )
 
     def describe(self, video: str, max_tokens: int) -> Description:
-        """What a video shows: in words, up to half the tokens, and its objects. Raises NoSuchVideo."""
+        """What a video shows: in words, up to half the tokens, and its objects. Raises NotFound."""
         row = self._find(video)
         objects, summary = list(self._rows("objects", row["video"])), ""
         if row["problem"] is None:
@@ -154,7 +154,7 @@ class ArchiveViews:
         )
 
     def _find(self, video: str) -> dict[str, Any]:
-        """The row of a video by its id, its key, its path or the end of its path. Raises NoSuchVideo."""
+        """The row of a video by its id, its key, its path or the end of its path. Raises NotFound."""
         rows = list(self._all_videos())
         for row in rows:
             if video in (row["graph_id"], row["video"], row["path"]):
@@ -162,7 +162,7 @@ class ArchiveViews:
         for row in rows:
             if row["path"] is not None and fnmatch.fnmatchcase(row["path"], f"*/{_escaped(video)}"):
                 return self._whole(row)
-        raise NoSuchVideo(f"there is no video {video[:80]!r}: list_videos names all {len(rows)} that there are")
+        raise NotFound(f"there is no video {video[:80]!r}: list_videos names all {len(rows)} that there are")
 
     def _whole(self, row: dict[str, Any]) -> dict[str, Any]:
         return next(self._rows("videos", row["video"]))

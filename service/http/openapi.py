@@ -23,7 +23,7 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
-        "code": {"type": "string", "description": "stable; see docs/api.md"},
+        "code": {"type": "string", "description": "stable; see docs/errors.md"},
         "option": {"type": "string", "description": "the option that is wrong"},
         "line": {"type": "integer", "description": "where the query is wrong, from 1"},
         "column": {"type": "integer", "description": "where the query is wrong, from 1"},
