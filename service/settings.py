@@ -106,7 +106,8 @@ class Settings(BaseSettings):
     )
     rate_limit: str = Field(
         "",
-        description="most videos, captions, searches and rules that one key may ask for, such as 60/minute; empty: no limit",
+        description="most videos, captions, searches and rules that one key may ask for, such as 60/minute; "
+        "empty: no limit",
     )
     path_prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         "", description="path under which a proxy offers the service, such as /graphs; empty: /"
