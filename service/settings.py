@@ -49,7 +49,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 def _check_prefix(prefix: str) -> str:
     if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
         raise ValueError("give a path such as /graphs, which begins with / and does not end with it")
-    if prefix and prefix.split("/")[1] in ("videos", "models", "health", "metrics", "docs", "page"):
+    if prefix and prefix.split("/")[1] in ("videos", "search", "rules", "models", "health", "metrics", "docs", "page"):
         raise ValueError("give a path that does not begin like one of the API's own")
     return prefix
 

@@ -39,7 +39,9 @@ def create_agents_app(settings: Settings, folder: ArchiveFolder) -> FastAPI:
     search = ArchiveSearch(folder)
 
     async def owner_of(context: Context[Any, Any]) -> str:
-        owner: str = context.request_context.request.state.owner
+        request = context.request_context.request
+        assert request is not None, "every call over HTTP has a request"
+        owner: str = request.state.owner
         if rate_limit is not None:
             await rate_limit.take(owner)
         return owner
