@@ -4,9 +4,10 @@
 
 It cuts short clips, all different, from docs/puppets.mp4, and adds a file that is no video. `vsg graph` makes the graph
 of each. Then, with each engine, a batch writes them to an archive: a worker is killed with SIGKILL every five seconds
-(give more where the machine is busy, or no worker lives long enough to begin), and the driver after a third and after two thirds of the videos; it is run again each time. Another batch writes to a
-disk that is full after a third, which is then made larger. Each time the archive must have one row a video, and all of
-its rows must be those of `vsg graph`; compaction must change none. Otherwise the program exits with 1.
+(on a busy machine give more, or no worker lives long enough to begin), and the driver after a third and after two
+thirds of the videos; it is run again each time. Another batch writes to a disk that is full after a third, which is
+then made larger. Each time the archive must have one row a video, and all of its rows must be those of `vsg graph`;
+compaction must change none. Otherwise the program exits with 1.
 
 It needs a checkout, because it uses helpers of the tests, and the right to mount a tmpfs for the full disk.
 """
