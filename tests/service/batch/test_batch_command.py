@@ -215,3 +215,14 @@ def test_a_model_that_does_not_open_is_told_in_one_line(videos: Path, tiny_bundl
     assert done.exit_code == 1
     assert isinstance(done.exception, BatchStopped)
     assert str(done.exception).startswith("TensorRT cannot be loaded")
+
+
+def test_a_missing_ray_is_said_with_the_pip_command(
+    videos: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    asked = [str(videos), "--to", str(tmp_path / "archive"), "--bundle", str(tiny_bundle), "--engine", "ray"]
+    done = CliRunner().invoke(batch, asked)
+    assert done.exit_code == 1
+    assert "--engine ray needs ray" in str(done.exception)
+    assert "pip install 'video-scene-graph[ray]'" in str(done.exception)
