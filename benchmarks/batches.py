@@ -88,7 +88,7 @@ class Batch:
 
     @property
     def exit_code(self) -> int | None:
-        """How it has ended; None while it runs."""
+        """The code it has ended with; None while it runs."""
         return self._process.poll()
 
     def wait(self) -> int:
