@@ -21,6 +21,7 @@ RELATIONS: Final = "relations"
 PROPOSED: Final = "proposed"
 """Attributes of CVAT's boxes: `holding 3; looking_at 3` on the subject, by the number of the object. The second is the
 model's and stays as it is: what was there and is gone was wrong."""
+_CVAT_ATTRIBUTES: Final = ("number", RELATIONS, PROPOSED)
 
 
 def write_label_studio(
@@ -121,13 +122,13 @@ def write_cvat(videos: Iterable[ArchivedVideo], out: Path, *, labels: Path) -> i
                 file.write("  </image>\n")
                 number += 1
         file.write("</annotations>\n")
-    texts = [{"name": name, "input_type": "text", "mutable": False, "values": [""]} for name in _CVAT_ATTRIBUTES]
+    texts = [
+        {"name": name, "input_type": "text", "mutable": False, "values": [""], "default_value": ""}
+        for name in _CVAT_ATTRIBUTES
+    ]
     described = [{"name": label, "type": "rectangle", "attributes": texts} for label in names]
     labels.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return count
-
-
-_CVAT_ATTRIBUTES: Final = ("number", RELATIONS, PROPOSED)
 
 
 def _cvat_boxes(frame: Row) -> Iterator[str]:

@@ -93,12 +93,12 @@ def write_neo4j(videos: Iterable[ArchivedVideo], out: Path) -> int:
         numbers = ("start:double", "end:double", "score:double", "relation_score:double")
         of_relations.writerow([":START_ID(Object)", *numbers, ":END_ID(Object)", ":TYPE"])
         for count, video in enumerate(videos, 1):  # noqa: B007 - the last one is returned
-            fields = ("video", "path", "owner", "sha256", "model", "duration", "frames")
-            of_videos.writerow([*(video.row[name] for name in fields), "Video"])
+            told = (video.row[name] for name in ("video", "path", "owner", "sha256", "model", "duration", "frames"))
+            of_videos.writerow([*told, "Video"])
             for thing in video.objects:
                 node = _node(video, thing["id"])
-                fields = ("id", "label", "first", "last", "score", "owner")
-                of_objects.writerow([node, *(thing[name] for name in fields), "Object"])
+                told = (thing[name] for name in ("id", "label", "first", "last", "score", "owner"))
+                of_objects.writerow([node, *told, "Object"])
                 shown_in.writerow([node, video.key, "SHOWN_IN"])
             for relation in video.relations:
                 ends = [_node(video, relation[end]) for end in ("subject", "object")]

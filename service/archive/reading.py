@@ -51,9 +51,9 @@ def files(folder: ArchiveFolder) -> Files:
 
 
 def steadily(folder: ArchiveFolder, read: Callable[[Files], T]) -> T:
-    """What `read` makes of the files that count. It is called again where one of them was compacted meanwhile.
+    """Reads the files that count, again where one of them was compacted meanwhile.
 
-    Raises what `read` raises otherwise.
+    Returns what `read` returns, and raises what it raises otherwise.
     """
     for _ in range(_MOST_TRIES):
         found = files(folder)
@@ -71,7 +71,7 @@ def finished(folder: ArchiveFolder) -> set[str]:
 
 
 def owner_of(folder: ArchiveFolder, video: str) -> str | None:
-    """Who posted a video; None where the archive does not have it."""
+    """The one who posted a video; None where the archive does not have it."""
 
     def read(found: Files) -> str | None:
         if video in found.deleted:

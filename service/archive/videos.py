@@ -36,7 +36,7 @@ class ArchivedVideo:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What its model can name."""
+        """The words that its model knows."""
         return _VOCABULARY.validate_json(self.row["vocabulary"])
 
     def picture_name(self, frame: Row) -> str:

@@ -19,7 +19,7 @@ from service.batch.listing import ListedVideo
 from service.batch.making import MOST_ATTEMPTS, Maker, Outcome, Setup, give_up
 from service.errors import EngineDied
 
-_MOST_STARTS_IN_VAIN = 10
+_MOST_STARTS_IN_VAIN = 30  # of each process, in a row: a model that ends every process must not be opened for ever
 _PATIENCE = 5.0  # seconds for a process to end
 _FRESH = multiprocessing.get_context("spawn")  # a process with threads must not be forked
 

@@ -27,7 +27,7 @@ RunsOn = Literal["local", "ray"]
 
 @dataclass
 class Summary:
-    """What a batch has done.
+    """The figures of a batch.
 
     listed: videos of the source, or of the shard of it.
     done_before: those of them that the archive had.
@@ -155,7 +155,7 @@ def _outcomes(
 
 
 def default_processes(settings: Settings) -> int:
-    """How many processes hold a model on this machine, unless the user says so."""
+    """The number of processes that hold a model on this machine, unless the user says so."""
     return 1 if runs_on_gpu(settings.engine) else len(os.sched_getaffinity(0))
 
 

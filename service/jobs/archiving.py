@@ -94,6 +94,7 @@ class JobArchive:
         from service.archive.reading import owner_of
 
         with _answering():
+            self._folder.check()  # a folder that is away has no video
             return owner_of(self._folder, _key(video_id)) == owner
 
     def sweep(self, deleted: Collection[str]) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from service.archive.folder import ArchiveFolder
+from service.archive.folder import ArchiveFolder, TableName
 from service.archive.reading import read_table
 from service.archive.tables import Source, graph_rows
 from service.archive.writing import append
@@ -73,7 +73,8 @@ def test_each_graph_is_that_of_vsg_graph_and_a_bad_video_is_a_row_with_its_probl
     rows = {Path(row["path"]).stem: row for row in rows_of(archive)}
     assert (rows["broken"]["problem"], rows["broken"]["graph_id"]) == ("unsupported_media", None)
     assert "looks like text" in rows["broken"]["problem_detail"]
-    tables = {name: rows_of(archive, name) for name in ("objects", "relations", "frames")}
+    names: tuple[TableName, ...] = ("objects", "relations", "frames")
+    tables = {name: rows_of(archive, name) for name in names}
     for number in range(COUNT):
         row = rows[str(number)]
         output = tmp_path / "graph.json"
@@ -214,3 +215,14 @@ def test_a_model_that_does_not_open_is_told_in_one_line(videos: Path, tiny_bundl
     assert done.exit_code == 1
     assert isinstance(done.exception, BatchStopped)
     assert str(done.exception).startswith("TensorRT cannot be loaded")
+
+
+def test_a_missing_ray_is_said_with_the_pip_command(
+    videos: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    asked = [str(videos), "--to", str(tmp_path / "archive"), "--bundle", str(tiny_bundle), "--engine", "ray"]
+    done = CliRunner().invoke(batch, asked)
+    assert done.exit_code == 1
+    assert "--engine ray needs ray" in str(done.exception)
+    assert "pip install 'video-scene-graph[ray]'" in str(done.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,12 @@ def test_a_service_does_not_start_with_an_archive_that_it_cannot_read(
     (archive / "archive.json").write_text(content)
     with pytest.raises(SettingsError, match=f"VSG_ARCHIVE is .*{message}"):
         JobArchive(str(archive), Storage(str(tmp_path))).make()
+
+
+def test_a_missing_library_is_said_at_the_start_with_the_pip_command(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SettingsError, match=r"VSG_ARCHIVE needs pyarrow.*pip install 'video-scene-graph\[archive\]'"):
+        JobArchive(str(archive), Storage(str(tmp_path)))
+    JobArchive(None, Storage(str(tmp_path))).check()
