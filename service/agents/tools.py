@@ -17,7 +17,7 @@ from service.agents.views import ArchiveViews, Description, VideoList, Window
 from service.errors import ServiceError
 from service.prompt import MIN_TOKENS
 from service.search.archive_search import ArchiveSearch
-from service.search.documents import FoundMoment
+from service.search.documents import LONGEST_QUERY, FoundMoment
 from service.search.errors import QueryError
 from service.search.words import Words
 
@@ -51,7 +51,7 @@ An error names the place and the words that are known there: correct the query a
 No moments means that the model saw none, not that nothing happened."""
 
 _READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-Query = Annotated[str, Field(description="the query, such as: person holding cup for 2s", max_length=2000)]
+Query = Annotated[str, Field(description="the query, such as: person holding cup for 2s", max_length=LONGEST_QUERY)]
 Limit = Annotated[int, Field(ge=1, le=100, description="most of them to answer")]
 Offset = Annotated[int, Field(ge=0, description="`next` of the page before")]
 VideoName = Annotated[str, Field(description="`video` of another answer, or the name of its file")]

@@ -15,9 +15,8 @@ from service.errors import SearchOff, Unavailable
 from service.http import openapi
 from service.http.access import owner_of
 from service.http.request import Service, address_of, known_parameters, limit_rate, service_of
-from service.search.documents import FoundMoment, FoundMoments
+from service.search.documents import LONGEST_QUERY, FoundMoment, FoundMoments
 
-LONGEST_QUERY = 2000  # characters
 MOST_MOMENTS = 100
 _FARTHEST = 1_000_000
 

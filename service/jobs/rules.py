@@ -23,7 +23,7 @@ from service.graph import GraphReader
 from service.jobs.errors import NotFound, TooManyRules
 from service.jobs.queue import JobQueue
 from service.jobs.webhooks import Event
-from service.search.documents import FoundMoment
+from service.search.documents import LONGEST_QUERY, FoundMoment
 from service.settings import Settings, variable_of
 from service.storage import Storage
 from service.stored_files import StoredResult
@@ -32,7 +32,6 @@ MOST_RULES = 100
 """Of one owner."""
 MOST_MOMENTS = 20
 """In one event."""
-LONGEST_QUERY = 2000  # characters
 _MOST_SECONDS = 5.0  # for one rule and one graph
 
 log = structlog.get_logger(__name__)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from service.search.moments import Moment
+
+LONGEST_QUERY: Final = 2000
+"""Characters, as `service.search.queries` has it, which needs the extra `archive`."""
 
 
 class _Found(BaseModel):
