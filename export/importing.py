@@ -38,9 +38,7 @@ def import_() -> None:
 @import_.command()
 @_FILE
 @_OUT
-@click.option(
-    "--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames."
-)
+@click.option("--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
 @_ANY_VERSION
 def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
     """Make a detector of COCO's classes from EfficientDet-Lite0's TensorFlow Lite file."""
@@ -69,9 +67,7 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
 @import_.command()
 @click.argument("source", metavar="FILE")
 @_OUT
-@click.option(
-    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size of the frames."
-)
+@click.option("--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size of the frames.")
 def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
     """Make a detector of COCO's classes from torchvision's weights.
 

@@ -6,6 +6,8 @@ ServiceError            500  root of all of them; the class attributes are those
       UnknownModel           no such model
     BodyTooLarge        413  the body, or the video at a URL, is over the operator's limit
     UrlNotAllowed       403  the operator does not allow the URL
+    SearchOff           404  the operator keeps no archive to search
+      SearchMissing          the libraries of searching are not installed
     UrlUnreachable      424  its server does not answer with a video's bytes
       UrlStalled             its server is too slow, or stopped sending
   EmptyUpload           400  the body or file has no bytes
@@ -122,6 +124,18 @@ class UrlStalled(UrlUnreachable):
 
     code = "url_stalled"
     title = "Fetching the video took too long"
+
+
+class SearchOff(RequestError):
+    """The operator keeps no archive that could be searched."""
+
+    status = 404
+    code = "search_off"
+    title = "This service searches nothing"
+
+
+class SearchMissing(SearchOff):
+    """The libraries of searching are not installed."""
 
 
 class EmptyUpload(ServiceError):

@@ -104,7 +104,13 @@ def open_pipeline(
             raise EngineError(f"{folder} holds a second model named {name!r}; serve one of the two")
         models[name] = open_scheduler(bundle, settings, on_batch=on_batch, on_death=on_engine_death)
     FORK_SERVER.prepare()
-    return Pipeline(models, decode_limits(settings), max_fps=settings.max_fps, max_frames=settings.max_frames)
+    return Pipeline(
+        models,
+        decode_limits(settings),
+        max_fps=settings.max_fps,
+        max_frames=settings.max_frames,
+        kept_frames=settings.keep_frames,
+    )
 
 
 def open_scheduler(
@@ -162,6 +168,11 @@ def _open_streams(
 def is_cpu_engine(engine: str) -> bool:
     """Whether it runs on a CPU, where one clip keeps a core as busy as a batch does."""
     return engine in ("onnxruntime-cpu", "openvino", "torch-cpu")
+
+
+def runs_on_gpu(engine: str) -> bool:
+    """Whether it needs a GPU."""
+    return engine != "stub" and not is_cpu_engine(engine)
 
 
 def _warm_up(bundle: Bundle, stages: Sequence[StageEngine], sizes: Sequence[int]) -> None:

@@ -36,7 +36,7 @@ class Metrics:
             "vsg_job_seconds", "seconds from taking a job in to its end, by status", ["status"], buckets=_JOB_SECONDS
         )
         self.jobs_running = gauge("vsg_jobs_running", "jobs that this process works on")
-        self.process = gauge("vsg_process", "1 for each task of this process: api, worker", ["role"])
+        self.process = gauge("vsg_process", "1 for each task of this process: api, worker, agents", ["role"])
         self.workers = gauge("vsg_workers", "workers that live, by what they announce in the job queue")
         self.queue_up = gauge("vsg_queue_up", "1 if the job queue answers, 0 if not")
         self.storage_up = gauge("vsg_storage_up", "1 if the storage of videos and graphs answers, 0 if not")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,13 +19,14 @@ from models.graph.bundle import sha256_of
 from models.graph.predictions import PairPredictions
 from models.graph.scene_graph import Frame, Options, SceneGraph, Video, Warning
 from models.graph.vocabulary import Vocabulary
-from service.errors import JobCancelled, UnknownModel
-from service.graph import GraphBuilder, write_graph
+from service.errors import JobCancelled, ServiceError, UnknownModel
+from service.graph import GraphBuilder, VideoGraph, write_graph
 from service.options import VideoOptions
-from service.prompt import Appearances, build_prompt
+from service.prompt import Appearances, KeyFrame, build_prompt, telling_frames
+from service.prompt.key_frames import read_sampled_frames
 from service.scheduling import Scheduler, VideoRun
-from service.tracing import add_part
-from service.video import DecodeLimits, FrameChunk, Sampling, VideoReader
+from service.stopwatch import Stopwatch
+from service.video import DecodeLimits, FrameChunk, Sampling, VideoInfo, VideoReader
 from service.video.errors import VideoUnreadable
 
 _CANCEL_INTERVAL = 0.1  # seconds
@@ -41,46 +42,6 @@ class Progress:
 
     frames: int
     expected: int
-
-
-@dataclass
-class Stopwatch:
-    """Adds up the seconds that one video spends in each part. All moments are of `time.perf_counter`.
-
-    seconds: by part.
-    began: when the stopwatch was made.
-    spans: when each part first began and last ended.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.perf_counter)
-    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def add(self, part: str, since: float) -> None:
-        """Adds the time from `since` until now to a part."""
-        now = time.perf_counter()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - since
-        self.spans[part] = (self.spans.get(part, (since, now))[0], now)
-
-    def trace(self, part: str) -> None:
-        """Adds a part, if it has begun, to the trace of the current job."""
-        if part in self.spans:
-            since, until = self.spans[part]
-            add_part(part, since=since, until=until, busy=self.seconds[part])
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Adds the duration of the context to a part."""
-        since = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(part, since)
-
-    def timings(self) -> dict[str, float]:
-        """Seconds by part, and the total until now."""
-        seconds = {**self.seconds, "total": time.perf_counter() - self.began}
-        return {part: round(value, 4) for part, value in seconds.items()}
 
 
 @dataclass(frozen=True)
@@ -104,17 +65,25 @@ class Pipeline:
     """
 
     def __init__(
-        self, models: Mapping[str, Scheduler], limits: DecodeLimits, *, max_fps: float, max_frames: int
+        self,
+        models: Mapping[str, Scheduler],
+        limits: DecodeLimits,
+        *,
+        max_fps: float,
+        max_frames: int,
+        kept_frames: int = 0,
     ) -> None:
         """
         models: by name, the default first; at least one.
         limits: of decoding one video.
         max_fps, max_frames: the most that a caller gets; more is lowered, with a warning in the graph.
+        kept_frames: most sampled frames of a video that are kept as pictures, for callers that keep any.
         """
         self.models = models
         self._limits = limits
         self._max_fps = max_fps
         self._max_frames = max_frames
+        self._kept_frames = kept_frames
 
     def model(self, name: str | None) -> Scheduler:
         """Finds a model by name; None means the default. Raises UnknownModel."""
@@ -147,6 +116,7 @@ class Pipeline:
         sha256: str | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
         cancelled: Callable[[], bool] | None = None,
+        keep: Callable[[Mapping[int, KeyFrame]], Sequence[int]] | None = None,
     ) -> Summary:
         """Writes the scene graph of one video file as the JSON of `SceneGraph`.
 
@@ -157,6 +127,8 @@ class Pipeline:
         sha256: of the file, if the caller knows it.
         progress: is called after every clip.
         cancelled: is asked ten times a second from another thread. Once it returns True, the run stops.
+        keep: keeps the most telling sampled frames, which it gets by index, the most telling first.
+            It returns the indices of those that it has kept.
 
         Raises UnknownModel, a VideoError or UnsupportedMedia when the request cannot be served, ClipFailed, EngineDied,
         and JobCancelled.
@@ -203,12 +175,20 @@ class Pipeline:
         if applied.uncertainty and not knows_uncertainty:
             detail = f"the model {model.manifest.name!r} gives no uncertainty, so the triplets carry none"
             warnings.append(Warning(code="no_uncertainty", detail=detail))
+        warnings.extend(reader.warnings)
         since = time.perf_counter()
         appearances = Appearances()
         timings: dict[str, float] = {}
 
+        def keep_frames() -> Sequence[int]:
+            if keep is None or not self._kept_frames:
+                return []
+            with stopwatch.measure("keep"):
+                pictures = self._read_telling_frames(path, info, graph, appearances, cancelled, warnings)
+                return keep(pictures) if pictures else []
+
         def finish_timings() -> Mapping[str, float]:
-            stopwatch.add("graph", since)
+            stopwatch.add("graph", since + stopwatch.seconds.get("keep", 0.0))
             timings.update(stopwatch.timings())
             return timings
 
@@ -222,11 +202,42 @@ class Pipeline:
             frames=_noted(graph.frames(), appearances),
             relations=graph.relations,
             prompt=lambda: build_prompt(appearances, graph.relations, graph.vocabulary, duration=info.duration),
+            kept_frames=keep_frames,
             timings=finish_timings,
-            warnings=[*warnings, *reader.warnings],
+            warnings=warnings,
         )
         stopwatch.trace("graph")
         return Summary(model.manifest.name, len(graph), timings)
+
+    def _read_telling_frames(
+        self,
+        path: Path,
+        video: VideoInfo,
+        graph: VideoGraph,
+        appearances: Appearances,
+        cancelled: Callable[[], bool] | None,
+        warnings: list[Warning],
+    ) -> dict[int, KeyFrame]:
+        """Decodes the most telling frames again, in a process with the same limits. Warns where that fails.
+
+        Raises JobCancelled.
+        """
+        moments = graph.moments
+        indices = telling_frames(appearances, graph.relations, graph.vocabulary, moments, self._kept_frames)
+        try:
+            with _stopped_by(cancelled) as stops:
+                return read_sampled_frames(
+                    path,
+                    video,
+                    {index: moments[index] for index in indices},
+                    self._limits,
+                    opened=lambda reader: stops.append(reader.close),
+                )
+        except JobCancelled:
+            raise
+        except ServiceError as error:
+            warnings.append(Warning(code="frames_not_kept", detail=f"no frame is kept: {error.detail}"))
+            return {}
 
 
 def sampling_of(options: Options, model: Scheduler) -> Sampling:

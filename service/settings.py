@@ -49,7 +49,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 def _check_prefix(prefix: str) -> str:
     if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
         raise ValueError("give a path such as /graphs, which begins with / and does not end with it")
-    if prefix and prefix.split("/")[1] in ("videos", "models", "health", "metrics", "docs", "page"):
+    if prefix and prefix.split("/")[1] in ("videos", "search", "rules", "models", "health", "metrics", "docs", "page"):
         raise ValueError("give a path that does not begin like one of the API's own")
     return prefix
 
@@ -106,7 +106,8 @@ class Settings(BaseSettings):
     )
     rate_limit: str = Field(
         "",
-        description="most videos and captions that one key may ask for, such as 60/minute; empty: no limit",
+        description="most videos, captions, searches and rules that one key may ask for, such as 60/minute; "
+        "empty: no limit",
     )
     path_prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         "", description="path under which a proxy offers the service, such as /graphs; empty: /"
@@ -132,6 +133,10 @@ class Settings(BaseSettings):
         "in ./bundles, else those beside the packages",
     )
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
+    archive: str | None = Field(
+        None,
+        description="folder or fsspec URL of an archive, to which every finished graph is appended; empty: none",
+    )
     queue_url: Annotated[str, AfterValidator(_check_queue_url)] = Field(
         MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"
     )
@@ -157,6 +162,9 @@ class Settings(BaseSettings):
     webhook_secret: Annotated[tuple[WebhookSecret, ...], NoDecode] = Field(
         (),
         description="secret that signs webhooks, whsec_…; two, separated by ',', to replace one; empty: no webhooks",
+    )
+    rules: Path | None = Field(
+        None, description="file of rules (TOML): webhooks for videos in which a query holds; empty: none"
     )
     default_wait: float = Field(
         60.0, ge=0, le=3600, description="seconds that POST /videos waits before it answers 202"
@@ -205,6 +213,9 @@ class Settings(BaseSettings):
     max_pixels: Count = Field(7680 * 4320, description="most pixels in one frame of a video")
 
     retention: Seconds = Field(3600.0, description="seconds that a finished graph is kept")
+    keep_frames: int = Field(
+        0, ge=0, le=32, description="most sampled frames of a video that are kept as pictures beside its graph"
+    )
     reuse_results: bool = Field(True, description="answer a video that the same caller posts again with its kept graph")
     sweep_seconds: float = Field(
         60.0, ge=0.1, le=86_400, description="seconds between two searches of storage for files to delete"

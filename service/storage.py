@@ -20,8 +20,19 @@ import fsspec
 import structlog
 
 from service.errors import SettingsError, StorageUnavailable, Unavailable
+from service.prompt import KeyFrame
 from service.storage_errors import answering, unavailable
-from service.stored_files import LEFT, SHARE, ResultFile, StoredFile, StoredResult, UploadWriter
+from service.stored_files import (
+    FRAMES,
+    LEFT,
+    SHARE,
+    KeptFrames,
+    ResultFile,
+    StoredFile,
+    StoredResult,
+    UploadWriter,
+    pack_frames,
+)
 from service.tracing import span
 
 Area = Literal["uploads", "results"]
@@ -163,7 +174,12 @@ class Storage:
     @contextmanager
     def open_result(self, video_id: str, owner: str, *, failed: bool = False) -> Iterator[BinaryIO]:
         """Yields a file to write a result into. It appears, whole, when the context ends without an exception."""
-        path = self._result(video_id, owner, failed=failed)
+        with self._open_whole(self._result(video_id, owner, failed=failed), owner) as out:
+            yield out
+
+    @contextmanager
+    def _open_whole(self, path: str, owner: str) -> Iterator[BinaryIO]:
+        """Yields a file of an owner's results, which appears, whole, when the context ends without an exception."""
         # Each writer has its own file, because a job that was given to a second worker may still run on the first.
         part = f"{path}.{secrets.token_hex(4)}.part"
         self._confirm()  # or the folders would be made where a disk is to be mounted
@@ -205,8 +221,20 @@ class Storage:
         self._confirm()
         return None
 
+    def keep_frames(self, graph_id: str, owner: str, frames: Mapping[int, KeyFrame]) -> list[int]:
+        """Keeps frames as pictures beside a graph, the first ones up to `MOST_KEPT_BYTES`. Returns their indices."""
+        content, indices = pack_frames(frames)
+        with self._open_whole(self._frames(graph_id, owner), owner) as out:
+            out.write(content)
+        return indices
+
+    def kept_frames(self, graph_id: str, owner: str) -> KeptFrames:
+        """The frames that are kept beside a graph; reading them tells whether there are any."""
+        return KeptFrames(self._files, self._frames(graph_id, owner))
+
     def delete_result(self, video_id: str, owner: str) -> bool:
-        """Deletes a result. Returns whether there was one."""
+        """Deletes a result, with the frames kept beside it. Returns whether there was one."""
+        self._delete(self._frames(video_id, owner))
         found = [self._delete(self._result(video_id, owner, failed=failed)) for failed in (False, True)]
         return self._delete(self._left(video_id, owner)) or any(found)
 
@@ -231,7 +259,7 @@ class Storage:
         return any(share.graph_id == graph_id and share.video_id != besides for share in self._shares(owner))
 
     def leave_to_others(self, graph_id: str, owner: str) -> None:
-        """Takes the graph of a video away from it, but not from the others that it answers for."""
+        """Takes the graph of a video away from it, but not from the others that it answers for, nor its frames."""
         with contextlib.suppress(FileNotFoundError), answering():
             self._files.mv(self._result(graph_id, owner, failed=False), self._left(graph_id, owner))
 
@@ -338,6 +366,9 @@ class Storage:
 
     def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
         return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
+
+    def _frames(self, graph_id: str, owner: str) -> str:
+        return self._path("results", f"{owner}/{graph_id}{FRAMES}")
 
     def _age(self, described: Mapping[str, Any]) -> float:
         """Seconds since a file was written, by the storage's clock: that of this machine may be wrong."""

@@ -1,20 +1,30 @@
-"""Files in storage: results and uploads that are listed, read or written."""
+"""Files in storage: results, kept frames and uploads that are listed, read or written."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BytesIO
+from typing import Any, BinaryIO, TypeVar
 
+from service.prompt import KeyFrame
 from service.storage_errors import answering
 
 SHARE = ".share"
 """The ending of an empty file that says which graph answers for a video besides its own: `VIDEO.GRAPH.share`."""
 LEFT = ".left"
 """The ending of a graph whose own video was deleted, but that answers for others: `GRAPH.left`."""
+FRAMES = ".frames.zip"
+"""The ending of the frames that are kept beside a graph."""
+MOST_KEPT_BYTES = 8 << 20  # of the frames that are kept beside one graph
 _BLOCK = 1 << 18  # bytes read at once
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of entries of an archive: two workers write the same bytes
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class StoredFile:
     def is_graph(self) -> bool:
         """Whether it is a graph, which may answer for several videos."""
         return self.is_left or self.path.endswith(f"/{self.video_id}.json")
+
+    @property
+    def is_frames(self) -> bool:
+        """Whether it holds the frames that are kept beside a graph."""
+        return self.path.endswith(FRAMES)
 
     @property
     def is_unfinished(self) -> bool:
@@ -119,6 +134,62 @@ class ResultFile:
         with answering():
             self._file.write(data)
         return len(data)
+
+
+class KeptFrames:
+    """The frames that are kept beside a graph, in one archive of JPEGs, so that they come and go as one.
+
+    Reading raises StorageUnavailable.
+    """
+
+    def __init__(self, files: Any, path: str) -> None:
+        self._files = files
+        self._path = path
+
+    def frame(self, index: int) -> KeyFrame | None:
+        """One frame; None where it is not kept."""
+        return self.read([index]).get(index)
+
+    def moments(self) -> dict[int, float]:
+        """The times of all frames in seconds, by index."""
+        return self._read(lambda archive, entry: float(entry.comment))
+
+    def read(self, indices: Container[int] | None = None) -> dict[int, KeyFrame]:
+        """These frames, or all, by index, without those that are not kept."""
+        return self._read(lambda archive, entry: KeyFrame(float(entry.comment), archive.read(entry)), indices)
+
+    def _read(
+        self, read: Callable[[zipfile.ZipFile, zipfile.ZipInfo], T], indices: Container[int] | None = None
+    ) -> dict[int, T]:
+        found = {}
+        try:
+            with answering():
+                opened: BinaryIO = self._files.open(self._path, "rb")
+                with opened, zipfile.ZipFile(opened) as archive:
+                    for entry in archive.infolist():
+                        index = int(entry.filename.removesuffix(".jpg"))
+                        if indices is None or index in indices:
+                            found[index] = read(archive, entry)
+        except FileNotFoundError:
+            return {}
+        return found
+
+
+def pack_frames(frames: Mapping[int, KeyFrame]) -> tuple[bytes, list[int]]:
+    """Returns an archive of frames by index, the first ones up to `MOST_KEPT_BYTES`, and the indices of these."""
+    packed = BytesIO()
+    kept: list[int] = []
+    left = MOST_KEPT_BYTES
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for index, frame in frames.items():
+            left -= len(frame.jpeg)
+            if left < 0:
+                break
+            entry = zipfile.ZipInfo(f"{index}.jpg", _EPOCH)
+            entry.comment = repr(frame.timestamp).encode()
+            archive.writestr(entry, frame.jpeg)
+            kept.append(index)
+    return packed.getvalue(), sorted(kept)
 
 
 class UploadWriter:

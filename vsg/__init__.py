@@ -27,12 +27,13 @@ if TYPE_CHECKING:
         OpenModelError,
         OptionError,
         ProblemError,
+        QueryError,
         UnreachableError,
         UnusableVideoError,
         VsgError,
     )
     from vsg.model import Model, open_model
-    from vsg.values import ClientOptions, GraphOptions, Job, ModelInfo, Progress
+    from vsg.values import ClientOptions, FoundRelation, GraphOptions, Job, ModelInfo, Moment, MomentPage, Progress
 
 __all__ = [
     "AccessError",
@@ -40,16 +41,20 @@ __all__ = [
     "BusyError",
     "Client",
     "ClientOptions",
+    "FoundRelation",
     "GraphOptions",
     "Job",
     "JobCancelledError",
     "Model",
     "ModelInfo",
+    "Moment",
+    "MomentPage",
     "NotFoundError",
     "OpenModelError",
     "OptionError",
     "ProblemError",
     "Progress",
+    "QueryError",
     "SceneGraph",
     "UnreachableError",
     "UnusableVideoError",
@@ -63,7 +68,10 @@ _MODULES = {
     "GraphOptions": "vsg.values",
     "Job": "vsg.values",
     "Model": "vsg.model",
+    "FoundRelation": "vsg.values",
     "ModelInfo": "vsg.values",
+    "Moment": "vsg.values",
+    "MomentPage": "vsg.values",
     "Progress": "vsg.values",
     "ClientOptions": "vsg.values",
     "SceneGraph": "models.graph.scene_graph",

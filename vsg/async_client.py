@@ -26,7 +26,7 @@ from vsg.exchanges import (
     opened,
     upload_headers,
 )
-from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile
+from vsg.values import ClientOptions, Job, ModelInfo, MomentPage, Progress, VideoFile
 
 T = TypeVar("T")
 
@@ -103,6 +103,10 @@ class AsyncClient:
     async def prompt(self, video_id: str, *, max_tokens: int | None = None) -> str:
         """The prompt of a finished graph."""
         return await self._run(self._exchanges.prompt(video_id, max_tokens))
+
+    async def search(self, query: str, *, limit: int = 20, offset: int = 0) -> MomentPage:
+        """The moments of your videos in which a query holds, where the service keeps an archive."""
+        return await self._run(self._exchanges.search(query, limit, offset))
 
     async def delete(self, video_id: str) -> None:
         """Cancels the job of a video, and deletes its graph."""

@@ -26,7 +26,7 @@ from vsg.exchanges import (
     opened,
     upload_headers,
 )
-from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile
+from vsg.values import ClientOptions, Job, ModelInfo, MomentPage, Progress, VideoFile
 
 T = TypeVar("T")
 
@@ -126,6 +126,16 @@ class Client:
     def prompt(self, video_id: str, *, max_tokens: int | None = None) -> str:
         """The prompt of a finished graph; `max_tokens` says how long it may be (60 or more; 400)."""
         return self._run(self._exchanges.prompt(video_id, max_tokens))
+
+    def search(self, query: str, *, limit: int = 20, offset: int = 0) -> MomentPage:
+        """The moments of your videos in which a query holds, where the service keeps an archive; docs/search.md.
+
+        limit: most moments of a page, up to 100.
+        offset: moments to pass over; `next` of the page before.
+
+        Raises QueryError, with the place in the query, and NotFoundError where there is no archive.
+        """
+        return self._run(self._exchanges.search(query, limit, offset))
 
     def delete(self, video_id: str) -> None:
         """Cancels the job of a video, and deletes its graph."""

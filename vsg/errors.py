@@ -5,6 +5,7 @@ VsgError
   UnreachableError        the service cannot be reached, or breaks off
   ProblemError            a problem document: what is wrong with a request, or with the service
     OptionError           an option has a value that cannot be used
+    QueryError            a query cannot be understood
     UnusableVideoError    the video cannot be used
     AccessError           the key is missing or wrong, or the operator does not allow it
     NotFoundError         there is no such video, or not any more
@@ -37,7 +38,7 @@ class ProblemError(VsgError):
 
     document: all of it.
     status: HTTP status code.
-    code: stable name of the problem; docs/api.md lists them.
+    code: stable name of the problem; docs/errors.md lists them.
     title: the kind of problem, in a few words.
     detail: what is wrong and what to do, for people.
     option: name of the option that is wrong, else None.
@@ -60,6 +61,20 @@ class ProblemError(VsgError):
 
 class OptionError(ProblemError):
     """An option has a value that cannot be used, or is none; `option` names it."""
+
+
+class QueryError(ProblemError):
+    """A query cannot be understood.
+
+    line, column: place in the query, from 1.
+    expected: words that are known or can stand at that place, the nearest first.
+    """
+
+    def __init__(self, document: Mapping[str, Any], *, retry_after: float | None = None) -> None:
+        super().__init__(document, retry_after=retry_after)
+        self.line: int = document.get("line", 1)
+        self.column: int = document.get("column", 1)
+        self.expected: tuple[str, ...] = tuple(document.get("expected", ()))
 
 
 class UnusableVideoError(ProblemError):
@@ -109,6 +124,8 @@ def problem_error(document: Mapping[str, Any], *, retry_after: float | None = No
     """The error of the kind that a problem document tells of."""
     if "option" in document:
         kind: type[ProblemError] = OptionError
+    elif document["code"] == "invalid_query":
+        kind = QueryError
     elif document["code"] in _UNUSABLE_VIDEO:
         kind = UnusableVideoError
     else:

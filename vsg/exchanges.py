@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.graph.scene_graph import SceneGraph
 from vsg.errors import ProblemError, UnreachableError, problem_error
-from vsg.values import ClientOptions, Job, ModelInfo, Progress, VideoFile, option_texts
+from vsg.values import ClientOptions, Job, ModelInfo, MomentPage, Progress, VideoFile, option_texts
 
 BLOCK_BYTES = 1 << 18
 DEFAULT_TIMEOUT = 60.0
@@ -151,6 +151,12 @@ class Exchanges:
         params = {} if max_tokens is None else {"max_tokens": str(max_tokens)}
         response = yield from self._answered(Call("GET", f"{place_of(video_id)}/prompt", params))
         return response.text
+
+    def search(self, query: str, limit: int, offset: int) -> Exchange[MomentPage]:
+        """A page of the moments in which a query holds."""
+        params = {"q": query, "limit": str(limit), "offset": str(offset)}
+        response = yield from self._answered(Call("GET", "/search", params))
+        return _read(lambda: MomentPage.model_validate_json(response.content), response)
 
     def delete(self, video_id: str) -> Exchange[None]:
         """Cancels a job, deletes a graph."""

@@ -115,3 +115,51 @@ class ModelInfo(_Value):
     clip_length: int
     relation_scoring: bool
     vocabulary: Vocabulary | None = None
+
+
+class FoundRelation(_Value):
+    """A relation that proves a moment, as in the graph, with the labels of its objects."""
+
+    subject: int
+    subject_label: str
+    predicate: str
+    object: int
+    object_label: str
+    start: float
+    end: float
+    score: float
+    relation_score: float | None = None
+
+
+class Moment(_Value):
+    """A time of a video in which a query holds.
+
+    video: id of the video, as in `Job.id`.
+    start, end: seconds from the first frame; the end is not part of it.
+    score: the lowest score of what proves the moment.
+    relation_score: the lowest relation score, None where the model has no relation scorer.
+    objects: what a thing is called in the query, and the id of its object; several ids where it is counted.
+    relations: those that prove the moment, in the order of the query.
+    picture: path of a kept frame that shows it, None without one.
+    """
+
+    video: str
+    start: float
+    end: float
+    score: float
+    relation_score: float | None = None
+    objects: dict[str, int | tuple[int, ...]]
+    relations: tuple[FoundRelation, ...]
+    picture: str | None = None
+
+
+class MomentPage(_Value):
+    """A page of the moments that a search finds, the best score first.
+
+    total: number of all moments that it finds.
+    next: the `offset` of the next page, None on the last one.
+    """
+
+    moments: tuple[Moment, ...]
+    total: int
+    next: int | None = None

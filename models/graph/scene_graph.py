@@ -161,9 +161,15 @@ class GraphTail(_Part):
     relations: list[Relation]
     prompt: str
     timings: dict[str, float] = Field(
-        description="seconds: waiting for the decoder, waiting for the engine, working on the graph, and in total"
+        description="seconds: waiting for the decoder, waiting for the engine, working on the graph, reading frames "
+        "again that are kept, and in total"
     )
     warnings: list[Warning]
+    kept_frames: list[int] = Field(
+        default=[],
+        exclude_if=lambda value: not value,
+        description="indices of the frames that are kept as pictures; absent where none is",
+    )
 
 
 # The fields of the last base come first: head, frames, tail, as a graph is written in one pass.

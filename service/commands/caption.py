@@ -29,7 +29,7 @@ from service.loading import bundle_folders
 from service.options import VideoOptions
 from service.prompt import MIN_TOKENS, Appearances, Message, build_messages, build_prompt, key_moments
 from service.prompt.captioner import CaptionEndpoint, Captioner, endpoint_of
-from service.prompt.messages import read_key_frames
+from service.prompt.key_frames import read_key_frames
 from service.settings import ENV_PREFIX, Settings, decode_limits
 from vsg import open_model
 

@@ -52,39 +52,48 @@ _FLAGS = {
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def settings_flags(*names: str) -> Callable[[Command], Command]:
-    """Gives a command flags for these settings, which it passes on to `read_settings`."""
-    return _flags(Settings, names)
+def flag_of(name: str) -> str:
+    """The flag of a setting or an option."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def settings_flags(*names: str, spelled: Callable[[str], str] = flag_of) -> Callable[[Command], Command]:
+    """Gives a command flags for these settings, which it passes on to `read_settings`.
+
+    spelled: names the flag of a setting.
+    """
+    return _flags(Settings, names, spelled)
 
 
 def option_flags(*names: str) -> Callable[[Command], Command]:
     """Gives a command flags for these options of a video, which it passes on to `read_options`."""
-    return _flags(VideoOptions, names)
+    return _flags(VideoOptions, names, flag_of)
 
 
 def read_options(texts: Mapping[str, str | None]) -> VideoOptions:
     """The options of a command line; None means not given. Raises InvalidOption, which names the flag."""
     given = {name: text for name, text in texts.items() if text is not None}
-    return VideoOptions.from_texts(given, spelled=_flag)
+    return VideoOptions.from_texts(given, spelled=flag_of)
 
 
-def read_settings(flags: Mapping[str, Any]) -> Settings:
-    """The settings under these flags; None means not given. Raises SettingsError, which names the flag."""
-    return load_settings(flags, spelled=_flag)
+def read_settings(flags: Mapping[str, Any], *, spelled: Callable[[str], str] = flag_of) -> Settings:
+    """The settings under these flags; None means not given. Raises SettingsError, which names the flag.
+
+    spelled: names the flag of a setting.
+    """
+    return load_settings(flags, spelled=spelled)
 
 
-def _flag(name: str) -> str:
-    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
-
-
-def _flags(model: type[BaseModel], names: tuple[str, ...]) -> Callable[[Command], Command]:
+def _flags(
+    model: type[BaseModel], names: tuple[str, ...], spelled: Callable[[str], str]
+) -> Callable[[Command], Command]:
     schemas = model.model_json_schema()["properties"]
 
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             kind = schemas[name].get("type")
             command = click.option(
-                _flag(name),
+                spelled(name),
                 name,
                 help=_help(model, name, schemas[name]),
                 is_flag=kind == "boolean",
@@ -168,9 +177,9 @@ def read_graph(path: Path) -> SceneGraph:
         raise InvalidOption("graph", detail) from error
 
 
-def progress_bar(count: ProgressColumn) -> ProgressBar:
-    """A bar on standard error, gone when it is done; `count` says in figures how far it is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+def progress_bar(*figures: ProgressColumn) -> ProgressBar:
+    """A bar on standard error, gone when it is done; `figures` say how far it is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), *figures, TimeRemainingColumn())
     return ProgressBar(*columns, console=Console(stderr=True), transient=True)
 
 

@@ -28,11 +28,12 @@ def write_graph(
     prompt: Callable[[], str],
     timings: Callable[[], Mapping[str, float]],
     warnings: Sequence[Warning],
+    kept_frames: Callable[[], Sequence[int]] = tuple,
 ) -> None:
     """Writes the graph of a video that succeeded.
 
-    `frames` may be made while they are written. `prompt` and then `timings` are called, and `warnings` is read, when
-    all frames are written, so that they may depend on them.
+    `frames` may be made while they are written. When all are written, `prompt`, `kept_frames` and then `timings` are
+    called and `warnings` is read, so that they may depend on them.
     """
     head = GraphHead(id=id, video=video, model=model, options=options, vocabulary=vocabulary)
     out.write(head.model_dump_json().encode().removesuffix(b"}") + _FRAMES_BEGIN)
@@ -40,8 +41,10 @@ def write_graph(
     for frame in frames:
         out.write(separator + frame.model_dump_json().encode())
         separator = b",\n"
-    told = prompt()
-    tail = GraphTail(relations=list(relations), prompt=told, timings=dict(timings()), warnings=list(warnings))
+    told, kept = prompt(), list(kept_frames())
+    tail = GraphTail(
+        relations=list(relations), prompt=told, timings=dict(timings()), warnings=list(warnings), kept_frames=kept
+    )
     out.write(b"\n" + _FRAMES_END + tail.model_dump_json().encode().removeprefix(b"{"))
 
 

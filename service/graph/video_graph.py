@@ -60,15 +60,25 @@ class VideoGraph:
     def __len__(self) -> int:
         return len(self.timestamps)
 
+    @property
+    def moments(self) -> list[float]:
+        """The timestamps as the frames have them, rounded."""
+        rounded: list[float] = np.round(self.timestamps, TIME_DECIMALS).tolist()
+        return rounded
+
     def frames(self) -> Iterator[Frame]:
         """All frames in order, made while they are read."""
+        moments = self.moments
         for start in range(0, len(self), _FRAMES_MADE_AT_ONCE):
             stop = min(start + _FRAMES_MADE_AT_ONCE, len(self))
             objects = self._objects_of_frames(start, stop)
             triplets = self._triplets_of_frames(start, stop)
-            for index, timestamp in enumerate(np.round(self.timestamps[start:stop], TIME_DECIMALS).tolist(), start):
+            for index in range(start, stop):
                 yield Frame(
-                    index=index, timestamp=timestamp, objects=objects[index - start], triplets=triplets[index - start]
+                    index=index,
+                    timestamp=moments[index],
+                    objects=objects[index - start],
+                    triplets=triplets[index - start],
                 )
 
     def _objects_of_frames(self, start: int, stop: int) -> list[list[SceneObject]]:

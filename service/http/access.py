@@ -68,7 +68,7 @@ def owner_of(request: Request) -> str:
 
 
 class RateLimit:
-    """Counts how often each caller has posted a video or asked for a caption.
+    """Counts how often each caller has posted a video or a rule, or asked for a caption or a search.
 
     Where the queue is in Redis, it counts there, so that all API processes count together.
     """

@@ -6,11 +6,13 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from service.http import operations, pages, streams, videos
+from service.errors import SettingsError
+from service.http import operations, pages, rules, search, streams, videos
 from service.http.access import RateLimit, RequireKey
 from service.http.conventions import AnswerHead, CheckHead, Compress, Prefix
 from service.http.middleware import ErrorHandlers, SecurityHeaders, WatchRequests
@@ -19,14 +21,19 @@ from service.http.operations import Health
 from service.http.origins import AllowOrigins, GuardFromPages
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife, StorageHealth
+from service.jobs.archiving import JobArchive
+from service.jobs.rules import Rules
 from service.keys import keys_of
 from service.loading import open_pipeline
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner, endpoint_of
-from service.settings import Settings
+from service.settings import Settings, variable_of
 from service.storage import Storage
 from service.tracing import flush_traces
 from service.video.processes import FORK_SERVER
+
+if TYPE_CHECKING:
+    from service.search.archive_search import ArchiveSearch
 
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
@@ -51,6 +58,7 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     rate_limit = RateLimit(settings.rate_limit, settings.queue_url) if settings.rate_limit else None
     endpoint = endpoint_of(settings)
     captioner = Captioner(endpoint) if endpoint else None
+    searches = _open_search(settings)
     metrics = Metrics()
     queue = JobQueue(settings, metrics)
     pipeline = (
@@ -58,6 +66,8 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
         if queue.in_memory
         else None
     )
+    models = () if pipeline is None else pipeline.models.values()
+    asked = Rules.of(queue, settings, [model.manifest.vocabulary for model in models])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +78,9 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            storage_health = StorageHealth(storage, queue, metrics)
+            archive = JobArchive(settings.archive, storage)
+            await asyncio.to_thread(archive.make)
+            storage_health = StorageHealth(storage, queue, metrics, archive)
             await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             metrics.process.labels("api").set(1)
@@ -94,7 +106,16 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             if captioner is not None:
                 await stack.enter_async_context(captioner)
             app.state.service = Service(
-                settings, life, storage, jobs, metrics, queue.webhooks.check, rate_limit, captioner
+                settings,
+                life,
+                storage,
+                jobs,
+                metrics,
+                queue.webhooks.check,
+                rate_limit,
+                captioner,
+                searches,
+                asked,
             )
             yield
 
@@ -110,7 +131,9 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
         root_path_in_servers=False,  # the document says it whoever asks
         telemetry=_NO_TELEMETRY,
     )
-    for router in (videos.router, streams.router, operations.router, operations.health_router, pages.router):
+    for routes in (videos, streams, search, rules, operations):
+        app.include_router(routes.router)
+    for router in (operations.health_router, pages.router):
         app.include_router(router)
     pages.install_docs(app)
     errors = ErrorHandlers(metrics)
@@ -136,6 +159,24 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Prefix, prefix=settings.path_prefix)
     return app
+
+
+def _open_search(settings: Settings) -> ArchiveSearch | None:
+    """Searches of the operator's archive; None where there is none.
+
+    Raises SettingsError where the libraries are missing, and ArchiveError.
+    """
+    if settings.archive is None:
+        return None
+    try:
+        from service.archive.folder import ArchiveFolder
+        from service.search.archive_search import ArchiveSearch
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{variable_of('archive')} needs {error.name}, which is not installed: pip install "
+            "'video-scene-graph[archive]'"
+        ) from error
+    return ArchiveSearch(ArchiveFolder(settings.archive))
 
 
 def create_worker_app(worker: JobWorker, queue: JobQueue, storage_health: StorageHealth, metrics: Metrics) -> FastAPI:

@@ -75,6 +75,14 @@ class CaptionsOff(RequestError):
     title = "This service writes no captions"
 
 
+class FrameNotKept(RequestError):
+    """The frame is not kept as a picture, or the graph has no such frame."""
+
+    status = 404
+    code = "frame_not_kept"
+    title = "The frame is not kept"
+
+
 class MethodNotAllowed(RequestError):
     """The path exists, but not for this method."""
 

@@ -23,8 +23,11 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
-        "code": {"type": "string", "description": "stable; see docs/api.md"},
+        "code": {"type": "string", "description": "stable; see docs/errors.md"},
         "option": {"type": "string", "description": "the option that is wrong"},
+        "line": {"type": "integer", "description": "where the query is wrong, from 1"},
+        "column": {"type": "integer", "description": "where the query is wrong, from 1"},
+        "expected": {"type": "array", "items": {"type": "string"}, "description": "what is known at that place"},
         "job_id": {"type": "string", "description": "the job that failed"},
     },
 }
@@ -102,6 +105,7 @@ _EVENT = _event(
 
 # The pattern is documented, not checked: an id that does not fit it is not found, like any other.
 VideoId = Annotated[str, Path(json_schema_extra={"pattern": f"^{VIDEO_ID.pattern}$"})]
+FrameIndex = Annotated[str, Path(json_schema_extra={"pattern": "^[0-9]{1,12}$"}, description="of a sampled frame")]
 _LINKS = {
     name: {"operationId": name, "parameters": {"video_id": "$response.body#/id"}}
     for name in ("get_video", "get_prompt", "get_caption", "get_events", "delete_video")
@@ -188,6 +192,27 @@ GET_PROMPT: dict[str, Any] = {
                 "application/json": {"schema": {"type": "array"}},
             },
         }
+    },
+}
+GET_FRAME: dict[str, Any] = {
+    "operation_id": "get_frame",
+    "responses": {
+        200: {
+            "description": "The frame",
+            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": {"ETag": {"schema": {"type": "string"}, "description": "for `If-None-Match`"}},
+        },
+        304: {"description": "It is still the one that `If-None-Match` names"},
+    },
+    "openapi_extra": {
+        "parameters": [
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "the `ETag` of a frame that the caller has",
+            }
+        ]
     },
 }
 GET_METRICS: dict[str, Any] = {

@@ -49,9 +49,11 @@ async def get_models(request: Request) -> dict[str, Sequence[ServedModel]]:
 
 
 @router.get("/page/limits.json", include_in_schema=False)
-async def get_limits(request: Request) -> dict[str, float]:
-    """The operator's limits for one video, for the page to name."""
-    return service_of(request).settings.model_dump(include={"max_body_bytes", "max_fps", "max_frames"})
+async def get_limits(request: Request) -> dict[str, float | bool]:
+    """The operator's limits for one video, for the page to name, and whether there is an archive to search."""
+    service = service_of(request)
+    limits = service.settings.model_dump(include={"max_body_bytes", "max_fps", "max_frames"})
+    return {**limits, "searches": service.search is not None}
 
 
 @health_router.get("/health/live", summary="Whether the process should be kept")

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 
@@ -16,11 +16,15 @@ from service.http.access import RateLimit, owner_of
 from service.http.conventions import read_quality
 from service.jobs import Jobs, ProcessLife
 from service.jobs.life import end_tasks
+from service.jobs.rules import Rules
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
 from service.prompt.captioner import Captioner
 from service.settings import Settings
 from service.storage import Storage
+
+if TYPE_CHECKING:
+    from service.search.archive_search import ArchiveSearch
 
 _LONGEST_REQUEST_KEY = 255
 _LONGEST_NAME = 80
@@ -36,6 +40,8 @@ class Service:
     check_webhook: raises WebhookNotAllowed for a URL that the operator does not allow.
     rate_limit: None where the operator has set none.
     captioner: None where the operator has set no endpoint for captions.
+    search: of the archive; None where the operator keeps none.
+    rules: that callers have posted.
     """
 
     settings: Settings
@@ -46,6 +52,8 @@ class Service:
     check_webhook: Callable[[str], None]
     rate_limit: RateLimit | None
     captioner: Captioner | None
+    search: ArchiveSearch | None
+    rules: Rules
 
 
 def service_of(request: Request) -> Service:

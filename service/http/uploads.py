@@ -78,18 +78,29 @@ async def receive_url(request: Request, settings: Settings) -> VideoUrl:
     """
     if not settings.url_hosts:
         raise UrlNotAllowed(f"this service fetches no URLs: send {_ACCEPTED}")
+    body = await read_json(request, settings, remedy="send the URL and the options alone")
+    try:
+        video = VideoUrl.model_validate_json(body)
+    except ValidationError as error:
+        raise _json_error(error) from error
+    check_names(body)
+    url_policy(settings).check(video.url)
+    return video
+
+
+async def read_json(request: Request, settings: Settings, *, remedy: str) -> bytes:
+    """The body of a request, which should be small. Raises MalformedUpload, with this remedy, where it is not."""
     body = bytearray()
     async for chunk in _read_body(request, settings):
         body += chunk
         if len(body) > _JSON_BYTES:
-            raise MalformedUpload(f"the JSON has more than {_JSON_BYTES} bytes: send the URL and the options alone")
-    try:
-        video = VideoUrl.model_validate_json(bytes(body))
-    except ValidationError as error:
-        raise _json_error(error) from error
+            raise MalformedUpload(f"the JSON has more than {_JSON_BYTES} bytes: {remedy}")
+    return bytes(body)
+
+
+def check_names(body: bytes) -> None:
+    """Raises InvalidOption where an object of this JSON has a name twice."""
     json.loads(body, object_pairs_hook=_given_once)
-    url_policy(settings).check(video.url)
-    return video
 
 
 def _given_once(pairs: list[tuple[str, object]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator
@@ -24,9 +25,10 @@ from service.formats import MEDIA_TYPES, Format, formatted
 from service.graph import GraphReader
 from service.http import openapi
 from service.http.access import owner_of
-from service.http.errors import CaptionsOff, NotReady
+from service.http.errors import CaptionsOff, FrameNotKept, NotReady
 from service.http.request import (
     ClientLeftError,
+    Service,
     accepted_format,
     address_of,
     idempotency_key,
@@ -43,10 +45,11 @@ from service.jobs import JobRecord, JobState
 from service.jobs.catalog import ServedModel, find_model
 from service.jobs.errors import NotFound
 from service.options import RequestOptions
-from service.prompt import MIN_TOKENS, Appearances, build_messages, build_prompt
+from service.prompt import MIN_TOKENS, Appearances, KeyFrame, build_messages, build_prompt
 from service.stored_files import StoredResult
 
 _CLIENT_GONE = 499
+_LONGEST_INDEX = 12  # digits of a frame's index
 _SMALL_BYTES = 1 << 18  # not streamed: every block of a stream costs several turns of a thread
 
 T = TypeVar("T")
@@ -55,6 +58,7 @@ MaxTokens = Annotated[
     BeforeValidator(check_digits),
     Query(description="most tokens of the prompt"),
 ]
+Images = Annotated[Literal["true", "false"], Query(description="whether the frames that are kept are sent too")]
 
 router = APIRouter(tags=["videos"], responses=openapi.PROBLEM_RESPONSES, dependencies=[Depends(known_parameters)])
 
@@ -153,19 +157,47 @@ async def get_video(
     return StreamingResponse(blocks, media_type=MEDIA_TYPES[chosen])
 
 
+@router.get("/videos/{video_id}/frames/{index}.jpg", summary="A frame that is kept as a picture", **openapi.GET_FRAME)
+async def get_frame(request: Request, video_id: openapi.VideoId, index: openapi.FrameIndex) -> Response:
+    """A frame of those that `kept_frames` of the graph names, as the model saw it but for size and JPEG."""
+    service, owner = service_of(request), owner_of(request)
+    result = _finished(request, await service.jobs.state(video_id, owner))
+    if result.failed:
+        return await _failed(result)
+    frame = None
+    if index.isdecimal() and len(index) <= _LONGEST_INDEX:
+        frame = await asyncio.to_thread(service.storage.kept_frames(result.graph_id, owner).frame, int(index))
+    if frame is None:
+        raise FrameNotKept(
+            f"frame {index[:_LONGEST_INDEX]!r} is not kept as a picture: `kept_frames` of the graph names those that "
+            "are, if the operator has any kept"
+        )
+    etag = f'"{hashlib.sha256(frame.jpeg).hexdigest()[:32]}"'
+    # Kept by the caller's own browser, which asks each time whether the picture is still there.
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(frame.jpeg, headers=headers, media_type="image/jpeg")
+
+
 @router.get("/videos/{video_id}/prompt", summary="The prompt for a language model", **openapi.GET_PROMPT)
 async def get_prompt(
     request: Request,
     video_id: openapi.VideoId,
     format: Annotated[Literal["text", "messages"], Query(description="plain text, or chat messages as JSON")] = "text",
     max_tokens: MaxTokens = None,
+    images: Images = "true",
 ) -> Response:
-    """The prompt that describes the graph to a language model."""
-    result = _finished(request, await service_of(request).jobs.state(video_id, owner_of(request)))
+    """The prompt that describes the graph to a language model. Messages carry the frames that are kept."""
+    service, owner = service_of(request), owner_of(request)
+    result = _finished(request, await service.jobs.state(video_id, owner))
     if result.failed:
         return await _failed(result)
     prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
-    return JSONResponse(build_messages(prompt, vocabulary)) if format == "messages" else PlainTextResponse(prompt)
+    if format == "text":
+        return PlainTextResponse(prompt)
+    key_frames = await _key_frames(service, result.graph_id, owner) if images == "true" else []
+    return JSONResponse(build_messages(prompt, vocabulary, key_frames))
 
 
 @router.get(
@@ -174,10 +206,12 @@ async def get_prompt(
     dependencies=[Depends(limit_rate)],
     **openapi.GET_CAPTION,
 )
-async def get_caption(request: Request, video_id: openapi.VideoId, max_tokens: MaxTokens = None) -> Response:
-    """Sends the prompt, without images, to the endpoint that the operator has set, and passes its answer on."""
-    service = service_of(request)
-    state = await service.jobs.state(video_id, owner_of(request))
+async def get_caption(
+    request: Request, video_id: openapi.VideoId, max_tokens: MaxTokens = None, images: Images = "true"
+) -> Response:
+    """Sends the prompt and the kept frames to the endpoint that the operator has set, and passes its answer on."""
+    service, owner = service_of(request), owner_of(request)
+    state = await service.jobs.state(video_id, owner)
     if service.captioner is None:
         raise CaptionsOff(
             "this service asks no language model, because its operator has set none: "
@@ -187,7 +221,9 @@ async def get_caption(request: Request, video_id: openapi.VideoId, max_tokens: M
     if result.failed:
         return await _failed(result)
     prompt, vocabulary = await _reading(_prompt_of, result, max_tokens)
-    return await caption_response(request, video_id, service.captioner, build_messages(prompt, vocabulary))
+    key_frames = await _key_frames(service, result.graph_id, owner) if images == "true" else []
+    messages = build_messages(prompt, vocabulary, key_frames)
+    return await caption_response(request, video_id, service.captioner, messages)
 
 
 @router.delete(
@@ -197,6 +233,12 @@ async def delete_video(request: Request, video_id: openapi.VideoId) -> Response:
     """Cancels the job, wherever it is, and deletes its graph."""
     await service_of(request).jobs.delete(video_id, owner_of(request))
     return Response(status_code=204)
+
+
+async def _key_frames(service: Service, graph_id: str, owner: str) -> list[KeyFrame]:
+    """The frames that are kept beside a graph, in order."""
+    kept = await asyncio.to_thread(service.storage.kept_frames(graph_id, owner).read)
+    return [kept[index] for index in sorted(kept)]
 
 
 async def _answer(state: JobState, *, unfinished: int) -> Response:

@@ -23,6 +23,14 @@ class IdempotencyMismatch(RequestError):
     title = "The request differs from the first one of its key"
 
 
+class TooManyRules(RequestError):
+    """The caller has as many rules as it may have."""
+
+    status = 409
+    code = "too_many_rules"
+    title = "There are too many rules"
+
+
 class QueueFull(RequestError):
     """Too many jobs wait or run, of all callers or of this one; the same request can succeed later."""
 

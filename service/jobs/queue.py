@@ -94,6 +94,7 @@ class JobQueue:
     records: of the jobs.
     changes: wakes those who follow a job.
     webhooks: checks the URLs of webhooks.
+    announcements: sends them; None where the operator allows none.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -106,7 +107,7 @@ class JobQueue:
         self._metrics = metrics
         self.changes = JobChanges(self.docket, in_memory=self.in_memory)
         self.webhooks = Webhooks(settings)
-        self._announcements = WebhookQueue(
+        self.announcements = WebhookQueue(
             self.webhooks, settings, on_attempt=lambda outcome: metrics.webhooks.labels(outcome).inc()
         )
 
@@ -114,7 +115,7 @@ class JobQueue:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.docket)
             await stack.enter_async_context(self.changes)
-            await stack.enter_async_context(self._announcements)
+            await stack.enter_async_context(self.announcements)
             self._stack = stack.pop_all()
         return self
 
@@ -233,7 +234,7 @@ class JobQueue:
     @property
     def is_alive(self) -> bool:
         """Whether it hears of jobs and, where this process can, sends webhooks. Neither begins again."""
-        return self.changes.is_alive and self._announcements.is_alive
+        return self.changes.is_alive and self.announcements.is_alive
 
     async def announce(
         self, video_id: str, head: RecordHead, status: Ending, problem: dict[str, Any] | None = None
@@ -241,7 +242,7 @@ class JobQueue:
         """Queues the webhook that tells of a job's end, if the job has one. A process that can sends it."""
         if (url := head.webhook) is not None:
             event = Event.of(video_id, status, problem)
-            await self.insist(lambda: self._announcements.announce(url, event))
+            await self.insist(lambda: self.announcements.announce(url, event))
             await self.insist(lambda: self.records.note_told(video_id))
 
     async def length(self) -> int:

@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.errors import StorageUnavailable
+from service.jobs.archiving import JobArchive
 from service.jobs.life import end_tasks
 from service.jobs.queue import JobQueue
 from service.settings import Settings
@@ -79,6 +80,8 @@ class _Turn:
 async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     """Deletes uploads that no job needs, results over their retention, and what killed processes left behind.
 
+    The archive, if there is one, loses the rows of deleted videos, and is compacted.
+
     Ages are by the storage's clock, so a worker whose own clock is wrong deletes nothing too early. Raises RedisError
     and StorageUnavailable.
     """
@@ -105,11 +108,13 @@ async def _sweep_results(queue: JobQueue, storage: Storage, settings: Settings, 
         elif result.is_share:
             shared.add(result.graph_id)
     for result in over:
-        if result.is_graph and (result.video_id in shared or not await _retire(result, queue)):
-            if result.video_id in deleted and not result.is_left:
+        answers = result.is_graph or result.is_frames
+        if answers and (result.video_id in shared or not await _retire(result, queue)):
+            if result.is_graph and result.video_id in deleted and not result.is_left:
                 await asyncio.to_thread(storage.leave_to_others, result.video_id, result.owner)
         else:
             await asyncio.to_thread(storage.delete, result)
+    await asyncio.to_thread(JobArchive(settings.archive, storage).sweep, deleted)
 
 
 async def _retire(result: StoredFile, queue: JobQueue) -> bool:

@@ -1,4 +1,4 @@
-"""Webhooks: tell a URL that a job has ended, signed as Standard Webhooks asks, and again until the receiver accepts it.
+"""Webhooks: tell a URL that a job has ended, or that a video satisfies a rule.
 
 They have a queue of their own, so that no video waits for a receiver that is slow or gone.
 """
@@ -22,6 +22,7 @@ from service.fetching import FetchPolicy, Resolver, exchange, resolve_name
 from service.jobs.connection import LastingDocket
 from service.jobs.errors import WebhookFailed, WebhookNotAllowed
 from service.jobs.life import end_tasks
+from service.search.documents import FoundMoment
 from service.settings import MEMORY_QUEUE, Settings
 
 Ending = Literal["succeeded", "failed", "cancelled"]
@@ -48,12 +49,28 @@ class EventData(BaseModel):
     problem: dict[str, Any] | None = None
 
 
+class RuleData(BaseModel):
+    """The video that satisfies a rule.
+
+    id: of the video.
+    rule: id of the rule.
+    moments: in which its query holds, the best ones.
+    total: number of all of them.
+    """
+
+    id: str
+    rule: str
+    query: str
+    moments: list[FoundMoment]
+    total: int
+
+
 class Event(BaseModel):
     """The body of a webhook."""
 
     type: str
     timestamp: datetime
-    data: EventData
+    data: EventData | RuleData
 
     @classmethod
     def of(cls, video_id: str, status: Ending, problem: dict[str, Any] | None = None) -> Self:
@@ -61,10 +78,17 @@ class Event(BaseModel):
         data = EventData(id=video_id, status=status, problem=problem)
         return cls(type=f"video.{status}", timestamp=datetime.now(UTC), data=data)
 
+    @classmethod
+    def of_rule(cls, video_id: str, rule_id: str, query: str, moments: list[FoundMoment], total: int) -> Self:
+        """Makes the event of a new graph that satisfies a rule."""
+        data = RuleData(id=video_id, rule=rule_id, query=query, moments=moments, total=total)
+        return cls(type="rule.matched", timestamp=datetime.now(UTC), data=data)
+
     @property
     def id(self) -> str:
         """The same for all attempts, so that a receiver recognises an event that it has seen."""
-        return f"msg_{self.data.id}_{self.data.status}"
+        what = self.data.rule if isinstance(self.data, RuleData) else self.data.status
+        return f"msg_{self.data.id}_{what}"
 
 
 class Webhooks:

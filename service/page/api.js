@@ -1,6 +1,11 @@
 // The service, over HTTP. Every failure is a Problem, in the words of the service's problem document.
 
-/** @typedef {{id: string, status: string, progress?: {frames: number, expected: number}}} JobState */
+/**
+ * @typedef {{id: string, status: string, progress?: {frames: number, expected: number}}} JobState
+ * @typedef {{subject_label: string, predicate: string, object_label: string}} FoundRelation
+ * @typedef {{video: string, start: number, end: number, score: number, objects: Record<string, number | number[]>,
+ *   relations: FoundRelation[], picture: string | null}} Moment
+ */
 
 const OVER = ["succeeded", "failed", "cancelled"];
 const RETRIES = 5;
@@ -11,11 +16,13 @@ export class Problem extends Error {
    * @param {string} title
    * @param {string} detail
    * @param {number} status of HTTP; 0 where there was no answer
+   * @param {number} column of a query where it is wrong, from 1; 0 for what is no query
    */
-  constructor(title, detail, status = 0) {
+  constructor(title, detail, status = 0, column = 0) {
     super(detail);
     this.title = title;
     this.status = status;
+    this.column = column;
   }
 }
 
@@ -36,8 +43,8 @@ export class Api {
   }
 
   /**
-   * The operator's limits for one video.
-   * @returns {Promise<{max_body_bytes: number, max_fps: number, max_frames: number}>}
+   * The operator's limits for one video, and whether there is an archive to search.
+   * @returns {Promise<{max_body_bytes: number, max_fps: number, max_frames: number, searches: boolean}>}
    */
   async limits() {
     return (await this.#request("page/limits.json")).json();
@@ -108,6 +115,27 @@ export class Api {
    */
   async file(id, format) {
     return (await this.#request(`videos/${id}?format=${format}`)).blob();
+  }
+
+  /**
+   * The moments in which a query holds, from the `offset`th on.
+   * @param {string} query
+   * @param {number} offset
+   * @param {AbortSignal} signal
+   * @returns {Promise<{moments: Moment[], total: number, next: number | null}>}
+   */
+  async search(query, offset, signal) {
+    return (await this.#request(`search?${new URLSearchParams({ q: query, offset: String(offset) })}`, { signal })).json();
+  }
+
+  /**
+   * A frame that is kept. Fetched and not linked to, because a link cannot carry a key.
+   * @param {string} id
+   * @param {number} index
+   * @param {AbortSignal} signal
+   */
+  async frame(id, index, signal) {
+    return (await this.#request(`videos/${id}/frames/${index}.jpg`, { signal })).blob();
   }
 
   /**
@@ -225,8 +253,8 @@ function problemOf(text, type, status) {
   if (!type.startsWith("application/problem+json")) {
     return new Problem(`The answer is ${status}`, "It came from a proxy in front of the service, not from the service.", status);
   }
-  const { title, detail } = JSON.parse(text);
-  return new Problem(title, detail, status);
+  const { title, detail, column } = JSON.parse(text);
+  return new Problem(title, detail, status, column);
 }
 
 function noAnswer() {

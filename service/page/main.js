@@ -4,9 +4,11 @@ import { Api, Problem } from "./api.js";
 import { byId, html } from "./elements.js";
 import { askKey } from "./key.js";
 import { Result } from "./result.js";
+import { Search, pictureIndex } from "./search.js";
 
 const api = new Api(askKey);
 const result = new Result(api, tell);
+const search = new Search(api, openMoment, (error) => (error ? tell(error) : hideProblem()));
 const file = byId("file", HTMLInputElement);
 const drop = byId("drop", HTMLElement);
 const models = byId("model", HTMLSelectElement);
@@ -62,6 +64,26 @@ async function work(video) {
   }
 }
 
+/**
+ * Shows a moment that a search has found: the graph of its video, at the frame that is kept of it or at its beginning.
+ * @param {import("./api.js").Moment} moment
+ */
+async function openMoment(moment) {
+  const { video, start, end } = moment;
+  try {
+    if (result.id !== video) {
+      const graph = await api.graph(video, new AbortController().signal);
+      result.close();
+      show("result", "The graph of the moment");
+      result.open(null, graph);
+    } else byId("result-title", HTMLElement).focus();
+    const kept = result.frameTime(pictureIndex(moment) ?? -1);
+    result.seek(kept !== null && start <= kept && kept < end ? kept : start);
+  } catch (error) {
+    tell(error);
+  }
+}
+
 /** @param {import("./api.js").JobState} state */
 function showState({ status, progress }) {
   if (status === "queued") step("Waiting for its turn");
@@ -91,7 +113,7 @@ function step(text, done, all) {
 function show(state, status) {
   for (const id of ["start", "working", "result"]) byId(id, HTMLElement).hidden = id !== state;
   byId("another", HTMLElement).hidden = state !== "result";
-  byId("problem", HTMLElement).hidden = true;
+  hideProblem();
   byId(`${state}-title`, HTMLElement).focus();
   say(status);
 }
@@ -99,6 +121,10 @@ function show(state, status) {
 /** @param {string} status */
 function say(status) {
   byId("status", HTMLElement).textContent = status;
+}
+
+function hideProblem() {
+  byId("problem", HTMLElement).hidden = true;
 }
 
 /**
@@ -137,8 +163,9 @@ async function showOffer() {
   }
 }
 
-/** @param {{max_body_bytes: number, max_fps: number, max_frames: number}} limits */
-function showLimits({ max_body_bytes, max_fps, max_frames }) {
+/** @param {{max_body_bytes: number, max_fps: number, max_frames: number, searches: boolean}} limits */
+function showLimits({ max_body_bytes, max_fps, max_frames, searches }) {
+  if (searches) search.offer();
   byId("largest", HTMLElement).textContent = `, up to ${megabytes(max_body_bytes)} MB`;
   byId("fps", HTMLInputElement).max = String(max_fps);
   byId("max-frames", HTMLInputElement).max = byId("max-frames", HTMLInputElement).placeholder = String(max_frames);

@@ -45,19 +45,26 @@ export class Player {
   }
 
   /**
-   * @param {File} file
+   * @param {File | null} file null where there is no video to play
    * @param {Scene} scene
    */
   load(file, scene) {
     this.close();
+    byId("gone", HTMLElement).hidden = file !== null;
     this.#duration = scene.duration;
     this.#start = scene.start;
     this.#slider.max = scene.duration.toFixed(2);
     this.#setRatio(scene.graph.video.width / scene.graph.video.height);
-    this.#setPlayable(true);
-    this.#video.src = URL.createObjectURL(file);
+    this.#setPlayable(file !== null);
+    byId("unplayable", HTMLElement).hidden = true;
+    if (file) this.#video.src = URL.createObjectURL(file);
     // A browser begins with the sound, where that comes first.
     this.seek(0);
+  }
+
+  /** Whether no video is seen, so that a kept frame may take its place. */
+  get isBlank() {
+    return this.#stage.classList.contains("blank");
   }
 
   /** Lets go of the file. */

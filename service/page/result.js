@@ -8,6 +8,7 @@ import { drawBoxes, fitToScreen } from "./overlay.js";
 import { Player } from "./player.js";
 import { record } from "./recording.js";
 import { Scene } from "./scene.js";
+import { Stills } from "./stills.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("./api.js").Api} Api */
@@ -22,6 +23,7 @@ export class Result {
   #canvas = byId("overlay", HTMLCanvasElement);
   #diagram = byId("diagram", HTMLElement);
   #player = new Player(() => this.#showMoment());
+  #stills;
   #filter = new Filter();
   /** @type {Scene | null} */
   #scene = null;
@@ -37,6 +39,7 @@ export class Result {
   constructor(api, onProblem) {
     this.#api = api;
     this.#onProblem = onProblem;
+    this.#stills = new Stills(api, onProblem);
     const redraw = new ResizeObserver(() => this.#showMoment());
     redraw.observe(this.#canvas);
     redraw.observe(this.#diagram);
@@ -44,8 +47,27 @@ export class Result {
     byId("next", HTMLElement).addEventListener("click", () => this.#step(1));
   }
 
+  /** The id of the graph that is shown; empty where none is. */
+  get id() {
+    return this.#scene?.graph.id ?? "";
+  }
+
   /**
-   * @param {File} file
+   * The time of a sampled frame; null where there is no such frame.
+   * @param {number} index
+   */
+  frameTime(index) {
+    return this.#scene?.graph.frames[index]?.timestamp ?? null;
+  }
+
+  /** @param {number} seconds */
+  seek(seconds) {
+    this.#player.pause();
+    this.#player.seek(seconds);
+  }
+
+  /**
+   * @param {File | null} file null where the viewer has not got the video
    * @param {Graph} graph
    */
   open(file, graph) {
@@ -56,7 +78,7 @@ export class Result {
     this.#diagram.style.height = "";
     this.#timeline = new Timeline(byId("timeline", HTMLElement), scene, (seconds) => this.#player.seek(seconds));
     byId("filter", HTMLElement).replaceChildren(...filterControls(scene, this.#filter, () => this.#showAll()));
-    byId("result-title", HTMLElement).textContent = file.name;
+    byId("result-title", HTMLElement).textContent = file?.name ?? `Video ${graph.id.slice(0, 8)}`;
     byId("facts", HTMLElement).textContent = facts(graph, scene.duration);
     const warnings = byId("warnings", HTMLElement);
     warnings.replaceChildren(...graph.warnings.map(({ detail }) => html("li", {}, detail)));
@@ -64,6 +86,7 @@ export class Result {
     byId("prompt", HTMLTextAreaElement).value = graph.prompt;
     this.#timeline.show(this.#filter);
     this.#showDownloads(file, scene);
+    this.#stills.open(graph, (seconds) => this.seek(seconds), this.#closing.signal);
     this.#player.load(file, scene);
   }
 
@@ -71,20 +94,24 @@ export class Result {
     this.#closing.abort();
     this.#scene = this.#timeline = null;
     this.#player.close();
+    this.#stills.close();
   }
 
   /**
-   * @param {File} file
+   * @param {File | null} file
    * @param {Scene} scene
    */
   #showDownloads(file, scene) {
     const { signal } = this.#closing;
-    const stem = file.name.replace(/\.[^.]*$/, "");
+    const stem = file?.name.replace(/\.[^.]*$/, "") ?? scene.graph.id;
     const onProblem = (/** @type {unknown} */ error) => signal.aborted || this.#onProblem(error);
-    byId("downloads", HTMLElement).replaceChildren(
-      ...downloadButtons(this.#api, scene.graph.id, stem, onProblem),
-      recordingButton((onProgress) => record(file, scene, this.#filter, onProgress, signal), stem, onProblem),
-    );
+    const buttons = downloadButtons(this.#api, scene.graph.id, stem, onProblem);
+    if (file) {
+      const recorded = (/** @type {(share: number) => void} */ onProgress) =>
+        record(file, scene, this.#filter, onProgress, signal);
+      buttons.push(recordingButton(recorded, stem, onProblem));
+    }
+    byId("downloads", HTMLElement).replaceChildren(...buttons);
   }
 
   /** @param {-1 | 1} direction */
@@ -104,6 +131,7 @@ export class Result {
     const { seconds } = this.#player;
     const sampled = scene.frameAt(seconds);
     const frame = sampled && this.#filter.apply(sampled);
+    this.#stills.show(this.#player.isBlank && sampled ? sampled.index : null);
     fitToScreen(this.#canvas);
     if (frame) drawBoxes(this.#canvas, scene, frame, devicePixelRatio);
     this.#timeline?.mark(seconds);

@@ -10,7 +10,8 @@
  * @typedef {{name: string, predicates: string[], direction: "subject_to_object" | "object_to_subject"}} Group
  * @typedef {{id: string, video: {width: number, height: number, duration: number | null, codec: string,
  *   start: number}, model: {name: string, engine: string}, options: {fps: number},
- *   vocabulary: {subjects: string[], groups: Group[]}, frames: Frame[], relations: Relation[], prompt: string, warnings: {code: string, detail: string}[]}} Graph
+ *   vocabulary: {subjects: string[], groups: Group[]}, frames: Frame[], relations: Relation[], prompt: string,
+ *   kept_frames?: number[], warnings: {code: string, detail: string}[]}} Graph
  * @typedef {{subject: number, object: number, relations: Relation[]}} Pair
  */
 

@@ -2,11 +2,13 @@
 
     relations --events_of--> events --tell, in one of three forms--> text --build_messages--> chat messages
 
-`key_moments` gives the times of the frames that show most of it. All words come from the graph's vocabulary.
+`telling_frames` chooses the frames that show most of it, `key_moments` gives their times. All words come from the
+graph's vocabulary.
 """
 
-from service.prompt.messages import KeyFrame, Message, build_messages
-from service.prompt.moments import Appearances, key_moments
+from service.prompt.key_frames import KeyFrame
+from service.prompt.messages import Message, build_messages
+from service.prompt.moments import Appearances, key_moments, telling_frames
 from service.prompt.text import DEFAULT_FORM, FORMS, MIN_TOKENS, FormName, Telling, build_prompt, count_tokens, tell
 
 __all__ = [
@@ -23,4 +25,5 @@ __all__ = [
     "count_tokens",
     "key_moments",
     "tell",
+    "telling_frames",
 ]

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from models.graph.phrases import listed
-from models.graph.scene_graph import Video
 from models.graph.vocabulary import Vocabulary
-from service.prompt.errors import CaptionsMissing
-from service.video import DecodeLimits, Sampling, VideoReader
+from service.prompt.key_frames import KeyFrame
 
 Message = dict[str, Any]
 """One chat message, as OpenAI's protocol has it: `role`, and `content`, a text or a list of texts and images."""
 
-LONGEST_SIDE = 768  # pixels of a key frame; most models do not look at more, and more costs
-_QUALITY = 85  # of its JPEG
 _TASK = (
     "Write one short, natural caption of what the {subject} does. Leave out what matters little, add nothing that is "
     "not there, and do not mention the model or the times."
@@ -33,14 +26,6 @@ _SEEN = (
     "what happens when, and then some of its frames. Where a frame clearly shows something else than the model says, "
     f"trust the frame. {_TASK}"
 )
-
-
-@dataclass(frozen=True)
-class KeyFrame:
-    """One frame of a video as JPEG; `timestamp` in seconds."""
-
-    timestamp: float
-    jpeg: bytes
 
 
 def build_messages(prompt: str, vocabulary: Vocabulary, key_frames: Sequence[KeyFrame] = ()) -> list[Message]:
@@ -62,29 +47,3 @@ def _content(prompt: str, key_frames: Sequence[KeyFrame]) -> str | list[dict[str
         url = f"data:image/jpeg;base64,{b64encode(frame.jpeg).decode()}"
         content.append({"type": "image_url", "image_url": {"url": url}})
     return content
-
-
-def read_key_frames(path: Path, video: Video, moments: Sequence[float], limits: DecodeLimits) -> list[KeyFrame]:
-    """Returns the frames on display at these moments (seconds), in the proportions of the video.
-
-    Raises CaptionsMissing where pillow is not installed, and what VideoReader raises.
-    """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise CaptionsMissing(
-            "key frames need pillow, which is not installed: pip install 'video-scene-graph[captions]', "
-            "or ask for no key frames"
-        ) from error
-    scale = min(1.0, LONGEST_SIDE / max(video.width, video.height))
-    width, height = (max(1, round(side * scale)) for side in (video.width, video.height))
-    found = []
-    for moment in moments:
-        # One reader for each moment does not decode what lies between moments that are far apart.
-        sampling = Sampling(fps=1.0, max_frames=1, height=height, width=width, start=moment)
-        with VideoReader(path, sampling, limits) as reader:
-            for chunk in reader:
-                jpeg = BytesIO()
-                Image.fromarray(chunk.frames[0]).save(jpeg, "JPEG", quality=_QUALITY)
-                found.append(KeyFrame(moment, jpeg.getvalue()))
-    return found

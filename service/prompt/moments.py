@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
+import numpy as np
+
 from models.graph.scene_graph import Frame, Relation, SceneGraph
 from models.graph.vocabulary import PredicateGroup, Vocabulary
 
@@ -121,25 +123,41 @@ def events_of(relations: Iterable[Relation], entities: Mapping[int, Entity], voc
 
 
 def key_moments(graph: SceneGraph, count: int) -> list[float]:
-    """At most `count` times of sampled frames, in seconds, in order: those in which the most telling events happen.
+    """At most `count` times of sampled frames, in seconds, in order: those of the most telling frames."""
+    moments = [frame.timestamp for frame in graph.frames]
+    appearances = Appearances.of(graph.frames)
+    chosen = telling_frames(appearances, graph.relations, graph.vocabulary, moments, count)
+    return sorted(moments[index] for index in chosen)
+
+
+def telling_frames(
+    appearances: Appearances,
+    relations: Iterable[Relation],
+    vocabulary: Vocabulary,
+    moments: Sequence[float],
+    count: int,
+) -> list[int]:
+    """Indices of at most `count` sampled frames in which the most telling events happen, the most telling first.
 
     Each is chosen for what the ones before it do not show; there are fewer when all is shown. Of equally good frames
     the one in the middle is taken, where the event is under way.
+
+    moments: times of all sampled frames, in seconds.
     """
-    entities = entities_of(Appearances.of(graph.frames))
-    missing = events_of(graph.relations, entities, graph.vocabulary)[:_MOST_SHOWN_EVENTS]
-    moments = [frame.timestamp for frame in graph.frames]
-    chosen: set[float] = set()
-    while missing and moments and len(chosen) < count:
-        gains = [sum(event.relevance for event in missing if event.start <= moment < event.end) for moment in moments]
-        best = max(gains)
-        if best <= 0.0:
+    events = events_of(relations, entities_of(appearances), vocabulary)[:_MOST_SHOWN_EVENTS]
+    times = np.asarray(moments)
+    shows = np.array([(event.start <= times) & (times < event.end) for event in events])
+    relevance = np.array([event.relevance for event in events])
+    missing = np.arange(len(events))
+    chosen: list[int] = []
+    while missing.size and times.size and len(chosen) < count:
+        gains = (relevance[missing, None] * shows[missing]).sum(axis=0)
+        if gains.max() <= 0.0:
             break
-        equal = [moment for moment, gain in zip(moments, gains, strict=True) if gain == best]
-        moment = equal[len(equal) // 2]
-        chosen.add(moment)
-        missing = [event for event in missing if not event.start <= moment < event.end]
-    return sorted(chosen)
+        best = np.flatnonzero(gains == gains.max())
+        chosen.append(int(best[len(best) // 2]))
+        missing = missing[~shows[missing, chosen[-1]]]
+    return chosen
 
 
 def _rank(event: Event) -> tuple[bool, float, float]:

@@ -21,9 +21,9 @@ from service.video import EVERY_FRAME, DecodeLimits, Sampling, VideoInfo, VideoR
 from service.video.errors import RangeOutsideVideo, VideoUnreadable
 
 _DEFAULT_LIMITS = DecodeLimits()
-_DEFAULT_FRAME_RATE = 25.0
+DEFAULT_FRAME_RATE = 25.0
 """Of a video that does not say its own; its frames keep their times all the same."""
-_MOST_FRAMES = 2**53
+MOST_FRAMES = 2**53
 _LEAST_HEIGHT = 240
 """Of the diagram, in pixels: a tiny video would leave no room for a graph."""
 _BACKGROUND = (255, 255, 255)
@@ -55,7 +55,7 @@ def render_video(
     with ExitStack() as stack:
         # Full frames are large, and one at a time is as fast.
         single = replace(limits, chunk_frames=1)
-        reader = VideoReader(video, _sampling(graph, scale, fps=EVERY_FRAME, max_frames=_MOST_FRAMES), single)
+        reader = VideoReader(video, _sampling(graph, scale, fps=EVERY_FRAME, max_frames=MOST_FRAMES), single)
         info = stack.enter_context(reader).info
         _check_belongs(graph, info)
         writer = stack.enter_context(
@@ -63,12 +63,12 @@ def render_video(
                 out,
                 width=scale * info.width,
                 height=scale * info.height,
-                frame_rate=info.frame_rate or _DEFAULT_FRAME_RATE,
+                frame_rate=info.frame_rate or DEFAULT_FRAME_RATE,
                 sound=stack.enter_context(sound_of(video, limits)) if sound else None,
             )
         )
-        interval = 1.0 / (info.frame_rate or _DEFAULT_FRAME_RATE)
-        for time, duration, pixels in _shown(reader, end=info.duration, interval=interval):
+        interval = 1.0 / (info.frame_rate or DEFAULT_FRAME_RATE)
+        for time, duration, pixels in shown_frames(reader, end=info.duration, interval=interval):
             image = Image.fromarray(pixels)
             draw_moment(image, timeline.at(time), scale=scale, text=corner)
             writer.write(np.asarray(image), time=info.start + time, duration=duration)
@@ -123,7 +123,7 @@ def _check_belongs(graph: SceneGraph, info: VideoInfo) -> None:
         )
 
 
-def _shown(
+def shown_frames(
     reader: VideoReader, *, end: float | None, interval: float
 ) -> Iterator[tuple[float, float, NDArray[np.uint8]]]:
     """Every frame with its time and how long it is shown: until the next one, the last until `end`; in seconds."""

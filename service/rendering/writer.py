@@ -39,10 +39,11 @@ _IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 class Sound:
     """One audio stream, packet by packet, on the clock of a player of the video."""
 
-    def __init__(self, container: Any, stream: Any, zero: float) -> None:
-        """`zero`: when a player's clock is 0, in seconds of the container."""
+    def __init__(self, container: Any, stream: Any, zero: float, length: float = math.inf) -> None:
+        """`zero`: when a player's clock is 0, in seconds of the container. `length`: how many seconds are wanted."""
         self.stream = stream
         self._zero = zero
+        self._length = length
         self._packets = self._shifted(container)
         self._next = next(self._packets, None)
 
@@ -65,6 +66,8 @@ class Sound:
                     shift = expected - packet.dts
                 packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
                 last, expected = packet.dts, packet.dts + max(1, packet.duration or 0)
+                if packet.pts * packet.time_base >= self._length:
+                    return
                 if packet.pts >= 0:  # a player's clock begins with 0
                     yield packet
         except av.FFmpegError:
@@ -72,10 +75,14 @@ class Sound:
 
 
 @contextmanager
-def sound_of(video: Path, limits: DecodeLimits) -> Iterator[Sound | None]:
+def sound_of(
+    video: Path, limits: DecodeLimits, *, start: float = 0.0, length: float = math.inf
+) -> Iterator[Sound | None]:
     """The sound of a video file; None where it has none that an MP4 takes, or it is encrypted.
 
     The file is opened in this process. Raises what `opened` does.
+
+    start, length: of the wanted part, in seconds of a player. Its beginning is 0 of the sound's clock.
     """
     with video.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
@@ -89,7 +96,7 @@ def sound_of(video: Path, limits: DecodeLimits) -> Iterator[Sound | None]:
             before = source.streams.audio.index(audio)
             begins, first = (source.start_time or 0) / av.time_base, float((stream.start_time or 0) * stream.time_base)
             encrypted = is_encrypted(file.fileno(), container, audio, before)
-            yield None if encrypted else Sound(source, audio, player_zero(container, begins, first))
+            yield None if encrypted else Sound(source, audio, player_zero(container, begins, first) + start, length)
 
 
 def _is_playable(audio: Any) -> bool:

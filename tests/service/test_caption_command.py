@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from models.graph.scene_graph import SceneGraph, Video
-from service.prompt.messages import LONGEST_SIDE, read_key_frames
+from service.prompt.key_frames import LONGEST_SIDE, read_key_frames
 from service.video import DecodeLimits
 from tests.service.test_command_line import ROOT, assert_one_line, vsg
 from tests.support.chat import CAPTION, STREAM, body_of, chunk, completion, hanging_after, refusal, stream

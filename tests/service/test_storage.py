@@ -15,7 +15,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from service.errors import StorageFull, StorageUnavailable
+from service.prompt import KeyFrame
 from service.storage import Storage
+from service.stored_files import MOST_KEPT_BYTES
 
 OWNER = "me"
 
@@ -307,3 +309,24 @@ def test_a_folder_that_is_away_is_told_from_a_file_that_is_gone(tmp_path: Path) 
         with pytest.raises(StorageUnavailable):
             ask()
     assert not list((tmp_path / "data").rglob("*.*")), "nothing is written where the disk will be"
+
+
+def test_kept_frames_come_back_in_order_and_go_with_their_result(storage: Storage) -> None:
+    frames = {7: KeyFrame(3.5, b"seven"), 2: KeyFrame(1.0, b"two")}
+    assert storage.keep_frames("a", OWNER, frames) == [2, 7]
+    storage.write_result("a", OWNER, b'{"id":"a"}')
+    assert storage.kept_frames("a", OWNER).frame(7) == KeyFrame(3.5, b"seven")
+    assert storage.kept_frames("a", OWNER).frame(3) is None
+    assert storage.kept_frames("a", "another").read() == {}
+    assert storage.copy_result("a", "b", OWNER)
+    assert storage.kept_frames("b", OWNER).read() == frames
+    assert {file.video_id for file in storage.files("results")} == {"a", "b"}, "a sweep must know whose they are"
+    assert storage.delete_result("a", OWNER)
+    assert storage.kept_frames("a", OWNER).read() == {}
+    assert files(storage) == ["b.frames.zip", "b.json"]
+
+
+def test_of_large_frames_the_first_ones_are_kept(storage: Storage) -> None:
+    large = bytes(MOST_KEPT_BYTES // 3)
+    assert storage.keep_frames("a", OWNER, {index: KeyFrame(index, large) for index in (9, 4, 6, 1)}) == [4, 6, 9]
+    assert storage.kept_frames("a", OWNER).read().keys() == {4, 6, 9}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.graph.scene_graph import SceneGraph
-from vsg import AsyncClient, Client, Job, ModelInfo
+from vsg import AsyncClient, Client, Job, ModelInfo, MomentPage
 
 
 class Awaited:
@@ -37,6 +37,9 @@ class Awaited:
 
     def prompt(self, *arguments: Any, **options: Any) -> str:
         return self._run(self._client.prompt(*arguments, **options))
+
+    def search(self, *arguments: Any, **options: Any) -> MomentPage:
+        return self._run(self._client.search(*arguments, **options))
 
     def delete(self, video_id: str) -> None:
         self._run(self._client.delete(video_id))
