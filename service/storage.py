@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 import structlog
@@ -22,21 +22,10 @@ import structlog
 from service.errors import SettingsError, StorageUnavailable, Unavailable
 from service.prompt import KeyFrame
 from service.storage_errors import answering, unavailable
-from service.stored_files import (
-    FRAMES,
-    LEFT,
-    SHARE,
-    KeptFrames,
-    ResultFile,
-    StoredFile,
-    StoredResult,
-    UploadWriter,
-    pack_frames,
-)
+from service.stored_files import KeptFrames, ResultFile, StoredFile, StoredResult, UploadWriter, pack_frames
+from service.stored_places import AREAS, SHARE, Area, Places
 from service.tracing import span
 
-Area = Literal["uploads", "results"]
-_AREAS: tuple[Area, ...] = ("uploads", "results")
 _PROBE_BYTES = 1 << 16
 # Of a file in S3 that is held in memory, while it is written or read. s3fs would hold 50 MiB, and copies of them.
 _FAR_BLOCK = 5 << 20
@@ -77,6 +66,7 @@ class Storage:
             raise SettingsError(
                 f"VSG_DATA is {url!r}: give a folder such as /data, or a URL such as s3://BUCKET/PREFIX"
             ) from error
+        self._places = Places(self._root)
         kinds = {self._files.protocol} if isinstance(self._files.protocol, str) else set(self._files.protocol)
         self._is_local = "file" in kinds
         self._has_folders = not kinds & _BUCKETS
@@ -87,7 +77,7 @@ class Storage:
         """Makes the storage, and writes the marker with this text."""
         with self._reaching():
             self._make_folder(self._root)
-            for area in _AREAS:
+            for area in AREAS:
                 self._make_folder(f"{self._root}/{area}")
             self._files.pipe_file(self._marker, mark.encode())
 
@@ -128,7 +118,7 @@ class Storage:
             raise
 
     def _open_upload(self, video_id: str) -> UploadWriter:
-        path = self._path("uploads", video_id)
+        path = self._places.path("uploads", video_id)
         # A local file is there before it is whole; other stores show a file when it is.
         part = f"{path}.part" if self._is_local else path
         with self._reaching():
@@ -147,7 +137,7 @@ class Storage:
 
         Raises FileNotFoundError where it is gone.
         """
-        path = self._path("uploads", video_id)
+        path = self._places.path("uploads", video_id)
         if self._is_local:
             with self._finding():
                 os.stat(path)
@@ -161,7 +151,7 @@ class Storage:
 
     def delete_upload(self, video_id: str) -> None:
         """Deletes an upload, if there is one, whole or not."""
-        path = self._path("uploads", video_id)
+        path = self._places.path("uploads", video_id)
         self._delete(path)
         if self._is_local:
             self._delete(f"{path}.part")
@@ -174,7 +164,7 @@ class Storage:
     @contextmanager
     def open_result(self, video_id: str, owner: str, *, failed: bool = False) -> Iterator[BinaryIO]:
         """Yields a file to write a result into. It appears, whole, when the context ends without an exception."""
-        with self._open_whole(self._result(video_id, owner, failed=failed), owner) as out:
+        with self._open_whole(self._places.result(video_id, owner, failed=failed), owner) as out:
             yield out
 
     @contextmanager
@@ -184,7 +174,7 @@ class Storage:
         part = f"{path}.{secrets.token_hex(4)}.part"
         self._confirm()  # or the folders would be made where a disk is to be mounted
         with self._reaching():
-            self._make_folder(self._path("results", owner))
+            self._make_folder(self._places.path("results", owner))
             file = self._files.open(part, "wb")
         out = ResultFile(file)
         try:
@@ -207,7 +197,7 @@ class Storage:
         """
         if graph_id is None or graph_id == video_id:
             for failed in (False, True):
-                path = self._result(video_id, owner, failed=failed)
+                path = self._places.result(video_id, owner, failed=failed)
                 if (described := self._described(path)) is not None:
                     return StoredResult(self._files, path, described["size"], self._age(described), failed, video_id)
         if graph_id is None:
@@ -224,25 +214,25 @@ class Storage:
     def keep_frames(self, graph_id: str, owner: str, frames: Mapping[int, KeyFrame]) -> list[int]:
         """Keeps frames as pictures beside a graph, the first ones up to `MOST_KEPT_BYTES`. Returns their indices."""
         content, indices = pack_frames(frames)
-        with self._open_whole(self._frames(graph_id, owner), owner) as out:
+        with self._open_whole(self._places.frames(graph_id, owner), owner) as out:
             out.write(content)
         return indices
 
     def kept_frames(self, graph_id: str, owner: str) -> KeptFrames:
         """The frames that are kept beside a graph; reading them tells whether there are any."""
-        return KeptFrames(self._files, self._frames(graph_id, owner))
+        return KeptFrames(self._files, self._places.frames(graph_id, owner))
 
     def delete_result(self, video_id: str, owner: str) -> bool:
         """Deletes a result, with the frames kept beside it. Returns whether there was one."""
-        self._delete(self._frames(video_id, owner))
-        found = [self._delete(self._result(video_id, owner, failed=failed)) for failed in (False, True)]
-        return self._delete(self._left(video_id, owner)) or any(found)
+        self._delete(self._places.frames(video_id, owner))
+        found = [self._delete(self._places.result(video_id, owner, failed=failed)) for failed in (False, True)]
+        return self._delete(self._places.left(video_id, owner)) or any(found)
 
     def share(self, graph_id: str, video_id: str, owner: str) -> bool:
         """Has the graph of a video answer for another one too. Returns whether there is such a graph."""
         if self._shared(graph_id, owner, video_id) is None:
             return False
-        share = self._share(graph_id, video_id, owner)
+        share = self._places.share(graph_id, video_id, owner)
         with self._reaching():
             self._files.pipe_file(share, b"")
             self._sync_folder(share)
@@ -250,18 +240,18 @@ class Storage:
 
     def delete_share(self, video_id: str, owner: str, graph_id: str) -> None:
         """Has the graph of a video answer for this one no longer, if it did."""
-        self._delete(self._share(graph_id, video_id, owner))
+        self._delete(self._places.share(graph_id, video_id, owner))
 
     def is_shared(self, graph_id: str, owner: str, *, besides: str) -> bool:
         """Whether the graph of a video answers for any other than `besides`. It lists all results of the owner."""
-        if graph_id != besides and self._described(self._result(graph_id, owner, failed=False)) is not None:
+        if graph_id != besides and self._described(self._places.result(graph_id, owner, failed=False)) is not None:
             return True
         return any(share.graph_id == graph_id and share.video_id != besides for share in self._shares(owner))
 
     def leave_to_others(self, graph_id: str, owner: str) -> None:
         """Takes the graph of a video away from it, but not from the others that it answers for, nor its frames."""
         with contextlib.suppress(FileNotFoundError), answering():
-            self._files.mv(self._result(graph_id, owner, failed=False), self._left(graph_id, owner))
+            self._files.mv(self._places.result(graph_id, owner, failed=False), self._places.left(graph_id, owner))
 
     def files(self, area: Area) -> list[StoredFile]:
         """All files of an area."""
@@ -287,7 +277,7 @@ class Storage:
         bucket, _, folder = self._root.partition("/")
         try:
             for begun in self._files.list_multipart_uploads(bucket):
-                is_ours = any(begun["Key"].startswith(f"{folder}/{area}/".lstrip("/")) for area in _AREAS)
+                is_ours = any(begun["Key"].startswith(f"{folder}/{area}/".lstrip("/")) for area in AREAS)
                 if is_ours and self._now() - begun["Initiated"].timestamp() > seconds:
                     self._files.abort_mpu(bucket, begun["Key"], begun["UploadId"])
         except Exception as error:
@@ -364,12 +354,6 @@ class Storage:
         elif self._has_folders:
             self._files.makedirs(path, exist_ok=True)
 
-    def _result(self, video_id: str, owner: str, *, failed: bool) -> str:
-        return self._path("results", f"{owner}/{video_id}.problem.json" if failed else f"{owner}/{video_id}.json")
-
-    def _frames(self, graph_id: str, owner: str) -> str:
-        return self._path("results", f"{owner}/{graph_id}{FRAMES}")
-
     def _age(self, described: Mapping[str, Any]) -> float:
         """Seconds since a file was written, by the storage's clock: that of this machine may be wrong."""
         keys = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -382,18 +366,9 @@ class Storage:
         """Seconds since the epoch by the storage's clock."""
         return time.time() + self._clock_ahead
 
-    def _path(self, area: Area, name: str) -> str:
-        return f"{self._root}/{area}/{name}"
-
-    def _share(self, graph_id: str, video_id: str, owner: str) -> str:
-        return self._path("results", f"{owner}/{video_id}.{graph_id}{SHARE}")
-
-    def _left(self, graph_id: str, owner: str) -> str:
-        return self._path("results", f"{owner}/{graph_id}{LEFT}")
-
     def _shares(self, owner: str, *, of: str = "") -> list[StoredFile]:
         """The names of all shares of an owner, or those of one video."""
-        folder, paths = self._path("results", owner), []
+        folder, paths = self._places.path("results", owner), []
         with contextlib.suppress(FileNotFoundError), answering():
             paths = self._files.ls(folder, detail=False) if self._has_folders else self._files.find(folder, prefix=of)
         names = [path for path in paths if path.endswith(SHARE) and f"/{owner}/{of}" in path]
@@ -401,7 +376,7 @@ class Storage:
 
     def _shared(self, graph_id: str, owner: str, video_id: str) -> StoredResult | None:
         """The graph of a video as that of another one."""
-        for path in (self._result(graph_id, owner, failed=False), self._left(graph_id, owner)):
+        for path in (self._places.result(graph_id, owner, failed=False), self._places.left(graph_id, owner)):
             if (described := self._described(path)) is not None:
                 age = self._age(described)
                 return StoredResult(self._files, path, described["size"], age, False, video_id, graph_id)

@@ -12,13 +12,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from service.prompt import KeyFrame
 from service.storage_errors import answering
+from service.stored_places import FRAMES, LEFT, SHARE
 
-SHARE = ".share"
-"""The ending of an empty file that says which graph answers for a video besides its own: `VIDEO.GRAPH.share`."""
-LEFT = ".left"
-"""The ending of a graph whose own video was deleted, but that answers for others: `GRAPH.left`."""
-FRAMES = ".frames.zip"
-"""The ending of the frames that are kept beside a graph."""
 MOST_KEPT_BYTES = 8 << 20  # of the frames that are kept beside one graph
 _BLOCK = 1 << 18  # bytes read at once
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of entries of an archive: two workers write the same bytes
