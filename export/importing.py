@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _FILE = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 _OUT = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+_SERVED = click.argument("out", type=click.Path(path_type=Path))
 _ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
 
 
@@ -29,7 +30,7 @@ class _FrameSize(click.ParamType[tuple[int, int]]):
 
 @click.group("import")
 def import_() -> None:
-    """Make checkpoints from published weights.
+    """Make checkpoints and bundles from published weights.
 
     FILE is the published file or the archive that carries it. It is read without running anything from it.
     """
@@ -131,6 +132,45 @@ def pose(source: Path, out: Path, margin: float, any_version: bool) -> None:
         out, import_pose(model, PoseConfig(margin=margin), str(source)), {"published": _origin(BLAZEPOSE_FULL, sha256)}
     )
     click.echo(f"{out}: {BLAZEPOSE_FULL.title}, {len(KEYPOINTS)} keypoints; {BLAZEPOSE_FULL.licence}")
+
+
+@import_.command()
+@_FILE
+@_SERVED
+@click.option(
+    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+)
+@click.option(
+    "--clip-length",
+    type=click.IntRange(2, 256),
+    default=32,
+    show_default=True,
+    help="Most frames that run at once; the temporal network finds reference frames among them.",
+)
+def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) -> None:
+    """Make a scene graph network from OED's checkpoints for SGDet, spatial or temporal.
+
+    OUT is the folder of a bundle, ready to be served, or a checkpoint where its name ends in .pt.
+    """
+    from export.delivery import deliver
+    from models.graph.bundle import sha256_of
+    from models.networks.published import import_oed
+    from models.networks.published.oed import LICENCE, ORIGIN
+
+    network = import_oed(source, (frame_size[1], frame_size[0]), clip_length)
+    kind = "temporal" if network.config.kept_pairs else "spatial"
+    origin = {"title": f"OED, {kind}", "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
+    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"OED ({kind}) for SGDet.")
+    click.echo(
+        f"{out}: OED, {kind}, for frames of {frame_size[0]}x{frame_size[1]}, {len(network.state_dict())} weights; "
+        f"{LICENCE}"
+    )
+    _say(written)
+
+
+def _say(written: list[str]) -> None:
+    for file in written:
+        click.echo(f"wrote {file} ({Path(file).stat().st_size / 1e6:.1f} MB)")
 
 
 def _origin(published: PublishedFile, sha256: str) -> dict[str, str]:

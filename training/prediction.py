@@ -24,8 +24,7 @@ from models.graph.bundle import MANIFEST_FILE, Bundle, Scoring
 from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
-from models.networks.arn import Arn
-from models.networks.checkpoint import Incomplete, load_checkpoint
+from models.networks.checkpoint import Complete, Incomplete, load_checkpoint
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
@@ -110,7 +109,7 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
     return network_predictor(network, task)
 
 
-def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
+def network_predictor(network: Complete, task: Task = "sgdet") -> Predictor:
     """Returns a predictor that runs a network as it stands, on the device it is on.
 
     Raises EvaluationError where the network was trained for another task.

@@ -16,6 +16,7 @@ from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.clip.crops import ClipCropEncoder
 from models.networks.detectors import Detector, DetectorConfig
+from models.networks.detectors.sttran_detector import SttranDetector, SttranDetectorConfig
 from models.networks.relations.fremure import Fremure, FremureConfig
 from models.networks.relations.mosa import Mosa, MosaConfig
 from models.networks.relations.network import RelationNetwork
@@ -24,7 +25,7 @@ from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import union_boxes
 from models.networks.relations.sttran import Sttran, SttranConfig
 from models.networks.relations.tr2 import Tr2, Tr2Config
-from models.networks.stages import FRAMES, PAIR_MASK, REPRESENTATION, TIMESTAMPS, NetworkStage
+from models.networks.stages import FRAMES, PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 RelationNetworkConfig = Annotated[SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")]
 Task = Literal["predcls", "sgcls", "sgdet"]
@@ -37,7 +38,7 @@ class TwoStageConfig:
     task: task that the relation network is trained for. SGCls adds a classifier of given boxes.
     """
 
-    detector: DetectorConfig
+    detector: Annotated[DetectorConfig | SttranDetectorConfig, Field(discriminator="network")]
     relations: RelationNetworkConfig
     task: Task = "sgdet"
     network: Literal["two_stage"] = "two_stage"
@@ -50,7 +51,7 @@ class TwoStageConfig:
                 )
 
 
-def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
+def what_it_gives(detector: DetectorConfig | SttranDetectorConfig) -> dict[str, Any]:
     """Returns the fields of `RelationConfig` that a detector decides, with their values."""
     return {
         "feature_width": detector.feature_width,
@@ -72,6 +73,17 @@ def make_relation_network(config: RelationNetworkConfig, vocabulary: Vocabulary 
             return Fremure(config, vocabulary)
 
 
+def make_detector(
+    config: DetectorConfig | SttranDetectorConfig, vocabulary: Vocabulary = ACTION_GENOME
+) -> Detector | SttranDetector:
+    """Builds the detector that a configuration describes, with fresh weights."""
+    match config:
+        case DetectorConfig():
+            return Detector(config, vocabulary)
+        case SttranDetectorConfig():
+            return SttranDetector(config, vocabulary)
+
+
 class TwoStage(nn.Module):
     """A detector and a relation network. Its `stages` solve SGDet. The detector is never trained here."""
 
@@ -79,7 +91,7 @@ class TwoStage(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.detector = Detector(config.detector, vocabulary).requires_grad_(False)
+        self.detector = make_detector(config.detector, vocabulary).requires_grad_(False)
         self.relations = make_relation_network(config.relations, vocabulary)
         self.object_classifier = ObjectClassifier(config.relations, vocabulary) if config.task == "sgcls" else None
         # It has random weights at first: a checkpoint brings its own, and training loads them once.
@@ -159,9 +171,9 @@ class TwoStage(nn.Module):
 
     def stages(self) -> list[NetworkStage]:
         """Returns two stages: `detector` turns frames into pairs, `relations` pairs into predicate scores."""
-        relations = _Relations(self.relations, self._detected)
+        detection, relations = _Detection(self), _Relations(self.relations, self._detected)
         return [
-            NetworkStage("detector", _Detection(self), (FRAMES,), self._detected, "frame"),
+            NetworkStage("detector", detection, detection.inputs, self._detected, "frame"),
             NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
         ]
 
@@ -207,9 +219,11 @@ class _Detection(nn.Module):
     def __init__(self, network: TwoStage) -> None:
         super().__init__()
         self.network = network
+        self.inputs = (FRAMES, PICTURE_SIZE) if isinstance(network.detector, SttranDetector) else (FRAMES,)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        pairs = self.network.detector.pairs(frames, frames.new_zeros(frames.shape[:2], dtype=torch.float32))
+    def forward(self, frames: Tensor, *picture_size: Tensor) -> tuple[Tensor, ...]:
+        timestamps = frames.new_zeros(frames.shape[:2], dtype=torch.float32)
+        pairs = self.network.detector.pairs(frames, timestamps, *picture_size)
         return _as_tuple(self.network.with_crops(pairs, frames))
 
 
