@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.errors import DisagreementError
 from export.onnx import describe_stage
-from models.graph.bundle import FRAMES, TIMESTAMPS, Bundle, FrameSize, Stage, Tensor
+from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Bundle, FrameSize, Stage, Tensor
 from models.networks.checkpoint import Complete, NetworkConfig, family_of
 from models.networks.scored import Scored
 from models.networks.stages import SceneGraphNetwork
@@ -20,7 +20,7 @@ def check_manifest(bundle: Bundle) -> None:
 
     Also where a stage reads a tensor that no stage before makes, or `frame_size` is not that of the frames.
     """
-    known = {FRAMES, TIMESTAMPS}
+    known = {FRAMES, PICTURE_SIZE, TIMESTAMPS}
     size = bundle.manifest.frame_size
     for stage in bundle.manifest.stages:
         file = describe_stage(stage.name, stage.span, bundle.path_of(stage))

@@ -13,7 +13,6 @@ import torch
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
@@ -116,7 +115,9 @@ class SttranDetector(nn.Module):
         """Raises ConfigurationError where the vocabulary is not Action Genome's, whose columns the method names."""
         super().__init__()
         if not vocabulary.same_columns(ACTION_GENOME):
-            raise ConfigurationError("STTran's detector knows Action Genome's vocabulary only: leave the vocabulary out")
+            raise ConfigurationError(
+                "STTran's detector knows Action Genome's vocabulary only: leave the vocabulary out"
+            )
         self.config = config
         self.vocabulary = vocabulary
         self.classes = 1 + len(vocabulary.objects)
@@ -170,7 +171,9 @@ class SttranDetector(nn.Module):
         features = self.top(self.pool(maps, boxes)).mean((2, 3))  # (N * R, F)
         shape = boxes.shape[:2]
         deltas = self.box_deltas(features).unflatten(0, shape).unflatten(-1, (self.classes, 4))
-        return Regions(boxes, mask, features.unflatten(0, shape), self.class_scores(features).unflatten(0, shape), deltas)
+        return Regions(
+            boxes, mask, features.unflatten(0, shape), self.class_scores(features).unflatten(0, shape), deltas
+        )
 
     def find_objects(self, regions: Regions, picture_size: Tensor) -> Objects:
         """Makes objects of regions, as the published code does for SGDet: several of a region where it is unsure.

@@ -14,7 +14,7 @@ from models.errors import ConfigurationError, WeightsError
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.oed import Oed, OedConfig
-from models.networks.published.transfer import fill_network, read_weights, require_no_more
+from models.networks.published.transfer import fill_network, read_weights, require_no_more, require_rows
 
 TITLE = "OED"
 ORIGIN = "https://github.com/guanw-pku/OED"
@@ -22,6 +22,7 @@ LICENCE = "Apache-2.0 (guanw-pku/OED); trained on Action Genome"
 KEPT_PAIRS = (80, 50, 30)
 """Pairs of each layer of the temporal module, which the official code has as constants."""
 
+_MARK = "transformer.interaction_decoder.norm.weight"
 _PREDICATE_HEADS = {"attention": "attn", "spatial": "spatial", "contacting": "contacting"}
 _NAMES = (
     ("backbone.body.", "backbone.0.body."),
@@ -68,7 +69,7 @@ def import_oed(path: Path, frame_size: tuple[int, int] = (600, 800), clip_length
 
     frame_size: height and width that frames are stretched to.
     """
-    content, state = read_weights(path, "model", TITLE, [argparse.Namespace])
+    content, state = read_weights(path, "model", _MARK, TITLE, [argparse.Namespace])
     given = content.get("args")
     options = vars(given) if isinstance(given, argparse.Namespace) else {}
     for option, value in _OPTIONS.items():
@@ -125,9 +126,4 @@ def _require_vocabulary(state: Mapping[str, Tensor], vocabulary: Vocabulary, pat
     for group in vocabulary.groups:
         name = f"{_PREDICATE_HEADS[group.name]}_class_embed.weight"
         wanted[name] = (f"{group.name} predicates", len(group.predicates), int(group.exclusive))
-    for name, (kind, count, more) in wanted.items():
-        if name in state and len(state[name]) != count + more:
-            raise WeightsError(
-                f"{path} knows {len(state[name]) - more} {kind}, but Action Genome has {count}: it has another "
-                "vocabulary; give weights that were trained on Action Genome"
-            )
+    require_rows(state, wanted, path)

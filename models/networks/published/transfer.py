@@ -24,20 +24,24 @@ _KNOWN: tuple[tuple[str, str], ...] = (
 """Names of weights by which a network is known, with what holds them."""
 
 
-def read_weights(path: Path, entry: str, title: str, allowed: Sequence[type] = ()) -> tuple[Mapping[str, Any], Any]:
+def read_weights(
+    path: Path, entry: str, mark: str, title: str, allowed: Sequence[type] = ()
+) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     """Reads a published file {entry: weights by name, …}. Returns the whole content and the weights.
 
     Raises WeightsError where the file cannot be read, asks to run code, or holds something else.
 
+    mark: name of a weight that only files of this network have.
     title: what the weights are of, in words.
     allowed: classes of plain values that the file may hold.
     """
     content = read_tensor_file(path, f"a file of {title}'s weights", allowed)
     state = content.get(entry) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    is_table = isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())
+    if not is_table or mark not in state:
         raise WeightsError(
-            f"{path} is not a file of {title}'s weights: it holds {what_is_held(content)}; give one with the entry "
-            f"{entry!r}, a table of tensors by name"
+            f"{path} is not a file of {title}'s weights: it holds {what_is_held(content)}; give a file that {title}'s "
+            f"code wrote, a table with the entry {entry!r}"
         )
     return content, state
 
@@ -58,8 +62,8 @@ def fill_network(
     names = {name: name_of(name) for name in own}
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise WeightsError(
-            f"{source} is not a file of {title}'s weights: it holds {what_is_held(state)}, and {missing[0]!r} is "
-            f"missing{_and_others(missing)}; give a file that {title}'s code wrote"
+            f"{source} lacks {missing[0]!r}{_and_others(missing)}, which {title} needs: give a whole file that "
+            f"{title}'s code wrote"
         )
     for name, theirs in names.items():
         if state[theirs].shape != own[name].shape:
@@ -82,6 +86,19 @@ def require_no_more(left: Iterable[str], source: Path, title: str) -> None:
             f"{source} holds {unknown[0]!r}{_and_others(unknown)}, which {title} has no place for: it is of a variant "
             "that cannot be imported; give the weights of the published one"
         )
+
+
+def require_rows(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[str, int, int]], source: Path) -> None:
+    """Raises WeightsError where a weight has rows for another vocabulary than Action Genome's.
+
+    wanted: name to what its rows are, their number in Action Genome, and how many more rows it has.
+    """
+    for name, (kind, count, more) in wanted.items():
+        if name in state and len(state[name]) != count + more:
+            raise WeightsError(
+                f"{source} knows {len(state[name]) - more} {kind}, but Action Genome has {count}: it has another "
+                "vocabulary; give weights that were trained on Action Genome"
+            )
 
 
 def what_is_held(content: Any) -> str:
