@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from models.networks.published.files import PublishedFile
+    from models.networks.two_stage import Task
 
 _FILE = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 _OUT = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
@@ -165,6 +166,49 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
         f"{out}: OED, {kind}, for frames of {frame_size[0]}x{frame_size[1]}, {len(network.state_dict())} weights; "
         f"{LICENCE}"
     )
+    _say(written)
+
+
+@import_.command()
+@_FILE
+@_SERVED
+@click.option(
+    "--detector",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="STTran's Faster R-CNN for Action Genome, faster_rcnn_ag.pth.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["sgdet", "sgcls", "predcls"]),
+    default="sgdet",
+    show_default=True,
+    help="The task that FILE was trained for; it does not say so itself.",
+)
+@click.option(
+    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+)
+def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tuple[int, int]) -> None:
+    """Make a scene graph network from STTran's checkpoint and its detector.
+
+    OUT is the folder of a bundle, ready to be served, or a checkpoint where its name ends in .pt. Weights for SGCls and
+    PredCls need given boxes, so they make a checkpoint only, for `vsg evaluate`.
+    """
+    from export.delivery import CHECKPOINT_SUFFIX, deliver
+    from export.errors import ExportError
+    from models.graph.bundle import sha256_of
+    from models.networks.published import import_sttran
+    from models.networks.published.sttran import LICENCE, ORIGIN
+
+    if task != "sgdet" and out.suffix != CHECKPOINT_SUFFIX:
+        raise ExportError(f"OUT is {out}, but weights for {task} make no bundle: give a name that ends in .pt")
+    network, unused = import_sttran(source, detector, task, (frame_size[1], frame_size[0]))
+    title = f"STTran for {task}"
+    origin = {"title": title, "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
+    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"{title}, with its detector.")
+    click.echo(f"{out}: {title}, for frames of {frame_size[0]}x{frame_size[1]}; {LICENCE}")
+    if unused:
+        click.echo(f"not read for {task}: {', '.join(unused)}")
     _say(written)
 
 

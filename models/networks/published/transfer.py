@@ -110,8 +110,8 @@ def what_is_held(content: Any) -> str:
     for mark, title in _KNOWN:
         if any(mark in table for table in (content, *content.values()) if isinstance(table, Mapping)):
             return title
-    names = [str(name) for name in content]
-    return f"the entries {', '.join(names[:3])}{', …' if names[3:] else ''}" if names else "an empty table"
+    inner = next((table for table in content.values() if isinstance(table, Mapping) and table), content)
+    return f"{len(inner)} entries such as {next(iter(inner))!r}" if inner else "an empty table"
 
 
 def _and_others(names: Sequence[str]) -> str:

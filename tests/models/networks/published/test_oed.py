@@ -88,7 +88,7 @@ def other_rows(name: str, rows: int) -> State:
         ({"model": {"RCNN_base.0.weight": torch.ones(2)}}, r"it holds the weights of STTran's detector \(`--detector`"),
         ({"state_dict": {"a_rel_compress.weight": torch.ones(2)}}, r"it holds STTran's weights \(`vsg import sttran`"),
         ({"model": {"layer4.0.conv1.weight": torch.ones(2)}}, "it holds a ResNet's weights"),
-        ({"model": {"a": torch.ones(2), "b": torch.ones(2)}}, "it holds the entries model; give"),
+        ({"model": {"a": torch.ones(2), "b": torch.ones(2)}}, "it holds 2 entries such as 'a'; give"),
         (torch.ones(2), "it holds a Tensor instead of a table"),
         (
             {"model": other_rows("obj_class_embed", 83)},
