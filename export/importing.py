@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,42 @@ def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tupl
     if unused:
         click.echo(f"not read for {task}: {', '.join(unused)}")
     _say(written)
+
+
+@import_.command()
+@_FILE
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--subject", "subjects", multiple=True, help="Class that may act; by default those that are persons.")
+@click.option(
+    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+)
+@click.option("--origin", default="unknown", show_default=True, help="Where FILE comes from, for the manifest.")
+@click.option("--licence", default="unknown", show_default=True, help="Licence of FILE, for the manifest.")
+def react(
+    source: Path, out: Path, subjects: tuple[str, ...], frame_size: tuple[int, int], origin: str, licence: str
+) -> None:
+    """Make a bundle from REACT++'s ONNX file, or any that gives boxes (N, 6) and relations (M, 5) of a frame.
+
+    The file names its classes and predicates in its metadata, and they become the bundle's vocabulary.
+    """
+    from export.relation_graphs import bundle_relation_graph, open_relation_graph
+    from models.graph.bundle import Weights, sha256_of
+
+    network = open_relation_graph(source, subjects)
+    vocabulary = network.vocabulary
+    bundle = bundle_relation_graph(
+        network,
+        out,
+        frame_size=(frame_size[1], frame_size[0]),
+        description=f"Relations of single frames by {source.name}.",
+        command=" ".join(["vsg", *sys.argv[1:]]),
+        weights=Weights(name=source.name, origin=origin, licence=licence, sha256=sha256_of(source)),
+    )
+    click.echo(
+        f"{out}: {len(vocabulary.objects)} classes, {len(vocabulary.predicates)} predicates, subjects: "
+        f"{', '.join(vocabulary.subjects)}; licence {licence}"
+    )
+    _say([str(out / file) for file in bundle.manifest.sha256])
 
 
 def _say(written: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import warnings
@@ -36,9 +37,10 @@ def read_tensor_file(path: Path, kind: str, allowed: Sequence[type] = ()) -> Any
             # Of pickles that torch did not write, of which our message says enough.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        # Of an archive without its end torch reads before the beginning, which the system calls invalid.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
         raise WeightsError(f"{path} is not {kind}: {_reason(path, error)}") from error
 
 

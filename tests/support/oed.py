@@ -99,6 +99,7 @@ def write_oed(path: Path, state: State, **arguments: Any) -> Path:
     return path
 
 
+@torch.no_grad()
 def expected_outputs(state: State, frames: np.ndarray) -> dict[str, Tensor]:
     """What OED computes of the frames (T, H, W, 3) of one video: each output (T, QUERIES, …), its boxes by centre."""
     made = [_Spatial(state, frame) for frame in frames]

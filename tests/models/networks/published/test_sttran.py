@@ -101,7 +101,7 @@ def test_predcls_takes_given_boxes_and_labels(states: tuple[State, State], tmp_p
         (
             {"obj_embed.weight": torch.ones(152, 4)},
             {},
-            r"sgdet\.tar knows 151 objects, but Action Genome has 36: it has",
+            r"sgdet\.tar knows 151 objects, but Action Genome has 36",
         ),
         ({"s_rel_compress.weight": torch.ones(9, 32)}, {}, r"sgdet\.tar knows 9 spatial predicates, but Action"),
         (
@@ -112,7 +112,7 @@ def test_predcls_takes_given_boxes_and_labels(states: tuple[State, State], tmp_p
         (
             {},
             {"RCNN_mask.weight": torch.ones(2)},
-            r"rcnn_ag\.pth holds 'RCNN_mask\.weight', which STTran's detector has",
+            r"rcnn_ag\.pth holds 'RCNN_mask\.weight', which STTran's",
         ),
         ({"tracker.weight": torch.ones(2)}, {}, r"sgdet\.tar holds 'tracker\.weight', which STTran has no place for"),
         ({"vr_fc.bias": torch.ones(3)}, {}, r"sgdet\.tar: the published key 'vr_fc\.bias' has shape"),
@@ -128,19 +128,13 @@ def test_weights_that_do_not_fit_are_named(
 
 def test_files_in_the_wrong_place_say_what_they_are(states: tuple[State, State], tmp_path: Path) -> None:
     relations, detector = write(tmp_path, *states)
-    with pytest.raises(
-        WeightsError, match=r"rcnn_ag\.pth is not a file of STTran's weights: it holds the weights of STT"
-    ):
+    with pytest.raises(WeightsError, match=r"rcnn_ag\.pth is not a file of STTran's weights: it holds the"):
         import_sttran(detector, relations)
-    with pytest.raises(
-        WeightsError, match=r"sgdet\.tar is not a file of STTran's detector's weights: it holds STTran's"
-    ):
+    with pytest.raises(WeightsError, match=r"sgdet\.tar is not a file of STTran's detector's weights: it holds"):
         import_sttran(relations, relations)
 
 
 def test_a_layer_that_is_missing_is_named(states: tuple[State, State], tmp_path: Path) -> None:
     lacking = {name: value for name, value in states[1].items() if name != "RCNN_rpn.RPN_Conv.bias"}
-    with pytest.raises(
-        WeightsError, match=r"rcnn_ag\.pth lacks 'RCNN_rpn\.RPN_Conv\.bias', which STTran's detector needs"
-    ):
+    with pytest.raises(WeightsError, match=r"rcnn_ag\.pth lacks 'RCNN_rpn\.RPN_Conv\.bias', which STTran's det"):
         import_sttran(*write(tmp_path, states[0], lacking), frame_size=SIZE)
