@@ -26,7 +26,7 @@ from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.checkpoint import Complete, Incomplete, load_checkpoint
 from models.networks.scored import Scored
-from models.networks.stages import FRAMES, TIMESTAMPS
+from models.networks.stages import FRAMES, PICTURE_SIZE, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
 from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome, read_vocabulary
 from training.data.clips import read_frame
@@ -120,7 +120,7 @@ def network_predictor(network: Complete, task: Task = "sgdet") -> Predictor:
     if made_for != task:
         raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
     if isinstance(host, TwoStage) and task != "sgdet":
-        stages[0] = FunctionStage((FRAMES, TIMESTAMPS, *_GIVEN), "clip", partial(_given_tensors, host))
+        stages[0] = FunctionStage((FRAMES, TIMESTAMPS, PICTURE_SIZE, *_GIVEN), "clip", partial(_given_tensors, host))
     return Predictor(stages, network.frame_size, network.clip_length, task, network.vocabulary)
 
 

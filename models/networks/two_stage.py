@@ -24,6 +24,7 @@ from models.networks.relations.object_classifier import ObjectClassifier
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import union_boxes
 from models.networks.relations.sttran import Sttran, SttranConfig
+from models.networks.relations.sttran_classifier import SttranObjectClassifier
 from models.networks.relations.tr2 import Tr2, Tr2Config
 from models.networks.stages import FRAMES, PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
@@ -93,7 +94,7 @@ class TwoStage(nn.Module):
         self.vocabulary = vocabulary
         self.detector = make_detector(config.detector, vocabulary).requires_grad_(False)
         self.relations = make_relation_network(config.relations, vocabulary)
-        self.object_classifier = ObjectClassifier(config.relations, vocabulary) if config.task == "sgcls" else None
+        self.object_classifier = self._make_classifier() if config.task == "sgcls" else None
         # It has random weights at first: a checkpoint brings its own, and training loads them once.
         self.crops = ClipCropEncoder(pretrained=False) if config.relations.clip_features else None
 
@@ -138,7 +139,15 @@ class TwoStage(nn.Module):
         relations: Relations = self.relations(pairs)
         return relations
 
-    def given_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
+    def given_pairs(
+        self,
+        frames: Tensor,
+        timestamps: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        picture_size: Tensor | None = None,
+    ) -> Pairs:
         """Makes pairs of given boxes, as this network's task defines it. The subject's own slot stays empty.
 
         PredCls uses the labels as they are. SGCls ignores them: the detector chooses the subject's box, and the
@@ -149,7 +158,16 @@ class TwoStage(nn.Module):
         boxes: (B, T, N, 4) corner boxes as fractions of the frame, the subject's first.
         labels: (B, T, N) int64, indices into the vocabulary's objects.
         mask: (B, T, N) bool, true where there is a box.
+        picture_size: (B, T, 2) float32, pixels of the displayed video; None for those of the frames.
         """
+        if isinstance(self.detector, SttranDetector):
+            if picture_size is None:
+                height, width = self.frame_size
+                picture_size = boxes.new_tensor((width, height)).expand(*mask.shape[:2], 2)
+            classifier = self.object_classifier
+            assert classifier is None or isinstance(classifier, SttranObjectClassifier)
+            found = self.detector.given_pairs(frames, timestamps, boxes, mask, picture_size, classifier)
+            return found if classifier else with_labels(found, labels)
         if self.object_classifier is None:
             found = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
             return self.with_crops(with_labels(found, labels, labels[..., :1]), frames)
@@ -159,7 +177,8 @@ class TwoStage(nn.Module):
 
     def given_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Runs `given_pairs` on named tensors. Returns the pairs under the names of the detector stage's outputs."""
-        pairs = self.given_pairs(*(tensors[name] for name in ("frames", "timestamps", "boxes", "labels", "mask")))
+        names = (FRAMES, TIMESTAMPS, "boxes", "labels", "mask", PICTURE_SIZE)
+        pairs = self.given_pairs(*(tensors[name] for name in names if name in tensors))
         return dict(zip(self._detected, _as_tuple(pairs), strict=True))
 
     def classify(self, pairs: Pairs) -> Tensor:
@@ -168,6 +187,11 @@ class TwoStage(nn.Module):
             raise ConfigurationError(f"a network for {self.config.task} has no object classifier: take one for sgcls")
         logits: Tensor = self.object_classifier(pairs.object_features, pairs.object_scores, pairs.object_boxes)
         return logits
+
+    def _make_classifier(self) -> ObjectClassifier | SttranObjectClassifier:
+        if isinstance(self.config.detector, SttranDetectorConfig):
+            return SttranObjectClassifier(self.config.relations, len(self.vocabulary.objects))
+        return ObjectClassifier(self.config.relations, self.vocabulary)
 
     def stages(self) -> list[NetworkStage]:
         """Returns two stages: `detector` turns frames into pairs, `relations` pairs into predicate scores."""

@@ -177,3 +177,19 @@ def _move(boxes: Tensor, deltas: Tensor) -> Tensor:
 
 def _clip(boxes: Tensor, frame: tuple[int, int]) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), torch.tensor((frame[1] - 1, frame[0] - 1) * 2, dtype=torch.float32))
+
+
+def expected_labels(probabilities: Tensor) -> tuple[int, Tensor, list[int]]:
+    """STTran's labels of the boxes (N, 36) of a frame for SGCls: the person, the probabilities, the labels from 0."""
+    probabilities = probabilities.clone()
+    person = int(probabilities[:, 0].argmax())
+    labels = [int(row[1:].argmax()) + 1 for row in probabilities]
+    labels[person] = 0
+    common = max(sorted(set(labels)), key=labels.count)
+    alike = [number for number, label in enumerate(labels) if label == common]
+    surest = max(alike, key=lambda number: float(probabilities[number, common]))
+    for number in alike:
+        if number != surest:
+            probabilities[number, common] = 0
+            labels[number] = int(probabilities[number].argmax())
+    return person, probabilities, labels

@@ -21,6 +21,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.detectors.suppression import suppress
 from models.networks.relations.pairs import Pairs
 from models.networks.relations.representation import union_boxes
+from models.networks.relations.sttran_classifier import Labelled, SttranObjectClassifier, label
 
 _STRIDE = 16
 _ANCHORS = 12
@@ -197,24 +198,40 @@ class SttranDetector(nn.Module):
         return Objects(boxes, kept, features, probabilities)
 
     def given_pairs(
-        self, frames: Tensor, timestamps: Tensor, boxes: Tensor, mask: Tensor, *, person_first: bool
+        self,
+        frames: Tensor,
+        timestamps: Tensor,
+        boxes: Tensor,
+        mask: Tensor,
+        picture_size: Tensor,
+        classifier: SttranObjectClassifier | None = None,
     ) -> Pairs:
-        """Returns the pairs of N given boxes (PredCls, SGCls) in N slots; see `Detector.given_pairs`.
+        """Returns the pairs of N given boxes (PredCls, SGCls) in N slots. The subject's own slot stays empty.
 
-        `object_scores` are the 36 classes' probabilities, the person's among them.
+        Frames, timestamps and picture size are as for `pairs`.
+
+        boxes: (B, T, N, 4) corner boxes as fractions of the frame.
+        mask: (B, T, N) bool, true where there is a box.
+        classifier: labels the boxes (SGCls); None takes the first for the subject (PredCls).
         """
         clip = mask.shape[:2]
         maps = self.feature_map(frames.flatten(0, 1))
+        given, real = boxes.flatten(0, 1), mask.flatten(0, 1)
         size = boxes.new_tensor((self.config.frame_width, self.config.frame_height) * 2)
-        pixels, real = boxes.flatten(0, 1) * size, mask.flatten(0, 1)
+        pixels = given * size
         regions = self.classify(maps, pixels, real)
-        known = regions.logits[..., 1:].softmax(-1) * real[..., None]
-        people = known[..., 0]
-        subject = torch.zeros_like(people[:, :1], dtype=torch.int64) if person_first else people.argmax(1, keepdim=True)
-        slots = torch.arange(real.shape[1], device=real.device)
-        others = real & (slots != subject) & real.gather(1, subject)
+        known = regions.logits[..., 1:].softmax(-1)
+        if classifier is None:
+            first = torch.zeros_like(real[:, :1], dtype=torch.int64)
+            slots = torch.arange(real.shape[1], device=real.device)
+            labelled = Labelled(first, known, real & (slots != first) & real[:, :1])
+        else:
+            picture = torch.cat((picture_size, picture_size), -1).flatten(0, 1)[:, None]  # (N, 1, 4)
+            labelled = label(classifier(regions.features, known, given * picture), real)
+        subject, others = labelled.subject, labelled.things
         subject_boxes = _pick(pixels, subject).expand_as(pixels)
         unions = self.pool(maps, union_boxes(subject_boxes, pixels) * others[..., None]).unflatten(0, real.shape)
+        people = _pick(labelled.probabilities, subject)[..., 0]  # (N, 1)
 
         def split(values: Tensor) -> Tensor:
             by_clip: Tensor = values.unflatten(0, clip)
@@ -223,9 +240,9 @@ class SttranDetector(nn.Module):
         return Pairs(
             mask=split(others),
             subject_boxes=split(subject_boxes / size),
-            subject_scores=split(people.gather(1, subject).expand_as(people)),
+            subject_scores=split(people.expand_as(real)),
             object_boxes=boxes,
-            object_scores=split(known),
+            object_scores=split(labelled.probabilities * others[..., None]),
             subject_features=split(_pick(regions.features, subject).expand_as(regions.features)),
             object_features=split(regions.features),
             union_features=split(unions),

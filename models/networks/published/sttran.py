@@ -37,6 +37,7 @@ _DETECTOR_NAMES = (
     ("box_deltas.", "RCNN_bbox_pred."),
 )
 """Beginnings of our names and of the published ones."""
+_CLASSIFIER = "object_classifier."
 _COUNTERS = ".num_batches_tracked"
 """End of the names of what batch norms count in training and nothing reads."""
 
@@ -72,7 +73,10 @@ def import_sttran(
         unused = load_sttran_checkpoint(network.relations, state)  # type: ignore[arg-type]
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    require_no_more((name for name in unused if not name.startswith("object_classifier.")), path, TITLE)
+    require_no_more((name for name in unused if not name.startswith(_CLASSIFIER)), path, TITLE)
+    if network.object_classifier is not None:
+        classifier = {name: state[name] for name in unused}
+        unused = fill_network(network.object_classifier, classifier, _CLASSIFIER.__add__, path, TITLE)
     return network.eval(), unused
 
 

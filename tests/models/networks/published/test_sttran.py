@@ -95,6 +95,24 @@ def test_predcls_takes_given_boxes_and_labels(states: tuple[State, State], tmp_p
     assert torch.isfinite(relations.probabilities["contacting"]).all()
 
 
+def test_sgcls_has_the_published_classifier(states: tuple[State, State], tmp_path: Path) -> None:
+    network, unused = import_sttran(*write(tmp_path, *states), task="sgcls", frame_size=SIZE)
+    assert unused == []
+    assert network.object_classifier is not None
+    own = network.object_classifier.state_dict()
+    assert torch.equal(own["decoder_lin.1.running_var"], states[0]["object_classifier.decoder_lin.1.running_var"])
+    assert torch.equal(own["obj_embed.weight"], states[0]["object_classifier.obj_embed.weight"])
+    frames = torch.from_numpy(sample_frames(np.random.default_rng(0), 1, 2, *SIZE))
+    corners = torch.rand(1, 2, 5, 2, generator=torch.Generator().manual_seed(0)) * 0.5
+    boxes = torch.cat((corners, corners + 0.3), -1)
+    mask = torch.ones(1, 2, 5, dtype=torch.bool)
+    labels = torch.zeros(1, 2, 5, dtype=torch.int64)
+    pairs = network.given_pairs(frames, torch.zeros(1, 2), boxes, labels, mask, torch.tensor([[[640.0, 480.0]] * 2]))
+    assert 0 < pairs.mask.sum() <= 8
+    assert not (pairs.labels[pairs.mask] == 0).any()
+    assert torch.isfinite(network(pairs).probabilities["spatial"]).all()
+
+
 @pytest.mark.parametrize(
     ("change", "detector_change", "words"),
     [
