@@ -307,6 +307,9 @@ class SttranDetector(nn.Module):
         people = ranks[:, :1] * (ranks[:, :1] == ranks[:, :1].amax(-1, keepdim=True))
         ranks = torch.cat((people, ranks[:, 1:]), 1).flatten(1)  # (N, C * R)
         best, index = ranks.topk(min(self.config.detections, ranks.shape[1]), dim=1)
+        # By class again: a region's boxes of several classes have equal scores later, where the first one wins.
+        index, order = index.sort(dim=1)
+        best = best.gather(1, order)
         region = index % scores.shape[2]
         return Objects(
             boxes=_pick(boxes.flatten(1, 2), index),

@@ -65,20 +65,20 @@ def test_every_published_weight_arrives_or_is_named(states: tuple[State, State],
 
 
 def test_frames_become_scored_pairs_whose_size_is_the_pictures(network: TwoStage) -> None:
-    frames = sample_frames(np.random.default_rng(0), 1, 3, *SIZE)
+    frames = sample_frames(np.random.default_rng(0), 1, 2, *SIZE)
     assert network.stages()[0].inputs == ("frames", PICTURE_SIZE)
     outputs = {}
-    for factor in (1, 8):
-        given = bundle_inputs(frames, np.arange(3), (SIZE[1] * factor, SIZE[0] * factor))
-        outputs[factor] = run_stages(network.stages(), given, clip_length=3)
-    found = outputs[1]
+    for width in (640, 4):
+        given = bundle_inputs(frames, np.arange(2), (width, width * 3 // 4))
+        outputs[width] = run_stages(network.stages(), given, clip_length=2)
+    found = outputs[640]
     assert found["pair_mask"].any()
     for group in ACTION_GENOME.groups:
-        assert found[group.name].shape == (1, 3, network.detector.config.pairs, len(group.predicates))
+        assert found[group.name].shape == (1, 2, network.detector.config.pairs, len(group.predicates))
     assert found["object_boxes"].min() >= 0
     assert found["object_boxes"].max() <= 1
-    # A last pixel counts more where pixels are large, so that suppression sees other overlaps.
-    assert not np.array_equal(found["object_scores"], outputs[8]["object_scores"])
+    # In a picture of a few pixels each, the last pixel counts so much that boxes of one class are one.
+    assert outputs[4]["pair_mask"].sum() < found["pair_mask"].sum()
 
 
 def test_predcls_takes_given_boxes_and_labels(states: tuple[State, State], tmp_path: Path) -> None:
