@@ -49,9 +49,8 @@ def check_facts(bundle: Bundle, network: SceneGraphNetwork) -> None:
     """Raises DisagreementError, naming the field, where a manifest says other things of a network than it is."""
     manifest = bundle.manifest
     height, width = network.frame_size
-    is_known = isinstance(network, Complete)
     wanted: dict[str, Any] = {
-        "family": family_of(network) if is_known else manifest.family,
+        "family": family_of(network) if isinstance(network, Complete) else manifest.family,
         "frame_size": FrameSize(height=height, width=width),
         "clip_length": network.clip_length,
         "vocabulary": network.vocabulary,
@@ -63,7 +62,7 @@ def check_facts(bundle: Bundle, network: SceneGraphNetwork) -> None:
     spans: list[tuple[str, str]] = [(stage.name, stage.span) for stage in network.stages()]
     if (said := _spans(manifest.stages)) != spans:
         raise DisagreementError(f"the manifest has the stages {said}, the checkpoint {spans}; export again")
-    if not is_known or manifest.training.network is None:
+    if not isinstance(network, Complete) or manifest.training.network is None:
         return
     if _config(manifest.training.network) != _config(asdict(network.config)):
         raise DisagreementError("the manifest has another training.network than the checkpoint; export again")

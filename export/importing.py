@@ -159,6 +159,7 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
     from models.networks.published import import_oed
     from models.networks.published.oed import LICENCE, ORIGIN
 
+    _require_frame(frame_size)
     network = import_oed(source, (frame_size[1], frame_size[0]), clip_length)
     kind = "temporal" if network.config.kept_pairs else "spatial"
     origin = {"title": f"OED, {kind}", "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
@@ -203,6 +204,7 @@ def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tupl
 
     if task != "sgdet" and out.suffix != CHECKPOINT_SUFFIX:
         raise ExportError(f"OUT is {out}, but weights for {task} make no bundle: give a name that ends in .pt")
+    _require_frame(frame_size)
     network, unused = import_sttran(source, detector, task, (frame_size[1], frame_size[0]))
     title = f"STTran for {task}"
     origin = {"title": title, "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
@@ -247,6 +249,14 @@ def react(
         f"{', '.join(vocabulary.subjects)}; licence {licence}"
     )
     _say([str(out / file) for file in bundle.manifest.sha256])
+
+
+def _require_frame(size: tuple[int, int]) -> None:
+    """Raises ExportError where a network of 32 pixels a cell has too little to see, or a frame would be enormous."""
+    from export.errors import ExportError
+
+    if not all(64 <= side <= 4096 for side in size):
+        raise ExportError(f"--frame-size is {size[0]}x{size[1]}: give 64 to 4096 pixels each way")
 
 
 def _say(written: list[str]) -> None:

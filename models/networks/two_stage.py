@@ -167,7 +167,7 @@ class TwoStage(nn.Module):
             classifier = self.object_classifier
             assert classifier is None or isinstance(classifier, SttranObjectClassifier)
             found = self.detector.given_pairs(frames, timestamps, boxes, mask, picture_size, classifier)
-            return found if classifier else with_labels(found, labels)
+            return with_labels(found, labels) if classifier is None else found
         if self.object_classifier is None:
             found = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
             return self.with_crops(with_labels(found, labels, labels[..., :1]), frames)

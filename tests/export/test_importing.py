@@ -123,6 +123,7 @@ def test_sttran_for_given_boxes_becomes_a_checkpoint_only(tmp_path: Path) -> Non
         (("efficientdet", "file", "out", "--frame-size", "512"), "'512' is no frame size: give width and height"),
         (("efficientdet", "file", "out", "--frame-size", "10x64"), "--frame-size: frame_width is 10"),
         (("efficientdet", "file", "out"), "is of an unknown kind"),
+        (("oed", "file", "out", "--frame-size", "10x64"), "--frame-size is 10x64: give 64 to 4096 pixels each way"),
         (("oed", "file", "out"), "file is not a file of OED's weights: it is of an unknown kind (it begins with"),
         (
             ("sttran", "file", "out", "--detector", "file"),
