@@ -279,19 +279,19 @@ def _frame_body(network: RelationGraph, model: onnx.ModelProto, frame_size: tupl
     top, left = (side[0] - height) // 2, (side[1] - width) // 2
     pixels = body.add("Cast", "frame", to=TensorProto.FLOAT)
     padding = body.constant([top, left, 0, side[0] - height - top, side[1] - width - left, 0])
-    pixels = body.add("Pad", pixels, padding, body.constant(np.float32(_PADDING)))
-    pixels = body.add("Div", pixels, body.constant(np.float32(255)))
+    pixels = body.add("Pad", pixels, padding, body.constant(np.array(_PADDING, np.float32)))
+    pixels = body.add("Div", pixels, body.constant(np.array(255, np.float32)))
     pixels = body.add("Transpose", pixels, perm=[2, 0, 1])
     body.insert(model, {f"model/{network.picture.name}": body.add("Unsqueeze", pixels, body.constant([0]))})
     boxes, relations = f"model/{network.boxes}", f"model/{network.relations}"
     boxes = body.add("Concat", boxes, body.constant(np.zeros((1, 6), np.float32)), axis=0)
     relations = body.add("Concat", relations, body.constant(np.zeros((ROWS, 5), np.float32)), axis=0)
-    scores = body.add("Gather", relations, body.constant(np.int64(3)), axis=1)
+    scores = body.add("Gather", relations, body.constant(np.array(3)), axis=1)
     best = body.add("TopK", scores, body.constant([ROWS]), axis=0)
     relations = body.add("Gather", relations, f"{best}_places", axis=0)
     values = [relations]
     for column in (0, 1):
-        rows = body.add("Gather", relations, body.constant(np.int64(column)), axis=1)
+        rows = body.add("Gather", relations, body.constant(np.array(column)), axis=1)
         values.append(body.add("Gather", boxes, body.add("Cast", rows, to=TensorProto.INT64), axis=0))
     return helper.make_graph(
         body.nodes, "frame", [helper.make_tensor_value_info("frame", TensorProto.UINT8, [height, width, 3])],

@@ -163,7 +163,7 @@ class SttranDetector(nn.Module):
         boxes = self._clip(_move(self.anchors[best], _pick(deltas, best)))
         # Boxes are sorted by score already, so their places rank them, without the ties of sure scores.
         places = torch.arange(count, 0, -1, device=scores.device, dtype=torch.float32)
-        keep = suppress(_to_last_pixel(boxes), places.expand(len(boxes), -1), self.config.proposal_iou, 0.0)
+        keep = suppress(_to_last_pixel(boxes), places.expand(boxes.shape[0], -1), self.config.proposal_iou, 0.0)
         ranks, order = torch.where(keep, places, -places).topk(min(self.config.proposals, count), dim=1)
         return _pick(boxes, order), ranks > 0
 

@@ -78,7 +78,7 @@ class Oed(nn.Module):
         for layer in self.encoder:
             tokens = layer(tokens, self.place)
         keys = tokens + self.place
-        instances = self.instance_decoder(self.instance_position.expand(len(frames), -1, -1), keys, tokens)
+        instances = self.instance_decoder(self.instance_position.expand(frames.shape[0], -1, -1), keys, tokens)
         return instances, self.interaction_decoder(instances, keys, tokens)
 
     def stages(self) -> list[NetworkStage]:

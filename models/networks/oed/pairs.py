@@ -74,7 +74,7 @@ class PairHeads(nn.Module):
 
     def rank(self, instances: Tensor, relations: Tensor) -> Tensor:
         """Returns (...,) the product of the best object's probability and each group's best predicate's."""
-        ranks = self.objects(instances).softmax(-1)[..., :-1].amax(-1)
+        ranks: Tensor = self.objects(instances).softmax(-1)[..., :-1].amax(-1)
         for name, head in self.predicates.items():
             logits = head(relations)
             best = logits.softmax(-1)[..., :-1] if self.exclusive[name] else logits.sigmoid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -102,7 +103,7 @@ def _detector_config(state: Mapping[str, Tensor], frame_size: tuple[int, int]) -
 
 def _relations_config(state: Mapping[str, Tensor], detector: SttranDetectorConfig) -> SttranConfig:
     """Reads the sizes off the weights, as far as they tell; the number of heads they do not."""
-    widths = {
+    widths: dict[str, Any] = {
         field: len(state[name])
         for field, name in {
             "visual_width": "subj_fc.weight",

@@ -36,7 +36,7 @@ def read_weights(
     allowed: classes of plain values that the file may hold.
     """
     content = read_tensor_file(path, f"a file of {title}'s weights", allowed)
-    state = content.get(entry) if isinstance(content, Mapping) else None
+    state: Any = content.get(entry) if isinstance(content, Mapping) else None
     is_table = isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())
     if not is_table or mark not in state:
         raise WeightsError(
