@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from export.detectors.sources import published_weights
 from export.errors import ExportError
 from export.onnx import export_network
 from export.placing import written_whole
 from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
 from models.graph.validation import first_mistake, in_words
-from models.networks.arn import Arn
-from models.networks.checkpoint import Incomplete, load_checkpoint
+from models.networks.checkpoint import Incomplete, family_of, load_checkpoint
 from models.networks.scored import Scored
 from models.networks.two_stage import TwoStage
 
@@ -60,7 +60,7 @@ def export_bundle(
             manifest = Manifest(
                 name=name,
                 version=version,
-                family="one_stage" if isinstance(host, Arn) else "two_stage",
+                family=family_of(network),
                 description=description,
                 vocabulary=network.vocabulary,
                 frame_size=FrameSize(height=network.frame_size[0], width=network.frame_size[1]),
@@ -75,6 +75,7 @@ def export_bundle(
                     figures=figures or {},
                     network=asdict(network.config),
                 ),
+                weights=published_weights(provenance),
                 sha256={stage.file: sha256_of(own / stage.file) for stage in stages},
             )
         except ValidationError as error:

@@ -10,11 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from export.errors import DisagreementError
 from export.onnx import describe_stage
 from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Bundle, FrameSize, Stage, Tensor
-from models.networks.arn import Arn
-from models.networks.checkpoint import NetworkConfig
+from models.networks.checkpoint import Complete, NetworkConfig, family_of
 from models.networks.scored import Scored
 from models.networks.stages import SceneGraphNetwork
-from models.networks.two_stage import TwoStage
 
 
 def check_manifest(bundle: Bundle) -> None:
@@ -22,7 +20,7 @@ def check_manifest(bundle: Bundle) -> None:
 
     Also where a stage reads a tensor that no stage before makes, or `frame_size` is not that of the frames.
     """
-    known = {FRAMES, TIMESTAMPS, PICTURE_SIZE}
+    known = {FRAMES, PICTURE_SIZE, TIMESTAMPS}
     size = bundle.manifest.frame_size
     for stage in bundle.manifest.stages:
         file = describe_stage(stage.name, stage.span, bundle.path_of(stage))
@@ -51,9 +49,8 @@ def check_facts(bundle: Bundle, network: SceneGraphNetwork) -> None:
     """Raises DisagreementError, naming the field, where a manifest says other things of a network than it is."""
     manifest = bundle.manifest
     height, width = network.frame_size
-    host = network.host if isinstance(network, Scored) else network
     wanted: dict[str, Any] = {
-        "family": "one_stage" if isinstance(host, Arn) else "two_stage",
+        "family": family_of(network) if isinstance(network, Complete) else manifest.family,
         "frame_size": FrameSize(height=height, width=width),
         "clip_length": network.clip_length,
         "vocabulary": network.vocabulary,
@@ -65,7 +62,7 @@ def check_facts(bundle: Bundle, network: SceneGraphNetwork) -> None:
     spans: list[tuple[str, str]] = [(stage.name, stage.span) for stage in network.stages()]
     if (said := _spans(manifest.stages)) != spans:
         raise DisagreementError(f"the manifest has the stages {said}, the checkpoint {spans}; export again")
-    if not isinstance(network, Arn | TwoStage | Scored) or manifest.training.network is None:
+    if not isinstance(network, Complete) or manifest.training.network is None:
         return
     if _config(manifest.training.network) != _config(asdict(network.config)):
         raise DisagreementError("the manifest has another training.network than the checkpoint; export again")

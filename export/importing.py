@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import click
 
 if TYPE_CHECKING:
     from models.networks.published.files import PublishedFile
+    from models.networks.two_stage import Task
 
 _FILE = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 _OUT = click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+_SERVED = click.argument("out", type=click.Path(path_type=Path))
 _ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
 
 
@@ -29,7 +32,7 @@ class _FrameSize(click.ParamType[tuple[int, int]]):
 
 @click.group("import")
 def import_() -> None:
-    """Make checkpoints from published weights.
+    """Make checkpoints and bundles from published weights.
 
     FILE is the published file or the archive that carries it. It is read without running anything from it.
     """
@@ -127,6 +130,134 @@ def pose(source: Path, out: Path, margin: float, any_version: bool) -> None:
         out, import_pose(model, PoseConfig(margin=margin), str(source)), {"published": _origin(BLAZEPOSE_FULL, sha256)}
     )
     click.echo(f"{out}: {BLAZEPOSE_FULL.title}, {len(KEYPOINTS)} keypoints; {BLAZEPOSE_FULL.licence}")
+
+
+@import_.command()
+@_FILE
+@_SERVED
+@click.option(
+    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+)
+@click.option(
+    "--clip-length",
+    type=click.IntRange(2, 256),
+    default=32,
+    show_default=True,
+    help="Most frames that run at once; the temporal network finds reference frames among them.",
+)
+def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) -> None:
+    """Make a scene graph network from OED's checkpoints for SGDet, spatial or temporal.
+
+    OUT is the folder of a bundle, ready to be served, or a checkpoint where its name ends in .pt.
+    """
+    from export.delivery import deliver
+    from models.graph.bundle import sha256_of
+    from models.networks.published import import_oed
+    from models.networks.published.oed import LICENCE, ORIGIN
+
+    _require_frame(frame_size)
+    network = import_oed(source, (frame_size[1], frame_size[0]), clip_length)
+    kind = "temporal" if network.config.kept_pairs else "spatial"
+    origin = {"title": f"OED, {kind}", "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
+    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"OED ({kind}) for SGDet.")
+    click.echo(
+        f"{out}: OED, {kind}, for frames of {frame_size[0]}x{frame_size[1]}, {len(network.state_dict())} weights; "
+        f"{LICENCE}"
+    )
+    _say(written)
+
+
+@import_.command()
+@_FILE
+@_SERVED
+@click.option(
+    "--detector",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="STTran's Faster R-CNN for Action Genome, faster_rcnn_ag.pth.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["sgdet", "sgcls", "predcls"]),
+    default="sgdet",
+    show_default=True,
+    help="The task that FILE was trained for; it does not say so itself.",
+)
+@click.option(
+    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+)
+def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tuple[int, int]) -> None:
+    """Make a scene graph network from STTran's checkpoint and its detector.
+
+    OUT is the folder of a bundle, ready to be served, or a checkpoint where its name ends in .pt. Weights for SGCls and
+    PredCls need given boxes, so they make a checkpoint only, for `vsg evaluate`.
+    """
+    from export.delivery import CHECKPOINT_SUFFIX, deliver
+    from export.errors import ExportError
+    from models.graph.bundle import sha256_of
+    from models.networks.published import import_sttran
+    from models.networks.published.sttran import LICENCE, ORIGIN
+
+    if task != "sgdet" and out.suffix != CHECKPOINT_SUFFIX:
+        raise ExportError(f"OUT is {out}, but weights for {task} make no bundle: give a name that ends in .pt")
+    _require_frame(frame_size)
+    network, unused = import_sttran(source, detector, task, (frame_size[1], frame_size[0]))
+    title = f"STTran for {task}"
+    origin = {"title": title, "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
+    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"{title}, with its detector.")
+    click.echo(f"{out}: {title}, for frames of {frame_size[0]}x{frame_size[1]}; {LICENCE}")
+    if unused:
+        click.echo(f"not read for {task}: {', '.join(unused)}")
+    _say(written)
+
+
+@import_.command()
+@_FILE
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--subject", "subjects", multiple=True, help="Class that may act; by default those that are persons.")
+@click.option(
+    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+)
+@click.option("--origin", default="unknown", show_default=True, help="Where FILE comes from, for the manifest.")
+@click.option("--licence", default="unknown", show_default=True, help="Licence of FILE, for the manifest.")
+def react(
+    source: Path, out: Path, subjects: tuple[str, ...], frame_size: tuple[int, int], origin: str, licence: str
+) -> None:
+    """Make a bundle from REACT++'s ONNX file, or any that gives boxes (N, 6) and relations (M, 5) of a frame.
+
+    The file names its classes and predicates in its metadata, and they become the bundle's vocabulary.
+    """
+    from export.relation_graphs import bundle_relation_graph, open_relation_graph
+    from models.graph.bundle import Weights, sha256_of
+
+    network = open_relation_graph(source, subjects)
+    vocabulary = network.vocabulary
+    bundle = bundle_relation_graph(
+        network,
+        out,
+        frame_size=(frame_size[1], frame_size[0]),
+        description=f"Relations of single frames by {source.name}.",
+        command=" ".join(["vsg", *sys.argv[1:]]),
+        weights=Weights(name=source.name, origin=origin, licence=licence, sha256=sha256_of(source)),
+    )
+    click.echo(
+        f"{out}: {len(vocabulary.objects)} classes, {len(vocabulary.predicates)} predicates, subjects: "
+        f"{', '.join(vocabulary.subjects)}; licence {licence}"
+    )
+    _say([str(out / file) for file in bundle.manifest.sha256])
+
+
+def _require_frame(size: tuple[int, int]) -> None:
+    """Raises ExportError where a network of 32 pixels a cell has too little to see, or a frame would be enormous."""
+    from export.errors import ExportError
+
+    if not all(64 <= side <= 4096 for side in size):
+        raise ExportError(f"--frame-size is {size[0]}x{size[1]}: give 64 to 4096 pixels each way")
+
+
+def _say(written: list[str]) -> None:
+    for file in written:
+        click.echo(f"wrote {file} ({Path(file).stat().st_size / 1e6:.1f} MB)")
 
 
 def _origin(published: PublishedFile, sha256: str) -> dict[str, str]:

@@ -25,10 +25,9 @@ from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.fitting import Fit, spanned
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
-from models.networks.arn import Arn
-from models.networks.checkpoint import Incomplete, load_checkpoint
+from models.networks.checkpoint import Complete, Incomplete, load_checkpoint
 from models.networks.scored import Scored
-from models.networks.stages import FRAMES, TIMESTAMPS
+from models.networks.stages import FRAMES, PICTURE_SIZE, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
 from training.data.action_genome import AnnotatedVideo, Split, ground_truth_of, load_action_genome, read_vocabulary
 from training.data.clips import read_frame
@@ -113,7 +112,7 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
     return network_predictor(network, task)
 
 
-def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
+def network_predictor(network: Complete, task: Task = "sgdet") -> Predictor:
     """Returns a predictor that runs a network as it stands, on the device it is on.
 
     Raises EvaluationError where the network was trained for another task.
@@ -124,7 +123,7 @@ def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") ->
     if made_for != task:
         raise EvaluationError(f"this network was trained for {made_for}, not for {task}; use --task {made_for}")
     if isinstance(host, TwoStage) and task != "sgdet":
-        stages[0] = FunctionStage((FRAMES, TIMESTAMPS, *_GIVEN), "clip", partial(_given_tensors, host))
+        stages[0] = FunctionStage((FRAMES, TIMESTAMPS, PICTURE_SIZE, *_GIVEN), "clip", partial(_given_tensors, host))
     return Predictor(stages, network.frame_size, network.clip_length, task, network.vocabulary)
 
 

@@ -23,12 +23,18 @@ from models.graph.bundle import (
     Training,
 )
 from models.graph.predictions import prediction_names
-from models.networks.arn import Arn
 from models.networks.arn.config import arn_r50
-from models.networks.checkpoint import Incomplete, NetworkConfig, load_checkpoint, make_network, save_checkpoint
+from models.networks.checkpoint import (
+    Complete,
+    Incomplete,
+    NetworkConfig,
+    family_of,
+    load_checkpoint,
+    make_network,
+    save_checkpoint,
+)
 from models.networks.scored import Scored
 from models.networks.stages import SceneGraphNetwork
-from models.networks.two_stage import TwoStage
 
 ARN_R50 = "arn-r50"
 """The paper's ARN with random weights; needs no file."""
@@ -46,7 +52,7 @@ class Source:
         name: str,
         folder: Path,
         manifest: Manifest,
-        network: Arn | TwoStage | Scored | None,
+        network: Complete | None,
         *,
         checkpoint: Path | None = None,
         graphs: Bundle | None = None,
@@ -150,7 +156,7 @@ def open_source(given: str, folder: Path, *, calibration: Path | None = None) ->
     return Source(bundle.manifest.name, folder, bundle.manifest, network, graphs=bundle, calibration=calibration)
 
 
-def _network_of(bundle: Bundle) -> Arn | TwoStage | Scored | None:
+def _network_of(bundle: Bundle) -> Complete | None:
     """Returns None where the bundle does not say which network it holds; PyTorch's engines then give the reason."""
     adapter: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
     try:
@@ -175,7 +181,7 @@ def _of_checkpoint(name: str, checkpoint: Path, folder: Path, calibration: Path 
     return Source(name, folder, _outline(network), network, checkpoint=checkpoint, calibration=calibration)
 
 
-def _outline(network: Arn | TwoStage | Scored) -> Manifest:
+def _outline(network: Complete) -> Manifest:
     """Returns the manifest that export would write; its files do not exist."""
     height, width = network.frame_size
     frame = np.zeros((1, 1, height, width, 3), np.uint8)
@@ -203,11 +209,10 @@ def _outline(network: Arn | TwoStage | Scored) -> Manifest:
         )
         for place, stage in enumerate(network.stages())
     ]
-    host = network.host if isinstance(network, Scored) else network
     return Manifest(
         name="measured",
         version="1",
-        family="one_stage" if isinstance(host, Arn) else "two_stage",
+        family=family_of(network),
         description="For measuring speed.",
         vocabulary=network.vocabulary,
         frame_size=FrameSize(height=height, width=width),

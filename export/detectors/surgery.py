@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from export.detectors.opening import ROWS, OnnxDetector, Reading
 from export.detectors.readings import RowReading
-from export.errors import ExportError
+from export.nodes import NodeWriter, at_opset, opset_of
 from export.onnx import BATCH, OPSET, TIME, export_stages
 from models.graph.bundle import FRAMES
 from models.networks.detectors.choosing import Choosing
@@ -38,49 +36,15 @@ class _Read(nn.Module):
         return tuple(tensor.unflatten(0, clip) for tensor in self.choosing(boxes, scores))
 
 
-class _Graph:
-    """Collects nodes and constants; every value that it makes has a name of its own, which begins with `prefix`."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self.sparse: list[onnx.SparseTensorProto] = []
-
-    def constant(self, value: NDArray[Any] | Sequence[int]) -> str:
-        """Adds a constant, whole numbers as int64."""
-        name = f"{self.prefix}/constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Adds a node and returns the name of its first output."""
-        name = output or f"{self.prefix}/{operator.lower()}_{len(self.nodes)}"
-        outputs = [name] if operator != "TopK" else [name, f"{name}_places"]
-        self.nodes.append(helper.make_node(operator, list(inputs), outputs, **attributes))
-        return name
-
-    def insert(self, model: onnx.ModelProto, inputs: dict[str, str]) -> None:
-        """Adds the whole graph of a model whose names are prefixed already.
-
-        inputs: input of the model to the value that it gets.
-        """
-        for name, value in inputs.items():
-            self.add("Identity", value, output=name)
-        self.nodes.extend(model.graph.node)
-        self.constants.extend(model.graph.initializer)
-        self.sparse.extend(model.graph.sparse_initializer)
-
-
 def write_detector_stage(detector: OnnxDetector, choosing: Choosing, needed: Set[str], path: Path) -> None:
     """Writes the stage from `frames` to the outputs of `choosing` that are needed, as one ONNX file.
 
     Raises ExportError where the detector's operators cannot be brought to the set of operators that the stage needs.
     """
-    model = _at_opset(detector.model, max(OPSET, _opset(detector.model)))
-    chosen = _at_opset(_export_choice(detector, choosing, needed), _opset(model))
+    model = at_opset(detector.model, max(OPSET, opset_of(detector.model)))
+    chosen = at_opset(_export_choice(detector, choosing, needed), opset_of(model))
     model, chosen = onnx.compose.add_prefix(model, "model/"), onnx.compose.add_prefix(chosen, "choice/")
-    graph = _Graph("frames")
+    graph = NodeWriter("frames")
     pixels = _prepare(graph, detector)
     if detector.one_by_one:
         values = _run_one_by_one(graph, detector, model, pixels)
@@ -122,7 +86,7 @@ def _export_choice(detector: OnnxDetector, choosing: Choosing, needed: Set[str])
         return onnx.load(str(Path(folder) / "choice.onnx"))
 
 
-def _prepare(graph: _Graph, detector: OnnxDetector) -> str:
+def _prepare(graph: NodeWriter, detector: OnnxDetector) -> str:
     """Adds what turns frames (B, T, H, W, 3) into what the detector takes, (B * T, …)."""
     picture, numbers = detector.picture, detector.normalisation
     pixels = graph.add("Reshape", FRAMES, graph.constant([-1, *picture.size, 3]))
@@ -138,7 +102,7 @@ def _prepare(graph: _Graph, detector: OnnxDetector) -> str:
     return pixels if picture.channels_last else graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
 
 
-def _run(graph: _Graph, detector: OnnxDetector, model: onnx.ModelProto, pixels: str) -> list[str]:
+def _run(graph: NodeWriter, detector: OnnxDetector, model: onnx.ModelProto, pixels: str) -> list[str]:
     """Adds the detector itself. Returns the values that are read, (N, Q, …) each.
 
     pixels: (N, …), where N is 1 if the detector takes one frame at a time.
@@ -176,7 +140,7 @@ def _kinds(detector: OnnxDetector) -> list[int]:
     return [*floats[:-1], TensorProto.INT64] if isinstance(detector.reading, RowReading) else floats
 
 
-def _best_rows(graph: _Graph, values: list[str]) -> list[str]:
+def _best_rows(graph: NodeWriter, values: list[str]) -> list[str]:
     """Adds what keeps the `ROWS` best of any number of boxes (N, M, 4), scores (N, M) and labels (N, M).
 
     Rows that are missing have a score of 0.
@@ -192,9 +156,9 @@ def _best_rows(graph: _Graph, values: list[str]) -> list[str]:
     return [graph.add("GatherND", boxes, rows, batch_dims=1), best, labels]
 
 
-def _run_one_by_one(graph: _Graph, detector: OnnxDetector, model: onnx.ModelProto, pixels: str) -> list[str]:
+def _run_one_by_one(graph: NodeWriter, detector: OnnxDetector, model: onnx.ModelProto, pixels: str) -> list[str]:
     """Adds an operator `Scan` that runs the detector on frame after frame of `pixels` (N, …)."""
-    body = _Graph("frame")
+    body = NodeWriter("frame")
     frame = body.add("Unsqueeze", "frame", body.constant([0]))
     values = [body.add("Squeeze", value, body.constant([0])) for value in _run(body, detector, model, frame)]
     picture, kinds = detector.picture, _kinds(detector)
@@ -210,20 +174,3 @@ def _run_one_by_one(graph: _Graph, detector: OnnxDetector, model: onnx.ModelProt
     outputs = [f"frames/value_{place}" for place in range(len(values))]
     graph.nodes.append(helper.make_node("Scan", [pixels], outputs, body=scanned, num_scan_inputs=1))
     return outputs
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
-
-
-def _at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    if _opset(model) == version:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, version)
-    except Exception as error:  # the converter's C++ raises RuntimeError, IndexError and its own ConvertError
-        reason = str(error).strip().partition("\n")[0]
-        raise ExportError(
-            f"the detector's operators are of opset {_opset(model)} and cannot be raised to {version} ({reason}): "
-            f"export it again with opset {OPSET} or later"
-        ) from error

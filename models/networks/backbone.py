@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -27,24 +27,34 @@ class Normalise(nn.Module):
         return (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
-class ResNet50(nn.Module):
-    """torchvision's ResNet-50 up to C5, with frozen batch norm as in DETR."""
+class ResNet(nn.Module):
+    """torchvision's ResNet up to C5, with frozen batch norm as in DETR.
 
-    def __init__(self) -> None:
+    name: one of torchvision's, such as `resnet50`.
+    """
+
+    def __init__(self, name: str) -> None:
         super().__init__()
-        body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+        body = get_model(name, weights=None, norm_layer=FrozenBatchNorm2d)
+        self.channels = body.fc.in_features
         del body.fc, body.avgpool
         self.body = body
-        self.channels = 2048
         for name, parameter in body.named_parameters():
             # DETR trains layer2 to layer4 only.
             parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, 3, H, W) to (N, 2048, H / 32, W / 32)."""
+        """Maps (N, 3, H, W) to (N, channels, ceil(H / 32), ceil(W / 32))."""
         body = self.body
         features = body.maxpool(body.relu(body.bn1(body.conv1(images))))
         return body.layer4(body.layer3(body.layer2(body.layer1(features))))  # type: ignore[no-any-return]
+
+
+class ResNet50(ResNet):
+    """The ResNet of DETR."""
+
+    def __init__(self) -> None:
+        super().__init__("resnet50")
 
 
 class CompactBackbone(nn.Module):

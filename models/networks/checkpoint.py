@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
+from models.networks.oed import Oed, OedConfig
 from models.networks.pose import PoseConfig, PoseNetwork
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.scored import Scored, ScoredConfig
@@ -26,9 +27,12 @@ from models.networks.two_stage import TwoStage, TwoStageConfig
 
 Incomplete = Detector | Layout
 """Networks with a vocabulary that make no scene graph by themselves."""
-Network = Arn | Incomplete | TwoStage | Scored
+Complete = Arn | Oed | TwoStage | Scored
+"""Networks that make scene graphs of frames."""
+Network = Complete | Incomplete
 NetworkConfig = Annotated[
-    ArnConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig, Field(discriminator="network")
+    ArnConfig | OedConfig | DetectorConfig | LayoutConfig | TwoStageConfig | ScoredConfig,
+    Field(discriminator="network"),
 ]
 
 Part = EfficientDet | TorchvisionDetector | PoseNetwork
@@ -46,6 +50,8 @@ def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) 
     match config:
         case ArnConfig():
             return Arn(config, vocabulary)
+        case OedConfig():
+            return Oed(config, vocabulary)
         case DetectorConfig():
             return Detector(config, vocabulary)
         case LayoutConfig():
@@ -54,6 +60,12 @@ def make_network(config: NetworkConfig, vocabulary: Vocabulary = ACTION_GENOME) 
             return TwoStage(config, vocabulary)
         case ScoredConfig():
             return Scored(config, vocabulary)
+
+
+def family_of(network: Complete) -> Literal["one_stage", "two_stage"]:
+    """Returns the family that a manifest names."""
+    host = network.host if isinstance(network, Scored) else network
+    return "one_stage" if isinstance(host, Arn | Oed) else "two_stage"
 
 
 def make_part(config: PartConfig) -> Part:

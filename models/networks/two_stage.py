@@ -16,6 +16,7 @@ from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.clip.crops import ClipCropEncoder
 from models.networks.detectors import Detector, DetectorConfig
+from models.networks.detectors.sttran_detector import SttranDetector, SttranDetectorConfig
 from models.networks.relations.fremure import Fremure, FremureConfig
 from models.networks.relations.mosa import Mosa, MosaConfig
 from models.networks.relations.network import RelationNetwork
@@ -23,8 +24,9 @@ from models.networks.relations.object_classifier import ObjectClassifier
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.representation import union_boxes
 from models.networks.relations.sttran import Sttran, SttranConfig
+from models.networks.relations.sttran_classifier import SttranObjectClassifier
 from models.networks.relations.tr2 import Tr2, Tr2Config
-from models.networks.stages import FRAMES, PAIR_MASK, REPRESENTATION, TIMESTAMPS, NetworkStage
+from models.networks.stages import FRAMES, PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 RelationNetworkConfig = Annotated[SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")]
 Task = Literal["predcls", "sgcls", "sgdet"]
@@ -37,7 +39,7 @@ class TwoStageConfig:
     task: task that the relation network is trained for. SGCls adds a classifier of given boxes.
     """
 
-    detector: DetectorConfig
+    detector: Annotated[DetectorConfig | SttranDetectorConfig, Field(discriminator="network")]
     relations: RelationNetworkConfig
     task: Task = "sgdet"
     network: Literal["two_stage"] = "two_stage"
@@ -50,7 +52,7 @@ class TwoStageConfig:
                 )
 
 
-def what_it_gives(detector: DetectorConfig) -> dict[str, Any]:
+def what_it_gives(detector: DetectorConfig | SttranDetectorConfig) -> dict[str, Any]:
     """Returns the fields of `RelationConfig` that a detector decides, with their values."""
     return {
         "feature_width": detector.feature_width,
@@ -72,6 +74,17 @@ def make_relation_network(config: RelationNetworkConfig, vocabulary: Vocabulary 
             return Fremure(config, vocabulary)
 
 
+def make_detector(
+    config: DetectorConfig | SttranDetectorConfig, vocabulary: Vocabulary = ACTION_GENOME
+) -> Detector | SttranDetector:
+    """Builds the detector that a configuration describes, with fresh weights."""
+    match config:
+        case DetectorConfig():
+            return Detector(config, vocabulary)
+        case SttranDetectorConfig():
+            return SttranDetector(config, vocabulary)
+
+
 class TwoStage(nn.Module):
     """A detector and a relation network. Its `stages` solve SGDet. The detector is never trained here."""
 
@@ -79,9 +92,9 @@ class TwoStage(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.detector = Detector(config.detector, vocabulary).requires_grad_(False)
+        self.detector = make_detector(config.detector, vocabulary).requires_grad_(False)
         self.relations = make_relation_network(config.relations, vocabulary)
-        self.object_classifier = ObjectClassifier(config.relations, vocabulary) if config.task == "sgcls" else None
+        self.object_classifier = self._make_classifier() if config.task == "sgcls" else None
         # It has random weights at first: a checkpoint brings its own, and training loads them once.
         self.crops = ClipCropEncoder(pretrained=False) if config.relations.clip_features else None
 
@@ -126,7 +139,15 @@ class TwoStage(nn.Module):
         relations: Relations = self.relations(pairs)
         return relations
 
-    def given_pairs(self, frames: Tensor, timestamps: Tensor, boxes: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
+    def given_pairs(
+        self,
+        frames: Tensor,
+        timestamps: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        picture_size: Tensor | None = None,
+    ) -> Pairs:
         """Makes pairs of given boxes, as this network's task defines it. The subject's own slot stays empty.
 
         PredCls uses the labels as they are. SGCls ignores them: the detector chooses the subject's box, and the
@@ -137,7 +158,16 @@ class TwoStage(nn.Module):
         boxes: (B, T, N, 4) corner boxes as fractions of the frame, the subject's first.
         labels: (B, T, N) int64, indices into the vocabulary's objects.
         mask: (B, T, N) bool, true where there is a box.
+        picture_size: (B, T, 2) float32, pixels of the displayed video; None for those of the frames.
         """
+        if isinstance(self.detector, SttranDetector):
+            if picture_size is None:
+                height, width = self.frame_size
+                picture_size = boxes.new_tensor((width, height)).expand(*mask.shape[:2], 2)
+            classifier = self.object_classifier
+            assert classifier is None or isinstance(classifier, SttranObjectClassifier)
+            found = self.detector.given_pairs(frames, timestamps, boxes, mask, picture_size, classifier)
+            return with_labels(found, labels) if classifier is None else found
         if self.object_classifier is None:
             found = self.detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
             return self.with_crops(with_labels(found, labels, labels[..., :1]), frames)
@@ -147,7 +177,8 @@ class TwoStage(nn.Module):
 
     def given_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Runs `given_pairs` on named tensors. Returns the pairs under the names of the detector stage's outputs."""
-        pairs = self.given_pairs(*(tensors[name] for name in ("frames", "timestamps", "boxes", "labels", "mask")))
+        names = (FRAMES, TIMESTAMPS, "boxes", "labels", "mask", PICTURE_SIZE)
+        pairs = self.given_pairs(*(tensors[name] for name in names if name in tensors))
         return dict(zip(self._detected, _as_tuple(pairs), strict=True))
 
     def classify(self, pairs: Pairs) -> Tensor:
@@ -157,11 +188,16 @@ class TwoStage(nn.Module):
         logits: Tensor = self.object_classifier(pairs.object_features, pairs.object_scores, pairs.object_boxes)
         return logits
 
+    def _make_classifier(self) -> ObjectClassifier | SttranObjectClassifier:
+        if isinstance(self.config.detector, SttranDetectorConfig):
+            return SttranObjectClassifier(self.config.relations, len(self.vocabulary.objects))
+        return ObjectClassifier(self.config.relations, self.vocabulary)
+
     def stages(self) -> list[NetworkStage]:
         """Returns two stages: `detector` turns frames into pairs, `relations` pairs into predicate scores."""
-        relations = _Relations(self.relations, self._detected)
+        detection, relations = _Detection(self), _Relations(self.relations, self._detected)
         return [
-            NetworkStage("detector", _Detection(self), (FRAMES,), self._detected, "frame"),
+            NetworkStage("detector", detection, detection.inputs, self._detected, "frame"),
             NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
         ]
 
@@ -207,9 +243,11 @@ class _Detection(nn.Module):
     def __init__(self, network: TwoStage) -> None:
         super().__init__()
         self.network = network
+        self.inputs = (FRAMES, PICTURE_SIZE) if isinstance(network.detector, SttranDetector) else (FRAMES,)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        pairs = self.network.detector.pairs(frames, frames.new_zeros(frames.shape[:2], dtype=torch.float32))
+    def forward(self, frames: Tensor, *picture_size: Tensor) -> tuple[Tensor, ...]:
+        timestamps = frames.new_zeros(frames.shape[:2], dtype=torch.float32)
+        pairs = self.network.detector.pairs(frames, timestamps, *picture_size)
         return _as_tuple(self.network.with_crops(pairs, frames))
 
 

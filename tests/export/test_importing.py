@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,11 +12,19 @@ import torch
 from click.testing import CliRunner, Result
 
 from export.importing import import_
-from models.networks.checkpoint import load_part
+from models.graph.bundle import MANIFEST_FILE, Bundle
+from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import TorchvisionDetector, make_model
+from models.networks.oed import Oed
 from models.networks.pose import PoseConfig, PoseNetwork
+from models.networks.relations.sttran import SttranConfig
+from models.networks.two_stage import TwoStage
+from tests.support.oed import oed_state, write_oed
+from tests.support.paths import ROOT
 from tests.support.published import efficientdet_file, enliven, pose_file
+from tests.support.sttran import detector_state, published_state
+from vsg import open_model
 
 WHEEL = "VSG_AITOOLKIT_WHEEL"
 
@@ -58,12 +68,68 @@ def test_a_file_of_torchvision_becomes_a_checkpoint(tmp_path: Path) -> None:
     assert detector.frame_size == (64, 96)
 
 
+@pytest.fixture(scope="module")
+def oed_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_oed(tmp_path_factory.mktemp("oed") / "checkpoint_3.pth", oed_state(temporal=True))
+
+
+def test_oed_becomes_a_bundle_that_makes_graphs(oed_file: Path, tmp_path: Path) -> None:
+    done = run("oed", oed_file, tmp_path / "oed", "--frame-size", "100x70", "--clip-length", "4")
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    assert "OED, temporal, for frames of 100x70" in done.output
+    manifest = Bundle.load(tmp_path / "oed").manifest
+    assert manifest.family == "one_stage"
+    assert [(stage.name, stage.span) for stage in manifest.stages] == [("pairs", "frame"), ("scene_graph", "clip")]
+    (weights,) = manifest.weights
+    assert weights.licence.startswith("Apache-2.0 (guanw-pku/OED)")
+    assert weights.sha256 == hashlib.sha256(oed_file.read_bytes()).hexdigest()
+    path = tmp_path / "oed" / MANIFEST_FILE
+    shown = json.loads(path.read_text())
+    shown["thresholds"] |= {"object_score": 0.0, "predicate_score": 0.0}  # random weights are sure of nothing
+    path.write_text(json.dumps(shown))
+    with open_model(tmp_path / "oed") as model:
+        graph = model(ROOT / "docs" / "puppets.mp4", fps=1)
+    assert len(graph.frames) == 10  # three clips, the last of two frames
+    assert all(frame.triplets for frame in graph.frames)
+
+
+def test_oed_becomes_a_checkpoint_where_the_name_says_so(oed_file: Path, tmp_path: Path) -> None:
+    done = run("oed", oed_file, tmp_path / "oed.pt", "--frame-size", "100x70")
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    network, training = load_checkpoint(tmp_path / "oed.pt")
+    assert isinstance(network, Oed)
+    assert network.frame_size == (70, 100)
+    assert training["published"]["title"] == "OED, temporal"
+
+
+def test_sttran_for_given_boxes_becomes_a_checkpoint_only(tmp_path: Path) -> None:
+    config = SttranConfig(visual_width=8, word_width=4, feed_forward=16)
+    torch.save({"state_dict": published_state(config)}, tmp_path / "predcls.tar")
+    torch.save({"model": detector_state()}, tmp_path / "detector.pth")
+    arguments = ("sttran", tmp_path / "predcls.tar", "--detector", tmp_path / "detector.pth", "--task", "predcls")
+    refused = run(*arguments, tmp_path / "bundle")
+    assert "weights for predcls make no bundle: give a name that ends in .pt" in str(refused.exception)
+    done = run(*arguments, tmp_path / "predcls.pt", "--frame-size", "128x96")
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    assert "not read for predcls: object_classifier.decoder_lin.0.bias" in done.output
+    network, _ = load_checkpoint(tmp_path / "predcls.pt")
+    assert isinstance(network, TwoStage)
+    assert network.config.task == "predcls"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("efficientdet", "file", "out", "--frame-size", "512"), "'512' is no frame size: give width and height"),
         (("efficientdet", "file", "out", "--frame-size", "10x64"), "--frame-size: frame_width is 10"),
         (("efficientdet", "file", "out"), "is of an unknown kind"),
+        (("oed", "file", "out", "--frame-size", "10x64"), "--frame-size is 10x64: give 64 to 4096 pixels each way"),
+        (("oed", "file", "out"), "file is not a file of OED's weights: it is of an unknown kind (it begins with"),
+        (
+            ("sttran", "file", "out", "--detector", "file"),
+            "file is not a file of STTran's weights: it is of an unknown",
+        ),
+        (("react", "file", "out"), "file is not an ONNX model that can be read"),
         (("pose", "file", "out"), "not the TensorFlow Lite file of BlazePose's landmark network"),
         (("torchvision", "yolo", "out"), "yolo is neither a file nor a detector of torchvision: fasterrcnn_"),
     ],

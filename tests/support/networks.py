@@ -21,6 +21,7 @@ from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.checkpoint import Network, NetworkConfig, make_network
 from models.networks.detectors import Detector, DetectorConfig
+from models.networks.oed import Oed, OedConfig
 from models.networks.relations.fremure import FremureConfig
 from models.networks.relations.layout import Layout, LayoutConfig
 from models.networks.relations.mosa import MosaConfig
@@ -126,6 +127,8 @@ def tiny_scored(host: HostConfig, vocabulary: Vocabulary = ACTION_GENOME) -> Sco
 
 @overload
 def make_lively(config: ArnConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Arn: ...
+@overload
+def make_lively(config: OedConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Oed: ...
 @overload
 def make_lively(config: DetectorConfig, seed: int = 0, vocabulary: Vocabulary = ...) -> Detector: ...
 @overload

@@ -131,6 +131,7 @@ class RelationObjective:
         frames, timestamps = batch.frames.to(self.device), batch.timestamps.to(self.device)
         boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
         detector = self.network.detector.eval()
+        assert isinstance(detector, Detector)  # `_network` takes no other
         if self.config.task == "sgdet":
             pairs = detector.supplied_pairs(frames, timestamps, boxes, labels, mask)
         else:

@@ -30,6 +30,8 @@ class ArnConfig:
     weight_mapping: of Table 4, `add` is Model I, `nonlinear` is Model II, and `conditional` is the paper's own.
     temporal_attention: uses self-attention over the frames of a clip at one place (eq 3).
     mimicry: projects the predicate queries to CLIP's image space, for the L1 term of eq 14.
+    entity_norm: normalises the entities before the heads read them, as DETR's decoder does, whose box head was trained
+        behind that norm.
     dense_proposals: starts the queries from the peaks of a dense detection head instead of learned ones.
     region_grid: points along each side of a grid that samples the fine feature map inside each query's box; 0 for none.
     sigmoid_classes: classifies objects with a sigmoid for each class instead of a softmax with a no-object class.
@@ -60,6 +62,7 @@ class ArnConfig:
     weight_mapping: WeightMapping = "conditional"
     temporal_attention: bool = True
     mimicry: bool = False
+    entity_norm: bool = False
 
     dense_proposals: bool = False
     region_grid: NonNegativeInt = 0
@@ -95,8 +98,11 @@ class ArnConfig:
 
 
 def arn_r50() -> ArnConfig:
-    """Returns the paper's network: ResNet-50, 100 queries, 6 encoder and 3 + 3 decoder layers."""
-    return ArnConfig()
+    """Returns the paper's network: ResNet-50, 100 queries, 6 encoder and 3 + 3 decoder layers.
+
+    It starts from DETR's weights, so that its entities pass through DETR's norm.
+    """
+    return ArnConfig(entity_norm=True)
 
 
 def arn_compact() -> ArnConfig:

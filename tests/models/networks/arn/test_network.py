@@ -57,7 +57,7 @@ def test_the_papers_network_has_the_papers_number_of_parameters() -> None:
     with torch.device("meta"):
         network = Arn(arn_r50())
     count = sum(parameter.numel() for parameter in network.parameters())
-    assert count == 53_916_286
+    assert count == 53_916_798
     assert abs(count - PAPERS_PARAMETERS) < 0.005 * PAPERS_PARAMETERS
 
 
@@ -171,6 +171,22 @@ def test_resnets_stem_and_first_stage_are_frozen_as_in_detr() -> None:
         network = Arn(arn_r50())
     frozen = {name.split(".")[2] for name, parameter in network.named_parameters() if not parameter.requires_grad}
     assert frozen == {"conv1", "layer1"}
+
+
+def test_heads_read_entities_behind_detrs_norm() -> None:
+    network = make_lively(tiny(entity_norm=True))
+    decoder = network.entity_decoder
+    assert decoder.norm is not None
+    torch.nn.init.uniform_(decoder.norm.weight, 0.5, 2.0)
+    decoded: list[Tensor] = []
+    decoder.layers[-1].register_forward_hook(lambda module, given, output: decoded.append(output))
+    frames = torch.from_numpy(sample_frames(np.random.default_rng(3), 1, 1, *network.frame_size))
+    with torch.inference_mode():
+        boxes = network(frames).entity_layers[-1].object_boxes[0, 0]
+        _, objects = decoder.norm(decoded[0]).chunk(2, dim=1)
+        torch.testing.assert_close(boxes, decoder.object_box(objects)[0].sigmoid())
+        _, unnormed = decoded[0].chunk(2, dim=1)
+        assert (boxes - decoder.object_box(unnormed)[0].sigmoid()).abs().max() > 1e-3
 
 
 def test_mimicry_projects_to_clips_width() -> None:

@@ -23,6 +23,7 @@ from tests.models.networks.relations.samples import (
     with_more_slots,
     with_other_leftovers,
 )
+from tests.support.sttran import published_shapes, published_state
 
 GROUPS = ACTION_GENOME.group_names
 
@@ -73,61 +74,6 @@ def test_weights_of_another_number_of_layers_are_refused(published: dict[str, np
         SpatioTemporalTransformer(SttranConfig(**sizes, decoder_layers=2)).load_reference_state(state)
     with pytest.raises(WeightsError, match=r"global_attention\.layers\.3\..* is missing"):
         SpatioTemporalTransformer(SttranConfig(**sizes, decoder_layers=4)).load_reference_state(state)
-
-
-def published_shapes(config: SttranConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a published checkpoint of these sizes, but for the counters of the batch norms."""
-    visual, words, width, hidden = config.visual_width, config.word_width, config.width, config.feed_forward
-    region, size, feature = visual // 2, config.union_size, config.feature_width
-    shapes: dict[str, tuple[int, ...]] = {"obj_embed.weight": (37, words), "obj_embed2.weight": (37, words)}
-
-    def linear(name: str, width_in: int, width_out: int, *kernel: int) -> None:
-        shapes.update({f"{name}.weight": (width_out, width_in, *kernel), f"{name}.bias": (width_out,)})
-
-    def norm(name: str, channels: int, *, batch: bool = False) -> None:
-        shapes.update({f"{name}.weight": (channels,), f"{name}.bias": (channels,)})
-        if batch:
-            shapes.update({f"{name}.running_mean": (channels,), f"{name}.running_var": (channels,)})
-
-    shapes["object_classifier.obj_embed.weight"] = (36, words)
-    norm("object_classifier.pos_embed.0", 4, batch=True)
-    linear("object_classifier.pos_embed.1", 4, 128)
-    linear("object_classifier.decoder_lin.0", feature + words + 128, 1024)
-    norm("object_classifier.decoder_lin.1", 1024, batch=True)
-    linear("object_classifier.decoder_lin.3", 1024, 37)
-    linear("union_func1", config.union_channels, region, 1, 1)
-    linear("conv.0", 2, region // 2, 7, 7)
-    norm("conv.2", region // 2, batch=True)
-    linear("conv.4", region // 2, region, 3, 3)
-    norm("conv.6", region, batch=True)
-    linear("subj_fc", feature, visual)
-    linear("obj_fc", feature, visual)
-    linear("vr_fc", region * size * size, visual)
-    layers: dict[str, tuple[str, ...]] = {"local_attention.layers.0": ("self_attn", "norm1", "norm2")}
-    layers |= {f"global_attention.layers.{number}": ("multihead2", "norm3") for number in range(3)}
-    for layer, (attention, *norms) in layers.items():
-        prefix = f"glocal_transformer.{layer}"
-        shapes[f"{prefix}.{attention}.in_proj_weight"] = (3 * width, width)
-        shapes[f"{prefix}.{attention}.in_proj_bias"] = (3 * width,)
-        linear(f"{prefix}.{attention}.out_proj", width, width)
-        linear(f"{prefix}.linear1", width, hidden)
-        linear(f"{prefix}.linear2", hidden, width)
-        for name in norms:
-            norm(f"{prefix}.{name}", width)
-    shapes["glocal_transformer.position_embedding.weight"] = (2, width)
-    linear("a_rel_compress", width, 3)
-    linear("s_rel_compress", width, 6)
-    linear("c_rel_compress", width, 17)
-    return shapes
-
-
-def published_state(config: SttranConfig, device: str = "cpu") -> dict[str, Tensor]:
-    """Random weights under the published names."""
-    torch.manual_seed(0)
-    state = {name: torch.rand(shape, device=device) for name, shape in published_shapes(config).items()}
-    means = [name for name in state if name.endswith("running_mean")]
-    counters = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7, device=device) for name in means}
-    return state | counters
 
 
 def test_a_published_checkpoint_fills_every_weight() -> None:

@@ -1,0 +1,35 @@
+"""Delivers an imported network: as a checkpoint, or as the bundle that serves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from export.bundle import export_bundle
+from export.check import check_bundle
+from export.placing import written_whole
+from models.networks.checkpoint import Complete, save_checkpoint
+
+CHECKPOINT_SUFFIX = ".pt"
+
+
+def deliver(out: Path, network: Complete, origin: dict[str, Any], description: str) -> list[str]:
+    """Writes a checkpoint where `out` ends in `.pt`, or else a bundle that is proven against the network.
+
+    Returns the files that were written. Raises WeightsError or ExportError where they cannot be written, and
+    DisagreementError where the bundle computes something else.
+
+    origin: what is known of the weights, as `save_checkpoint` takes it.
+    description: of the bundle, in a sentence.
+    """
+    if out.suffix == CHECKPOINT_SUFFIX:
+        save_checkpoint(out, network, origin)
+        return [str(out)]
+    with TemporaryDirectory() as folder, written_whole(out) as own:
+        checkpoint = Path(folder, "imported.pt")
+        save_checkpoint(checkpoint, network, origin)
+        bundle = export_bundle(checkpoint, own, name=out.name, version="1", description=description)
+        # Two shapes are enough: the proof over all of them is `vsg check`, and takes minutes for a large network.
+        check_bundle(own, checkpoint, batches=(1, 2), times=(1, 3))
+    return [str(out / file) for file in bundle.manifest.sha256]

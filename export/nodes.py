@@ -1,0 +1,67 @@
+"""Writes ONNX graphs by hand, around graphs that others made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from export.errors import ExportError
+from export.onnx import OPSET
+
+
+class NodeWriter:
+    """Collects nodes and constants; every value that it makes has a name of its own, which begins with `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.sparse: list[onnx.SparseTensorProto] = []
+
+    def constant(self, value: NDArray[Any] | Sequence[int]) -> str:
+        """Adds a constant, whole numbers as int64."""
+        name = f"{self.prefix}/constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Adds a node and returns the name of its first output."""
+        name = output or f"{self.prefix}/{operator.lower()}_{len(self.nodes)}"
+        outputs = [name] if operator != "TopK" else [name, f"{name}_places"]
+        self.nodes.append(helper.make_node(operator, list(inputs), outputs, **attributes))
+        return name
+
+    def insert(self, model: onnx.ModelProto, inputs: dict[str, str]) -> None:
+        """Adds the whole graph of a model whose names are prefixed already.
+
+        inputs: input of the model to the value that it gets.
+        """
+        for name, value in inputs.items():
+            self.add("Identity", value, output=name)
+        self.nodes.extend(model.graph.node)
+        self.constants.extend(model.graph.initializer)
+        self.sparse.extend(model.graph.sparse_initializer)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Returns the version of ONNX's own set of operators that a model uses."""
+    return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
+
+
+def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """Returns a model with another version of the operators. Raises ExportError where it cannot be brought there."""
+    if opset_of(model) == version:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, version)
+    except Exception as error:  # the converter's C++ raises RuntimeError, IndexError and its own ConvertError
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(
+            f"its operators are of opset {opset_of(model)} and cannot be raised to {version} ({reason}): "
+            f"export it again with opset {OPSET} or later"
+        ) from error
