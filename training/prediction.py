@@ -25,7 +25,7 @@ from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn
-from models.networks.checkpoint import Incomplete, load_checkpoint
+from models.networks.checkpoint import Incomplete, load_checkpoint, scoring_of
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
@@ -81,14 +81,24 @@ def evaluate_model(
     does not run such a model; EngineError where the engine does not run here.
     """
     predictor = load_predictor(model, task, engine)
+    annotated = load_annotated(data, predictor, task, split, model)
+    return evaluate_videos(annotated, predictor, progress=progress)
+
+
+def load_annotated(data: Path, predictor: Predictor, task: Task, split: Split, model: Path) -> list[AnnotatedVideo]:
+    """Loads the videos of a data folder that a model is measured on, with the objects that count in the task.
+
+    model: named in the message.
+
+    Raises EvaluationError where the folder has another vocabulary than the model.
+    """
     annotated_with, known = read_vocabulary(data), predictor.vocabulary
     if not annotated_with.same_columns(known):
         raise EvaluationError(
             f"{data} is annotated with {', '.join(annotated_with.predicates[:3])}, …, but {model} knows "
             f"{', '.join(known.predicates[:3])}, …: a model is evaluated on data of its own vocabulary"
         )
-    annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
-    return evaluate_videos(annotated, predictor, progress=progress)
+    return load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
 
 
 def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None = None) -> Predictor:
@@ -102,12 +112,12 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
         return bundle_predictor(Bundle.load(model), engine or "onnxruntime-cpu")
     if engine is not None:
         raise EvaluationError(f"{model} is not a bundle, so torch runs it, not {engine}; leave the engine out")
-    network, _ = load_checkpoint(model)
+    network, provenance = load_checkpoint(model)
     if isinstance(network, Incomplete):
         raise EvaluationError(
             f"{model} holds a {network.config.network} alone, which makes no scene graphs; name a network built on it"
         )
-    return network_predictor(network, task)
+    return replace(network_predictor(network, task), scoring=scoring_of(provenance))
 
 
 def network_predictor(network: Arn | TwoStage | Scored, task: Task = "sgdet") -> Predictor:
