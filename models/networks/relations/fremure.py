@@ -91,16 +91,21 @@ class Fremure(RelationNetwork):
         """Whether `Relations` carry uncertainties, as the Bayesian and the mixture head give them."""
         return self.config.head != "linear"
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`.
+    @property
+    def decoded_width(self) -> int:
+        """G d, the G groups one after the other, or d where they share a branch."""
+        return self.config.inner_width * len(self.branches)
 
-        `decoded` is (B, T, P, G d) with the G groups one after the other, or (B, T, P, d) where they share a branch.
-        """
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
         shares, slices = predicate_shares(self.predicate_counts, self.vocabulary), self.vocabulary.group_slices.values()
         by_branch = [shares[columns] for columns in slices] if self.config.relation_specific else [shares]
-        decoded = torch.cat(
+        return torch.cat(
             [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)], -1
         )
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         predictions: dict[GroupName, Prediction] = {
             group: self.heads[group](features) for group, features in self._by_group(decoded).items()
         }

@@ -17,7 +17,7 @@ from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
-from models.networks.relations.trajectories import Trajectories, follow, gather_slots
+from models.networks.relations.trajectories import AnyTrajectories, gather_slots, trajectories_of
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -67,7 +67,7 @@ class Tr2(RelationNetwork):
         self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
         self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
         self.message = MessageToken(config.width) if config.message_token else None
-        wide = 2 * config.width if config.message_token else config.width
+        wide = self.decoded_width
         self.heads = nn.ModuleDict(
             {
                 group.name: nn.Linear(wide, config.text_width if config.text_classifiers else len(group.predicates))
@@ -96,18 +96,26 @@ class Tr2(RelationNetwork):
             )
         self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets.float()
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`. With a message token, `decoded` is twice as wide as the representation."""
+    @property
+    def decoded_width(self) -> int:
+        """The representation's width, twice with a message token."""
+        return 2 * self.config.width if self.config.message_token else self.config.width
+
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
         slots = represented.shape[2]
-        trajectories = follow(pairs)
+        trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
         encoded = self.encoder(represented, pairs.mask)
-        tokens = self.decoder(encoded.flatten(1, 2), trajectories.same, trajectories.position)  # (B, T * P, D)
+        tokens = self.decoder(encoded.flatten(1, 2), trajectories, slots)  # (B, T * P, D)
         if self.message is not None:
             tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
-        decoded = tokens.unflatten(1, (-1, slots))  # (B, T, P, D or 2 * D)
+        decoded: Tensor = tokens.unflatten(1, (-1, slots))
+        return decoded
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         probabilities = {
-            group.name: activate(self._logits(group.name, decoded, pairs.labels), group)
-            for group in self.vocabulary.groups
+            group.name: activate(self._logits(group.name, decoded, labels), group) for group in self.vocabulary.groups
         }
         return Relations(probabilities, represented, decoded)
 
@@ -127,7 +135,7 @@ class Tr2(RelationNetwork):
         """Returns the guidance of each group as `guidance_<group>`, with weight 1; nothing without `guidance`."""
         if self.guides is None:
             return {}
-        trajectories = follow(pairs)
+        trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
         labels, labelled = pairs.labels.flatten(1), predicates.flatten(1, 2)  # (B, N) and (B, N, R), N = T * P
         decoded = relations.decoded.flatten(1, 2)
         return {
@@ -136,7 +144,7 @@ class Tr2(RelationNetwork):
         }
 
     def _guidance(
-        self, group: GroupName, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
+        self, group: GroupName, trajectories: AnyTrajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
     ) -> Tensor:
         """Returns the mean squared error between a pair's change and its sentence's since the last occurrence (eq 2).
 
@@ -173,7 +181,7 @@ class MessageToken(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.gate = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, trajectories: Trajectories) -> Tensor:
+    def forward(self, tokens: Tensor, trajectories: AnyTrajectories) -> Tensor:
         """Puts the gated predecessor beside each pair: (B, N, D) to (B, N, 2 * D).
 
         The first pair of a trajectory is compared with zeros, but its gate is applied to itself.
