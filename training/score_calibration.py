@@ -1,8 +1,9 @@
 """Chooses how the scores of a triplet join (`models.graph.scoring`), on videos that nothing was trained on.
 
 A likelihood that is fitted on a few videos does not carry over, so recall itself decides, over a small grid: the mean
-of `SOUGHT`. Recall and mean recall count alike, because sharper predicates win recall where rare predicates lose it.
-The model runs once; the grid is scored on what it predicted.
+of `SOUGHT`. Sharper predicates win recall where rare predicates lose it, so recall and mean recall count alike, and a
+setting is out where one of `MEASURES` falls by more than `TOLERANCE` against the plain product. The model runs once;
+the grid is scored on what it predicted.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from training.evaluation import Constraint, Evaluator, FrameGroundTruth, FramePr
 from training.prediction import Predictor, frames_of, predict_video
 from training.progress import track
 
-PREDICATE_TEMPERATURES: Final = (0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+PREDICATE_TEMPERATURES: Final = (0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
 RELATION_EXPONENTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 PLAIN: Final = Scoring()
 """The product of all factors as they are."""
+UNRANKED: Final = Scoring(relation_exponent=0)
+"""The same without relation scores."""
 
 _CONSTRAINTS: Final[tuple[Constraint, ...]] = ("with", "no")
 _RECALL_AT: Final = (10, 20)
@@ -36,6 +39,8 @@ MEASURES: Final = tuple(
 """Figures that are measured for every setting."""
 SOUGHT: Final = tuple(measure for measure in MEASURES if "/P@" not in measure)
 """Figures whose mean decides."""
+TOLERANCE: Final = 0.003
+"""Fall of a figure that is taken for chance."""
 
 Measures = dict[str, float]
 """Fractions by the names of `MEASURES`."""
@@ -60,7 +65,8 @@ class Calibration:
     """What was tried, and which setting is best.
 
     plain: the product of all factors as they are.
-    best: the setting of the highest `sought`; of equal ones the nearest to the plain product.
+    best: the setting of the highest `sought` of those that lower no figure; of equal ones the nearest to the plain
+        product.
     trials: all settings, in the order of the grid.
     """
 
@@ -80,13 +86,16 @@ def seen_frames(videos: Sequence[AnnotatedVideo], predictor: Predictor, *, progr
     return frames
 
 
-def calibrate(frames: Sequence[SeenFrame], *, progress: bool = False) -> Calibration:
+def calibrate(frames: Sequence[SeenFrame], *, ranks: bool = True, progress: bool = False) -> Calibration:
     """Tries the grid on frames of one vocabulary. Exponents are tried where the model has a relation scorer.
+
+    ranks: false to leave relation scores out of the product, and to choose the temperature alone.
 
     Raises EvaluationError where no frame has an annotated relation.
     """
     scored = any(predicted.relation_scores is not None for _, predicted in frames)
-    exponents = RELATION_EXPONENTS if scored else (PLAIN.relation_exponent,)
+    plain = PLAIN if ranks else UNRANKED
+    exponents = RELATION_EXPONENTS if scored and ranks else (plain.relation_exponent,)
     settings = [
         Scoring(predicate_temperature=temperature, relation_exponent=exponent)
         for temperature, exponent in product(PREDICATE_TEMPERATURES, exponents)
@@ -94,8 +103,14 @@ def calibrate(frames: Sequence[SeenFrame], *, progress: bool = False) -> Calibra
     trials = tuple(
         Trial(scoring, measure(frames, scoring)) for scoring in track(settings, "trying settings", disable=not progress)
     )
-    plain = next(trial for trial in trials if trial.scoring == PLAIN)
-    best = max(trials, key=lambda trial: (trial.sought, -_distance(trial.scoring)))
+    return choose(trials, plain)
+
+
+def choose(trials: tuple[Trial, ...], start: Scoring = PLAIN) -> Calibration:
+    """Returns the best of trials, one of which is the setting to start from."""
+    plain = next(trial for trial in trials if trial.scoring == start)
+    harmless = [trial for trial in trials if _falls(plain, trial) <= TOLERANCE]
+    best = max(harmless, key=lambda trial: (trial.sought, -_distance(trial.scoring)))
     return Calibration(plain, best, trials)
 
 
@@ -123,6 +138,11 @@ def write_scoring(model: Path, scoring: Scoring) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(manifest, indent=2) + "\n")
     partial.replace(path)
+
+
+def _falls(plain: Trial, trial: Trial) -> float:
+    """Returns the largest fall of a figure."""
+    return max(plain.measures[name] - value for name, value in trial.measures.items())
 
 
 def _distance(scoring: Scoring) -> float:

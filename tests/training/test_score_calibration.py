@@ -16,7 +16,18 @@ from service.command_line import main
 from tests.support.networks import make_lively, tiny_scored, tiny_two_stage
 from training.evaluation import FrameGroundTruth, FramePredictions
 from training.prediction import load_predictor
-from training.score_calibration import SOUGHT, Calibration, SeenFrame, calibrate, measure, write_scoring
+from training.score_calibration import (
+    MEASURES,
+    SOUGHT,
+    TOLERANCE,
+    Calibration,
+    SeenFrame,
+    Trial,
+    calibrate,
+    choose,
+    measure,
+    write_scoring,
+)
 
 PLAIN = Scoring()
 
@@ -53,6 +64,18 @@ def test_of_equal_settings_the_plain_product_is_chosen() -> None:
     found = chosen(frame(hidden_by=0.1, relation_scores=[0.9, 0.1]))
     assert found.best.scoring == PLAIN
     assert found.best == found.plain
+
+
+def test_a_setting_that_lowers_a_figure_is_out() -> None:
+    def trial(temperature: float, **changes: float) -> Trial:
+        measures = dict.fromkeys(MEASURES, 0.5) | changes
+        return Trial(Scoring(predicate_temperature=temperature), measures)
+
+    plain, chance = trial(1), trial(1.1, **{"no/R@10": 0.6, "no/mR@20": 0.5 - TOLERANCE / 2})
+    harmful = trial(2, **{"no/R@10": 0.9, "with/P@10": 0.5 - 2 * TOLERANCE})
+    found = choose((harmful, plain, chance))
+    assert (found.plain, found.best) == (plain, chance)
+    assert harmful.sought > chance.sought
 
 
 def test_without_relation_scores_only_temperatures_are_tried() -> None:

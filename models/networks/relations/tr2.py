@@ -14,10 +14,14 @@ from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.processes import mean_over_processes
 from models.networks.relations.config import RelationConfig
+from models.networks.relations.motion import MotionFeatures, MotionInteraction
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
 from models.networks.relations.trajectories import AnyTrajectories, gather_slots, trajectories_of
+
+_MOTION_WIDTH, _IOU_WINDOW = 128, 5
+"""MoSA's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -30,6 +34,7 @@ class Tr2Config(RelationConfig):
     guidance: guides changes of relations by changes of sentences in training (eq 2).
     guidance_of_difference: if off, guides the relations themselves by the sentences themselves (eq 4, Table III).
     text_classifiers: classifies by likeness to sentences about the object's class instead of by linear layers.
+    motion: adds MoSA's motion features and their interaction before the decoder; not a part of TR².
     text_width: E, width of the text embeddings.
     reproduce_label_offset_bug: guides spatial and contacting predicates by the sentences of the first 6 and 17
         predicates, as the public code does. That code counts labels within their group, but sentences over all groups.
@@ -43,6 +48,7 @@ class Tr2Config(RelationConfig):
     guidance: bool = True
     guidance_of_difference: bool = True
     text_classifiers: bool = False
+    motion: bool = False
     text_width: PositiveInt = 512
     reproduce_label_offset_bug: bool = False
 
@@ -65,6 +71,11 @@ class Tr2(RelationNetwork):
         super().__init__(config, vocabulary)
         sizes = (config.width, config.heads, config.feed_forward, config.dropout)
         self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
+        self.motion: MotionFeatures | None = None
+        self.interaction: MotionInteraction | None = None
+        if config.motion:
+            self.motion = MotionFeatures(config.width, _MOTION_WIDTH, _IOU_WINDOW, whole_video=config.whole_video)
+            self.interaction = MotionInteraction(config.width, config.heads, config.dropout)
         self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
         self.message = MessageToken(config.width) if config.message_token else None
         wide = self.decoded_width
@@ -106,6 +117,8 @@ class Tr2(RelationNetwork):
         slots = represented.shape[2]
         trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
         encoded = self.encoder(represented, pairs.mask)
+        if self.motion is not None and self.interaction is not None:
+            encoded = self.interaction(encoded, self.motion(pairs), pairs.mask)
         tokens = self.decoder(encoded.flatten(1, 2), trajectories, slots)  # (B, T * P, D)
         if self.message is not None:
             tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
