@@ -36,6 +36,9 @@ from training.errors import EvaluationError
 from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
 
+_FRAMES_AT_ONCE = 64
+"""Frames that a stage of span `frame` takes at once, so that the longest video fits."""
+
 Outputs = Mapping[str, NDArray[np.generic]]
 
 
@@ -61,7 +64,7 @@ class Predictor:
     def __call__(self, video: Outputs) -> PairPredictions:
         """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
         batch = {name: array[None] for name, array in video.items()}
-        known = run_stages(self.stages, batch, clip_length=self.clip_length)
+        known = run_stages(self.stages, batch, clip_length=self.clip_length, frames_at_once=_FRAMES_AT_ONCE)
         return PairPredictions.from_outputs(known, self.vocabulary)
 
 

@@ -40,6 +40,9 @@ from training.prediction import evaluate_videos, network_predictor
 from training.relation_losses import given_matches, match_slots, related_term, relation_terms
 from training.targets import annotated_boxes
 
+_FRAMES_AT_ONCE = 32
+"""Frames that the detector takes at once in training."""
+
 log = logging.getLogger("vsg.train")
 
 
@@ -141,8 +144,15 @@ class RelationObjective:
 
         For a relation scorer in PredCls, detections that overlap no annotated box join them as unrelated pairs.
         """
-        frames, timestamps = batch.frames.to(self.device), batch.timestamps.to(self.device)
-        boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
+        time = batch.frames.shape[1]
+        cuts = [slice(first, first + _FRAMES_AT_ONCE) for first in range(0, time, _FRAMES_AT_ONCE)]
+        return Pairs.joined([self._find_in(batch, cut) for cut in cuts])
+
+    def _find_in(self, batch: ClipBatch, cut: slice) -> Pairs:
+        """Pairs of some of the frames: a whole video at once would not fit beside the detector."""
+        frames, timestamps = batch.frames[:, cut].to(self.device), batch.timestamps[:, cut].to(self.device)
+        annotated = annotated_boxes(batch.targets.to(self.device))
+        boxes, labels, mask = (each[:, cut] for each in annotated)
         detector = self.network.detector.eval()
         if self.config.task == "sgdet":
             pairs = detector.supplied_pairs(frames, timestamps, boxes, labels, mask)
@@ -150,7 +160,7 @@ class RelationObjective:
             pairs = detector.given_pairs(
                 frames, timestamps, boxes, mask, person_first=True, unmatched=self._with_unmatched
             )
-        pairs = replace(pairs, mask=pairs.mask & batch.real.to(self.device)[..., None])
+        pairs = replace(pairs, mask=pairs.mask & batch.real[:, cut].to(self.device)[..., None])
         return self.network.with_crops(pairs, frames)
 
 
