@@ -129,9 +129,7 @@ class Plan:
                 )
             self._require_row(row.needs, f"row {name!r} starts from")
             if row.weights_of is not None and self.rows[row.weights_of].config is None:
-                raise ConfigurationError(
-                    f"row {name!r} has weights_of {row.weights_of!r}, which trains none: name another"
-                )
+                raise ConfigurationError(f"row {name!r} has weights_of {row.weights_of!r}, which trains nothing")
             self._require_end(name)
         known = read_vocabulary(self.test).predicate_index
         for table in self.tables:

@@ -155,9 +155,10 @@ def collate(items: list[Item], vocabulary: Vocabulary = ACTION_GENOME) -> ClipBa
 
 def stack_padded(arrays: list[NDArray[Any]]) -> Tensor:
     """Stacks arrays (T, …) of different lengths into (B, longest, …), with zeros behind the shorter ones."""
-    longest = max(len(array) for array in arrays)
-    padded = [np.pad(array, [(0, longest - len(array)), *[(0, 0)] * (array.ndim - 1)]) for array in arrays]
-    return torch.from_numpy(np.stack(padded))
+    stacked = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for place, array in enumerate(arrays):
+        stacked[place, : len(array)] = array
+    return torch.from_numpy(stacked)
 
 
 def _starting_anywhere(lengths: list[int], clip_length: int) -> list[NDArray[np.intp]]:

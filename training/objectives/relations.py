@@ -109,15 +109,20 @@ class RelationObjective:
         if self.config.task != "sgdet":
             labels = torch.where(matches.matched, matches.labels, pairs.labels)
             pairs = with_labels(pairs, labels, targets.subjects()[..., None])
+        shown = pairs.mask
         said = model(pairs)
         relations, related = said if isinstance(said, tuple) else (said, None)
+        if self._with_unmatched and not self.config.freeze_host:
+            # Detections that nobody annotated are for the scorer: in evaluation the host sees annotated pairs alone.
+            pairs = replace(pairs, mask=matches.matched)
+            relations, _ = model(pairs)
         with torch.autocast(device.type, enabled=False):
             if not self.config.freeze_host:
                 network = self.network.relations
                 terms.update(relation_terms(relations, matches, network.predicate_counts, config, self.vocabulary))
                 terms |= network.loss_terms(pairs, relations, matches.predicates)
             if related is not None:
-                terms["related"] = related_term(related, matches.related, pairs.mask, config)
+                terms["related"] = related_term(related, matches.related, shown, config)
         return terms
 
     def parameter_groups(self) -> list[dict[str, Any]]:

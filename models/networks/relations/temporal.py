@@ -173,8 +173,9 @@ class TrajectoryDecoder(nn.Module):
         def widen(blocks: Tensor) -> Tensor:
             """Maps blocks (B, T, P, D) to those with their neighbours, (B, T, (2 reach + 1) P, D)."""
             padded = F.pad(blocks, (0, 0, 0, 0, reach, reach))
-            count = padded.shape[1] - 2 * reach
-            return torch.cat([padded[:, shift : shift + count] for shift in range(2 * reach + 1)], 2)
+            near = torch.arange(2 * reach + 1, device=blocks.device)
+            places = torch.arange(blocks.shape[1], device=blocks.device)[:, None] + near  # (T, 2 reach + 1)
+            return padded[:, places].flatten(2, 3)
 
         identity = trajectories.identity.gather(1, order).unflatten(1, (-1, slots))  # (B, T, P), 0 without a pair
         seen = widen(identity[..., None].float())[..., 0]  # (B, T, (2 reach + 1) P)
