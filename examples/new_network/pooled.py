@@ -52,7 +52,8 @@ class Pooled(RelationNetwork):
         read = [represented, mean_of_pairs(represented, real, (2,))]
         if self.config.clip_context:
             read.append(mean_of_pairs(represented, real, (1, 2)))
-        return represented + self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
+        mixed: Tensor = self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
+        return represented + mixed
 
     def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
         """See `RelationNetwork`."""

@@ -288,7 +288,8 @@ class NormalisedFusion(nn.Module):
             projected = F.layer_norm(self.project(shares), (self._PROJECTED,))
             seen.append(projected.expand(*head.shape[:-1], -1))
         gate = (self.gate(torch.cat(seen, -1)) / self._TEMPERATURE).sigmoid().clamp(self._LEAST, 1 - self._LEAST)
-        return head + (1 - gate) * (tail - head)
+        fused: Tensor = head + (1 - gate) * (tail - head)
+        return fused
 
 
 class PredicateMemory(nn.Module):

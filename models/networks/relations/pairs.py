@@ -57,7 +57,8 @@ class Pairs:
     def joined(cls, parts: Sequence[Pairs]) -> Pairs:
         """Joins the pairs of consecutive frames along time."""
         columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
-        return cls(**{name: None if each[0] is None else torch.cat(each, 1) for name, each in columns.items()})
+        joined = {name: None if each[0] is None else torch.cat(each, 1) for name, each in columns.items()}
+        return cls(**joined)  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str) -> Pairs:
         """Returns the same pairs on another device."""

@@ -33,7 +33,7 @@ def fetching() -> list[Story]:
 
 def told(story: Story) -> list[tuple[float, tuple[float, ...], tuple[float, ...], str]]:
     """The moments at which only the video tells, with both boxes and where the person looks."""
-    found = []
+    found: list[tuple[float, tuple[float, ...], tuple[float, ...], str]] = []
     for time in np.arange(0.0, 4.0, 0.5).tolist():
         scene = story.scene(time)
         if (pair := story.told_by_video(scene, time)) is not None:

@@ -169,8 +169,10 @@ class Story:
         """Returns the pose, looking at the act's target or away from everything, or with its face hidden."""
         build, pose, script = self.stage.build, performance.pose, self.cast.acts[act]
         eye = pose.head(build)
-        twin = [] if self.twin is None else [self.twin]
-        ways = [math.atan2(p.y - float(eye[1]), p.x - float(eye[0])) for p in (*performance.placements, *twin)]
+        places = [(placement.x, placement.y) for placement in performance.placements]
+        if self.twin is not None:
+            places.append((self.twin.x, self.twin.y))
+        ways = [math.atan2(y - float(eye[1]), x - float(eye[0])) for x, y in places]
         angle = ways[script.target] if script.target is not None else self._away(self.stage.gaze_away[act], ways)
         vector = pose.vector.copy()
         vector[11:14] = (math.cos(angle), math.sin(angle), 0.0 if script.hidden else 1.0)
