@@ -14,7 +14,7 @@ from export.onnx import export_network
 from export.placing import written_whole
 from models.graph.bundle import MANIFEST_FILE, Bundle, FrameSize, Manifest, Name, Thresholds, Training, sha256_of
 from models.graph.validation import first_mistake, in_words
-from models.networks.checkpoint import Incomplete, family_of, load_checkpoint
+from models.networks.checkpoint import Incomplete, family_of, load_checkpoint, scoring_of
 from models.networks.scored import Scored
 from models.networks.two_stage import TwoStage
 
@@ -67,6 +67,7 @@ def export_bundle(
                 clip_length=network.clip_length,
                 stages=stages,
                 thresholds=thresholds,
+                scoring=scoring_of(provenance),
                 relation_scoring=isinstance(network, Scored),
                 training=Training(
                     data=str(provenance.get("data", "unknown")),

@@ -40,6 +40,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "detector": _RELATIONS,
     "task": _RELATIONS,
     "cache_pairs": _RELATIONS,
+    "whole_videos": _RELATIONS,
     "relation_scoring": ("arn", "layout", *_RELATIONS),
     "relations": ("layout",),
 }
@@ -78,8 +79,13 @@ class TrainingConfig:
     output: folder of checkpoints, TensorBoard events and the resumable state.
     loss: of ARN.
     relation_loss: of the two-stage networks, and of relation scorers.
+    steps: number of steps, unless `epochs` is set.
+    epochs: passes over the training data, instead of `steps`. In one pass, every frame is shown once on average, or
+        every video once with `whole_videos`.
     batch_size: clips of one step, of each process.
     clip_length: frames of a training clip.
+    whole_videos: shows whole videos instead of clips, to two-stage networks. A video of more than `clip_length` frames
+        is cut into parts of about equal length, which bounds the memory.
     small_objects: Action Genome's SGDet and SGCls leave out objects under 16 px; a set of small frames keeps them.
     relations: of a layout network, the use of its data.
     validation_videos: videos held out of the end of the training split. The test split is never read.
@@ -113,8 +119,10 @@ class TrainingConfig:
     relations: RelationDataConfig = field(default_factory=RelationDataConfig)
     seed: Annotated[int, Field(ge=0, lt=2**30)] = 0
     steps: PositiveInt = 10_000
+    epochs: PositiveInt | None = None
     batch_size: PositiveInt = 8
     clip_length: PositiveInt = 1
+    whole_videos: bool = False
     small_objects: Literal["keep", "drop"] = "drop"
     validation_videos: NonNegativeInt = 0
     learning_rate: Rate = 1e-4
@@ -153,6 +161,12 @@ class TrainingConfig:
             raise ConfigurationError(
                 "freeze_host trains the relation scorer alone: set relation_scoring, and initialise_from to the "
                 "checkpoint that the host is taken from"
+            )
+
+        if self.freeze_host and self.scorer.context_fusion:
+            raise ConfigurationError(
+                "scorer.context_fusion trains the host's predicate classifiers together with the scorer: switch "
+                "freeze_host off"
             )
 
     @property
@@ -199,6 +213,8 @@ def _default_of(declared: DataclassField[Any]) -> object:
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
     """Reads a YAML file; `overrides` are dotted keys (`model.queries`) that win over the file.
 
+    `tasks` in the file says what a task changes: by the name of a task, dotted keys that win over the rest of the file.
+
     Raises ConfigurationError naming the file and the key that is unknown, missing or of the wrong type.
     """
     try:
@@ -208,7 +224,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         raise ConfigurationError(f"{path} cannot be read as YAML: {reason}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} must hold keys and values, not {type(content).__name__}")
-    for key, value in (overrides or {}).items():
+    for key, value in {**_of_task(content, overrides or {}, path), **(overrides or {})}.items():
         node = content
         *parents, last = key.split(".")
         for parent in parents:
@@ -224,3 +240,15 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"{path}: {key}: {first['msg']} (found {first['input']!r})") from error
+
+
+def _of_task(content: dict[str, Any], overrides: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Takes `tasks` out of a file's content and returns the dotted keys that the run's task changes."""
+    tasks = content.pop("tasks", {})
+    task = overrides.get("task", content.get("task"))
+    if not isinstance(tasks, dict) or not all(isinstance(changes, dict) for changes in tasks.values()):
+        raise ConfigurationError(f"{path}: tasks must hold keys and values for each task")
+    if unknown := sorted(set(tasks) - {"predcls", "sgcls", "sgdet"}):
+        raise ConfigurationError(f"{path}: tasks names {unknown[0]!r}: give predcls, sgcls or sgdet")
+    changes: dict[str, Any] = tasks.get(task, {})
+    return changes

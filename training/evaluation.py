@@ -37,6 +37,7 @@ from models.graph.bundle import Scoring
 from models.graph.scoring import join_scores
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from training.errors import EvaluationError
+from training.tally import Booleans, Floats, Integers, Tally
 
 Constraint = Literal["with", "semi", "no", "top6"]
 Task = Literal["predcls", "sgcls", "sgdet"]
@@ -53,10 +54,6 @@ Figures = dict[str, dict[str, float]]
 """Constraint to metric (`R@20`) to a fraction."""
 PredicateRecall = dict[str, dict[str, dict[str, float]]]
 """Constraint to metric (`R@20`) to predicate to a fraction."""
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 
 def _array(owner: object, field: str, dtype: type[np.generic], *widths: int) -> npt.NDArray[Any]:
@@ -283,35 +280,6 @@ def intersection_over_union(first: Floats, second: Floats) -> Floats:
     return overlap
 
 
-class _Tally:
-    """Sums over frames of one constraint."""
-
-    def __init__(self, recall_at: Sequence[int], predicates: int) -> None:
-        self.recall_at = np.asarray(recall_at, dtype=np.int64)  # (K,)
-        self.recall = np.zeros(len(recall_at))
-        self.precision = np.zeros(len(recall_at))
-        self.found = np.zeros((len(recall_at), predicates), dtype=np.int64)
-
-    def add(self, matches: Booleans, relation_predicates: Integers) -> None:
-        """Adds a frame; `matches` (M, C) bool is true where the c-th ranked triplet, C > 0, matches relation m."""
-        rank = np.where(matches.any(axis=1), matches.argmax(axis=1), matches.shape[1] + self.recall_at.max())  # (M,)
-        found = rank < self.recall_at[:, None]  # (K, M)
-        self.recall += found.sum(axis=1) / len(rank)
-        for position, relations in enumerate(found):
-            self.found[position] += np.bincount(relation_predicates[relations], minlength=self.found.shape[1])
-        considered = np.minimum(self.recall_at, matches.shape[1])
-        self.precision += np.cumsum(matches.any(axis=0))[considered - 1] / considered
-
-    def figures(self, frames: int, occurrences: Integers) -> dict[str, float]:
-        per_predicate = self.found / (occurrences + 1e-10)  # TEMPURA's guard against predicates that never occur
-        columns = {"R": self.recall / frames, "mR": per_predicate.mean(axis=1), "P": self.precision / frames}
-        return {
-            f"{name}@{k}": float(value)
-            for name, values in columns.items()
-            for k, value in zip(self.recall_at, values, strict=True)
-        }
-
-
 class Evaluator:
     """Adds up frames and gives the figures of the protocol.
 
@@ -325,6 +293,7 @@ class Evaluator:
     recall_at: the values of K, at most 100, where the list without constraint ends.
     vocabulary: of all frames that are added.
     scoring: how the scores of a triplet join, as a bundle's manifest has it.
+    constraints: the constraints whose figures are wanted.
     """
 
     def __init__(
@@ -332,6 +301,7 @@ class Evaluator:
         recall_at: Sequence[int] = RECALL_AT,
         vocabulary: Vocabulary = ACTION_GENOME,
         scoring: Scoring = Scoring(),  # noqa: B008 - frozen
+        constraints: Sequence[Constraint] = CONSTRAINTS,
     ) -> None:
         if not recall_at or min(recall_at) < 1 or max(recall_at) > CANDIDATES_WITHOUT_CONSTRAINT:
             raise EvaluationError(f"recall_at is {tuple(recall_at)}: give one or more K from 1 to 100")
@@ -339,7 +309,7 @@ class Evaluator:
         self._limit = max(recall_at)
         self._vocabulary = vocabulary
         self._scoring = scoring
-        self._tallies = {constraint: _Tally(recall_at, len(vocabulary.predicates)) for constraint in CONSTRAINTS}
+        self._tallies = {constraint: Tally(recall_at, len(vocabulary.predicates)) for constraint in constraints}
         self._occurrences = np.zeros(len(vocabulary.predicates), dtype=np.int64)
 
     def add(self, ground_truth: FrameGroundTruth, predictions: FramePredictions) -> None:
@@ -380,9 +350,7 @@ class Evaluator:
         """
         if not self.frames:
             raise EvaluationError("there is nothing to evaluate: no frame with an annotated relation was added")
-        return {
-            constraint: tally.figures(self.frames, self._occurrences) for constraint, tally in self._tallies.items()
-        }
+        return {name: tally.figures(self.frames, self._occurrences) for name, tally in self._tallies.items()}
 
     def recall_by_predicate(self) -> PredicateRecall:
         """Returns `{"with": {"R@10": {"looking_at": …, …}, …}, …}`: the share of each predicate's relations that match.

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,8 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
         if not resume:
             run.clear()
         run.claim(identity | {"data": objective.data_key})
+    if config.epochs is not None:
+        config = replace(config, steps=steps_of(config.epochs, objective, config, accelerator.num_processes))
     model = objective.model
     loader: Any = DataLoader(
         objective.dataset, config.batch_size, shuffle=True, drop_last=True, collate_fn=objective.collate,
@@ -146,6 +149,11 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
         objective.save(checkpoint, best.eval(), provenance)
     accelerator.end_training()
     return checkpoint
+
+
+def steps_of(epochs: int, objective: Objective, config: TrainingConfig, processes: int) -> int:
+    """Returns the number of steps in which all processes together show the training data so many times."""
+    return math.ceil(epochs * objective.items_per_epoch / (config.batch_size * processes))
 
 
 def _rate(step: int, config: TrainingConfig) -> float:

@@ -25,7 +25,7 @@ from models.graph.duplicates import DUPLICATE_IOU, suppress_duplicates
 from models.graph.fitting import Fit, spanned
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
-from models.networks.checkpoint import Complete, Incomplete, load_checkpoint
+from models.networks.checkpoint import Complete, Incomplete, load_checkpoint, scoring_of
 from models.networks.scored import Scored
 from models.networks.stages import FRAMES, PICTURE_SIZE, TIMESTAMPS
 from models.networks.two_stage import Task, TwoStage
@@ -35,6 +35,9 @@ from training.data.facts import FRAME_RATE, small_objects_of
 from training.errors import EvaluationError
 from training.evaluation import Evaluator, Figures, FramePredictions
 from training.progress import track
+
+_FRAMES_AT_ONCE = 64
+"""Frames that a stage of span `frame` takes at once, so that the longest video fits."""
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
@@ -63,7 +66,7 @@ class Predictor:
     def __call__(self, video: Outputs) -> PairPredictions:
         """Returns the predictions for a video from its named arrays, `frames` and others, (T, …) each."""
         batch = {name: array[None] for name, array in video.items()}
-        known = run_stages(self.stages, batch, clip_length=self.clip_length)
+        known = run_stages(self.stages, batch, clip_length=self.clip_length, frames_at_once=_FRAMES_AT_ONCE)
         return PairPredictions.from_outputs(known, self.vocabulary)
 
 
@@ -83,14 +86,24 @@ def evaluate_model(
     does not run such a model; EngineError where the engine does not run here.
     """
     predictor = load_predictor(model, task, engine)
+    annotated = load_annotated(data, predictor, task, split, model)
+    return evaluate_videos(annotated, predictor, progress=progress)
+
+
+def load_annotated(data: Path, predictor: Predictor, task: Task, split: Split, model: Path) -> list[AnnotatedVideo]:
+    """Loads the videos of a data folder that a model is measured on, with the objects that count in the task.
+
+    model: named in the message.
+
+    Raises EvaluationError where the folder has another vocabulary than the model.
+    """
     annotated_with, known = read_vocabulary(data), predictor.vocabulary
     if not annotated_with.same_columns(known):
         raise EvaluationError(
             f"{data} is annotated with {', '.join(annotated_with.predicates[:3])}, …, but {model} knows "
             f"{', '.join(known.predicates[:3])}, …: a model is evaluated on data of its own vocabulary"
         )
-    annotated = load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
-    return evaluate_videos(annotated, predictor, progress=progress)
+    return load_action_genome(data, split=split, small_objects=small_objects_of(data, task))
 
 
 def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None = None) -> Predictor:
@@ -104,12 +117,12 @@ def load_predictor(model: Path, task: Task = "sgdet", engine: EngineName | None 
         return bundle_predictor(Bundle.load(model), engine or "onnxruntime-cpu")
     if engine is not None:
         raise EvaluationError(f"{model} is not a bundle, so torch runs it, not {engine}; leave the engine out")
-    network, _ = load_checkpoint(model)
+    network, provenance = load_checkpoint(model)
     if isinstance(network, Incomplete):
         raise EvaluationError(
             f"{model} holds a {network.config.network} alone, which makes no scene graphs; name a network built on it"
         )
-    return network_predictor(network, task)
+    return replace(network_predictor(network, task), scoring=scoring_of(provenance))
 
 
 def network_predictor(network: Complete, task: Task = "sgdet") -> Predictor:

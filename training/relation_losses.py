@@ -30,6 +30,8 @@ class RelationLossConfig:
 
     form: loss of groups that are not exclusive: STTran's margin, cross-entropy, or TR²'s focal form. Exclusive groups,
         as attention is, take cross-entropy.
+    average_predicates: averages `bce` over a group's predicates, as STTran's and FReMuRe's code does, instead of
+        summing it. A sum gives a group of 17 predicates 17 times the weight beside the others.
     class_balance: beta of MoSA's class weights (eq 11); 0 weighs all predicates alike.
     predicates: weight of a layout network's cross-entropy.
     related: weight of the relation scorer's cross-entropy.
@@ -38,6 +40,7 @@ class RelationLossConfig:
     """
 
     form: Literal["margin", "bce", "focal"] = "bce"
+    average_predicates: bool = False
     class_balance: Weight = 0.0
     predicates: Weight = 3.0
     related: Weight = 1.0
@@ -91,16 +94,21 @@ def match_slots(mask: Tensor, subject_boxes: Tensor, object_boxes: Tensor, label
 def given_matches(mask: Tensor, targets: Targets) -> Matches:
     """Matches slots of given boxes (PredCls, SGCls): the person's own, which is empty, then the objects one by one.
 
-    mask: (B, T, 1 + M) bool.
+    Slots behind them hold objects that nobody annotated: they match nothing.
+
+    mask: (B, T, 1 + M + unmatched slots) bool.
 
     Other overlaps of a slot do not matter: two objects may lie in one place.
     """
 
-    def after_the_person(values: Tensor) -> Tensor:
-        return torch.cat((torch.zeros_like(values[:, :, :1]), values), 2)
+    unmatched = mask.shape[2] - 1 - targets.object_mask.shape[2]
 
-    predicates = after_the_person(targets.predicates) * mask[..., None]
-    return Matches(mask, mask, after_the_person(targets.objects()), predicates)
+    def by_slot(values: Tensor) -> Tensor:
+        behind = torch.zeros_like(values[:, :, :1]).expand(-1, -1, unmatched, *values.shape[3:])
+        return torch.cat((torch.zeros_like(values[:, :, :1]), values, behind), 2)
+
+    given = mask & by_slot(targets.object_mask)
+    return Matches(given, given, by_slot(targets.objects()), by_slot(targets.predicates) * given[..., None])
 
 
 def relation_terms(
@@ -127,7 +135,8 @@ def relation_terms(
             by_pair = _margin(probabilities, truth)
         else:
             cross_entropy = F.binary_cross_entropy(probabilities, truth, reduction="none") * weight
-            by_pair = cross_entropy.sum(-1)
+            averaged = config.average_predicates and config.form == "bce"
+            by_pair = cross_entropy.mean(-1) if averaged else cross_entropy.sum(-1)
             if config.form == "focal":
                 by_pair = by_pair * _focus(by_pair, truth, counts[columns])
         terms[group.name] = (by_pair * matches.matched).sum() / pairs

@@ -41,13 +41,22 @@ class Pooled(RelationNetwork):
             {group.name: nn.Linear(config.width, len(group.predicates)) for group in vocabulary.groups}
         )
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`; `decoded` is as wide as the representation."""
+    @property
+    def decoded_width(self) -> int:
+        """The representation's width."""
+        return self.config.width
+
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
         real = pairs.mask[..., None]
         read = [represented, mean_of_pairs(represented, real, (2,))]
         if self.config.clip_context:
             read.append(mean_of_pairs(represented, real, (1, 2)))
-        decoded = represented + self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
+        mixed: Tensor = self.mix(torch.cat([each.expand_as(represented) for each in read], -1))
+        return represented + mixed
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         groups = self.vocabulary.groups
         probabilities = {group.name: activate(self.heads[group.name](decoded), group) for group in groups}
         return Relations(probabilities, represented, decoded)

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError, WeightsError
+from models.graph.bundle import Scoring
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
@@ -82,7 +83,7 @@ def make_part(config: PartConfig) -> Part:
 def save_checkpoint(path: Path, model: Network | Part, training: dict[str, Any]) -> None:
     """Writes a network's configuration, vocabulary and weights to a file.
 
-    training: origin of the weights (data, seed, command, figures), as plain values only.
+    training: origin of the weights (data, seed, command, figures), as plain values only; see also `scoring_of`.
 
     Raises WeightsError where the file cannot be written; the one that was there before stays.
     """
@@ -93,6 +94,26 @@ def save_checkpoint(path: Path, model: Network | Part, training: dict[str, Any])
         "state": model.state_dict(),
         "training": training,
     }
+    _write(path, content)
+
+
+def store_scoring(path: Path, scoring: Scoring) -> None:
+    """Writes into a checkpoint how the scores of its network's triplets join.
+
+    Raises WeightsError where the file is no checkpoint of this project, or cannot be written.
+    """
+    content = _read(path)
+    content["training"] = {**content["training"], "scoring": scoring.model_dump()}
+    _write(path, content)
+
+
+def scoring_of(training: dict[str, Any]) -> Scoring:
+    """Returns the scoring that a checkpoint holds beside the origin of its weights; the plain product without one."""
+    return Scoring(**training.get("scoring", {}))
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file whole, or leaves the one that was there. Raises WeightsError where it cannot be written."""
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -33,6 +34,7 @@ class Attention(nn.Module):
         value: Tensor,
         key_mask: Tensor | None = None,
         mask: Tensor | None = None,
+        widen: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Returns the attended values, (..., L, D). Both masks may be given.
 
@@ -41,13 +43,18 @@ class Attention(nn.Module):
         value: (..., S, D).
         key_mask: (..., S) bool, true where a key is real.
         mask: (..., L, S) bool, true where a query may look at a key.
+        widen: makes the (..., S, D) that are looked at of projected keys and values, such as from neighbouring blocks.
         """
         query_weight, key_weight, value_weight = self.in_proj_weight.chunk(3)
         query_bias, key_bias, value_bias = self.in_proj_bias.chunk(3)
+        keys = nn.functional.linear(key, key_weight, key_bias)
+        values = nn.functional.linear(value, value_weight, value_bias)
+        if widen is not None:
+            keys, values = widen(keys), widen(values)
         mixed = attend(
             split_heads(nn.functional.linear(query, query_weight, query_bias), self.heads),
-            split_heads(nn.functional.linear(key, key_weight, key_bias), self.heads),
-            split_heads(nn.functional.linear(value, value_weight, value_bias), self.heads),
+            split_heads(keys, self.heads),
+            split_heads(values, self.heads),
             self.dropout,
             key_mask,
             mask,
@@ -113,10 +120,13 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """Maps tokens (..., L, D) to the same shape; the position code broadcasts to it."""
+    def forward(self, tokens: Tensor, position: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Maps tokens (..., L, D) to the same shape; the position code broadcasts to it.
+
+        key_mask: (..., L) bool, true where a token is real; None where all are.
+        """
         placed = tokens + position
-        tokens = self.norm1(tokens + self.dropout(self.self_attn(placed, placed, tokens)))
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(placed, placed, tokens, key_mask)))
         return self.norm2(tokens + self.dropout(self.feed_forward(tokens)))  # type: ignore[no-any-return]
 
 

@@ -1,17 +1,23 @@
 """RS-Net (Jo and Cho, 2026): scores how much each pair of a video matters, beside any network that represents pairs.
 
-The paper names its modules, but gives no formula, width or depth. This code makes two choices of its own:
+The paper names its modules, but gives no formula, width or depth; its figures show more. This code makes two choices
+of its own:
 
 - The host's representation is normalised and projected first, because hosts differ in width and scale. The detector's
   confidences in both boxes are added to it: hosts represent what a pair looks like, but hardly whether it is there.
 - Attention over the video is sparse, as in Longformer (Beltagy et al., 2020): learned video tokens see all frames, and
   a frame sees the video tokens, itself and its two neighbours. Full attention between frames was rejected: its memory
   grows with the square of the frames, and an hour at two frames a second would need gigabytes for each layer.
+
+The authors' figures show one video token, full attention, positions on queries and keys only, and a decoder that reads
+pair and video token. `video_tokens: 1`, `attention: full`, `frame_token: false` and `reads_confidence: false` make that
+network. They also fuse the video token into the host's predicate classifier: `context_fusion`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import ConfigDict, PositiveInt
@@ -20,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
-from models.networks.layers import FeedForward, sine_code, split_heads
+from models.networks.layers import EncoderLayer, FeedForward, sine_code, split_heads
 from models.networks.ranges import Dropout
 from models.networks.relations.temporal import SpatialEncoder
 from models.networks.stages import PAIR_MASK, RELATION_SCORES, REPRESENTATION, NetworkStage
@@ -33,6 +39,11 @@ class RsNetConfig:
     input_width: D, width of the host's representation.
     width: W, width inside the scorer. STTran's 1936 would do as well, but 256 keeps an hour of video in memory.
     video_tokens: number of learned tokens that sum up the video. The decoder reads the first.
+    attention: `sparse` as above, or `full` between all tokens, with positions on queries and keys only.
+    frame_token: lets the decoder read the pair's frame beside the video.
+    reads_confidence: adds the detector's confidences in both boxes to the representation.
+    context: `frame` takes every frame for a video of its own, to see what the rest of the video is worth.
+    context_fusion: fuses the video token into the host's predicate classifier, which is then trained together with it.
     """
 
     input_width: PositiveInt
@@ -43,6 +54,11 @@ class RsNetConfig:
     spatial_layers: PositiveInt = 1
     temporal_layers: PositiveInt = 3
     video_tokens: PositiveInt = 8
+    attention: Literal["sparse", "full"] = "sparse"
+    frame_token: bool = True
+    reads_confidence: bool = True
+    context: Literal["video", "frame"] = "video"
+    context_fusion: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
@@ -60,16 +76,17 @@ class RelationScorer(nn.Module):
         width = config.width
         self.input_norm = nn.LayerNorm(config.input_width)
         self.input_projection = nn.Linear(config.input_width, width)
-        self.confidence_projection = nn.Linear(2, width, bias=False)
+        self.confidence_projection = nn.Linear(2, width, bias=False) if config.reads_confidence else None
         self.spatial_token = nn.Parameter(torch.randn(width) * 0.02)
         self.spatial_encoder = SpatialEncoder(
             width, config.heads, config.feed_forward, config.dropout, config.spatial_layers
         )
         self.video_tokens = nn.Parameter(torch.randn(config.video_tokens, width) * 0.02)
-        self.temporal_encoder = nn.ModuleList(_TemporalLayer(config) for _ in range(config.temporal_layers))
+        layer = _FullLayer if config.attention == "full" else _TemporalLayer
+        self.temporal_encoder = nn.ModuleList(layer(config) for _ in range(config.temporal_layers))
         # Three parts of one linear layer on [pair ; frame ; video], so that the three are not copied side by side.
         self.pair_projection = nn.Linear(width, width)
-        self.frame_projection = nn.Linear(width, width, bias=False)
+        self.frame_projection = nn.Linear(width, width, bias=False) if config.frame_token else None
         self.video_projection = nn.Linear(width, width, bias=False)
         self.decoder_dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(width, 2)
@@ -84,23 +101,23 @@ class RelationScorer(nn.Module):
         confidence: (B, T, P, 2) float32, probabilities that the subject and the object are there.
         mask: (B, T, P) bool, true where a slot holds a pair.
         """
-        return self.decode(*self.encode_frames(representation, confidence, mask), mask)
+        return self.decode(*self.encode_frames(representation, confidence, mask), mask)[0]
 
-    def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """Runs the temporal context encoder and the decoder. Returns logits (B, T, P, 2).
+    def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the temporal context encoder and the decoder.
+
+        Returns logits (B, T, P, 2), and the video's token as each frame knows it (B, T, W).
 
         pairs: (B, T, P, W) float32.
         frames: (B, T, W) float32.
         mask: (B, T, P) bool, true where a slot holds a pair.
         """
-        video, frames = self._encode_video(frames, mask.any(-1))  # (B, W), (B, T, W)
-        hidden = (
-            self.pair_projection(pairs)
-            + self.frame_projection(frames)[:, :, None]
-            + self.video_projection(video)[:, None, None]
-        )
+        video, frames = self._encode_video(frames, mask.any(-1))  # (B, T, W) each
+        hidden = self.pair_projection(pairs) + self.video_projection(video)[:, :, None]
+        if self.frame_projection is not None:
+            hidden = hidden + self.frame_projection(frames)[:, :, None]
         logits: Tensor = self.classifier(self.decoder_dropout(hidden.relu()))
-        return torch.where(mask[..., None], logits, self.certainly_not)
+        return torch.where(mask[..., None], logits, self.certainly_not), video
 
     def scores(self, logits: Tensor) -> Tensor:
         """Returns P(related) of each pair from its logits: (B, T, P) in [0, 1], 0 where there is no pair."""
@@ -111,9 +128,9 @@ class RelationScorer(nn.Module):
 
         Returns the pairs (B, T, P, W) and a token for each frame (B, T, W). The parameters are those of `forward`.
         """
-        pairs = self.input_projection(self.input_norm(representation)) + self.confidence_projection(
-            log_odds(confidence)
-        )
+        pairs = self.input_projection(self.input_norm(representation))
+        if self.confidence_projection is not None:
+            pairs = pairs + self.confidence_projection(scaled_logit(confidence))
         pairs = pairs.masked_fill(~mask[..., None], 0.0)
         first = self.spatial_token.expand(*mask.shape[:2], 1, -1)
         tokens = torch.cat((first, pairs), 2)  # (B, T, 1 + P, W)
@@ -122,18 +139,35 @@ class RelationScorer(nn.Module):
         return tokens[:, :, 1:], tokens[:, :, 0]
 
     def _encode_video(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the temporal context encoder. Returns the video's token (B, W) and the frames in context (B, T, W).
+        """Runs the temporal context encoder. Returns the video's token and the frames in context, (B, T, W) each.
 
         frames: (B, T, W).
         real: (B, T) bool, true where a frame has a pair.
         """
+        if self.config.context == "frame":
+            batch = frames.shape[0]
+            tokens = self._encode(frames.flatten(0, 1)[:, None], real.flatten()[:, None])
+            video, frames = tokens[:, :1], tokens[:, self.config.video_tokens :]
+            return video.unflatten(0, (batch, -1))[:, :, 0], frames.unflatten(0, (batch, -1))[:, :, 0]
+        tokens = self._encode(frames, real)
+        return tokens[:, :1].expand_as(frames), tokens[:, self.config.video_tokens :]
+
+    def _encode(self, frames: Tensor, real: Tensor) -> Tensor:
+        """Returns [video tokens ; frames] in context, (B, V + T, W)."""
         index = torch.arange(frames.shape[1], dtype=torch.float32, device=frames.device)
-        placed = frames + sine_code(index / (2 * math.pi), self.config.width)
-        count = self.config.video_tokens
-        tokens = torch.cat((self.video_tokens.expand(frames.shape[0], -1, -1), placed), 1)  # (B, V + T, W)
+        position = sine_code(index / (2 * math.pi), self.config.width)
+        video = self.video_tokens.expand(frames.shape[0], -1, -1)
+        if self.config.attention == "full":
+            tokens = torch.cat((video, frames), 1)
+            placed = F.pad(position, (0, 0, self.config.video_tokens, 0))
+            seen = torch.cat((torch.ones_like(real[:, :1]).expand(-1, self.config.video_tokens), real), 1)
+            for layer in self.temporal_encoder:
+                tokens = layer(tokens, placed, seen)
+            return tokens
+        tokens = torch.cat((video, frames + position), 1)  # (B, V + T, W)
         for layer in self.temporal_encoder:
             tokens = layer(tokens, real)
-        return tokens[:, 0], tokens[:, count:]
+        return tokens
 
 
 class _TemporalLayer(nn.Module):
@@ -152,6 +186,13 @@ class _TemporalLayer(nn.Module):
         tokens = self.norm1(tokens + self.dropout(self.self_attn(tokens, real)))
         changed: Tensor = self.norm2(tokens + self.dropout(self.feed_forward(tokens)))
         return changed
+
+
+class _FullLayer(EncoderLayer):
+    """A post-norm transformer encoder layer in which every token sees all that are real."""
+
+    def __init__(self, config: RsNetConfig) -> None:
+        super().__init__(config.width, config.heads, config.feed_forward, config.dropout)
 
 
 class _VideoAttention(nn.Module):
@@ -205,23 +246,58 @@ def _neighbours(values: Tensor) -> Tensor:
     return torch.stack((padded[:, :, :-2], values, padded[:, :, 2:]), 3)
 
 
-def log_odds(probabilities: Tensor) -> Tensor:
-    """Returns a third of the logits of probabilities, which are clamped first: (...,) in [-2.3, 2.3]."""
+def scaled_logit(probabilities: Tensor) -> Tensor:
+    """Returns a third of the logits of probabilities, which are clamped first: (...,) in [-2.3, 2.3].
+
+    The third keeps them in the range of the normalised representation that they are added to.
+    """
     kept = probabilities.clamp(1e-3, 1 - 1e-3)
     return torch.log(kept / (1 - kept)) / 3
 
 
-def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
-    """Returns the scorer as the last stages of its host: one for the frames of a clip, one for the whole video.
+class ContextFusion(nn.Module):
+    """Fuses the video's token into what the host's predicate classifiers read.
+
+    A perceptron reads both and adds to the host's; it starts from zero, so that a trained host is not disturbed.
+    """
+
+    def __init__(self, decoded_width: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(decoded_width)
+        self.of_pair = nn.Linear(decoded_width, width)
+        self.of_video = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, decoded_width)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, decoded: Tensor, video: Tensor) -> Tensor:
+        """Maps decoded pairs (B, T, P, E) to the same shape; `video` (B, T, W) is the video's token."""
+        hidden = self.of_pair(self.norm(decoded)) + self.of_video(video)[:, :, None]
+        fused: Tensor = decoded + self.output(hidden.relu())
+        return fused
+
+
+CONTEXT_INPUTS = ("pair_context", "frame_context", PAIR_MASK)
+"""The tensors that a scorer's stage of whole videos reads."""
+
+
+def context_stage(scorer: RelationScorer) -> NetworkStage:
+    """Returns the scorer's stage for the frames of a clip.
 
     The host's stages must make `representation` (B, T, P, D) beside the tensors of `PairPredictions`.
     """
-    frames = ("pair_context", "frame_context")
     seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
-    return [
-        NetworkStage("spatial_context", _FrameContext(scorer), seen, frames),
-        NetworkStage("relation_scores", _Scores(scorer), (*frames, PAIR_MASK), (RELATION_SCORES,), "video"),
-    ]
+    return NetworkStage("spatial_context", _FrameContext(scorer), seen, CONTEXT_INPUTS[:2])
+
+
+def scoring_stage(scorer: RelationScorer) -> NetworkStage:
+    """Returns the scorer's stage for the whole video."""
+    return NetworkStage("relation_scores", _Scores(scorer), CONTEXT_INPUTS, (RELATION_SCORES,), "video")
+
+
+def scoring_stages(scorer: RelationScorer) -> list[NetworkStage]:
+    """Returns the scorer as the last stages of its host: one for the frames of a clip, one for the whole video."""
+    return [context_stage(scorer), scoring_stage(scorer)]
 
 
 class _FrameContext(nn.Module):
@@ -242,4 +318,4 @@ class _Scores(nn.Module):
         self.scorer = scorer
 
     def forward(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor]:
-        return (self.scorer.scores(self.scorer.decode(pairs, frames, mask)),)
+        return (self.scorer.scores(self.scorer.decode(pairs, frames, mask)[0]),)

@@ -1,4 +1,8 @@
-"""A network with a relation scorer beside it: RS-Net on any host."""
+"""A network with a relation scorer beside it: RS-Net on any host.
+
+The scorer ranks pairs. With `context_fusion` the video's token also enters the host's predicate classifiers: a
+two-stage network's `classify`, or ARN's classifiers of the last layer.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,17 @@ from models.networks.relations.layout_stage import layout_stage
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.pose_evidence import PoseEvidence
 from models.networks.relations.prior_shift import PriorShift
-from models.networks.rs_net import RelationScorer, RsNetConfig, scoring_stages
-from models.networks.stages import NetworkStage
-from models.networks.two_stage import TwoStage, TwoStageConfig
+from models.networks.rs_net import (
+    CONTEXT_INPUTS,
+    ContextFusion,
+    RelationScorer,
+    RsNetConfig,
+    context_stage,
+    scoring_stage,
+    scoring_stages,
+)
+from models.networks.stages import DECODED, RELATION_SCORES, REPRESENTATION, NetworkStage
+from models.networks.two_stage import TwoStage, TwoStageConfig, predicate_outputs, predicate_tensors
 
 Host = Arn | TwoStage | Layout
 HostConfig = Annotated[ArnConfig | TwoStageConfig | LayoutConfig, Field(discriminator="network")]
@@ -57,6 +69,7 @@ class Scored(nn.Module):
                 f"{self.host.representation_width} numbers: make them agree"
             )
         self.scorer = RelationScorer(config.scorer)
+        self.fusion = _fusion(self.host, config.scorer) if config.scorer.context_fusion else None
         self.host_is_frozen = False
 
     @property
@@ -91,12 +104,42 @@ class Scored(nn.Module):
         if isinstance(seen, Tensor):
             said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
             confidence = torch.stack((said["subject_scores"], said["object_scores"].amax(-1)), -1)
-            return output, self.scorer(output.representation, confidence, said["pair_mask"])
-        return output, self.scorer(output.representation, seen.confidence, seen.mask)
+            mask = said["pair_mask"]
+        else:
+            confidence, mask = seen.confidence, seen.mask
+        frames = self.scorer.encode_frames(output.representation, confidence, mask)
+        logits, video = self.scorer.decode(*frames, mask)
+        if self.fusion is None:
+            return output, logits
+        if isinstance(output, ArnOutput):
+            assert isinstance(self.host, Arn)
+            features = self.host.predicate_features(output.representation)
+            return self.host.with_predicates(output, self.fusion(features, video)), logits
+        assert isinstance(self.host, TwoStage)
+        assert isinstance(seen, Pairs)
+        fused = self.fusion(output.decoded, video)
+        return self.host.relations.classify(seen.labels, output.representation, fused), logits
 
     def stages(self) -> list[NetworkStage]:
         """Returns the host's stages, then the scorer's. The last one sees the whole video."""
-        return [*self._host_of_frames.stages(), *scoring_stages(self.scorer)]
+        host, scorer = self._host_of_frames, self.scorer
+        if self.fusion is None:
+            if isinstance(host, Arn):
+                return [*host.stages(), *scoring_stages(scorer)]
+            return [*host.stages_of_clips(), context_stage(scorer), *host.stages_of_videos(), scoring_stage(scorer)]
+        if isinstance(host, Arn):
+            reads: tuple[str, ...] = (REPRESENTATION,)
+            before = [host.stages(classified=False)[0], context_stage(scorer)]
+            outputs: tuple[str, ...] = host.vocabulary.group_names
+        else:
+            reads = (REPRESENTATION, DECODED, "object_scores")
+            clips, videos = (make(classified=False) for make in (host.stages_of_clips, host.stages_of_videos))
+            before = [*clips, context_stage(scorer), *videos]
+            outputs = predicate_outputs(host.relations)
+        last = NetworkStage(
+            "relation_scores", _Fused(self), (*CONTEXT_INPUTS, *reads), (RELATION_SCORES, *outputs), "video"
+        )
+        return [*before, last]
 
     def relation_stages(
         self, evidence: PoseEvidence | None = None, shift: PriorShift | None = None
@@ -109,6 +152,40 @@ class Scored(nn.Module):
         if isinstance(self.host, Layout):
             raise ConfigurationError("a layout network reads no frames; join it with a detector by `vsg join`")
         return self.host
+
+
+class _Fused(nn.Module):
+    """Scores the pairs of a whole video, and their predicates with the video's token fused into them."""
+
+    def __init__(self, network: Scored) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, pairs: Tensor, frames: Tensor, mask: Tensor, represented: Tensor, *decoded_and_objects: Tensor
+    ) -> tuple[Tensor, ...]:
+        scorer, fusion = self.network.scorer, self.network.fusion
+        assert fusion is not None
+        logits, video = scorer.decode(pairs, frames, mask)
+        scores = scorer.scores(logits)
+        of_host = self.network.host
+        if isinstance(of_host, Arn):
+            said = of_host.predicates_of(fusion(of_host.predicate_features(represented), video))
+            return scores, *(said[group] for group in of_host.vocabulary.group_names)
+        assert isinstance(of_host, TwoStage)
+        decoded, object_scores = decoded_and_objects
+        relations = of_host.relations.classify(object_scores.argmax(-1), represented, fusion(decoded, video))
+        return scores, *predicate_tensors(relations, of_host.vocabulary)
+
+
+def _fusion(host: Host, scorer: RsNetConfig) -> ContextFusion:
+    """Raises ConfigurationError where the host has no predicate classifiers that a token can enter."""
+    match host:
+        case Arn():
+            return ContextFusion(len(host.vocabulary.groups) * host.config.width, scorer.width)
+        case TwoStage():
+            return ContextFusion(host.relations.decoded_width, scorer.width)
+    raise ConfigurationError("scorer.context_fusion needs ARN or a two-stage network as the host: switch it off")
 
 
 def _make_host(config: HostConfig, vocabulary: Vocabulary) -> Host:

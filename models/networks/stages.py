@@ -15,6 +15,7 @@ from models.graph.bundle import FRAMES, PICTURE_SIZE, RELATION_SCORES, TIMESTAMP
 from models.graph.vocabulary import Vocabulary
 
 __all__ = [
+    "DECODED",
     "FRAMES",
     "PAIR_MASK",
     "PICTURE_SIZE",
@@ -30,6 +31,9 @@ PAIR_MASK = "pair_mask"
 """(B, T, P) bool: true where a slot holds a pair."""
 REPRESENTATION = "representation"
 """(B, T, P, D) float32: the host's representation of each pair; a relation scorer reads it."""
+
+DECODED = "decoded"
+"""(B, T, P, E) float32: each pair in its context, as the host's predicate classifiers take it."""
 
 
 @dataclass(frozen=True)

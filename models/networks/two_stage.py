@@ -26,7 +26,7 @@ from models.networks.relations.representation import union_boxes
 from models.networks.relations.sttran import Sttran, SttranConfig
 from models.networks.relations.sttran_classifier import SttranObjectClassifier
 from models.networks.relations.tr2 import Tr2, Tr2Config
-from models.networks.stages import FRAMES, PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
+from models.networks.stages import DECODED, FRAMES, PAIR_MASK, PICTURE_SIZE, REPRESENTATION, TIMESTAMPS, NetworkStage
 
 RelationNetworkConfig = Annotated[SttranConfig | Tr2Config | MosaConfig | FremureConfig, Field(discriminator="network")]
 Task = Literal["predcls", "sgcls", "sgdet"]
@@ -45,6 +45,11 @@ class TwoStageConfig:
     network: Literal["two_stage"] = "two_stage"
 
     def __post_init__(self) -> None:
+        if self.relations.whole_video and self.detector.persons > 1:
+            raise ConfigurationError(
+                f"relations.whole_video follows one subject, but detector.persons is {self.detector.persons}: "
+                "switch one of them off"
+            )
         for field, given in what_it_gives(self.detector).items():
             if (asked := getattr(self.relations, field)) != given:
                 raise ConfigurationError(
@@ -194,12 +199,34 @@ class TwoStage(nn.Module):
         return ObjectClassifier(self.config.relations, self.vocabulary)
 
     def stages(self) -> list[NetworkStage]:
-        """Returns two stages: `detector` turns frames into pairs, `relations` pairs into predicate scores."""
-        detection, relations = _Detection(self), _Relations(self.relations, self._detected)
-        return [
-            NetworkStage("detector", detection, detection.inputs, self._detected, "frame"),
-            NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs),
-        ]
+        """Returns the stages: `detector` turns frames into pairs, `relations` pairs into predicate scores.
+
+        With `whole_video`, `representation` stands between them, and `relations` takes whole videos.
+        """
+        return [*self.stages_of_clips(), *self.stages_of_videos()]
+
+    def stages_of_clips(self, *, classified: bool = True) -> list[NetworkStage]:
+        """Returns the stages that take frames and clips; a relation scorer's follow them.
+
+        classified: false to make `decoded` instead of predicate scores.
+        """
+        detection = _Detection(self)
+        detector = NetworkStage("detector", detection, detection.inputs, self._detected, "frame")
+        if self.config.relations.whole_video:
+            representation = _Representation(self.relations, self._detected)
+            return [detector, NetworkStage("representation", representation, self._detected, (REPRESENTATION,))]
+        relations = _Relations(self.relations, self._detected, classified=classified)
+        return [detector, NetworkStage("relations", relations, (TIMESTAMPS, *self._detected), relations.outputs)]
+
+    def stages_of_videos(self, *, classified: bool = True) -> list[NetworkStage]:
+        """Returns the stages that take whole videos; none without `whole_video`.
+
+        classified: false to make `decoded` instead of predicate scores.
+        """
+        if not self.config.relations.whole_video:
+            return []
+        relations = _RelationsOfVideo(self.relations, classified=classified)
+        return [NetworkStage("relations", relations, relations.inputs, relations.outputs, "video")]
 
     @property
     def _detected(self) -> tuple[str, ...]:
@@ -267,23 +294,86 @@ def _as_tuple(pairs: Pairs) -> tuple[Tensor, ...]:
     )
 
 
-class _Relations(nn.Module):
-    """Runs the relation network on timestamps and the detector stage's tensors, in the order of `detected`."""
+class _Representation(nn.Module):
+    """Represents the pairs of the detector stage's tensors, in the order of `detected`."""
 
     def __init__(self, relations: RelationNetwork, detected: tuple[str, ...]) -> None:
         super().__init__()
         self.relations = relations
-        self.fields = tuple("mask" if name == PAIR_MASK else name for name in detected)
-        self.groups = relations.vocabulary.group_names
-        self.outputs: tuple[str, ...] = (*self.groups, REPRESENTATION)
-        if relations.knows_uncertainty:
-            self.outputs = (*self.outputs, "epistemic", "aleatoric")
+        self.fields = _fields_of(detected)
+
+    def forward(self, *detected: Tensor) -> tuple[Tensor]:
+        pairs = dict(zip(self.fields, detected, strict=True))
+        timestamps = pairs["subject_scores"][..., 0]  # the representation reads none
+        return (self.relations.representation(Pairs(timestamps=timestamps, **pairs)),)
+
+
+class _Relations(nn.Module):
+    """Runs the relation network on timestamps and the detector stage's tensors, in the order of `detected`."""
+
+    def __init__(self, relations: RelationNetwork, detected: tuple[str, ...], *, classified: bool) -> None:
+        super().__init__()
+        self.relations = relations
+        self.fields = _fields_of(detected)
+        self.classified = classified
+        made = predicate_outputs(relations) if classified else (DECODED,)
+        self.outputs: tuple[str, ...] = (REPRESENTATION, *made)
 
     def forward(self, timestamps: Tensor, *detected: Tensor) -> tuple[Tensor, ...]:
         pairs = Pairs(timestamps=timestamps, **dict(zip(self.fields, detected, strict=True)))
-        said: Relations = self.relations(pairs)
-        tensors = [*(said.probabilities[group] for group in self.groups), said.representation]
-        for uncertainty in (said.epistemic, said.aleatoric):
-            if uncertainty is not None:
-                tensors.append(torch.cat([uncertainty[group] for group in self.groups], -1))
-        return tuple(tensors)
+        if self.classified:
+            said: Relations = self.relations(pairs)
+            return said.representation, *predicate_tensors(said, self.relations.vocabulary)
+        represented = self.relations.representation(pairs)
+        return represented, self.relations.decode(pairs, represented)
+
+
+class _RelationsOfVideo(nn.Module):
+    """Runs the relation network on the representation of a whole video's pairs."""
+
+    inputs = (TIMESTAMPS, PAIR_MASK, "subject_boxes", "object_boxes", "object_scores", REPRESENTATION)
+
+    def __init__(self, relations: RelationNetwork, *, classified: bool) -> None:
+        super().__init__()
+        self.relations = relations
+        self.classified = classified
+        self.outputs = predicate_outputs(relations) if classified else (DECODED,)
+
+    def forward(
+        self,
+        timestamps: Tensor,
+        mask: Tensor,
+        subject_boxes: Tensor,
+        object_boxes: Tensor,
+        object_scores: Tensor,
+        represented: Tensor,
+    ) -> tuple[Tensor, ...]:
+        nothing = represented[..., :0]  # features are not read any more
+        pairs = Pairs(
+            mask, subject_boxes, mask.float(), object_boxes, object_scores, nothing, nothing, nothing, timestamps
+        )  # fmt: skip
+        decoded = self.relations.decode(pairs, represented)
+        if not self.classified:
+            return (decoded,)
+        said = self.relations.classify(pairs.labels, represented, decoded)
+        return predicate_tensors(said, self.relations.vocabulary)
+
+
+def _fields_of(detected: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the fields of `Pairs` that hold the detector stage's tensors."""
+    return tuple("mask" if name == PAIR_MASK else name for name in detected)
+
+
+def predicate_outputs(relations: RelationNetwork) -> tuple[str, ...]:
+    """Returns the names of the tensors that `predicate_tensors` returns."""
+    uncertainties = ("epistemic", "aleatoric") if relations.knows_uncertainty else ()
+    return (*relations.vocabulary.group_names, *uncertainties)
+
+
+def predicate_tensors(said: Relations, vocabulary: Vocabulary) -> tuple[Tensor, ...]:
+    """Returns the scores of each predicate group, then the uncertainties of all predicates where there are any."""
+    uncertainties = (each for each in (said.epistemic, said.aleatoric) if each is not None)
+    return (
+        *(said.probabilities[group] for group in vocabulary.group_names),
+        *(torch.cat([each[group] for group in vocabulary.group_names], -1) for each in uncertainties),
+    )

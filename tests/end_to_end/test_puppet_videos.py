@@ -21,7 +21,7 @@ from service.settings import load_settings
 from tests.support.paths import ROOT
 from training.data.puppets.story import Story, make_story
 from training.data.puppets.video import Truth, ground_truth, write_video
-from training.data.puppets.world import DEMANDING
+from training.data.puppets.world import DEMANDING_1
 
 BUNDLE = ROOT / "bundles" / "arn-compact"
 SECONDS = 10.0
@@ -47,7 +47,7 @@ def pipeline() -> Iterator[Pipeline]:
 @pytest.fixture(scope="module", params=[0, 90, 180, 270], ids=lambda rotation: f"rotated-{rotation}")
 def cases(request: pytest.FixtureRequest, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     folder = tmp_path_factory.mktemp(f"rotated-{request.param}")
-    return [make_case(folder / f"{seed}.mp4", make_story(DEMANDING, seed), pipeline, request.param) for seed in SEEDS]
+    return [make_case(folder / f"{seed}.mp4", make_story(DEMANDING_1, seed), pipeline, request.param) for seed in SEEDS]
 
 
 def make_case(path: Path, story: Story, pipeline: Pipeline, rotation: int) -> Case:

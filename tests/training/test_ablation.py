@@ -316,3 +316,49 @@ def test_videos_that_change_are_cut_into_thirds_by_their_share() -> None:
     videos = [whole, still, quarter, halves, still, whole, quarter, halves]
     assert change_groups(videos) == ["high", "none", "low", "middle", "none", "high", "low", "middle"]
     assert change_groups([still, whole]) == ["none", "low"]
+
+
+def test_a_row_scores_the_network_of_another_in_its_own_way(
+    make: Callable[..., Plan], content: dict[str, Any], trained: list[str], puppets: Path
+) -> None:
+    rows = {
+        "A": {**content["rows"]["A"], "set": {"validation_videos": 2}},
+        "A, calibrated": {"weights_of": "A", "calibrated": True},
+    }
+    plan = make({"rows": list(rows), "compare": [list(rows)]}, rows=rows, seeds=[1])
+    finish(plan)
+    assert trained == ["a/seed-1"], "the second row trains nothing"
+    plain, calibrated = (read_figures(plan.folder(row, 1)) for row in rows)
+    assert plain is not None
+    assert calibrated is not None
+    assert plain.scoring == {"predicate_temperature": 1.0, "relation_exponent": 1.0}
+    network, _ = load_checkpoint(plan.folder("A", 1) / "checkpoint.pt")
+    config = plan_runs(plan, Path("plan.yaml"))[0].config
+    _, _, scoring = Scorer(puppets)(network, config, calibrated=True)  # type: ignore[arg-type]
+    assert calibrated.scoring == scoring.model_dump()
+    assert calibrated.trained_parameters == plain.trained_parameters
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, "a row has either `config`, with `set` and `start`, or `weights_of`"),
+        ({"weights_of": "A", "set": {"steps": 1}}, "a row has either `config`"),
+        ({"weights_of": "Z"}, "starts from the row 'Z', which `rows` lacks"),
+        ({"weights_of": "A, again"}, "'A, again', which trains nothing"),
+    ],
+)
+def test_a_row_without_a_network_of_its_own_names_one(
+    make: Callable[..., Plan], content: dict[str, Any], row: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make(rows={**content["rows"], "A, again": row})
+
+
+def test_a_calibrated_row_without_validation_videos_is_refused(
+    make: Callable[..., Plan], content: dict[str, Any]
+) -> None:
+    rows = {"A": content["rows"]["A"], "B": {"weights_of": "A", "calibrated": True}}
+    plan = make({"rows": ["A"]}, rows=rows)
+    with pytest.raises(ConfigurationError, match="row 'B' is calibrated, but has no videos for it"):
+        plan_runs(plan, Path("plan.yaml"))

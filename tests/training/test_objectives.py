@@ -227,7 +227,11 @@ def test_annotated_pairs_are_related_whatever_class_the_detector_gives(configure
         said = relations.probabilities["contacting"][:, :, 1:][targets.object_mask]
     wanted = torch.nn.functional.binary_cross_entropy(said, holds[:, 9:], reduction="sum") / len(said)
     torch.testing.assert_close(terms["contacting"], wanted, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(terms["related"], -logits.log_softmax(-1)[..., 1][pairs.mask].mean())
+    assert not torch.isclose(terms["related"], -logits.log_softmax(-1)[..., 1][pairs.mask].mean())
+    with torch.no_grad():
+        network.scorer.classifier.bias.copy_(torch.tensor([-50.0, 50.0]))
+        all_related = objective.loss_terms(network, batch, CPU)
+    assert all_related["related"] > 1, "detections that overlap no annotated box are not"
 
 
 def test_what_a_relation_network_is_built_on_must_be_a_detector(configure_relations: Configure, tmp_path: Path) -> None:

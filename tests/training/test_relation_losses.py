@@ -154,6 +154,15 @@ def test_cross_entropies_are_summed_over_predicates_and_averaged_over_matched_pa
         assert terms[group].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_cross_entropies_are_averaged_over_the_predicates_of_a_group_where_asked() -> None:
+    relations, matches = some_relations(), some_matches()
+    summed = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="bce"))
+    averaged = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="bce", average_predicates=True))
+    assert averaged["attention"] == summed["attention"]
+    torch.testing.assert_close(averaged["spatial"] * 6, summed["spatial"])
+    torch.testing.assert_close(averaged["contacting"] * 17, summed["contacting"])
+
+
 def test_the_margin_is_torchs_multi_label_margin() -> None:
     relations, matches = some_relations(), some_matches()
     terms = relation_terms(relations, matches, COUNTS, RelationLossConfig(form="margin"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, field
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -34,6 +34,7 @@ class RunFigures:
     """Figures of one row with one seed.
 
     training_labels: number of annotations of each predicate in the videos that were trained on.
+    scoring: parameters of the triplets' scores.
     by_change: scores by how much of a video changes: `none`, `low`, `middle`, `high`.
     """
 
@@ -50,6 +51,7 @@ class RunFigures:
     training_labels: dict[str, int]
     whole: Scores
     by_change: dict[str, Scores]
+    scoring: dict[str, float] = field(default_factory=dict)
 
 
 def write_figures(folder: Path, figures: RunFigures) -> None:

@@ -16,8 +16,10 @@ from training.data.action_genome import read_vocabulary
 from training.errors import ConfigurationError, unknown_name
 from training.evaluation import CONSTRAINTS, RECALL_AT
 
+TOLD_BY_VIDEO: Final = "video/AP"
+"""Average precision of relation scores on pairs that only the whole video tells (Puppet Genome)."""
 METRICS: Final = tuple(f"{name}@{k}" for name in ("R", "mR", "P") for k in RECALL_AT)
-MEASURES: Final = tuple(f"{constraint}/{metric}" for constraint in CONSTRAINTS for metric in METRICS)
+MEASURES: Final = (*(f"{constraint}/{metric}" for constraint in CONSTRAINTS for metric in METRICS), TOLD_BY_VIDEO)
 PREDICATE_SETS: Final = ("tail_third", "motion")
 
 
@@ -25,15 +27,29 @@ PREDICATE_SETS: Final = ("tail_third", "motion")
 class Row:
     """One variant.
 
+    config: the training configuration; None where `weights_of` names another row.
     set: dotted keys that win over the configuration's, as `vsg train --set` takes them.
     start: the row whose checkpoint of the same seed this one starts from.
+    weights_of: the row whose network this one scores in another way, instead of training one.
+    calibrated: chooses on the validation videos how scores join, as `vsg calibrate` does.
+    ranks: false to leave relation scores out of the product.
     """
 
-    config: Path
+    config: Path | None = None
     set: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
+    weights_of: str | None = None
+    calibrated: bool = False
+    ranks: bool = True
+
+    @property
+    def needs(self) -> str | None:
+        """The row that must be finished before this one."""
+        return self.start or self.weights_of
 
     def __post_init__(self) -> None:
+        if (self.config is None) == (self.weights_of is None) or (self.weights_of and (self.set or self.start)):
+            raise ConfigurationError("a row has either `config`, with `set` and `start`, or `weights_of`")
         decided = {"seed": "`seeds` decides", "output": "`output` and the row's name decide"}
         if self.start is not None:
             decided["initialise_from"] = "`start` decides"
@@ -70,7 +86,7 @@ class Table:
             if measure not in MEASURES:
                 raise ConfigurationError(
                     f"{place}: measure {measure!r} is unknown; write CONSTRAINT/NAME@K with {', '.join(CONSTRAINTS)}; "
-                    f"R, mR, P; and {', '.join(map(str, RECALL_AT))}"
+                    f"R, mR, P; and {', '.join(map(str, RECALL_AT))}; or {TOLD_BY_VIDEO}"
                 )
         if isinstance(self.predicates, str) and self.predicates not in PREDICATE_SETS:
             raise ConfigurationError(
@@ -111,7 +127,9 @@ class Plan:
                 raise ConfigurationError(
                     f"rows {other!r} and {name!r} would share the folder {slug(name)!r}; rename one"
                 )
-            self._require_row(row.start, f"row {name!r} starts from")
+            self._require_row(row.needs, f"row {name!r} starts from")
+            if row.weights_of is not None and self.rows[row.weights_of].config is None:
+                raise ConfigurationError(f"row {name!r} has weights_of {row.weights_of!r}, which trains nothing")
             self._require_end(name)
         known = read_vocabulary(self.test).predicate_index
         for table in self.tables:
@@ -154,7 +172,7 @@ class Plan:
     def _line(self, name: str) -> list[str]:
         """Returns a row, the one it starts from, and so on."""
         line = [name]
-        while (start := self.rows[line[-1]].start) is not None:
+        while (start := self.rows[line[-1]].needs) is not None:
             line.append(start)
         return line
 
@@ -165,7 +183,7 @@ class Plan:
     def _require_end(self, name: str) -> None:
         """Raises ConfigurationError where following `start` comes back to a row."""
         line = [name]
-        while (start := self.rows[line[-1]].start) in self.rows:
+        while (start := self.rows[line[-1]].needs) in self.rows:
             if start in line:
                 raise ConfigurationError(f"rows start from each other in a circle: {' -> '.join([*line, start])}")
             line.append(start)

@@ -167,11 +167,15 @@ class _TableReport:
     def _budgets(self) -> str:
         rows = []
         for row, by_seed in self.runs.items():
-            cells = [_NOTHING, _NOTHING]
+            cells = [_NOTHING, _NOTHING, _NOTHING]
             for run in by_seed.values():
                 cells = [f"{run.steps:,} x {run.batch_size} x {run.clip_length}", f"{run.trained_parameters:,}"]
-            rows.append([row, self.plan.rows[row].start or _NOTHING, *cells])
-        return _markdown(["row", "starts from", "steps x batch x clip length", "trained parameters"], rows)
+                cells.append(", ".join(dict.fromkeys(map(_joined, by_seed.values()))))
+            planned = self.plan.rows[row]
+            source = f"network of {planned.weights_of}" if planned.weights_of else planned.start or _NOTHING
+            rows.append([row, source, *cells])
+        heads = ["row", "starts from", "steps x batch x clip length", "trained parameters", "temperature / exponent"]
+        return _markdown(heads, rows)
 
     def _compared(self) -> str:
         rows = [
@@ -210,7 +214,7 @@ class _TableReport:
         """
         constraint, _, name = measure.partition("/")
         if self.predicates is None or not name.startswith("mR"):
-            return scores.figures[constraint][name]
+            return scores.figures.get(constraint, {}).get(name, math.nan)
         recall = scores.recall_by_predicate[constraint][name.removeprefix("m")]
         occurring = [recall[predicate] for predicate in self.predicates if predicate in recall]
         return fmean(occurring) if occurring else math.nan
@@ -219,6 +223,11 @@ class _TableReport:
         missing = {row: [seed for seed in self.plan.seeds if seed not in self.runs[row]] for row in self.runs}
         named = [f"{row} (seed {', '.join(map(str, seeds))})" for row, seeds in missing.items() if seeds]
         return [f"This table is incomplete. Missing runs: {'; '.join(named)}."] if named else []
+
+
+def _joined(run: RunFigures) -> str:
+    """Returns the parameters of a run's scores."""
+    return " / ".join(f"{value:g}" for value in run.scoring.values()) or _NOTHING
 
 
 def _group(group: str, run: RunFigures) -> Scores:

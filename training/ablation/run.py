@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -44,6 +44,9 @@ class PlannedRun:
     """One row with one seed.
 
     command: the command that repeats this run.
+    checkpoint: of the network that is scored.
+    trains: false where another row trains the network.
+    calibrated, ranks: as in `Row`.
     asked_for: false where the run is only the start of one that is asked for.
     """
 
@@ -51,6 +54,10 @@ class PlannedRun:
     config: TrainingConfig
     command: str
     asked_for: bool
+    checkpoint: Path
+    trains: bool = True
+    calibrated: bool = False
+    ranks: bool = True
 
 
 def plan_runs(plan: Plan, path: Path, only: tuple[str, ...] = ()) -> list[PlannedRun]:
@@ -66,7 +73,23 @@ def plan_runs(plan: Plan, path: Path, only: tuple[str, ...] = ()) -> list[Planne
     for seed in plan.seeds:
         for name in plan.in_order(only):
             command = shlex.join(["vsg", "ablate", str(path), "--only", name, "--seeds", str(seed)])
-            runs.append(PlannedRun(name, _configuration(plan, name, seed), command, name in asked_for))
+            row = plan.rows[name]
+            trainer = row.weights_of or name
+            config = _configuration(plan, trainer, seed)
+            if row.calibrated and not config.validation_videos:
+                raise ConfigurationError(f"row {name!r} is calibrated, but has no videos for it: set validation_videos")
+            runs.append(
+                PlannedRun(
+                    name,
+                    replace(config, output=plan.folder(name, seed)),
+                    command,
+                    name in asked_for,
+                    plan.folder(trainer, seed) / CHECKPOINT_FILE,
+                    trains=row.weights_of is None,
+                    calibrated=row.calibrated,
+                    ranks=row.ranks,
+                )
+            )
     return runs
 
 
@@ -75,6 +98,7 @@ def _configuration(plan: Plan, name: str, seed: int) -> TrainingConfig:
     overrides = {**row.set, "seed": seed, "output": str(plan.folder(name, seed))}
     if row.start is not None:
         overrides["initialise_from"] = str(plan.folder(row.start, seed) / CHECKPOINT_FILE)
+    assert row.config is not None
     try:
         config = load_config(row.config, overrides)
     except ConfigurationError as error:
@@ -109,8 +133,8 @@ class Study:
         if (folder / FIGURES_FILE).is_file():
             return False
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIGURATION_FILE).write_text(json.dumps(self._identity(run.config), indent=1))
-        if not (folder / TRAINED_FILE).is_file():
+        (folder / CONFIGURATION_FILE).write_text(json.dumps(self._identity(run), indent=1))
+        if run.trains and not (folder / TRAINED_FILE).is_file():
             train(run.config, command=run.command)
             (folder / TRAINED_FILE).touch()
             rmtree(folder / "state", ignore_errors=True)  # it is as large as some checkpoints, and of no more use
@@ -121,7 +145,7 @@ class Study:
         path = run.config.output / CONFIGURATION_FILE
         if not path.is_file():
             return
-        saved, wanted = json.loads(path.read_text()), self._identity(run.config)
+        saved, wanted = json.loads(path.read_text()), self._identity(run)
         try:
             # It is read as a configuration, so that a key added since makes no difference while it has its default.
             saved["config"] = plain_values(TypeAdapter(TrainingConfig).validate_python(saved["config"]))
@@ -133,20 +157,25 @@ class Study:
                 "remove the folder, or repeat the run with --again"
             )
 
-    def _identity(self, config: TrainingConfig) -> dict[str, Any]:
+    def _identity(self, run: PlannedRun) -> dict[str, Any]:
         """Returns all that decides a run's figures as plain values; of weights that it starts from, the sha256."""
+        config = run.config
         weights = {"detector": config.detector, "initialise_from": config.initialise_from}
+        if not run.trains:
+            weights["scored"] = run.checkpoint
+        scoring = {"calibrated": run.calibrated, "ranks": run.ranks} if run.calibrated or not run.ranks else {}
         return {
+            **scoring,
             "config": plain_values(config),
             "weights": {name: sha256_of(path) for name, path in weights.items() if path is not None and path.is_file()},
             "test": str(self.test),
         }
 
     def _score(self, run: PlannedRun) -> RunFigures:
-        network, _ = load_checkpoint(run.config.output / CHECKPOINT_FILE)
+        network, _ = load_checkpoint(run.checkpoint)
         assert not isinstance(network, Incomplete)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
-        whole, by_change = self._scorer(network, run.config)
+        whole, by_change, scoring = self._scorer(network, run.config, calibrated=run.calibrated, ranks=run.ranks)
         return RunFigures(
             row=run.row,
             seed=run.config.seed,
@@ -161,6 +190,7 @@ class Study:
             training_labels=self._training_labels(run.config),
             whole=whole,
             by_change=by_change,
+            scoring=scoring.model_dump(),
         )
 
     def _training_labels(self, config: TrainingConfig) -> dict[str, int]:
@@ -196,11 +226,11 @@ def finish_all(runs: list[PlannedRun], study: Study, *, again: bool = False) -> 
 def _require_files(runs: list[PlannedRun]) -> None:
     made: set[Path] = set()
     for run in runs:
-        if not (run.config.output / FIGURES_FILE).is_file():
+        if run.trains and not (run.config.output / FIGURES_FILE).is_file():
             for key, file in run.config.missing_files().items():
                 if Path(file) not in made:
                     raise ConfigurationError(f"row {run.row!r} needs a file that is missing: {key}: {file}")
-        made.add(run.config.output / CHECKPOINT_FILE)
+        made.add(run.checkpoint)
 
 
 def _trained_parameters(network: torch.nn.Module, config: TrainingConfig) -> int:

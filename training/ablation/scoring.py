@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.engines import FunctionStage
+from models.graph.bundle import Scoring
+from models.graph.duplicates import box_iou, pair_scores
+from models.graph.predictions import PairPredictions
 from models.networks.arn import Arn
 from models.networks.scored import Scored
 from models.networks.two_stage import TwoStage
@@ -20,10 +25,15 @@ from training.ablation.figures import Scores
 from training.configuration import TrainingConfig
 from training.data.action_genome import AnnotatedVideo, ground_truth_of, load_action_genome
 from training.data.facts import small_objects_of
-from training.evaluation import Evaluator
+from training.data.puppets.dataset import TOLD_FILE
+from training.evaluation import Evaluator, Figures
+from training.objectives.videos import split_videos
 from training.prediction import Outputs, Predictor, frames_of, network_predictor, predict_video
 from training.progress import track
+from training.relation_figures import average_precision
+from training.score_calibration import PLAIN, UNRANKED, calibrate, seen_frames
 
+_FOUND_IOU = 0.5
 CHANGE_GROUPS = ("none", "low", "middle", "high")
 
 
@@ -39,25 +49,38 @@ class Scorer:
         self._videos: dict[str, list[AnnotatedVideo]] = {}
         self._found: dict[tuple[str, ...], dict[str, Outputs]] = {}
 
-    def __call__(self, network: Arn | TwoStage | Scored, config: TrainingConfig) -> tuple[Scores, dict[str, Scores]]:
+    def __call__(
+        self, network: Arn | TwoStage | Scored, config: TrainingConfig, *, calibrated: bool = False, ranks: bool = True
+    ) -> tuple[Scores, dict[str, Scores], Scoring]:
         """Scores a network on the configuration's task.
 
-        Returns the scores over all videos, and over each group of `CHANGE_GROUPS` that has any.
+        Returns the scores over all videos, those over each group of `CHANGE_GROUPS` that has any, and the way in which
+        scores joined.
+
+        calibrated: chooses this way on the configuration's validation videos.
+        ranks: false to leave relation scores out.
         """
         predictor = self._predictor(network, config)
+        scoring = PLAIN if ranks else UNRANKED
+        if calibrated:
+            _, held_out = split_videos(config)
+            scoring = calibrate(seen_frames(held_out, predictor), ranks=ranks).best.scoring
         videos = self._load(config.task)
         groups = change_groups(videos)
         vocabulary = network.vocabulary
-        evaluators = {name: Evaluator(vocabulary=vocabulary) for name in ("all", *CHANGE_GROUPS)}
+        evaluators = {name: Evaluator(vocabulary=vocabulary, scoring=scoring) for name in ("all", *CHANGE_GROUPS)}
+        twins = Twins(self.data)
         for video, group in zip(track(videos, "scoring"), groups, strict=True):
             predictions = predict_video(video, predictor)
+            twins.add(video, predictions)
             sizes = [frame.size for frame in video.frames]
             for frame, predicted in zip(video.frames, frames_of(predictions, sizes, vocabulary), strict=True):
                 truth = ground_truth_of(frame, vocabulary)
                 evaluators["all"].add(truth, predicted)
                 evaluators[group].add(truth, predicted)
         by_change = {name: _scores(evaluators[name], groups.count(name)) for name in CHANGE_GROUPS if name in groups}
-        return _scores(evaluators["all"], len(videos)), by_change
+        whole = _scores(evaluators["all"], len(videos))
+        return replace(whole, figures=whole.figures | twins.figures()), by_change, scoring
 
     def _load(self, task: str) -> list[AnnotatedVideo]:
         if task not in self._videos:
@@ -80,6 +103,37 @@ class Scorer:
         first, *others = predictor.stages
         remembering = FunctionStage(first.inputs, first.span, partial(_remember, found, first.run))
         return replace(predictor, stages=[remembering, *others])
+
+
+class Twins:
+    """Relation scores of things that only the whole video tells from their twins (Puppet Genome)."""
+
+    def __init__(self, data: Path) -> None:
+        path = data / "annotations" / TOLD_FILE
+        self._pairs: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        self._scores: list[float] = []
+        self._used: list[bool] = []
+
+    def add(self, video: AnnotatedVideo, predictions: PairPredictions) -> None:
+        """Adds the pairs of one video that were found: the scores of a thing's slot, and of its twin's."""
+        given = predictions.relation_scores
+        scores = pair_scores(predictions) if given is None else given
+        for index, frame in enumerate(video.frames):
+            pair = self._pairs.get(f"{frame.path.parent.name}/{frame.path.name}")
+            if pair is None:
+                continue
+            kept = predictions.pair_mask[index]
+            boxes = predictions.object_boxes[index] * np.array(frame.size * 2, np.float32)
+            for name in ("used", "unused"):
+                overlap = np.where(kept, box_iou(boxes, np.array(pair[name], np.float32)), 0.0)
+                if overlap.max(initial=0) >= _FOUND_IOU:
+                    self._scores.append(float(scores[index, overlap.argmax()]))
+                    self._used.append(name == "used")
+
+    def figures(self) -> Figures:
+        """Returns the average precision as `video/AP`; nothing where no such pair was found."""
+        precision = average_precision(np.array(self._scores), np.array(self._used, bool)) if self._used else None
+        return {} if precision is None else {"video": {"AP": precision}}
 
 
 def _remember(known: dict[str, Outputs], run: Callable[[Outputs], Outputs], inputs: Outputs) -> Outputs:

@@ -45,7 +45,9 @@ def check(context: click.Context, root: Path, as_json: bool) -> None:
 
 @data.command()
 @click.argument("root", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--world", type=click.Choice(["demanding", "easy"]), default="demanding", show_default=True)
+@click.option(
+    "--world", type=click.Choice(["demanding", "demanding-1", "easy"]), default="demanding", show_default=True
+)
 @click.option("--train-videos", type=click.IntRange(0), default=400, show_default=True)
 @click.option("--test-videos", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--frames-per-video", type=click.IntRange(3), default=20, show_default=True)

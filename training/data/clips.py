@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -35,11 +35,13 @@ class ClipBatch:
     frames: (B, T, H, W, 3) uint8, RGB.
     targets: of all frames.
     timestamps: (B, T) float32, in seconds.
+    real: (B, T) bool, false where a video is over and others of the batch go on.
     """
 
     frames: Tensor
     targets: Targets
     timestamps: Tensor
+    real: Tensor
 
 
 Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
@@ -49,8 +51,14 @@ Item = tuple[NDArray[np.uint8], dict[str, NDArray[np.generic]]]
 class ClipDataset(Dataset[Item]):
     """Clips of `clip_length` consecutive annotated frames; one item for each frame that a clip can start at.
 
+    With `whole_videos`, an item is a whole video instead. One of more than `clip_length` frames, which bounds the
+    memory, is cut into as few parts of about equal length as possible.
+
     Frames are read and stretched to the network's size when asked for, or once into a file in the folder `cache`: small
-    frames are then read faster than they are decoded. A video with fewer frames than a clip repeats its last one.
+    frames are then read faster than they are decoded. A video with fewer frames than a clip repeats its last one, but
+    stays as it is where items are whole videos.
+
+    clips: rows of the frames of each item.
     """
 
     def __init__(
@@ -61,19 +69,16 @@ class ClipDataset(Dataset[Item]):
         height: int,
         width: int,
         clip_length: int,
+        whole_videos: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.height, self.width = height, width
         self.annotation_key = annotation_key(videos)
         frames = [frame for video in videos for frame in video.frames]
         self.paths = [frame.path for frame in frames]
-        lengths = np.array([len(video.frames) for video in videos])
-        first = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        starts = [
-            offset + np.arange(max(1, length - clip_length + 1)) for offset, length in zip(first, lengths, strict=True)
-        ]
-        ends = np.repeat(first + lengths - 1, [len(start) for start in starts])
-        self.clips = np.minimum(np.concatenate(starts)[:, None] + np.arange(clip_length), ends[:, None])  # (clips, T)
+        lengths = [len(video.frames) for video in videos]
+        self.clips = _whole(lengths, clip_length) if whole_videos else _starting_anywhere(lengths, clip_length)
+        self.items_per_epoch = len(self.clips) if whole_videos else len(frames) / clip_length
 
         count, most = len(frames), max(len(frame.labels) for frame in frames)
         self.person_boxes = np.zeros((count, 4), np.float32)
@@ -145,10 +150,38 @@ def read_frame(path: Path, height: int, width: int, fit: Fit = "stretch") -> NDA
 
 def collate(items: list[Item], vocabulary: Vocabulary = ACTION_GENOME) -> ClipBatch:
     """Items of a `ClipDataset` as one batch; `vocabulary` is the data set's."""
-    frames = torch.from_numpy(np.stack([frames for frames, _ in items]))
-    arrays = {name: torch.from_numpy(np.stack([known[name] for _, known in items])) for name in _ITEM_FIELDS}
+    frames = stack_padded([frames for frames, _ in items])
+    arrays = {name: stack_padded([known[name] for _, known in items]) for name in _ITEM_FIELDS}
     timestamps = arrays.pop("timestamps")
-    return ClipBatch(frames, Targets(**arrays, vocabulary=vocabulary), timestamps)
+    real = stack_padded([np.ones(len(each), np.bool_) for each, _ in items])
+    return ClipBatch(frames, Targets(**arrays, vocabulary=vocabulary), timestamps, real)
+
+
+def stack_padded(arrays: list[NDArray[Any]]) -> Tensor:
+    """Stacks arrays (T, …) of different lengths into (B, longest, …), with zeros behind the shorter ones."""
+    stacked = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for place, array in enumerate(arrays):
+        stacked[place, : len(array)] = array
+    return torch.from_numpy(stacked)
+
+
+def _starting_anywhere(lengths: list[int], clip_length: int) -> list[NDArray[np.intp]]:
+    """Returns the rows of a clip for each frame that one can start at, of videos of these lengths."""
+    clips, first = [], 0
+    for length in lengths:
+        for start in range(max(1, length - clip_length + 1)):
+            clips.append(np.minimum(first + start + np.arange(clip_length), first + length - 1))
+        first += length
+    return clips
+
+
+def _whole(lengths: list[int], most: int) -> list[NDArray[np.intp]]:
+    """Returns the rows of each video of these lengths, in parts of at most so many frames."""
+    parts, first = [], 0
+    for length in lengths:
+        parts += np.array_split(first + np.arange(length), -(-length // most))
+        first += length
+    return parts
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -184,7 +217,7 @@ class Augmentation:
             person_boxes=mirrored(batch.targets.person_boxes),
             object_boxes=mirrored(batch.targets.object_boxes),
         )
-        return ClipBatch(frames, targets, batch.timestamps)
+        return replace(batch, frames=frames, targets=targets)
 
 
 def _centres(boxes: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.relations.pairs import Pairs
 from training.data.caches import new_array, written_once
-from training.data.clips import ClipBatch, ClipDataset, collate
+from training.data.clips import ClipBatch, ClipDataset, collate, stack_padded
 from training.progress import track
 from training.targets import Targets
 
@@ -73,7 +73,7 @@ def collate_pairs(
     """Items of a `PairDataset` as one batch; `vocabulary` is the data set's."""
 
     def stacked(parts: list[dict[str, NDArray[np.generic]]]) -> dict[str, Tensor]:
-        tensors = {name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in parts[0]}
+        tensors = {name: stack_padded([part[name] for part in parts]) for name in parts[0]}
         return {name: each.float() if each.dtype == torch.float16 else each for name, each in tensors.items()}
 
     known = stacked([targets for _, targets in items])

@@ -47,6 +47,11 @@ class DetectorObjective:
             cache=frame_cache(config),
         )  # fmt: skip
 
+    @property
+    def items_per_epoch(self) -> float:
+        """Number of items that together show the training data once."""
+        return self.dataset.items_per_epoch
+
     def collate(self, items: list[Any]) -> ClipBatch:
         """Items of the data set as one batch."""
         return collate(items, self.vocabulary)

@@ -67,6 +67,7 @@ class LayoutObjective:
         ]
         if not windows:
             raise ConfigurationError(f"{config.data} has no pairs to train on: lower relations.validation_share")
+        self._windows = windows
         self.dataset: Dataset[Any] = _Sequences(windows)
         table = NameTable(options.name_table or SHIPPED_TABLE)
         self.embeddings = table.embeddings(names.index)
@@ -81,6 +82,11 @@ class LayoutObjective:
         self.model: Layout | Scored = scored(self.network, config) if config.relation_scoring else self.network
         counts = Counter(window[0].source for window in windows)
         log.info("sequences: %s", ", ".join(f"{source} {count}" for source, count in sorted(counts.items())))
+
+    @property
+    def items_per_epoch(self) -> float:
+        """Number of items that together show the training data once."""
+        return len(self._windows)
 
     def collate(self, items: list[list[Example]]) -> list[RelationBatch]:
         """Returns the sequences in a few batches, so that none is padded to much more than it holds."""

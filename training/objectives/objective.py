@@ -26,6 +26,11 @@ class Objective(Protocol):
         ...
 
     @property
+    def items_per_epoch(self) -> float:
+        """Number of items that together show the training data once."""
+        ...
+
+    @property
     def data_key(self) -> str:
         """Hex digest of what is annotated on the videos it trains and validates on."""
         ...

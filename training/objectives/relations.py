@@ -17,7 +17,7 @@ from models.graph.bundle import sha256_of
 from models.graph.vocabulary import Vocabulary
 from models.networks.checkpoint import load_checkpoint, load_matching_weights, save_checkpoint
 from models.networks.clip.crops import ClipCropEncoder
-from models.networks.clip.text import text_embeddings
+from models.networks.clip.text import photo_prompt, text_embeddings
 from models.networks.detectors import Detector
 from models.networks.processes import mean_over_processes
 from models.networks.relations.mosa import Mosa
@@ -40,6 +40,9 @@ from training.prediction import evaluate_videos, network_predictor
 from training.relation_losses import given_matches, match_slots, related_term, relation_terms
 from training.targets import annotated_boxes
 
+_FRAMES_AT_ONCE = 32
+"""Frames that the detector takes at once in training."""
+
 log = logging.getLogger("vsg.train")
 
 
@@ -60,14 +63,23 @@ class RelationObjective:
         height, width = self.network.frame_size
         clips = ClipDataset(
             videos, self.vocabulary, height=height, width=width, clip_length=config.clip_length,
-            cache=frame_cache(config),
+            whole_videos=config.whole_videos, cache=frame_cache(config),
         )  # fmt: skip
+        self._clips = clips
+        # Who scores relations must see unrelated pairs, and annotated boxes have none.
+        self._with_unmatched = config.task == "predcls" and config.relation_scoring
         if not config.freeze_host:  # FReMuRe reads them in evaluation too
             self.network.relations.predicate_counts.copy_(torch.from_numpy(clips.predicates.sum((0, 1))))
         self.dataset: Dataset[Any] = clips
         if config.cache_pairs:
             found_by = f"by slot {config.task} {sha256_of(cast(Path, config.detector))} {shape.clip_features}"
+            found_by += " with unmatched detections" if self._with_unmatched else ""
             self.dataset = PairDataset(clips, self._find, config.data / "cache", found_by)
+
+    @property
+    def items_per_epoch(self) -> float:
+        """Number of items that together show the training data once."""
+        return self._clips.items_per_epoch
 
     def collate(self, items: list[Any]) -> ClipBatch | PairBatch:
         """Items of the data set as one batch."""
@@ -95,16 +107,22 @@ class RelationObjective:
             objects = mean_over_processes(matches.matched.sum()).clamp(min=1)
             terms["object"] = config.object * (wrong * matches.matched.flatten()).sum() / objects
         if self.config.task != "sgdet":
-            pairs = with_labels(pairs, matches.labels, targets.subjects()[..., None])
+            labels = torch.where(matches.matched, matches.labels, pairs.labels)
+            pairs = with_labels(pairs, labels, targets.subjects()[..., None])
+        shown = pairs.mask
         said = model(pairs)
         relations, related = said if isinstance(said, tuple) else (said, None)
+        if self._with_unmatched and not self.config.freeze_host:
+            # Detections that nobody annotated are for the scorer: in evaluation the host sees annotated pairs alone.
+            pairs = replace(pairs, mask=matches.matched)
+            relations, _ = model(pairs)
         with torch.autocast(device.type, enabled=False):
             if not self.config.freeze_host:
                 network = self.network.relations
                 terms.update(relation_terms(relations, matches, network.predicate_counts, config, self.vocabulary))
                 terms |= network.loss_terms(pairs, relations, matches.predicates)
             if related is not None:
-                terms["related"] = related_term(related, matches.related, pairs.mask, config)
+                terms["related"] = related_term(related, matches.related, shown, config)
         return terms
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -127,15 +145,28 @@ class RelationObjective:
 
     @torch.no_grad()
     def _find(self, batch: ClipBatch) -> Pairs:
-        """Pairs to train on: detected ones with what was missed for SGDet, else of the annotated boxes."""
-        frames, timestamps = batch.frames.to(self.device), batch.timestamps.to(self.device)
-        boxes, labels, mask = annotated_boxes(batch.targets.to(self.device))
+        """Pairs to train on: detected ones with what was missed for SGDet, else of the annotated boxes.
+
+        For a relation scorer in PredCls, detections that overlap no annotated box join them as unrelated pairs.
+        """
+        time = batch.frames.shape[1]
+        cuts = [slice(first, first + _FRAMES_AT_ONCE) for first in range(0, time, _FRAMES_AT_ONCE)]
+        return Pairs.joined([self._find_in(batch, cut) for cut in cuts])
+
+    def _find_in(self, batch: ClipBatch, cut: slice) -> Pairs:
+        """Pairs of some of the frames: a whole video at once would not fit beside the detector."""
+        frames, timestamps = batch.frames[:, cut].to(self.device), batch.timestamps[:, cut].to(self.device)
+        annotated = annotated_boxes(batch.targets.to(self.device))
+        boxes, labels, mask = (each[:, cut] for each in annotated)
         detector = self.network.detector.eval()
         assert isinstance(detector, Detector)  # `_network` takes no other
         if self.config.task == "sgdet":
             pairs = detector.supplied_pairs(frames, timestamps, boxes, labels, mask)
         else:
-            pairs = detector.given_pairs(frames, timestamps, boxes, mask, person_first=True)
+            pairs = detector.given_pairs(
+                frames, timestamps, boxes, mask, person_first=True, unmatched=self._with_unmatched
+            )
+        pairs = replace(pairs, mask=pairs.mask & batch.real[:, cut].to(self.device)[..., None])
         return self.network.with_crops(pairs, frames)
 
 
@@ -158,7 +189,7 @@ def _network(config: TrainingConfig, shape: RelationNetworkConfig, vocabulary: V
     if config.word_vectors is not None:
         initialise_words(network.relations, read_word_vectors(config.word_vectors, fitted.word_width, vocabulary))
     if isinstance(network.relations, Tr2 | Mosa) and config.starts_from_text:
-        network.relations.initialise_text(text_embeddings(config.text_embeddings, vocabulary))
+        network.relations.initialise_text(text_embeddings(config.text_embeddings, vocabulary, photo_prompt))
     if config.initialise_from is not None:
         fresh = load_matching_weights(network, config.initialise_from, config.initialise_only)
         log.info("started from %s; new weights: %s", config.initialise_from, ", ".join(fresh) or "none")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -209,6 +209,31 @@ class Arn(nn.Module):
         )
         return ArnOutput(entity_layers, predicate_layers, scores, classes, dense, image_features, representation)
 
+    def predicate_features(self, representation: Tensor) -> Tensor:
+        """Returns the part of the representation that the predicate classifiers read, (B, T, Q, G D)."""
+        return representation[..., 2 * self.config.width :]
+
+    def with_predicates(self, output: ArnOutput, features: Tensor) -> ArnOutput:
+        """Returns an output whose last predicate logits are those of other features (B, T, Q, G D)."""
+        return replace(output, predicate_layers=[*output.predicate_layers[:-1], self._logits_of(features)])
+
+    def predicates_of(self, features: Tensor) -> dict[GroupName, Tensor]:
+        """Returns the predicate scores of features (B, T, Q, G D), by group."""
+        return self._probabilities(self._logits_of(features))
+
+    def _logits_of(self, features: Tensor) -> dict[GroupName, Tensor]:
+        parts = features.chunk(len(self.predicate_classifiers), -1)
+        return {
+            group: classifier(part)
+            for (group, classifier), part in zip(self.predicate_classifiers.items(), parts, strict=True)
+        }
+
+    def _probabilities(self, logits: dict[GroupName, Tensor]) -> dict[GroupName, Tensor]:
+        return {
+            group: classifier.probabilities(logits[group])  # type: ignore[operator]
+            for group, classifier in self.predicate_classifiers.items()
+        }
+
     def predict(self, frames: Tensor) -> dict[str, Tensor]:
         """Returns the predictions for frames (B, T, H, W, 3) uint8, by name and each (B, T, Q, …).
 
@@ -228,17 +253,17 @@ class Arn(nn.Module):
             "subject_scores": pair_scores,
             "object_boxes": to_corners(last.object_boxes).clamp(0, 1),
             "object_scores": self.object_classifier.probabilities(last.object_logits),
-            **{
-                group: classifier.probabilities(output.predicate_layers[-1][group])  # type: ignore[operator]
-                for group, classifier in self.predicate_classifiers.items()
-            },
+            **self._probabilities(output.predicate_layers[-1]),
             **(classes if len(self.vocabulary.subjects) > 1 else {}),
             REPRESENTATION: output.representation,
         }
 
-    def stages(self) -> list[NetworkStage]:
-        """Returns the only stage, which turns frames into scored pairs."""
-        scene_graph = _SceneGraph(self)
+    def stages(self, *, classified: bool = True) -> list[NetworkStage]:
+        """Returns the only stage, which turns frames into scored pairs.
+
+        classified: false to leave the predicates to a later stage, which reads `representation`.
+        """
+        scene_graph = _SceneGraph(self, classified=classified)
         return [NetworkStage("scene_graph", scene_graph, (FRAMES,), scene_graph.outputs)]
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -264,7 +289,7 @@ class Arn(nn.Module):
 class _SceneGraph(nn.Module):
     """Returns the tensors of `Arn.predict` as a tuple."""
 
-    def __init__(self, network: Arn) -> None:
+    def __init__(self, network: Arn, *, classified: bool) -> None:
         super().__init__()
         self.network = network
         self.outputs = (
@@ -273,7 +298,7 @@ class _SceneGraph(nn.Module):
             "subject_scores",
             "object_boxes",
             "object_scores",
-            *network.vocabulary.group_names,
+            *(network.vocabulary.group_names if classified else ()),
             *(("subject_classes",) if len(network.vocabulary.subjects) > 1 else ()),
             REPRESENTATION,
         )

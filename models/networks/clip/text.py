@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,39 @@ def triplet_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_G
             return f"a photo of a person maybe {words} the {spoken(thing)}"
 
 
+def photo_prompt(thing: str, predicate: str, vocabulary: Vocabulary = ACTION_GENOME) -> str:
+    """Returns TR²'s prompt of a triplet, such as `a photo of a person sitting on a bed`.
+
+    They are those of its published `gene_clip_sentence.py`. MoSA compares with sentences of the same kind, whose words
+    its paper does not give. For any other vocabulary it is what `triplet_prompt` returns.
+    """
+    if not vocabulary.same_columns(ACTION_GENOME):
+        return triplet_prompt(thing, predicate, vocabulary)
+    words = predicate.replace("_", " ")
+    if predicate == "have_it_on_the_back":
+        return f"a photo of a person having a {spoken(thing)} on the back"
+    if predicate == "other_relationship":
+        words = "and"
+    if vocabulary.group_of(predicate).name == "spatial" and predicate != "in":
+        return f"a photo of a {spoken(thing)} {words} a person"
+    return f"a photo of a person {words} a {spoken(thing)}"
+
+
+Prompt = Callable[[str, str, Vocabulary], str]
+"""Makes the sentence of a thing and a predicate of a vocabulary."""
+
+
 def spoken(thing: str) -> str:
     """Returns a thing's name for a prompt: `cup or glass or bottle` for `cup/glass/bottle`."""
     return thing.replace("/", " or ")
 
 
-def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GENOME) -> TextEmbeddings:
+def text_embeddings(
+    path: Path | None = None, vocabulary: Vocabulary = ACTION_GENOME, prompt: Prompt = triplet_prompt
+) -> TextEmbeddings:
     """Returns the embeddings of a vocabulary's prompts by open_clip's ViT-B/32, whose weights it downloads once.
+
+    prompt: makes the sentences of triplets.
 
     With a `path` they come from a .npy file instead, (37, 26, E), of Action Genome's words. The first axis of the file
     is the field's class index (0 background, 1 person), the second the predicate id, as in TR2's `clip_sentence.npy`.
@@ -66,7 +93,7 @@ def text_embeddings(path: Path | None = None, vocabulary: Vocabulary = ACTION_GE
     weights cannot be downloaded.
     """
     if path is None:
-        return _from_open_clip(vocabulary)
+        return _from_open_clip(vocabulary, prompt)
     if not vocabulary.same_columns(ACTION_GENOME):
         raise WeightsError(f"{path}: files of text embeddings hold Action Genome's words; leave `text_embeddings` out")
     try:
@@ -96,7 +123,7 @@ def load_clip() -> nn.Module:
 
 
 @torch.no_grad()
-def _from_open_clip(vocabulary: Vocabulary) -> TextEmbeddings:
+def _from_open_clip(vocabulary: Vocabulary, prompt: Prompt) -> TextEmbeddings:
     import open_clip
 
     model: Any = load_clip()
@@ -108,9 +135,7 @@ def _from_open_clip(vocabulary: Vocabulary) -> TextEmbeddings:
         )
 
     things = vocabulary.things
-    triplets = embed(
-        [triplet_prompt(thing, predicate, vocabulary) for thing in things for predicate in vocabulary.predicates]
-    )
+    triplets = embed([prompt(thing, predicate, vocabulary) for thing in things for predicate in vocabulary.predicates])
     return TextEmbeddings(
         objects=embed([object_prompt(thing, vocabulary) for thing in things]),
         triplets=triplets.unflatten(0, (len(things), -1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.backbone import Normalise
 from models.networks.boxes import paired_generalised_iou
 from models.networks.detectors.backbones import CompactBody, ResNet101C4, make_region_head
+from models.networks.detectors.candidates import Candidates, Regions
 from models.networks.detectors.config import DetectorConfig
 from models.networks.detectors.pairing import pair_up
 from models.networks.detectors.suppression import suppress
@@ -31,48 +32,6 @@ _DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _LARGEST_GROWTH = math.log(1000 / 16)
 _SMALLEST_PROPOSAL, _SMALLEST_OBJECT = 1e-3, 1e-2
 """Least width and height in pixels. torchvision's detector drops smaller boxes."""
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The R best proposals of N frames, with the scores of the background and the vocabulary's C objects.
-
-    boxes: (N, R, 4) corner boxes in pixels.
-    mask: (N, R) bool, true where there is a proposal.
-    features: (N, R, F).
-    probabilities: (N, R, 1 + C), the background first.
-    deltas: (N, R, 1 + C, 4), box refinements for each class.
-    """
-
-    boxes: Tensor
-    mask: Tensor
-    features: Tensor
-    probabilities: Tensor
-    deltas: Tensor
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """P pairs of a subject and an object in each of N frames, before the regions around both are pooled.
-
-    mask: (N, P) bool, true where a slot holds a pair.
-    subject: (N, P, 4) corner boxes of the subjects, in pixels.
-    subject_scores: (N, P).
-    subject_classes: (N, P) int64, indices into the vocabulary's objects.
-    subject_features: (N, P, F).
-    boxes: (N, P, 4) corner boxes of the objects, in pixels.
-    scores: (N, P, C) of the objects.
-    features: (N, P, F) of the objects.
-    """
-
-    mask: Tensor
-    subject: Tensor
-    subject_scores: Tensor
-    subject_classes: Tensor
-    subject_features: Tensor
-    boxes: Tensor
-    scores: Tensor
-    features: Tensor
 
 
 class Detector(nn.Module):
@@ -191,14 +150,23 @@ class Detector(nn.Module):
         return self._assemble(maps, supplied, timestamps)
 
     def given_pairs(
-        self, frames: Tensor, timestamps: Tensor, boxes: Tensor, mask: Tensor, *, person_first: bool
+        self,
+        frames: Tensor,
+        timestamps: Tensor,
+        boxes: Tensor,
+        mask: Tensor,
+        *,
+        person_first: bool,
+        unmatched: bool = False,
     ) -> Pairs:
         """Returns the pairs of N given boxes (PredCls, SGCls) in N slots. The subject's own slot stays empty.
 
         `object_scores` are the detector's over the classes of things. Frames and timestamps are as for `pairs`.
+
         boxes: (B, T, N, 4) corner boxes as fractions of the frame.
         mask: (B, T, N) bool, true where there is a box.
         person_first: takes the first box as the subject, else the one that the detector scores highest as a subject.
+        unmatched: adds P slots of the subject with each detection that overlaps no given box by an IoU of 0.5.
         """
         maps = self.feature_map(self.normalise(frames.flatten(0, 1)))
         pixels, real = boxes.flatten(0, 1) * self.scale, mask.flatten(0, 1)  # (B * T, N, 4), (B * T, N)
@@ -222,6 +190,13 @@ class Detector(nn.Module):
             scores=things / things.sum(-1, keepdim=True).clamp(min=1e-6),
             features=regions.features,
         )
+        if unmatched:
+            found = self._detect(maps, 1)
+            overlap = paired_generalised_iou(found.boxes[:, :, None], pixels[:, None])[0] * real[:, None]
+            with_nothing = found.mask & (overlap.amax(-1) < FOUND_IOU) & others.any(1, keepdim=True)
+            whose = {name: value[:, :1].expand_as(getattr(found, name)) for name, value in vars(given).items()
+                     if name.startswith("subject")}  # fmt: skip
+            given = given.followed_by(replace(found, mask=with_nothing, **whose))
         return self._assemble(maps, given, timestamps)
 
     def _detect(self, maps: Tensor, persons: int) -> Candidates:

@@ -21,6 +21,8 @@ class RelationConfig:
     clip_features: represents the region around a pair by its CLIP embedding instead of by the detector's map and the
         box masks.
     clip_width: E of `Pairs`, width of CLIP's embeddings.
+    whole_video: shows the network whole videos, in a stage of span `video`, instead of clips. Needs a detector with one
+        subject a frame.
     visual_width: width of each of the projected subject, object and union features.
     word_width: width of the embeddings of the subject's and the object's class.
     """
@@ -30,6 +32,7 @@ class RelationConfig:
     union_size: PositiveInt = 7
     clip_features: bool = False
     clip_width: PositiveInt = 512
+    whole_video: bool = False
     visual_width: PositiveInt = 512
     word_width: PositiveInt = 200
     heads: PositiveInt = 8

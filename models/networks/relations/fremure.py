@@ -1,10 +1,23 @@
 """FReMuRe: frequency-guided relational multi-level reasoning. Rare predicates get parameters of their own.
 
-The published text leaves much open, and there is no published code. This code makes these choices of its own:
+The published text leaves much open. Where the official code (lcx529955/FReMuRe, MIT) does otherwise, this network
+follows the paper, and switches bring the code's way:
+
+* `shared_transformer`: the code runs one transformer three times, with the frequencies of one relation type each. The
+  paper gives each type parameters of its own.
+* `normalised_gate`: the code's gate reads normalised paths and a projection of the frequencies, has a temperature and
+  keeps off 0 and 1.
+* `late_memory`: the code mixes each feature with its attention to a memory of all predicates, as TEMPURA does, which
+  the paper puts behind this network.
+* `classwise_mixtures`: the code has mixture weights for each predicate, as the paper's formula.
+
+The code also corrects by six statistics of the frequencies and behind the tail's encoder, counts frequencies on the
+test set too, and its Bayesian head takes the mean logit in evaluation. This code makes these choices of its own:
 
 * Frequencies are shares of the predicates of one relation type, because each branch knows only its own type.
 * Without the dual branch the frequency correction precedes the only path, so that each switch removes one thing.
-* The layers are STTran's. TEMPURA's memory, which the paper puts behind this network, is left out.
+* The layers are STTran's.
+* The memory is a moving mean of each predicate's features, where the code computes it anew after each epoch.
 """
 
 from __future__ import annotations
@@ -20,6 +33,7 @@ from torch.nn import functional as F
 from models.errors import ConfigurationError
 from models.graph.vocabulary import ACTION_GENOME, GroupName, PredicateGroup, Vocabulary
 from models.networks.frequencies import class_weights, predicate_shares
+from models.networks.layers import Attention
 from models.networks.processes import mean_over_processes
 from models.networks.relations.config import RelationConfig
 from models.networks.relations.network import RelationNetwork
@@ -32,12 +46,17 @@ from models.networks.relations.uncertain_heads import BayesianHead, LinearHead, 
 class FremureConfig(RelationConfig):
     """Shape of a FReMuRe network. `relation_specific` to `head` are the switches of the paper's ablation (Table 2).
 
-    Raises ConfigurationError where `branch_width` is not a multiple of `heads`.
+    Raises ConfigurationError where `branch_width` is not a multiple of `heads`, or `shared_transformer` has nothing to
+    share.
 
     relation_specific: gives each predicate group a branch with parameters of its own, instead of one that all share.
     frequency_gate: corrects features by frequency (eq 1-2), and makes frequency an input of the fusion gate (eq 3).
     dual_branch: has a head and a tail path, fused by a gate (DPEG, eq 3-4), instead of the head path only.
     head: kind of classifier; see `uncertain_heads`.
+    shared_transformer: shares encoders and decoder between the branches.
+    normalised_gate: fuses the paths by the official code's gate.
+    late_memory: adds a memory of predicates behind the branches.
+    classwise_mixtures: gives each predicate mixture weights of its own.
     mixtures: components of the mixture.
     samples: draws of the Bayesian head in training.
     regulariser: weight of the loss term that keeps the mixture's variances from vanishing, above all those of rare
@@ -51,6 +70,10 @@ class FremureConfig(RelationConfig):
     frequency_gate: bool = True
     dual_branch: bool = True
     head: Literal["linear", "bayesian", "gmm"] = "gmm"
+    shared_transformer: bool = False
+    normalised_gate: bool = False
+    late_memory: bool = False
+    classwise_mixtures: bool = False
     mixtures: PositiveInt = 4
     samples: PositiveInt = 5
     regulariser: NonNegativeFloat = 0.01
@@ -65,6 +88,8 @@ class FremureConfig(RelationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shared_transformer and not self.relation_specific:
+            raise ConfigurationError("shared_transformer shares the branches of relation_specific: switch that on too")
         if self.inner_width % self.heads:
             raise ConfigurationError(f"branch_width is {self.branch_width}: give a multiple of heads ({self.heads})")
 
@@ -84,6 +109,10 @@ class Fremure(RelationNetwork):
         self.branches = nn.ModuleList(
             Branch(config, count) for count in (frequencies if config.relation_specific else [sum(frequencies)])
         )
+        if config.shared_transformer:
+            for branch in self.branches[1:]:
+                branch.share(self.branches[0])  # type: ignore[operator]
+        self.memory = PredicateMemory(len(vocabulary.predicates), config.inner_width) if config.late_memory else None
         self.heads = nn.ModuleDict({group.name: make_head(group, config) for group in vocabulary.groups})
 
     @property
@@ -91,16 +120,22 @@ class Fremure(RelationNetwork):
         """Whether `Relations` carry uncertainties, as the Bayesian and the mixture head give them."""
         return self.config.head != "linear"
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`.
+    @property
+    def decoded_width(self) -> int:
+        """G d, the G groups one after the other, or d where they share a branch."""
+        return self.config.inner_width * len(self.branches)
 
-        `decoded` is (B, T, P, G d) with the G groups one after the other, or (B, T, P, d) where they share a branch.
-        """
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
         shares, slices = predicate_shares(self.predicate_counts, self.vocabulary), self.vocabulary.group_slices.values()
         by_branch = [shares[columns] for columns in slices] if self.config.relation_specific else [shares]
-        decoded = torch.cat(
-            [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)], -1
-        )
+        features = [branch(represented, pairs.mask, own) for branch, own in zip(self.branches, by_branch, strict=True)]
+        if self.memory is not None:
+            features = [self.memory(each) for each in features]
+        return torch.cat(features, -1)
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         predictions: dict[GroupName, Prediction] = {
             group: self.heads[group](features) for group, features in self._by_group(decoded).items()
         }
@@ -113,11 +148,15 @@ class Fremure(RelationNetwork):
         )
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
-        """Returns `variance` with the mixture head, else nothing.
+        """Returns `variance` with the mixture head, else nothing. With a memory, it remembers the pairs in training.
 
         The term is the shortfall of variances below the smallest wanted one, weighted by inverse frequency: a sum over
         the predicates and a mean over the pairs (§2.4).
         """
+        if self.memory is not None and self.training:
+            for group, features in self._by_group(relations.decoded).items():
+                columns = self.vocabulary.group_slices[group]
+                self.memory.remember(features.detach().float(), predicates[..., columns], columns)
         if self.config.head != "gmm":
             return {}
         weights = class_weights(self.predicate_counts, 1.0, self.vocabulary)
@@ -143,7 +182,7 @@ def make_head(group: PredicateGroup, config: FremureConfig) -> PredicateHead:
         case "bayesian":
             return BayesianHead(group, config.inner_width, config.samples)
         case "gmm":
-            return MixtureHead(group, config.inner_width, config.mixtures)
+            return MixtureHead(group, config.inner_width, config.mixtures, classwise=config.classwise_mixtures)
 
 
 class Branch(nn.Module):
@@ -157,8 +196,16 @@ class Branch(nn.Module):
         self.correction = FrequencyCorrection(predicates, width) if config.frequency_gate else None
         self.head_path = SpatialEncoder(*layers, 1)
         self.tail_path = SpatialEncoder(*layers, 1) if config.dual_branch else None
-        self.fusion = Fusion(width, predicates if config.frequency_gate else 0) if config.dual_branch else None
+        gate = NormalisedFusion if config.normalised_gate else Fusion
+        self.fusion = gate(width, predicates if config.frequency_gate else 0) if config.dual_branch else None
         self.decoder = WindowDecoder(*layers, config.decoder_layers, config.aggregation)
+
+    def share(self, other: Branch) -> None:
+        """Takes another branch's encoders and decoder, and its gate where that does not depend on the group."""
+        self.project, self.decoder = other.project, other.decoder
+        self.head_path, self.tail_path = other.head_path, other.tail_path
+        if isinstance(self.fusion, NormalisedFusion) and isinstance(other.fusion, NormalisedFusion):
+            self.fusion.gate = other.fusion.gate
 
     def forward(self, represented: Tensor, mask: Tensor, shares: Tensor) -> Tensor:
         """Returns the features, (B, T, P, d).
@@ -218,6 +265,74 @@ class Fusion(nn.Module):
         gate = self.gate(torch.cat(seen, -1)).sigmoid()
         fused: Tensor = self.norm(gate * head + (1 - gate) * tail)
         return fused
+
+
+class NormalisedFusion(nn.Module):
+    """Fuses head and tail path as the official code does: normalised inputs, a temperature, and a gate off 0 and 1.
+
+    frequencies: number of predicates whose shares the gate reads; 0 for none.
+    """
+
+    _PROJECTED, _TEMPERATURE, _LEAST = 64, 1.5, 0.02
+
+    def __init__(self, width: int, frequencies: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(frequencies, self._PROJECTED) if frequencies else None
+        self.gate = nn.Linear(2 * width + (self._PROJECTED if frequencies else 0), width)
+
+    def forward(self, head: Tensor, tail: Tensor, shares: Tensor) -> Tensor:
+        """Does as `Fusion`."""
+        head, tail = (F.layer_norm(each, each.shape[-1:]) for each in (head, tail))
+        seen = [head, tail]
+        if self.project is not None:
+            projected = F.layer_norm(self.project(shares), (self._PROJECTED,))
+            seen.append(projected.expand(*head.shape[:-1], -1))
+        gate = (self.gate(torch.cat(seen, -1)) / self._TEMPERATURE).sigmoid().clamp(self._LEAST, 1 - self._LEAST)
+        fused: Tensor = head + (1 - gate) * (tail - head)
+        return fused
+
+
+class PredicateMemory(nn.Module):
+    """Mixes each feature with its attention to a memory of the R predicates (TEMPURA's late, joint memory).
+
+    features: (R, d), a moving mean of the features of each predicate's pairs; checkpoints keep it.
+    filled: (R,) bool, true for predicates that occurred. Before any has, features stay as they are.
+    """
+
+    features: Tensor
+    filled: Tensor
+    _SHARE, _MOMENTUM = 0.5, 0.05
+
+    def __init__(self, predicates: int, width: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, 1)
+        self.register_buffer("features", torch.zeros(predicates, width))
+        self.register_buffer("filled", torch.zeros(predicates, dtype=torch.bool))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps features (B, T, P, d) to the same shape."""
+        flat = features.flatten(1, 2)  # (B, N, d)
+        memory = self.features.expand(flat.shape[0], -1, -1)
+        attended = self.attention(flat, memory, memory, self.filled.expand(flat.shape[0], -1)).view_as(features)
+        share = self._SHARE * self.filled.any()
+        mixed: Tensor = (1 - share) * features + share * attended
+        return mixed
+
+    @torch.no_grad()
+    def remember(self, features: Tensor, predicates: Tensor, columns: slice) -> None:
+        """Moves the memory of a group's predicates towards the mean features of their pairs.
+
+        features: (B, T, P, d).
+        predicates: (B, T, P, predicates of the group), 1 where a pair has the predicate.
+        columns: the group's among all predicates.
+        """
+        labelled = predicates.flatten(0, 2).T  # (predicates, pairs)
+        counts = labelled.sum(-1, keepdim=True)
+        mean = labelled @ features.flatten(0, 2) / counts.clamp(min=1)
+        seen, known = counts > 0, self.filled[columns, None]
+        moved = torch.where(known, self.features[columns].lerp(mean, self._MOMENTUM), mean)
+        self.features[columns] = torch.where(seen, moved, self.features[columns])
+        self.filled[columns] |= seen[:, 0]
 
 
 def _all_or_none(tensors: dict[GroupName, Tensor | None]) -> dict[GroupName, Tensor] | None:

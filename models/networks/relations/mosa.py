@@ -31,7 +31,7 @@ from models.networks.relations.motion import MotionConcatenation, MotionFeatures
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
-from models.networks.relations.trajectories import follow
+from models.networks.relations.trajectories import trajectories_of
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -87,7 +87,7 @@ class Mosa(RelationNetwork):
         self.motion: MotionFeatures | None = None
         self.fusion: MotionInteraction | MotionConcatenation | None = None
         if config.motion_features:
-            self.motion = MotionFeatures(width, config.motion_width, config.iou_window)
+            self.motion = MotionFeatures(width, config.motion_width, config.iou_window, whole_video=config.whole_video)
             self.fusion = (
                 MotionInteraction(width, config.heads, config.dropout)
                 if config.motion_interaction
@@ -125,17 +125,25 @@ class Mosa(RelationNetwork):
         prepared = prepare_text(embeddings.triplets, self.vocabulary, centred=self.config.centred_text)
         self.text[list(self.vocabulary.thing_indices)] = prepared
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
+    @property
+    def decoded_width(self) -> int:
+        """The representation's width."""
+        return self.config.width
+
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
         """See `RelationNetwork`."""
         time, slots = pairs.mask.shape[1:]
         fused = self.encoder(represented, pairs.mask)  # (B, T, P, D)
         if self.motion is not None and self.fusion is not None:
             fused = self.fusion(fused, self.motion(pairs), pairs.mask)
-        trajectories = follow(pairs)
-        sequence = self.decoder(fused.flatten(1, 2), trajectories.same, trajectories.position)  # (B, N, D)
-        decoded = sequence.unflatten(1, (time, slots))
+        trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
+        decoded: Tensor = self.decoder(fused.flatten(1, 2), trajectories, slots).unflatten(1, (time, slots))
+        return decoded
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         probabilities = {
-            group.name: activate(self._logits(group, decoded, pairs.labels), group) for group in self.vocabulary.groups
+            group.name: activate(self._logits(group, decoded, labels), group) for group in self.vocabulary.groups
         }
         return Relations(probabilities, representation=represented, decoded=decoded)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.networks.boxes import paired_generalised_iou, to_centres
 from models.networks.layers import Attention
 from models.networks.relations.pairs import Pairs
-from models.networks.relations.trajectories import follow
+from models.networks.relations.trajectories import follow, sort_trajectories
 
 ATTRIBUTES = 4
 _DIAGONAL = math.sqrt(2)
@@ -43,7 +43,30 @@ def previous_occurrences(pairs: Pairs) -> tuple[Tensor, Tensor]:
     return torch.where(seen, nearest, slots), seen
 
 
-def motion_attributes(pairs: Pairs, window: int) -> Tensor:
+def previous_occurrences_in_video(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Does as `previous_occurrences`, for one subject a frame; its memory grows linearly with the frames."""
+    slots = pairs.mask.shape[2]
+    labels, real = pairs.labels.flatten(1), pairs.mask.flatten(1)  # (B, N)
+    trajectories = sort_trajectories(pairs)
+    place = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+    beside = (pairs.labels[..., None] == pairs.labels[..., None, :]) & pairs.mask[..., None, :]  # (B, T, P, P)
+    first = beside.int().argmax(-1).flatten(1) + place // slots * slots  # the first of its class in its frame
+    seen = ~trajectories.first.gather(1, first) & real
+    frame = trajectories.previous.gather(1, first) // slots
+    candidates = frame[..., None] * slots + torch.arange(slots, device=frame.device)  # (B, N, P)
+
+    def of_candidates(values: Tensor) -> Tensor:
+        found: Tensor = values.gather(1, candidates.flatten(1)).unflatten(1, (-1, slots))
+        return found
+
+    across, down = to_centres(pairs.object_boxes)[..., :2].flatten(1, 2).unbind(-1)  # (B, N) each
+    squared = (of_candidates(across) - across[..., None]) ** 2 + (of_candidates(down) - down[..., None]) ** 2
+    same = of_candidates(real) & (of_candidates(labels) == labels[..., None])
+    nearest = torch.where(same, squared, math.inf).argmin(-1, keepdim=True)
+    return torch.where(seen, candidates.gather(-1, nearest)[..., 0], place), seen
+
+
+def motion_attributes(pairs: Pairs, window: int, *, whole_video: bool = False) -> Tensor:
     """Computes distance, velocity, mean IoU and agreement of directions (MoSA eq 3-6): (B, T, P, 4) float32.
 
     The distance is that between the centres of both boxes, in diagonals of the frame. The velocity is the change of
@@ -53,9 +76,10 @@ def motion_attributes(pairs: Pairs, window: int) -> Tensor:
     and 0 at the first occurrence or where either stands still.
 
     window: most occurrences in the mean IoU. A pair with fewer takes all it has.
+    whole_video: finds earlier occurrences in memory that grows linearly with the frames.
     """
     time, slots = pairs.mask.shape[1:]
-    previous, seen = previous_occurrences(pairs)
+    previous, seen = previous_occurrences_in_video(pairs) if whole_video else previous_occurrences(pairs)
     subject_boxes, object_boxes = pairs.subject_boxes.flatten(1, 2), pairs.object_boxes.flatten(1, 2)  # (B, N, 4)
     subject_centres, object_centres = to_centres(subject_boxes)[..., :2], to_centres(object_boxes)[..., :2]
     seconds = pairs.timestamps[:, :, None].expand(-1, -1, slots).flatten(1)  # (B, N)
@@ -97,16 +121,17 @@ def _direction_agreement(first: Tensor, second: Tensor) -> Tensor:
 class MotionFeatures(nn.Module):
     """Motion Feature Extractor: encodes the four attributes by a small perceptron."""
 
-    def __init__(self, width: int, hidden: int, window: int) -> None:
+    def __init__(self, width: int, hidden: int, window: int, *, whole_video: bool = False) -> None:
         super().__init__()
         self.window = window
+        self.whole_video = whole_video
         self.encode = nn.Sequential(
             nn.Linear(ATTRIBUTES, hidden), nn.ReLU(), nn.LayerNorm(hidden), nn.Linear(hidden, width)
         )
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Returns motion features, (B, T, P, D)."""
-        features: Tensor = self.encode(motion_attributes(pairs, self.window))
+        features: Tensor = self.encode(motion_attributes(pairs, self.window, whole_video=self.whole_video))
         return features
 
 

@@ -1,4 +1,4 @@
-"""The common base of all relation networks, which turn a pair's representation into predicate scores."""
+"""The common base of all relation networks: they represent pairs, decode them in context, and classify predicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from models.networks.relations.representation import PairRepresentation
 
 
 class RelationNetwork(nn.Module, ABC):
-    """Turns pairs into relations. Subclasses add `transform` and, where they have any, loss terms of their own.
+    """Turns pairs into relations.
+
+    Subclasses add `decode`, `classify` and, where they have any, loss terms of their own. The two are apart because a
+    relation scorer may add the video's context between them (`models.networks.scored`).
 
     predicate_counts: (R,), number of training labels of each predicate. Training fills it from the data, and networks
         that weigh by frequency read it.
@@ -38,11 +41,27 @@ class RelationNetwork(nn.Module, ABC):
     def forward(self, pairs: Pairs) -> Relations:
         """Scores the predicates of pairs, for any T from 1. A frame may have no pair."""
         represented = self.representation(pairs)
-        return self.transform(pairs, represented)
+        return self.classify(pairs.labels, represented, self.decode(pairs, represented))
+
+    @property
+    @abstractmethod
+    def decoded_width(self) -> int:
+        """E, width of what `decode` returns."""
 
     @abstractmethod
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """Runs the network's own part on the representation (B, T, P, D); returns the scores of the pairs."""
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """Returns the pairs in their context, (B, T, P, E), from their representation (B, T, P, D).
+
+        Of the pairs it may read all but the features: with `whole_video`, a stage of its own runs it.
+        """
+
+    @abstractmethod
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """Scores the predicates of decoded pairs (B, T, P, E).
+
+        labels: (B, T, P) int64, indices of the objects.
+        represented: (B, T, P, D), kept in the result.
+        """
 
     def loss_terms(self, pairs: Pairs, relations: Relations, predicates: Tensor) -> dict[str, Tensor]:
         """Returns the weighted loss terms that only this network has, by name; none by default.

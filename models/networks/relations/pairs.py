@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -51,6 +52,13 @@ class Pairs:
     def labels(self) -> Tensor:
         """The most probable class of each object: (B, T, P) int64, indices into the vocabulary's objects."""
         return self.object_scores.argmax(-1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs]) -> Pairs:
+        """Joins the pairs of consecutive frames along time."""
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        joined = {name: None if each[0] is None else torch.cat(each, 1) for name, each in columns.items()}
+        return cls(**joined)  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str) -> Pairs:
         """Returns the same pairs on another device."""

@@ -42,9 +42,18 @@ class Sttran(RelationNetwork):
         for group in vocabulary.groups:
             self.add_module(_head_name(group.name), nn.Linear(config.width, len(group.predicates)))
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`. `decoded` is as wide as the representation."""
-        decoded = self.glocal_transformer(represented, pairs.mask)
+    @property
+    def decoded_width(self) -> int:
+        """The representation's width."""
+        return self.config.width
+
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
+        decoded: Tensor = self.glocal_transformer(represented, pairs.mask)
+        return decoded
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         probabilities = {
             group.name: activate(self.get_submodule(_head_name(group.name))(decoded), group)
             for group in self.vocabulary.groups

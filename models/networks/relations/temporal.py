@@ -7,12 +7,15 @@ no other slot. Their values mean nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.networks.layers import Attention
+from models.networks.relations.trajectories import AnyTrajectories, SortedTrajectories, gather_slots
 
 Aggregation = Literal["latter", "mean"]
 """The result that a frame takes from the two windows that show it.
@@ -71,16 +74,22 @@ class TemporalLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, tokens: Tensor, position: Tensor, key_mask: Tensor | None = None, mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        key_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        widen: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Maps tokens (..., L, D) to the same shape.
 
         position: position code that broadcasts to the tokens.
         key_mask: (..., L) bool, true where a token is real.
         mask: (..., L, L) bool, true where the token on the second to last axis may look at the one on the last.
+        widen: as for `Attention`; the last axis of `mask` is then as long as what it makes.
         """
         placed = tokens + position
-        tokens = self.norm3(tokens + self.dropout(self.multihead2(placed, placed, tokens, key_mask, mask)))
+        tokens = self.norm3(tokens + self.dropout(self.multihead2(placed, placed, tokens, key_mask, mask, widen)))
         fed = self.linear2(self.dropout(self.linear1(tokens).relu()))
         decoded: Tensor = tokens + self.dropout(fed)
         return decoded
@@ -129,8 +138,17 @@ def _following(frames: Tensor) -> Tensor:
     return torch.cat((frames[:, 1:], torch.zeros_like(frames[:, :1])), 1)
 
 
+REACH = 128
+"""Pairs before and after it that a pair of a whole video sees of its trajectory, at least."""
+
+
 class TrajectoryDecoder(nn.Module):
-    """Attention among all pairs of a trajectory, over the whole clip and in their order (TR² §III-B)."""
+    """Attention among all pairs of a trajectory, in their order (TR² §III-B).
+
+    In a whole video, the pairs stand trajectory after trajectory in blocks of P, and each sees the blocks around its
+    own: all pairs of a trajectory of up to `REACH` pairs, and at least so many before and after it of a longer one. So
+    memory grows linearly with the frames.
+    """
 
     frequencies: Tensor
 
@@ -139,16 +157,34 @@ class TrajectoryDecoder(nn.Module):
         self.layers = nn.ModuleList(TemporalLayer(width, heads, feed_forward, dropout) for _ in range(layers))
         self.register_buffer("frequencies", timing_frequencies(width), persistent=False)
 
-    def forward(self, tokens: Tensor, same: Tensor, position: Tensor) -> Tensor:
-        """Maps tokens (B, N, D) to the same shape.
-
-        same: (B, N, N) bool, as in `Trajectories`.
-        position: (B, N) int64, as in `Trajectories`.
-        """
-        timing = timing_signal(position, self.frequencies)
+    def forward(self, tokens: Tensor, trajectories: AnyTrajectories, slots: int) -> Tensor:
+        """Maps tokens (B, T * P, D) to the same shape; `slots` is P."""
+        timing = timing_signal(trajectories.position, self.frequencies)
+        if isinstance(trajectories, SortedTrajectories):
+            return self._in_blocks(tokens, timing, trajectories, slots)
         for layer in self.layers:
-            tokens = layer(tokens, timing, mask=same)
+            tokens = layer(tokens, timing, mask=trajectories.same)
         return tokens
+
+    def _in_blocks(self, tokens: Tensor, timing: Tensor, trajectories: SortedTrajectories, slots: int) -> Tensor:
+        reach = -(-REACH // slots)  # blocks
+        order = trajectories.order
+
+        def widen(blocks: Tensor) -> Tensor:
+            """Maps blocks (B, T, P, D) to those with their neighbours, (B, T, (2 reach + 1) P, D)."""
+            padded = F.pad(blocks, (0, 0, 0, 0, reach, reach))
+            near = torch.arange(2 * reach + 1, device=blocks.device)
+            places = torch.arange(blocks.shape[1], device=blocks.device)[:, None] + near  # (T, 2 reach + 1)
+            return padded[:, places].flatten(2, 3)
+
+        identity = trajectories.identity.gather(1, order).unflatten(1, (-1, slots))  # (B, T, P), 0 without a pair
+        seen = widen(identity[..., None].float())[..., 0]  # (B, T, (2 reach + 1) P)
+        mask = (identity[..., None] == seen[..., None, :]) & (identity[..., None] > 0)
+        blocks = gather_slots(tokens, order).unflatten(1, (-1, slots))
+        placed = gather_slots(timing, order).unflatten(1, (-1, slots))
+        for layer in self.layers:
+            blocks = layer(blocks, placed, mask=mask, widen=widen)
+        return gather_slots(blocks.flatten(1, 2), trajectories.rank)
 
 
 def timing_frequencies(width: int, longest: float = 1e4) -> Tensor:

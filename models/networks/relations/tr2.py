@@ -14,10 +14,14 @@ from models.graph.vocabulary import ACTION_GENOME, GroupName, Vocabulary
 from models.networks.arn.classifiers import TextEmbeddings
 from models.networks.processes import mean_over_processes
 from models.networks.relations.config import RelationConfig
+from models.networks.relations.motion import MotionFeatures, MotionInteraction
 from models.networks.relations.network import RelationNetwork, activate
 from models.networks.relations.pairs import Pairs, Relations
 from models.networks.relations.temporal import SpatialEncoder, TrajectoryDecoder
-from models.networks.relations.trajectories import Trajectories, follow, gather_slots
+from models.networks.relations.trajectories import AnyTrajectories, gather_slots, trajectories_of
+
+_MOTION_WIDTH, _IOU_WINDOW = 128, 5
+"""MoSA's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -30,6 +34,7 @@ class Tr2Config(RelationConfig):
     guidance: guides changes of relations by changes of sentences in training (eq 2).
     guidance_of_difference: if off, guides the relations themselves by the sentences themselves (eq 4, Table III).
     text_classifiers: classifies by likeness to sentences about the object's class instead of by linear layers.
+    motion: adds MoSA's motion features and their interaction before the decoder; not a part of TR².
     text_width: E, width of the text embeddings.
     reproduce_label_offset_bug: guides spatial and contacting predicates by the sentences of the first 6 and 17
         predicates, as the public code does. That code counts labels within their group, but sentences over all groups.
@@ -43,6 +48,7 @@ class Tr2Config(RelationConfig):
     guidance: bool = True
     guidance_of_difference: bool = True
     text_classifiers: bool = False
+    motion: bool = False
     text_width: PositiveInt = 512
     reproduce_label_offset_bug: bool = False
 
@@ -65,9 +71,14 @@ class Tr2(RelationNetwork):
         super().__init__(config, vocabulary)
         sizes = (config.width, config.heads, config.feed_forward, config.dropout)
         self.encoder = SpatialEncoder(*sizes, config.encoder_layers)
+        self.motion: MotionFeatures | None = None
+        self.interaction: MotionInteraction | None = None
+        if config.motion:
+            self.motion = MotionFeatures(config.width, _MOTION_WIDTH, _IOU_WINDOW, whole_video=config.whole_video)
+            self.interaction = MotionInteraction(config.width, config.heads, config.dropout)
         self.decoder = TrajectoryDecoder(*sizes, config.decoder_layers)
         self.message = MessageToken(config.width) if config.message_token else None
-        wide = 2 * config.width if config.message_token else config.width
+        wide = self.decoded_width
         self.heads = nn.ModuleDict(
             {
                 group.name: nn.Linear(wide, config.text_width if config.text_classifiers else len(group.predicates))
@@ -96,18 +107,28 @@ class Tr2(RelationNetwork):
             )
         self.text[list(self.vocabulary.thing_indices)] = embeddings.triplets.float()
 
-    def transform(self, pairs: Pairs, represented: Tensor) -> Relations:
-        """See `RelationNetwork`. With a message token, `decoded` is twice as wide as the representation."""
+    @property
+    def decoded_width(self) -> int:
+        """The representation's width, twice with a message token."""
+        return 2 * self.config.width if self.config.message_token else self.config.width
+
+    def decode(self, pairs: Pairs, represented: Tensor) -> Tensor:
+        """See `RelationNetwork`."""
         slots = represented.shape[2]
-        trajectories = follow(pairs)
+        trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
         encoded = self.encoder(represented, pairs.mask)
-        tokens = self.decoder(encoded.flatten(1, 2), trajectories.same, trajectories.position)  # (B, T * P, D)
+        if self.motion is not None and self.interaction is not None:
+            encoded = self.interaction(encoded, self.motion(pairs), pairs.mask)
+        tokens = self.decoder(encoded.flatten(1, 2), trajectories, slots)  # (B, T * P, D)
         if self.message is not None:
             tokens = self.message(tokens, trajectories)  # (B, T * P, 2 * D)
-        decoded = tokens.unflatten(1, (-1, slots))  # (B, T, P, D or 2 * D)
+        decoded: Tensor = tokens.unflatten(1, (-1, slots))
+        return decoded
+
+    def classify(self, labels: Tensor, represented: Tensor, decoded: Tensor) -> Relations:
+        """See `RelationNetwork`."""
         probabilities = {
-            group.name: activate(self._logits(group.name, decoded, pairs.labels), group)
-            for group in self.vocabulary.groups
+            group.name: activate(self._logits(group.name, decoded, labels), group) for group in self.vocabulary.groups
         }
         return Relations(probabilities, represented, decoded)
 
@@ -127,7 +148,7 @@ class Tr2(RelationNetwork):
         """Returns the guidance of each group as `guidance_<group>`, with weight 1; nothing without `guidance`."""
         if self.guides is None:
             return {}
-        trajectories = follow(pairs)
+        trajectories = trajectories_of(pairs, whole_video=self.config.whole_video)
         labels, labelled = pairs.labels.flatten(1), predicates.flatten(1, 2)  # (B, N) and (B, N, R), N = T * P
         decoded = relations.decoded.flatten(1, 2)
         return {
@@ -136,7 +157,7 @@ class Tr2(RelationNetwork):
         }
 
     def _guidance(
-        self, group: GroupName, trajectories: Trajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
+        self, group: GroupName, trajectories: AnyTrajectories, decoded: Tensor, labels: Tensor, labelled: Tensor
     ) -> Tensor:
         """Returns the mean squared error between a pair's change and its sentence's since the last occurrence (eq 2).
 
@@ -173,7 +194,7 @@ class MessageToken(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.gate = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, trajectories: Trajectories) -> Tensor:
+    def forward(self, tokens: Tensor, trajectories: AnyTrajectories) -> Tensor:
         """Puts the gated predecessor beside each pair: (B, N, D) to (B, N, 2 * D).
 
         The first pair of a trajectory is compared with zeros, but its gate is applied to itself.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.networks.boxes import to_centres
 from models.networks.relations.pairs import Pairs
@@ -38,6 +38,46 @@ def follow(pairs: Pairs) -> Trajectories:
     before = same & (order[None, :] < order[:, None])
     latest = torch.where(before, order, -1).amax(-1)
     return Trajectories(same, before.sum(-1), torch.where(latest < 0, order, latest), latest < 0)
+
+
+@dataclass(frozen=True)
+class SortedTrajectories:
+    """Trajectories of the N = T * P slots of a video with one subject, in memory that grows linearly with N.
+
+    order: (B, N) int64, slots sorted by trajectory and within one by time; slots without a pair come last.
+    rank: (B, N) int64, the place of each slot in `order`.
+    identity: (B, N) int64, number of the slot's trajectory from 1; 0 for slots without a pair.
+    position, previous, first: as in `Trajectories`.
+    """
+
+    order: Tensor
+    rank: Tensor
+    identity: Tensor
+    position: Tensor
+    previous: Tensor
+    first: Tensor
+
+
+AnyTrajectories = Trajectories | SortedTrajectories
+
+
+def trajectories_of(pairs: Pairs, *, whole_video: bool) -> AnyTrajectories:
+    """Returns the trajectories in the form for clips, or in that for whole videos."""
+    return sort_trajectories(pairs) if whole_video else follow(pairs)
+
+
+def sort_trajectories(pairs: Pairs) -> SortedTrajectories:
+    """Groups the pairs of a video with one subject a frame into trajectories, by the object's class."""
+    real, classes = pairs.mask.flatten(1), pairs.object_scores.shape[-1]
+    kind = torch.where(real, pairs.labels.flatten(1), classes)  # (B, N)
+    place = torch.arange(kind.shape[1], device=kind.device).expand_as(kind)
+    order = (kind * kind.shape[1] + place).argsort(-1)
+    rank = order.argsort(-1)
+    counts = nn.functional.one_hot(kind, classes + 1).sum(1)  # (B, classes + 1)
+    position = torch.where(real, rank - (counts.cumsum(-1) - counts).gather(1, kind), 0)
+    first = position == 0
+    previous = torch.where(first, place, order.gather(1, (rank - 1).clamp(min=0)))
+    return SortedTrajectories(order, rank, torch.where(real, kind + 1, 0), position, previous, first)
 
 
 def same_person(pairs: Pairs) -> Tensor:

@@ -6,8 +6,8 @@ All turn features (..., D) into a `Prediction`. Where the paper is silent or gar
   Bayesian head then integrates over fixed Gauss-Hermite points, and the mixture uses its components' means as TEMPURA
   does.
 * Variances are those of logits and stay within `VARIANCE_BOUNDS`, in both heads.
-* The components of a mixture share one set of weights for all predicates, as in TEMPURA. With separate weights for each
-  predicate, the probabilities of an exclusive group would not add up to 1.
+* The components of a mixture share one set of weights for all predicates, as in TEMPURA. With `classwise` each
+  predicate has its own, as in FReMuRe's formula; those of an exclusive group are then divided by their sum.
 """
 
 from __future__ import annotations
@@ -122,23 +122,30 @@ class MixtureHead(PredicateHead):
     It classifies as TEMPURA's head does, by the mean of the components' probabilities and not by a density.
 
     mixtures: K, number of components.
+    classwise: gives each predicate weights of its own.
     """
 
-    def __init__(self, group: PredicateGroup, width: int, mixtures: int) -> None:
+    def __init__(self, group: PredicateGroup, width: int, mixtures: int, *, classwise: bool = False) -> None:
         super().__init__(group)
         self.mixtures = mixtures
+        self.classwise = classwise
         self.means = nn.Linear(width, mixtures * self.predicates)
         self.variances = nn.Linear(width, mixtures * self.predicates)
-        self.mixing = nn.Linear(width, mixtures)
+        self.mixing = nn.Linear(width, mixtures * self.predicates if classwise else mixtures)
 
     def forward(self, features: Tensor) -> Prediction:
         """See `PredicateHead`."""
         means = self._by_component(self.means(features))  # (..., K, predicates)
         variances = self._raw_variances(features).clamp(*VARIANCE_BOUNDS)
-        mixing = self.mixing(features).float().softmax(-1)[..., None]  # (..., K, 1)
+        logits = (
+            self._by_component(self.mixing(features)) if self.classwise else self.mixing(features)[..., None].float()
+        )
+        mixing = logits.softmax(-2)  # (..., K, predicates or 1)
         drawn = means + variances.sqrt() * torch.randn_like(means) if self.training else means
         by_component = activate(drawn, self.group)
         probabilities = _average(by_component, mixing)
+        if self.classwise and self.group.exclusive:
+            probabilities = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-6)
         spread = (mixing * (by_component - probabilities[..., None, :]) ** 2).sum(-2)
         return Prediction(probabilities, epistemic=spread, aleatoric=(mixing * variances).sum(-2))
 

@@ -175,7 +175,9 @@ def test_colours_change_alike_for_all_frames_of_a_clip_and_never_wrap(batch: Cli
     bright = batch.frames > 245
     assert (changed.frames[bright] > 150).all(), "what was white did not wrap to black"
     still = batch.frames[2, 0].unsqueeze(0).expand(2, -1, -1, -1)[None]
-    alike = Augmentation()(ClipBatch(still, batch.targets, batch.timestamps), torch.Generator().manual_seed(2)).frames
+    alike = Augmentation()(
+        ClipBatch(still, batch.targets, batch.timestamps, batch.real), torch.Generator().manual_seed(2)
+    ).frames
     assert torch.equal(alike[0, 0], alike[0, 1])
 
 

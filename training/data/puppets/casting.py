@@ -126,7 +126,7 @@ def draw_cast(world: World, rng: np.random.Generator, seconds: float) -> Cast:
         scripts.append(following)
         moment += rng.uniform(1.3, 3.2)
     members = tuple(
-        Member(name, tuple(script[index] for script in scripts), _habit(world, rng, name))
+        Member(name, tuple(script[index] for script in scripts), draw_habit(world, rng, name))
         for index, name in enumerate(names)
     )
     return Cast(members, _acts(world, rng, starts, scripts))
@@ -179,7 +179,7 @@ def _acts(world: World, rng: np.random.Generator, starts: list[float], scripts: 
     return tuple(acts)
 
 
-def _habit(world: World, rng: np.random.Generator, name: str) -> Habit:
+def draw_habit(world: World, rng: np.random.Generator, name: str) -> Habit:
     """Draws the habit of a thing, which holds throughout the video."""
     loose = name in PORTABLE and name not in ("broom", "vacuum", "light")
     turn, slant = (world.rotation, world.shear) if loose else (world.rotation / 3.0, world.shear / 3.0)

@@ -24,6 +24,9 @@ FRAME_RATE: Final = 24
 STEP: Final = 12
 """Video frames between two annotated ones: two annotations a second."""
 
+TOLD_FILE: Final = "told_by_video.json"
+"""Boxes of a thing that is used before or after a frame, and of its twin, by frame: only the whole video tells them."""
+
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NAMES: Final = len(_LETTERS) ** 5
 
@@ -91,10 +94,12 @@ def write_dataset(
     (root / "videos").mkdir(exist_ok=True)
     persons: dict[str, dict[str, Any]] = {}
     objects: dict[str, list[dict[str, Any]]] = {}
+    told: dict[str, dict[str, Any]] = {}
     make = partial(_make_video, root, world, frames_per_video, write_videos)
-    for done, (person_part, object_part) in enumerate(_mapped(make, orders, processes), start=1):
+    for done, (person_part, object_part, told_part) in enumerate(_mapped(make, orders, processes), start=1):
         persons.update(person_part)
         objects.update(object_part)
+        told.update(told_part)
         if progress is not None:
             progress(done, len(orders))
     keys = sorted(persons)
@@ -106,6 +111,8 @@ def write_dataset(
         pickle.dump({key: persons[key] for key in keys}, file, protocol=4)
     with (folder / "object_bbox_and_relationship.pkl").open("wb") as file:
         pickle.dump({key: objects[key] for key in keys}, file, protocol=4)
+    if world.fetched:
+        (folder / TOLD_FILE).write_text(json.dumps({key: told[key] for key in sorted(told)}) + "\n")
     facts = {
         "data_set": "Puppet Genome",
         "world": world.name,
@@ -121,7 +128,7 @@ def write_dataset(
     (folder / "puppets.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
-_Part = tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]
+_Part = tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]
 
 
 def _mapped(make: Callable[[_Order], _Part], orders: list[_Order], processes: int) -> Iterator[_Part]:
@@ -139,12 +146,13 @@ def _start_worker() -> None:
 
 
 def _make_video(root: Path, world: World, frames: int, write_videos: bool, order: _Order) -> _Part:
-    """Writes one video's frames; returns its share of both annotation files."""
+    """Writes one video's frames; returns its share of the annotation files."""
     story = make_story(world, order.seed, seconds=max(frames * STEP / FRAME_RATE, 1.0))
     folder = root / "frames" / f"{order.name}.mp4"
     folder.mkdir(exist_ok=True)
     persons: dict[str, dict[str, Any]] = {}
     objects: dict[str, list[dict[str, Any]]] = {}
+    told: dict[str, dict[str, Any]] = {}
     for number in range(0, frames * STEP, STEP):
         scene = story.scene(number / FRAME_RATE)
         file = f"{number:06d}.png"
@@ -157,9 +165,12 @@ def _make_video(root: Path, world: World, frames: int, write_videos: bool, order
             "bbox_size": (world.width, world.height),
         }
         objects[key] = [_record(thing, order, number) for thing in scene.things]
+        if (pair := story.told_by_video(scene, number / FRAME_RATE)) is not None:
+            thing, twin = pair
+            told[key] = {"class": thing.name, "used": thing.box, "unused": twin}
     if write_videos:
         write_video(root / "videos" / f"{order.name}.mp4", story, ((frames - 1) * STEP + 1) / FRAME_RATE, FRAME_RATE)
-    return persons, objects
+    return persons, objects, told
 
 
 def _record(thing: RelatedThing, order: _Order, number: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Extra:
     """A thing or a shape at a fixed place that drifts to and fro.
 
     drift: how far it drifts, in units.
+    shear: horizontal shear.
     """
 
     name: str
@@ -25,16 +26,17 @@ class Extra:
     y: float
     angle: float
     drift: float
+    shear: float = 0.0
 
     @cached_property
     def _resting(self) -> list[Shape]:
-        return self.prop.placed(self.x, self.y, self.angle)
+        return self.prop.placed(self.x, self.y, self.angle, self.shear)
 
     def shapes(self, time: float) -> list[Shape]:
         """Returns its polygons at `time` seconds."""
         if not self.drift:
             return self._resting
-        return self.prop.placed(self.x + self.drift * math.sin(time * 0.9), self.y, self.angle)
+        return self.prop.placed(self.x + self.drift * math.sin(time * 0.9), self.y, self.angle, self.shear)
 
 
 def draw_distractors(world: World, rng: np.random.Generator, bodies: list[Box], taken: list[Box]) -> tuple[Extra, ...]:
@@ -62,7 +64,7 @@ def draw_distractors(world: World, rng: np.random.Generator, bodies: list[Box], 
         area = width * height
         if any(gap(box, body) < least for body in bodies):
             continue
-        if any(_common(box, other) > 0.12 * min(area, _area(other)) for other in boxes):
+        if any(common_area(box, other) > 0.12 * min(area, _area(other)) for other in boxes):
             continue
         prop = make_prop(name, world, rng, size=(width, height))
         extras.append(Extra(name, prop, x, y, float(np.radians(rng.normal(0.0, world.rotation / 3.0))), 0.0))
@@ -84,9 +86,9 @@ def draw_occluders(world: World, rng: np.random.Generator, heads: list[Box], tak
             width, height = rng.uniform(10.0, 26.0), rng.uniform(10.0, 26.0)
         x, y = rng.uniform(0.0, world.unit_width), rng.uniform(0.0, 128.0)
         box = (x - width / 2.0 - 2.0, y - height / 2.0, x + width / 2.0 + 2.0, y + height / 2.0)
-        if any(_common(box, head) > 0.0 for head in heads):
+        if any(common_area(box, head) > 0.0 for head in heads):
             continue
-        if any(_common(box, other) > 0.22 * _area(other) for other in taken):
+        if any(common_area(box, other) > 0.22 * _area(other) for other in taken):
             continue
         turns = np.linspace(0.0, 2.0 * math.pi, int(rng.integers(4, 9)), endpoint=False) + rng.uniform(0.0, 1.0)
         corners = np.stack([np.cos(turns) * width / 2.0, np.sin(turns) * height / 2.0], axis=1).astype(np.float32)
@@ -105,5 +107,6 @@ def _area(box: Box) -> float:
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
-def _common(a: Box, b: Box) -> float:
+def common_area(a: Box, b: Box) -> float:
+    """Returns the area that two boxes share, in square units."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)

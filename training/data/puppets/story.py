@@ -1,7 +1,7 @@
 """A video's script, continuous in time, and the scene of any moment."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -11,6 +11,7 @@ import numpy as np
 from training.data.puppets import people
 from training.data.puppets.acting import Performance, Placement, perform
 from training.data.puppets.casting import Cast, draw_cast
+from training.data.puppets.fetching import FETCHED, draw_fetching_cast, place_twins
 from training.data.puppets.people import Pose
 from training.data.puppets.relations import Body, Box, attention_label, measure, spatial_labels
 from training.data.puppets.room import Room, draw_room, fixed_point
@@ -77,7 +78,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Story:
-    """A video of any length: `scene(t)` is a function of the seed and of time alone."""
+    """A video of any length: `scene(t)` is a function of the seed and of time alone.
+
+    distractors: the twin is among them.
+    twin: the equal of the thing that is fetched; None in other stories.
+    """
 
     world: World
     seed: int
@@ -85,6 +90,7 @@ class Story:
     stage: Stage
     distractors: tuple[Extra, ...]
     occluders: tuple[Extra, ...]
+    twin: Extra | None = None
 
     @cached_property
     def room(self) -> Room:
@@ -110,6 +116,16 @@ class Story:
         distractors = tuple((extra.name, self.in_pixels(extent(extra.shapes(time)))) for extra in self.distractors)
         noise_seed = self.seed * 1_000_003 + round(time * 1000.0)
         return Scene(self.world, self.room, layers, self.in_pixels(person_box), things, distractors, noise_seed)
+
+    def told_by_video(self, scene: Scene, time: float) -> tuple[RelatedThing, Box] | None:
+        """Returns the fetched thing and its twin's box where the thing rests, so that only the video tells them apart.
+
+        Returns None in other stories, while the thing is used, and where it cannot be seen.
+        """
+        if self.twin is None or self.cast.members[FETCHED].contacts[self.act_at(time)] != "not_contacting":
+            return None
+        thing = scene.things[FETCHED]
+        return (thing, scene.distractors[0][1]) if thing.visible else None
 
     def in_pixels(self, box: Box) -> Box:
         """Converts a box from units to pixels, clipped to the frame.
@@ -153,7 +169,10 @@ class Story:
         """Returns the pose, looking at the act's target or away from everything, or with its face hidden."""
         build, pose, script = self.stage.build, performance.pose, self.cast.acts[act]
         eye = pose.head(build)
-        ways = [math.atan2(p.y - float(eye[1]), p.x - float(eye[0])) for p in performance.placements]
+        places = [(placement.x, placement.y) for placement in performance.placements]
+        if self.twin is not None:
+            places.append((self.twin.x, self.twin.y))
+        ways = [math.atan2(y - float(eye[1]), x - float(eye[0])) for x, y in places]
         angle = ways[script.target] if script.target is not None else self._away(self.stage.gaze_away[act], ways)
         vector = pose.vector.copy()
         vector[11:14] = (math.cos(angle), math.sin(angle), 0.0 if script.hidden else 1.0)
@@ -230,12 +249,17 @@ class Story:
 def make_story(world: World, seed: int, *, seconds: float = 8.0) -> Story:
     """Makes the story of a seed. Its last act begins within `seconds`; it goes on for ever."""
     rng = np.random.default_rng([seed, 0])
-    cast = draw_cast(world, rng, seconds)
+    # A generator of its own, so that worlds without such stories stay as they are.
+    fetching = bool(np.random.default_rng([seed, 2]).random() < world.fetched)
+    cast = draw_fetching_cast(world, rng, seconds) if fetching else draw_cast(world, rng, seconds)
     best: Story | None = None
     best_share = -1.0
     for _ in range(6):  # the same cast is laid out anew until every thing can be seen
         stage = draw_stage(world, cast, rng)
-        story = Story(world, seed, cast, stage, (), ())
+        twin = None
+        if fetching:
+            stage, twin = place_twins(world, cast, stage, rng)
+        story = Story(world, seed, cast, stage, (), (), twin)
         share = min(_shares_over_time(story))
         if share > best_share:
             best, best_share = story, share
@@ -293,9 +317,11 @@ def _dressed(story: Story, rng: np.random.Generator) -> Story:
         x, y = (float(value) for value in performance.pose.head(story.stage.build))
         radius = story.stage.build.head + 2.0
         heads.append((x - radius, y - radius, x + radius, y + radius))
+    twin = () if story.twin is None else (story.twin,)
+    taken += [extent(extra.shapes(0.0)) for extra in twin]
     distractors = draw_distractors(story.world, rng, bodies, taken)
     occluders = draw_occluders(story.world, rng, heads, taken)
-    return Story(story.world, story.seed, story.cast, story.stage, distractors, occluders)
+    return replace(story, distractors=(*twin, *distractors), occluders=occluders)
 
 
 def _blend_poses(before: Pose, after: Pose, share: float) -> Pose:

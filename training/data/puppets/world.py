@@ -1,4 +1,4 @@
-"""The knobs of a puppet world, and the two presets that figures refer to by name."""
+"""The knobs of a puppet world, and the presets that figures refer to by name."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +20,7 @@ class World:
     distractor_gap: least gap between the body and a distractor.
     near_distractor_share: share of distractors that may come as close as half of `distractor_gap`: the overlap of the
         two distances.
+    fetched: share of videos in which a thing is fetched or put away, beside its twin that nobody uses.
     changes: share of videos whose relations change within the first few seconds.
     motion_only: share of acts told by motion whose still cue (pen, cloth, tilt, ...) is left out.
     looks: share of acts in which the person looks at one of the related objects.
@@ -50,6 +51,7 @@ class World:
     distractor_gap: float = 13.0
     near_distractor_share: float = 0.2
 
+    fetched: float = 0.0
     changes: float = 0.5
     motion_only: float = 0.35
     looks: float = 0.6
@@ -71,7 +73,15 @@ class World:
     def __post_init__(self) -> None:
         if self.width < 64 or self.height < 64 or self.width % 2 or self.height % 2:
             raise ValueError(f"a frame is {self.width}x{self.height} pixels: give even sides of at least 64")
-        for knob in ("changes", "motion_only", "looks", "hidden_face", "part_dropout", "near_distractor_share"):
+        for knob in (
+            "fetched",
+            "changes",
+            "motion_only",
+            "looks",
+            "hidden_face",
+            "part_dropout",
+            "near_distractor_share",
+        ):
             value = getattr(self, knob)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{knob} is {value}: give a share from 0 to 1")
@@ -107,7 +117,10 @@ EASY: Final = World(
 )
 """Colour-coded classes, clean pictures, hardly any distractor; nothing is told by motion alone."""
 
-DEMANDING: Final = World(name="demanding")
+DEMANDING_1: Final = World(name="demanding-1")
+"""The demanding world before things were fetched; the bundled models are trained in it."""
+
+DEMANDING: Final = World(name="demanding", fetched=0.3)
 """Every difficulty at once; the world that figures are reported on."""
 
-WORLDS: Final[dict[str, World]] = {world.name: world for world in (EASY, DEMANDING)}
+WORLDS: Final[dict[str, World]] = {world.name: world for world in (EASY, DEMANDING_1, DEMANDING)}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.errors import WeightsError
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.clip import text as clip_text
-from models.networks.clip.text import object_prompt, text_embeddings, triplet_prompt
+from models.networks.clip.text import object_prompt, photo_prompt, text_embeddings, triplet_prompt
 from tests.support.paths import SHARED
 
 PREDICATES = ACTION_GENOME.predicates
@@ -33,6 +33,21 @@ SHARED_FILE = SHARED / "clip" / "tr2_clip_sentence.npy"
 )
 def test_triplets_are_put_into_the_words_of_the_paper(thing: str, predicate: str, prompt: str) -> None:
     assert triplet_prompt(thing, predicate) == prompt
+
+
+@pytest.mark.parametrize(
+    ("thing", "predicate", "prompt"),
+    [
+        ("bed", "sitting_on", "a photo of a person sitting on a bed"),
+        ("laptop", "looking_at", "a photo of a person looking at a laptop"),
+        ("cup/glass/bottle", "in_front_of", "a photo of a cup or glass or bottle in front of a person"),
+        ("closet/cabinet", "in", "a photo of a person in a closet or cabinet"),
+        ("bag", "have_it_on_the_back", "a photo of a person having a bag on the back"),
+        ("food", "other_relationship", "a photo of a person and a food"),
+    ],
+)
+def test_tr2_has_sentences_of_its_own(thing: str, predicate: str, prompt: str) -> None:
+    assert photo_prompt(thing, predicate) == prompt
 
 
 def test_objects_are_put_into_the_words_of_the_paper() -> None:
