@@ -86,7 +86,7 @@ def test_thing_and_twin_look_alike_and_lie_equally_far(fetching: list[Story]) ->
 def test_the_person_looks_at_neither_while_the_thing_rests(fetching: list[Story]) -> None:
     looks = [attention for story in fetching for _, _, _, attention in told(story)]
     assert len(looks) > 60
-    assert looks.count("looking_at") < 0.1 * len(looks)
+    assert looks.count("looking_at") < 0.15 * len(looks), "only on the way to another thing"
 
 
 def test_a_data_set_names_the_pairs_that_only_the_video_tells(tmp_path: Path) -> None:
