@@ -28,6 +28,8 @@ _THINGS: Final = (
 _RESTING: Final = "not_contacting"
 _USED: Final = "holding"
 _COURSES: Final = ((_RESTING, _USED), (_USED, _RESTING), (_RESTING, _USED, _RESTING))
+_CHANGES: Final = {1: ((0.25, 0.75),), 2: ((0.2, 0.4), (0.6, 0.8))}
+"""Shares of the video within which each of so many changes comes, so that every part of a course can be seen."""
 _GAPS: Final = (4.0, 18.0)
 """Least and largest gap between the body and either thing, in units: that of related things and of distractors."""
 _LAYOUTS: Final = 16
@@ -41,7 +43,7 @@ def draw_fetching_cast(world: World, rng: np.random.Generator, seconds: float) -
     names, contacts = [_THINGS[int(rng.choice(len(_THINGS), p=held / held.sum()))]], [_USED]
     if rng.random() < 0.5:
         _add_companion(table, names, contacts, rng)
-    starts = [0.0, *sorted(rng.uniform(0.25, 0.75) * seconds for _ in course[1:])]
+    starts = [0.0, *(rng.uniform(*share) * seconds for share in _CHANGES[len(course) - 1])]
     members = [Member(names[FETCHED], course, draw_habit(world, rng, names[FETCHED]))]
     members += [
         Member(name, (contact,) * len(course), draw_habit(world, rng, name))
