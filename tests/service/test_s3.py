@@ -15,6 +15,7 @@ from service.commands.starting import check_start
 from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
+from tests.support.archives import rows_of
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 
@@ -174,3 +175,22 @@ def test_a_sweep_is_a_few_listings(storage: Storage, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(storage, "_confirm", lambda: None)
     assert len(storage.files("results")) == 30
     assert len(asked) <= 2
+
+
+def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> None:
+    import duckdb
+
+    from service.archive.folder import ArchiveFolder
+    from service.archive.writing import append
+    from service.search import moments
+    from service.search.queries import parse
+
+    archive = ArchiveFolder("s3://videos/archive")
+    archive.make()
+    append(archive, rows_of("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
+    query = parse("person holding bed", moments.words_of(archive))
+    assert moments.find_moments(archive, query, owner=OWNER).total == 1
+    assert moments.find_moments(archive, query, owner="another").total == 0
+    files.pipe_file("videos/other.csv", b"secret\n1\n")
+    with moments._connection(archive.url) as connection, pytest.raises(duckdb.PermissionException):
+        connection.execute("SELECT * FROM read_csv('s3://videos/other.csv')")
