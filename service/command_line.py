@@ -17,14 +17,16 @@ GROUP = "vsg.commands"
 # Errors from a module `errors` of one of these packages become one line. Any other error is a bug and shows its trace.
 _PACKAGES = ("models", "training", "export", "service", "vsg", "benchmarks")
 _EXTRAS = {
+    "service.commands.archive": "archive",
+    "service.commands.batch": "archive",
+    "service.commands.find": "archive",
     "training": "training",
     "export": "training",
-    "service.commands.find": "archive",
     "service": "cpu",
     "benchmarks.speed": "training",
     "benchmarks.service": "cpu",
 }
-"""The extra of pyproject.toml that the commands of a package need."""
+"""The extra of pyproject.toml that a command, or the commands of a package, need; the first that fits."""
 
 
 class CommandGroup(click.Group):

@@ -132,6 +132,10 @@ class Settings(BaseSettings):
         "in ./bundles, else those beside the packages",
     )
     data: str | None = Field(None, description="folder or fsspec URL of uploads and results; empty: a temporary folder")
+    archive: str | None = Field(
+        None,
+        description="folder or fsspec URL of an archive, to which every finished graph is appended; empty: none",
+    )
     queue_url: Annotated[str, AfterValidator(_check_queue_url)] = Field(
         MEMORY_QUEUE, description="the job queue: memory:// for this process alone, redis://HOST for a fleet of workers"
     )

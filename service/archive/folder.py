@@ -5,8 +5,9 @@
     videos/packed-….parquet      rows of many videos
     deleted/KEY                  an empty file: the video is deleted, and its rows go with the next compaction
 
-The file in `videos` is written last and deleted first: without it, the files of the same name in the other tables do
-not count. So all rows of a video appear at once.
+The file in `videos` is written last: without it, the files of the same name in the other tables do not count. So all
+rows of a video appear at once. It is deleted last too, when no reader counts it any more, so that a process that is
+killed meanwhile leaves no rows that nobody knows of.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SCHEMA_VERSION: Final = 1
 TableName = Literal["videos", "objects", "relations", "frames"]
 TABLE_NAMES: Final[tuple[TableName, ...]] = get_args(TableName)
 
+_PROBE_BYTES = 1 << 16
 _PACKED = "packed-"
 _ENDING = ".parquet"
 _PART = ".part"
@@ -76,6 +78,12 @@ class ArchiveFolder:
         self.is_local = "file" in kinds
         self._has_folders = not kinds & _BUCKETS
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArchiveFolder) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
     def make(self) -> None:
         """Makes the archive where there is none. Raises ArchiveError for one of another version."""
         if self._version() is None:
@@ -104,6 +112,15 @@ class ArchiveFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f'{self.url}/archive.json is damaged: write {{"schema_version": 1}} into it') from error
 
+    def probe(self) -> None:
+        """Writes a small file and deletes it, to see whether there is room."""
+        path = f"{self._root}/probe.{secrets.token_hex(8)}"
+        try:
+            self._write(path, bytes(_PROBE_BYTES))
+        finally:
+            with suppress(Exception):  # what made the probe fail is raised, not this
+                self._remove(path)
+
     def names(self, table: TableName) -> set[str]:
         """The names of a table's files, without their ending."""
         return {name.removesuffix(_ENDING) for name in self._listed(table) if name.endswith(_ENDING)}
@@ -127,8 +144,8 @@ class ArchiveFolder:
         return {name.removesuffix(_ENDING): size for name, size in paths if name.endswith(_ENDING)}
 
     def remove(self, name: str) -> None:
-        """Deletes the files of a name in all tables, those that there are; first the one in `videos`."""
-        for table in TABLE_NAMES:
+        """Deletes the files of a name in all tables, those that there are; last the one in `videos`."""
+        for table in reversed(TABLE_NAMES):
             self._remove(self.path(table, name))
 
     def delete(self, video: str) -> None:

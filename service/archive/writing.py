@@ -8,7 +8,7 @@ from io import BytesIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.archive.folder import SCHEMA_VERSION, ArchiveFolder, TableName, new_packed_name
+from service.archive.folder import SCHEMA_VERSION, TABLE_NAMES, ArchiveFolder, TableName, new_packed_name
 from service.archive.tables import SORTED_BY, TABLES, Rows
 
 # Threads of DuckDB share a file by its row groups. Four times as many rows a group would double the time of a search.
@@ -50,7 +50,7 @@ def sorted_rows(name: TableName, rows: pa.Table) -> pa.Table:
 
 def _write(folder: ArchiveFolder, name: str, rows: Rows, replaces: Iterable[str] = ()) -> None:
     # `videos` comes last: without it, the other rows do not count.
-    for table in reversed(TABLES):
+    for table in reversed(TABLE_NAMES):
         if table in rows:
             folder.write(table, name, parquet(table, rows[table], replaces))
 

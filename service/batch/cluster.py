@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +26,7 @@ _STORE_BYTES = 128 << 20  # of Ray's object store on this machine, which holds n
 
 def run_on_ray(
     setup: Setup, videos: Sequence[ListedVideo], *, processes: int | None, address: str | None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yields the outcome of each video, in the order in which their blocks end.
 
     processes: actors, each of which takes a GPU or a core; None for as many as there are.
@@ -119,7 +119,7 @@ def _started(address: str | None) -> Any:
             "install it with: pip install 'video-scene-graph[ray]'"
         ) from error
     place = address or os.environ.get("RAY_ADDRESS")
-    new = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    new: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(
             address=place or "local",

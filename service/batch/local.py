@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,12 +19,12 @@ from service.batch.listing import ListedVideo
 from service.batch.making import MOST_ATTEMPTS, Maker, Outcome, Setup, give_up
 from service.errors import EngineDied
 
-_MOST_STARTS_IN_VAIN = 10
+_MOST_STARTS_IN_VAIN = 30  # of each process, in a row: a model that ends every process must not be opened for ever
 _PATIENCE = 5.0  # seconds for a process to end
 _FRESH = multiprocessing.get_context("spawn")  # a process with threads must not be forked
 
 
-def run_locally(setup: Setup, videos: Iterable[ListedVideo], *, processes: int) -> Iterator[Outcome]:
+def run_locally(setup: Setup, videos: Iterable[ListedVideo], *, processes: int) -> Generator[Outcome, None, None]:
     """Yields the outcome of each video, in the order in which they end.
 
     A process that ends, for whatever reason, is replaced, and its video goes to the end of the queue. Processes end

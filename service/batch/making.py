@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.video import SNIFF_BYTES, sniff_container
 from service.video.errors import DecoderUnavailable
 
-MOST_ATTEMPTS = 6
+MOST_ATTEMPTS = 10
 """Processes that may end while they work on a video, until it is given up. It may not have been the reason."""
 _BLOCK = 1 << 18  # bytes
 

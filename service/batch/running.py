@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,7 +27,7 @@ RunsOn = Literal["local", "ray"]
 
 @dataclass
 class Summary:
-    """What a batch has done.
+    """The figures of a batch.
 
     listed: videos of the source, or of the shard of it.
     done_before: those of them that the archive had.
@@ -146,14 +146,16 @@ def run(
     return summary
 
 
-def _outcomes(planned: Plan, runs_on: RunsOn, processes: int | None, address: str | None) -> Iterator[Outcome]:
+def _outcomes(
+    planned: Plan, runs_on: RunsOn, processes: int | None, address: str | None
+) -> Generator[Outcome, None, None]:
     if runs_on == "ray":
         return run_on_ray(planned.setup, planned.todo, processes=processes, address=address)
     return run_locally(planned.setup, planned.todo, processes=processes or default_processes(planned.setup.settings))
 
 
 def default_processes(settings: Settings) -> int:
-    """How many processes hold a model on this machine, unless the user says so."""
+    """The number of processes that hold a model on this machine, unless the user says so."""
     return 1 if runs_on_gpu(settings.engine) else len(os.sched_getaffinity(0))
 
 

@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from service.errors import SettingsError
 from service.jobs import JobQueue, StorageHealth
+from service.jobs.archiving import JobArchive
 from service.jobs.queue import in_time
 from service.metrics import Metrics
 from service.settings import Settings, variable_of
@@ -27,6 +28,8 @@ async def check_start(settings: Settings, *, waits: bool) -> None:
     Raises SettingsError where Redis refuses this service, or where the storage cannot be used or is not the fleet's.
     """
     storage = None if settings.data is None else Storage(settings.data)
+    if storage is not None:
+        await asyncio.to_thread(JobArchive(settings.archive, storage).make)
     while True:
         try:
             await _check(settings, storage)

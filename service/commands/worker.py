@@ -19,6 +19,7 @@ from service.errors import SettingsError
 from service.http import create_worker_app
 from service.http.web_server import SideServer, listen, raise_file_limit
 from service.jobs import Duties, JobQueue, JobWorker, ProcessLife, StorageHealth, supervise
+from service.jobs.archiving import JobArchive
 from service.jobs.life import end_tasks
 from service.jobs.queue import in_time
 from service.loading import open_pipeline
@@ -93,7 +94,7 @@ async def _work(settings: Settings, duties: Duties, listeners: list[socket.socke
             await stack.enter_async_context(life)
             queue = await stack.enter_async_context(JobQueue(settings, metrics))
             storage = Storage(settings.data)
-            storage_health = StorageHealth(storage, queue, metrics)
+            storage_health = StorageHealth(storage, queue, metrics, JobArchive(settings.archive, storage))
             await storage_health.measure()
             worker = JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health, duties=duties)
             await stack.enter_async_context(worker)

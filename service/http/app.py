@@ -19,6 +19,7 @@ from service.http.operations import Health
 from service.http.origins import AllowOrigins, GuardFromPages
 from service.http.request import Service
 from service.jobs import JobQueue, Jobs, JobWorker, ProcessLife, StorageHealth
+from service.jobs.archiving import JobArchive
 from service.keys import keys_of
 from service.loading import open_pipeline
 from service.metrics import Metrics
@@ -68,7 +69,9 @@ def create_app(settings: Settings, life: ProcessLife | None = None) -> FastAPI:
             stack.push_async_callback(asyncio.to_thread, flush_traces)
             await stack.enter_async_context(life)
             await stack.enter_async_context(queue)
-            storage_health = StorageHealth(storage, queue, metrics)
+            archive = JobArchive(settings.archive, storage)
+            await asyncio.to_thread(archive.make)
+            storage_health = StorageHealth(storage, queue, metrics, archive)
             await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             metrics.process.labels("api").set(1)

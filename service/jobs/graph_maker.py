@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import structlog
 from aiorwlock import RWLock
@@ -17,13 +17,14 @@ from docket import CurrentExecution, Execution
 from docket.dependencies import AdmissionBlocked
 
 from service.errors import EngineDied, JobCancelled, ServiceError, StorageUnavailable, UnknownModel
+from service.jobs.archiving import JobArchive
 from service.jobs.catalog import Catalog
 from service.jobs.errors import JobUnreadable, WorkerCrashed
 from service.jobs.life import Duties
 from service.jobs.progress import ProgressReporter
 from service.jobs.queue import JobQueue
 from service.jobs.records import Standing, TakenJob
-from service.jobs.running_job import PutBackError, RunningJob, TakenOverError
+from service.jobs.running_job import PutBackError, RunningJob, TakenOverError, result_of, until_cancelled, until_done
 from service.jobs.storage_health import StorageHealth
 from service.jobs.webhooks import Ending
 from service.metrics import Metrics
@@ -35,7 +36,6 @@ from service.tracing import job_span, note_end
 _MOST_CRASHES = 3
 _MOST_ATTEMPTS = 10  # where workers are killed with their parents, as in a container that is out of memory
 _PAUSE_SECONDS = 0.5  # before a worker puts a job back that it cannot do, so that it does not take it again at once
-_LOOK_SECONDS = 0.2
 
 T = TypeVar("T")
 
@@ -67,6 +67,7 @@ class GraphMaker:
         self._storage = storage
         self._storage_health = storage_health
         self._catalog = catalog
+        self._archive = JobArchive(settings.archive, storage)
         self._metrics = metrics
         self._duties = duties
         self._withdrawn_seconds = settings.stall_seconds
@@ -225,10 +226,11 @@ class GraphMaker:
         result = await asyncio.to_thread(self._storage.result, job.id, job.record.owner)
         if result is None:
             return False
-        if result.failed:
-            await self._end(job, "failed", json.loads(await asyncio.to_thread(result.read)))
-        else:
+        if not result.failed:
+            await asyncio.to_thread(self._archive.add, job.id, job.record.owner)
             await self._end(job, "succeeded")
+        else:
+            await self._end(job, "failed", json.loads(await asyncio.to_thread(result.read)))
         return True
 
     async def _do(self, job: RunningJob) -> None:
@@ -249,6 +251,7 @@ class GraphMaker:
             detail = "the service failed on this video; its operator finds the reason in the log under this id"
             await self._fail(job, ServiceError(detail))
         else:
+            await asyncio.to_thread(self._archive.add, job.id, job.record.owner)
             model = self._pipeline.model(job.model).reference
             await self._queue.insist(lambda: self._queue.records.note_result(job.id, job.record, model))
             self._metrics.record(summary)
@@ -265,10 +268,10 @@ class GraphMaker:
         except EngineDied:
             # The job must not end: the queue gives it to another worker, with its upload, once this process is gone.
             job.has_lost_engine = True
-            await _until_cancelled()
+            await until_cancelled()
         except asyncio.CancelledError:
             job.cancelled.set()
-            await _until_done(running)
+            await until_done(running)
             raise
         await job.progress.publish()
         return summary
@@ -287,7 +290,7 @@ class GraphMaker:
                 cancelled=job.cancelled.is_set,
             )
             # The last moment at which nobody can see the result.
-            if _result_of(self._stands(job, self._queue.records.standing), loop, job) == "deleted":
+            if result_of(self._stands(job, self._queue.records.standing), loop, job) == "deleted":
                 raise JobCancelled("the job was deleted")
             return summary
 
@@ -351,6 +354,7 @@ class GraphMaker:
             if head is not None:
                 with suppress(StorageUnavailable):  # then the next sweep deletes it
                     await asyncio.to_thread(self._storage.delete_result, job.id, head.owner)
+                    await asyncio.to_thread(self._archive.delete, job.id)
         if head is not None:
             await self._queue.announce(job.id, head, status, document)
         self._ended_at = time.monotonic()
@@ -365,28 +369,3 @@ class GraphMaker:
     async def _drop_upload(self, video_id: str) -> None:
         with suppress(StorageUnavailable):  # then the next sweep deletes it
             await asyncio.to_thread(self._storage.delete_upload, video_id)
-
-
-def _result_of(asking: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, job: RunningJob) -> T:
-    """Waits in the job's thread for what the event loop does. Raises JobCancelled once the job is cancelled."""
-    asked = asyncio.run_coroutine_threadsafe(asking, loop)
-    while True:
-        try:
-            return asked.result(timeout=_LOOK_SECONDS)
-        except TimeoutError:
-            if job.cancelled.is_set():
-                asked.cancel()
-                raise JobCancelled("the job was cancelled") from None
-
-
-async def _until_cancelled() -> NoReturn:
-    while True:
-        await asyncio.sleep(3600)
-
-
-async def _until_done(running: asyncio.Future[Any]) -> None:
-    """Waits for a thread, even if both a caller that deletes the job and the worker that stops cancel the waiting."""
-    while not running.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([running])
-    running.exception()  # asyncio would complain if nobody asked for it

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from models.graph.scene_graph import ModelReference
 from service.errors import StorageUnavailable, Unavailable
+from service.jobs.archiving import JobArchive
 from service.jobs.catalog import Catalog
 from service.jobs.errors import IdempotencyMismatch, NotFound, QueueFull
 from service.jobs.life import ProcessLife, end_tasks
@@ -50,6 +51,7 @@ class Jobs:
         self._storage_health = storage_health
         self._queue = queue
         self._storage = storage
+        self._archive = JobArchive(settings.archive, storage)
         self._settings = settings
         self._metrics = metrics
         self._life = life
@@ -215,10 +217,19 @@ class Jobs:
                 change.clear()
 
     async def delete(self, video_id: str, owner: str) -> None:
-        """Cancels a job that waits or runs, and deletes what is kept of it. Raises NotFound."""
+        """Cancels a job that waits or runs, and deletes what is kept of it, in the archive too.
+
+        Raises NotFound, and StorageUnavailable where the archive cannot delete it.
+        """
         async with in_time():
             known = await self._queue.look(video_id)
-        await self._state(video_id, owner, known)
+        try:
+            await self._state(video_id, owner, known)
+        except NotFound:
+            # An archive keeps a graph for longer than its result.
+            if known.is_deleted or not await asyncio.to_thread(self._archive.has, video_id, owner):
+                raise
+        await asyncio.to_thread(self._archive.delete, video_id)
         async with in_time():
             now = await self._queue.now()
             # First the note, then the job: a worker that wakes up later finds it, and does not bring the video back.

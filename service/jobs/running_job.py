@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from docket import Execution
 
+from service.errors import JobCancelled
 from service.jobs.progress import ProgressReporter
 from service.jobs.records import JobRecord, TakenJob
+
+_LOOK_SECONDS = 0.2
+
+T = TypeVar("T")
 
 
 class PutBackError(Exception):
@@ -56,3 +63,29 @@ class RunningJob:
     def model(self) -> str | None:
         """The name of the model that it needs; None where every worker may choose."""
         return self.record.model or self.record.options.model
+
+
+def result_of(asking: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, job: RunningJob) -> T:
+    """Waits in the job's thread for what the event loop does. Raises JobCancelled once the job is cancelled."""
+    asked = asyncio.run_coroutine_threadsafe(asking, loop)
+    while True:
+        try:
+            return asked.result(timeout=_LOOK_SECONDS)
+        except TimeoutError:
+            if job.cancelled.is_set():
+                asked.cancel()
+                raise JobCancelled("the job was cancelled") from None
+
+
+async def until_cancelled() -> NoReturn:
+    """Waits until the task is cancelled."""
+    while True:
+        await asyncio.sleep(3600)
+
+
+async def until_done(running: asyncio.Future[Any]) -> None:
+    """Waits for a thread, even if both a caller that deletes the job and the worker that stops cancel the waiting."""
+    while not running.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([running])
+    running.exception()  # asyncio would complain if nobody asked for it

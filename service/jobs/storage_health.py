@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.errors import SettingsError, StorageElsewhere, StorageFull, StorageUnavailable
+from service.jobs.archiving import JobArchive
 from service.jobs.queue import JobQueue, in_time
 from service.metrics import Metrics
 from service.storage import Storage
@@ -31,8 +32,10 @@ class StorageHealth:
     the disk is not mounted makes none in its place.
     """
 
-    def __init__(self, storage: Storage, queue: JobQueue, metrics: Metrics) -> None:
+    def __init__(self, storage: Storage, queue: JobQueue, metrics: Metrics, archive: JobArchive | None = None) -> None:
+        """`archive` is part of the storage where there is one."""
         self._storage = storage
+        self._archive = archive
         self._queue = queue
         self._metrics = metrics
         self._looking: asyncio.Task[None] | None = None
@@ -79,6 +82,8 @@ class StorageHealth:
         try:
             await self._find_or_make()
             await asyncio.to_thread(self._storage.check)
+            if self._archive is not None:
+                await asyncio.to_thread(self._archive.check)
             self._error = None
         except StorageUnavailable as error:
             self._error = error

@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service.errors import StorageUnavailable
+from service.jobs.archiving import JobArchive
 from service.jobs.life import end_tasks
 from service.jobs.queue import JobQueue
 from service.settings import Settings
@@ -58,6 +59,8 @@ async def _alone(queue: JobQueue, sweeping: Coroutine[None, None, None], interva
 async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     """Deletes uploads that no job needs, results over their retention, and what killed processes left behind.
 
+    The archive, if there is one, loses the rows of deleted videos, and is compacted.
+
     Ages are by the storage's clock, so a worker whose own clock is wrong deletes nothing too early. Raises RedisError
     and StorageUnavailable.
     """
@@ -74,6 +77,7 @@ async def sweep(queue: JobQueue, storage: Storage, settings: Settings) -> None:
     for result in await asyncio.to_thread(storage.files, "results"):
         if result.video_id in deleted or await _is_over(result, queue, settings):
             await asyncio.to_thread(storage.delete, result)
+    await asyncio.to_thread(JobArchive(settings.archive, storage).sweep, deleted)
 
 
 async def _is_over(result: StoredFile, queue: JobQueue, settings: Settings) -> bool:

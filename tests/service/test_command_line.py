@@ -66,7 +66,13 @@ def test_an_unknown_command_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("train", "torch", "training"), ("speed", "numpy", "training"), ("bench", "onnxruntime", "cpu")],
+    [
+        ("train", "torch", "training"),
+        ("speed", "numpy", "training"),
+        ("bench", "onnxruntime", "cpu"),
+        ("batch", "pyarrow", "archive"),
+        ("archive", "pyarrow", "archive"),
+    ],
 )
 def test_a_missing_extra_is_said_with_the_pip_command(
     monkeypatch: pytest.MonkeyPatch, command: str, module: str, extra: str

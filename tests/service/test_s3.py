@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,8 @@ from service.commands.starting import check_start
 from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
-from tests.support.archives import rows_of
 from tests.support.ports import unused_port
+from tests.support.searched import video_rows
 from tests.support.waiting import until
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
@@ -187,10 +189,38 @@ def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> No
 
     archive = ArchiveFolder("s3://videos/archive")
     archive.make()
-    append(archive, rows_of("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
+    append(archive, video_rows("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
     query = parse("person holding bed", moments.words_of(archive))
     assert moments.find_moments(archive, query, owner=OWNER).total == 1
     assert moments.find_moments(archive, query, owner="another").total == 0
     files.pipe_file("videos/other.csv", b"secret\n1\n")
     with moments._connection(archive.url) as connection, pytest.raises(duckdb.PermissionException):
         connection.execute("SELECT * FROM read_csv('s3://videos/other.csv')")
+
+
+def test_an_archive_in_s3_is_written_compacted_read_and_deleted_from(files: Any) -> None:
+    pytest.importorskip("pyarrow", reason="the extra archive is not installed")
+    from service.archive.compaction import compact, forget
+    from service.archive.folder import ArchiveFolder
+    from service.archive.reading import files as files_of
+    from service.archive.reading import finished, read_table
+    from service.archive.tables import video_key
+    from service.batch.listing import fetched, list_videos
+    from tests.support.archives import make_archive
+
+    folder = make_archive("s3://videos/archive", ["a", "b"])
+    compact(folder)
+    [address] = files_of(folder).addresses["relations"]
+    assert address.startswith("s3://videos/archive/relations/packed-")
+    make_archive("s3://videos/archive", ["c"])
+    assert read_table(folder, "relations").num_rows == 3 * 3
+    forget(folder, [video_key("a")])
+    again = ArchiveFolder("s3://videos/archive")
+    assert finished(again) == {video_key("b"), video_key("c")}
+    assert read_table(again, "relations").num_rows == 2 * 3
+
+    files.pipe_file("videos/source/one.mp4", b"1")
+    [video] = list_videos("s3://videos/source")
+    assert (video.path, video.etag) == ("s3://videos/source/one.mp4", "c4ca4238a0b923820dcc509a6f75849b")
+    with tempfile.TemporaryDirectory() as place:
+        assert Path(fetched(video.path, place)).read_bytes() == b"1"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.data.check import Report
     from training.data.relations.formats import FormatName, RelationCounts
 
-_FORMATS = ("action-genome", "cad120", "hico-det", "open-images", "v-coco", "vrd")
+_FORMATS = ("action-genome", "cad120", "cvat", "hico-det", "label-studio", "open-images", "v-coco", "vrd")
 _SHOWN = 20
 """Problems and warnings that are printed without --json."""
 
@@ -125,8 +125,8 @@ def relations(form: FormatName, files: tuple[Path, ...], out: Path) -> None:
     """Turn another data set's annotations into relations without pixels.
 
     FORMAT is action-genome (data folders), cad120, hico-det (hicodet's or HAKE's instances; HAKE's with
-    hico_hoi_list.txt), open-images (annotations and table of classes), v-coco or vrd. OUT gets a JSON line for each
-    picture.
+    hico_hoi_list.txt), open-images (annotations and table of classes), v-coco or vrd; or cvat or label-studio, for
+    graphs of `vsg archive export` that were corrected there. OUT gets a JSON line for each picture.
     """
     from training.data.relations.formats import FORMATS, count_relations
     from training.data.relations.record import write_records

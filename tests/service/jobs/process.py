@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs import JobQueue, JobRecord, Jobs, JobWorker, ProcessLife, StorageHealth
+from service.jobs.archiving import JobArchive
 from service.jobs.catalog import find_model
 from service.loading import open_pipeline
 from service.metrics import Metrics
@@ -94,7 +95,7 @@ async def process(bundle: Path, folder: Path, queue_url: str, **more: Any) -> As
     loaded = open_pipeline(settings, on_batch=metrics.count_batch, on_engine_death=life.lose_engine)
     with closing(loaded) as pipeline:
         async with life, JobQueue(settings, metrics) as queue:
-            storage_health = StorageHealth(storage, queue, metrics)
+            storage_health = StorageHealth(storage, queue, metrics, JobArchive(settings.archive, storage))
             await storage_health.measure()
             jobs = Jobs(queue, storage, settings, metrics, life, storage_health)
             async with JobWorker(queue, pipeline, storage, settings, metrics, life, storage_health) as worker:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from training.data.relations.action_genome import read_action_genome
 from training.data.relations.cad120 import read_cad120
+from training.data.relations.corrected import read_cvat, read_label_studio
 from training.data.relations.hico_det import read_hico_det
 from training.data.relations.open_images import read_open_images
 from training.data.relations.record import Record, read_records
@@ -17,11 +18,13 @@ from training.data.relations.v_coco import read_v_coco
 from training.data.relations.vrd import read_vrd
 from training.errors import DataError
 
-FormatName = Literal["action-genome", "cad120", "hico-det", "open-images", "v-coco", "vrd"]
+FormatName = Literal["action-genome", "cad120", "cvat", "hico-det", "label-studio", "open-images", "v-coco", "vrd"]
 FORMATS: Final[dict[FormatName, Callable[[Sequence[Path]], Iterator[Record]]]] = {
     "action-genome": read_action_genome,
     "cad120": read_cad120,
+    "cvat": read_cvat,
     "hico-det": read_hico_det,
+    "label-studio": read_label_studio,
     "open-images": read_open_images,
     "v-coco": read_v_coco,
     "vrd": read_vrd,
