@@ -18,7 +18,6 @@ from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
 from tests.support.ports import unused_port
-from tests.support.searched import video_rows
 from tests.support.waiting import until
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
@@ -180,12 +179,12 @@ def test_a_sweep_is_a_few_listings(storage: Storage, monkeypatch: pytest.MonkeyP
 
 
 def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> None:
-    import duckdb
-
+    duckdb = pytest.importorskip("duckdb", reason="the extra archive is not installed")
     from service.archive.folder import ArchiveFolder
     from service.archive.writing import append
     from service.search import moments
     from service.search.queries import parse
+    from tests.support.searched import video_rows
 
     archive = ArchiveFolder("s3://videos/archive")
     archive.make()

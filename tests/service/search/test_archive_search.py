@@ -156,7 +156,7 @@ def test_deleted_videos_are_found_no_more(archive: ArchiveFolder) -> None:
 
 
 def test_a_path_is_matched_as_a_whole_or_at_its_end(archive: ArchiveFolder) -> None:
-    def paths(pattern: str) -> list[str | None]:
+    def paths(pattern: str) -> list[str]:
         return sorted(moment.path for moment in found(archive, f'video in video "{pattern}"').moments if moment.path)
 
     assert paths("a.mp4") == paths("x/a.mp4") == ["x/a.mp4"]
