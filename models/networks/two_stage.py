@@ -45,7 +45,7 @@ class TwoStageConfig:
     network: Literal["two_stage"] = "two_stage"
 
     def __post_init__(self) -> None:
-        if self.relations.whole_video and self.detector.persons > 1:
+        if self.relations.whole_video and isinstance(self.detector, DetectorConfig) and self.detector.persons > 1:
             raise ConfigurationError(
                 f"relations.whole_video follows one subject, but detector.persons is {self.detector.persons}: "
                 "switch one of them off"

@@ -34,6 +34,7 @@ from models.networks.scored import HostConfig, Scored, ScoredConfig
 from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives
 
+
 RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     "sttran": (SttranConfig, {"decoder_layers": 1}),
     "tr2": (Tr2Config, {"decoder_layers": 1, "text_width": 16}),
@@ -237,3 +238,9 @@ def _calibrate(network: Arn | Detector, config: ArnConfig | DetectorConfig, seed
         network(frames)
     for hook in hooks:
         hook.remove()
+
+
+def detector_of(network: TwoStage) -> Detector:
+    """The Faster R-CNN of a two-stage network."""
+    assert isinstance(network.detector, Detector)
+    return network.detector

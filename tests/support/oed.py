@@ -143,8 +143,8 @@ class _Spatial:
             3, 1, 1
         )
         body = resnet18(weights=None, norm_layer=FrozenBatchNorm2d).eval()
-        body.fc = torch.nn.Identity()  # type: ignore[assignment]
-        body.avgpool = torch.nn.Identity()  # type: ignore[assignment]
+        body.fc = torch.nn.Identity()
+        body.avgpool = torch.nn.Identity()
         body.load_state_dict({name[16:]: value for name, value in state.items() if name.startswith("backbone.0.body.")})
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             image = getattr(body, name)(image)

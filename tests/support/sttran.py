@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,8 @@ def detector_state(seed: int = 0) -> State:
                     for values in (module.weight, module.bias, module.running_mean, module.running_var):
                         assert values is not None
                         nn.init.uniform_(values, 0.4, 1.2)
-        nn.init.normal_(parts["RCNN_cls_score"].weight, std=0.02)
-        nn.init.normal_(parts["RCNN_bbox_pred"].weight, std=0.005)
+        nn.init.normal_(cast(nn.Linear, parts["RCNN_cls_score"]).weight, std=0.02)
+        nn.init.normal_(cast(nn.Linear, parts["RCNN_bbox_pred"]).weight, std=0.005)
         return {
             f"{name}.{key}": value.clone() for name, part in parts.items() for key, value in part.state_dict().items()
         }

@@ -17,7 +17,7 @@ from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.checkpoint import load_checkpoint, save_checkpoint
 from models.networks.two_stage import TwoStageConfig
-from tests.support.networks import make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
+from tests.support.networks import detector_of, make_lively, tiny, tiny_detector, tiny_relations, tiny_scorer
 from training.ablation import run as running
 from training.ablation import scoring
 from training.ablation.figures import read_figures
@@ -264,7 +264,7 @@ def test_networks_on_one_detector_share_what_it_finds(puppets: Path, monkeypatch
     second.detector.load_state_dict(first.detector.state_dict())
     third.detector.load_state_dict(make_lively(eager, seed=4).state_dict())
     for name, network in (("first", first), ("second", second), ("third", third)):
-        network.detector.roi_heads.box_predictor.cls_score.bias.data[1] += 4
+        detector_of(network).roi_heads.box_predictor.cls_score.bias.data[1] += 4
         find = network.detector.pairs
         monkeypatch.setattr(
             network.detector, "pairs", lambda *given, find=find, name=name: asked.append(name) or find(*given)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from models.graph.bundle import sha256_of
 from models.networks.checkpoint import Incomplete, load_checkpoint
 from models.networks.detectors import DetectorConfig
+from models.networks.oed import Oed
 from models.networks.scored import Scored
 from training.ablation.figures import FIGURES_FILE, RunFigures, read_figures, write_figures
 from training.ablation.plan import Plan
@@ -173,7 +174,7 @@ class Study:
 
     def _score(self, run: PlannedRun) -> RunFigures:
         network, _ = load_checkpoint(run.checkpoint)
-        assert not isinstance(network, Incomplete)
+        assert not isinstance(network, Incomplete | Oed)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         whole, by_change, scoring = self._scorer(network, run.config, calibrated=run.calibrated, ranks=run.ranks)
         return RunFigures(

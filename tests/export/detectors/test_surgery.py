@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.detectors import surgery
 from export.detectors.opening import ROWS, open_detector
 from export.detectors.surgery import write_detector_stage
 from export.errors import ExportError
+from export.nodes import at_opset
 from models.engines.onnxruntime import open_session
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.detectors.choosing import Choosing, ChoosingConfig
@@ -104,4 +104,4 @@ def test_operators_that_cannot_be_raised_are_refused(tmp_path: Path) -> None:
     model = onnx.load(str(write_table(tmp_path / "table.onnx", 11)))
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ExportError, match="opset 11 and cannot be raised to 18"):
-        surgery._at_opset(model, 18)
+        at_opset(model, 18)

@@ -17,7 +17,7 @@ from models.networks.arn import Arn
 from models.networks.relations.pairs import Pairs
 from models.networks.scored import Host, HostConfig, Scored, ScoredConfig
 from models.networks.two_stage import TwoStage
-from tests.support.networks import make_lively, run_network, tiny, tiny_scored, tiny_scorer, tiny_two_stage
+from tests.support.networks import detector_of, make_lively, run_network, tiny, tiny_scored, tiny_scorer, tiny_two_stage
 
 HOSTS: dict[str, HostConfig] = {
     "arn": tiny(),
@@ -39,7 +39,7 @@ def video(batch: int, time: int) -> tuple[Tensor, Tensor]:
 
 def seen_by(host: Host, frames: Tensor, timestamps: Tensor) -> Tensor | Pairs:
     """What the host's `forward` takes."""
-    return host.detector.pairs(frames, timestamps) if isinstance(host, TwoStage) else frames
+    return detector_of(host).pairs(frames, timestamps) if isinstance(host, TwoStage) else frames
 
 
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (2, 3)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.graph.predictions import PairPredictions
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.detectors import Detector
-from models.networks.detectors.network import Regions
+from models.networks.detectors.candidates import Regions
 from models.networks.detectors.pairing import pair_up
 from models.networks.two_stage import TwoStage, TwoStageConfig
 from tests.support.networks import (

@@ -17,6 +17,7 @@ from models.networks.relations.representation import union_boxes
 from models.networks.two_stage import TwoStage, TwoStageConfig, with_labels
 from tests.support.networks import (
     RELATION_CONFIGS,
+    detector_of,
     make_lively,
     run_network,
     run_stage,
@@ -76,7 +77,7 @@ def test_the_stages_give_the_outputs_of_the_parts(network: TwoStage) -> None:
     frames, timestamps = video(2, 8)
     with torch.inference_mode():
         outputs = run_network(network, frames, timestamps)
-        pairs = network.detector.pairs(frames, timestamps)
+        pairs = detector_of(network).pairs(frames, timestamps)
         relations = network(pairs)
     assert pairs.mask.any()
     assert torch.equal(outputs["pair_mask"], pairs.mask)
@@ -150,7 +151,7 @@ def test_sgcls_ignores_given_labels_and_uses_its_classifier(
     with torch.inference_mode():
         pairs = sgcls.given_pairs(frames, timestamps, boxes, labels, mask)
         other = sgcls.given_pairs(frames, timestamps, boxes, torch.zeros_like(labels), mask)
-        detected = sgcls.detector.given_pairs(frames, timestamps, boxes, mask, person_first=False)
+        detected = detector_of(sgcls).given_pairs(frames, timestamps, boxes, mask, person_first=False)
         wanted = sgcls.classify(detected).softmax(-1)
     assert torch.equal(pairs.object_scores, other.object_scores)
     assert torch.equal(pairs.mask, detected.mask)
@@ -180,7 +181,7 @@ def test_given_tensors_are_named_as_the_detector_stage_names_them(
 
 def test_only_sgcls_has_a_classifier_of_objects(sttran: TwoStage, sgcls: TwoStage) -> None:
     with torch.inference_mode():
-        pairs = sttran.detector.pairs(*video(1, 2))
+        pairs = detector_of(sttran).pairs(*video(1, 2))
         logits = sgcls.classify(pairs)
     assert logits.shape == (1, 2, 4, 36)
     assert (logits.argmax(-1) > 0).all(), "never the person"
@@ -190,7 +191,7 @@ def test_only_sgcls_has_a_classifier_of_objects(sttran: TwoStage, sgcls: TwoStag
 
 def test_known_labels_leave_empty_slots_empty(sttran: TwoStage) -> None:
     with torch.inference_mode():
-        pairs = sttran.detector.pairs(*video(1, 8))
+        pairs = detector_of(sttran).pairs(*video(1, 8))
     labelled = with_labels(pairs, torch.full_like(pairs.labels, 9))
     assert not pairs.mask.all()
     assert torch.equal(labelled.object_scores.argmax(-1) == 9, pairs.mask)
@@ -228,7 +229,7 @@ def test_clips_features_are_those_of_the_regions_around_the_pairs(monkeypatch: p
     frames, timestamps = video(1, 8)
     with torch.inference_mode():
         outputs = run_network(network, frames, timestamps)
-        pairs = network.detector.pairs(frames, timestamps)
+        pairs = detector_of(network).pairs(frames, timestamps)
         wanted = network(network.with_crops(pairs, frames))
     around = union_boxes(pairs.subject_boxes, pairs.object_boxes)
     assert torch.equal(seen[0], around)

@@ -14,7 +14,8 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from models.errors import ConfigurationError
 from models.networks.detectors import Detector, DetectorConfig
-from models.networks.detectors.network import Regions, place_anchors
+from models.networks.detectors.candidates import Regions
+from models.networks.detectors.network import place_anchors
 from models.networks.relations.pairs import Pairs
 from tests.support.networks import make_lively, tiny_detector
 

@@ -147,8 +147,9 @@ def test_images_are_blue_first_without_their_means(detector: SttranDetector) -> 
 
 def test_strides_lie_on_the_first_convolutions(detector: SttranDetector) -> None:
     for layer in (detector.base[5], detector.base[6], detector.top):
-        assert layer[0].conv1.stride == (2, 2)
-        assert layer[0].conv2.stride == (1, 1)
+        first = next(layer.children())
+        assert first.conv1.stride == (2, 2)
+        assert first.conv2.stride == (1, 1)
 
 
 def test_another_vocabulary_is_refused() -> None:
