@@ -42,8 +42,8 @@ from training.data.puppets.world import WORLDS
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCUMENT: Final = ROOT / "docs" / "search.md"
 BEGIN, END = "<!-- questions -->\n", "<!-- end of questions -->"
-SECONDS: Final = 20.0
-FRAME_RATE: Final = 8  # of the videos; twice a second is looked at
+SECONDS: Final = 60.0
+FRAME_RATE: Final = 4  # of the videos; twice a second is looked at
 LEAST_SCORES: Final = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 WORDS: Final = Words.of(ACTION_GENOME)
 SYSTEMS: Final[Mapping[str, Callable[[SceneGraph, float], SceneGraph]]] = {

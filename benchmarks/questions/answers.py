@@ -24,15 +24,15 @@ def predicates(moments: Sequence[Moment]) -> Answer:
     return frozenset(relation.predicate for moment in moments for relation in moment.relations)
 
 
-def things(moments: Sequence[Moment]) -> Answer:
+def things(moments: Sequence[Moment]) -> frozenset[str]:
     """Reads the labels of what the query calls b."""
     found = ((moment.objects["b"], relation) for moment in moments for relation in moment.relations)
     return frozenset(relation.object_label for b, relation in found if relation.object == b)
 
 
 def number_of_things(moments: Sequence[Moment]) -> Answer:
-    """Reads how many different objects the query calls b."""
-    return float(len({moment.objects["b"] for moment in moments}))
+    """Reads how many things of different labels the query calls b; a puppet video has no two things of one label."""
+    return float(len(things(moments)))
 
 
 def times(moments: Sequence[Moment]) -> Times:

@@ -17,6 +17,7 @@ from service.commands.starting import check_start
 from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
+from tests.support.searched import rows_of
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 
@@ -204,3 +205,22 @@ def test_an_archive_in_s3_is_written_compacted_read_and_deleted_from(files: Any)
     assert (video.path, video.etag) == ("s3://videos/source/one.mp4", "c4ca4238a0b923820dcc509a6f75849b")
     with tempfile.TemporaryDirectory() as place:
         assert Path(fetched(video.path, place)).read_bytes() == b"1"
+
+
+def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> None:
+    import duckdb
+
+    from service.archive.folder import ArchiveFolder
+    from service.archive.writing import append
+    from service.search import moments
+    from service.search.queries import parse
+
+    archive = ArchiveFolder("s3://videos/archive")
+    archive.make()
+    append(archive, rows_of("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
+    query = parse("person holding bed", moments.words_of(archive))
+    assert moments.find_moments(archive, query, owner=OWNER).total == 1
+    assert moments.find_moments(archive, query, owner="another").total == 0
+    files.pipe_file("videos/other.csv", b"secret\n1\n")
+    with moments._connection(archive.url) as connection, pytest.raises(duckdb.PermissionException):
+        connection.execute("SELECT * FROM read_csv('s3://videos/other.csv')")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.questions.__main__ import SECONDS, marks_of
+from benchmarks.questions.answers import is_right, share_in_common
+from benchmarks.questions.asking import INTERVAL, facts_of, questions_of
+from benchmarks.questions.graphs import of_prompt, of_triplets, of_truth
+from models.graph.scene_graph import Relation
+from tests.support.graphs import frame, scene_graph
+from training.data.puppets.dataset import story_seed
+from training.data.puppets.story import make_story
+from training.data.puppets.video import ground_truth
+from training.data.puppets.world import WORLDS
+
+BOX = (0.0, 0.0, 9.0, 9.0)
+THINGS = [(1, "person", BOX), (2, "cup/glass/bottle", BOX), (3, "bed", BOX)]
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: world.name)
+def test_the_truths_graph_gets_every_question_of_twelve_kinds(world) -> None:
+    marks = []
+    for index in range(2):
+        story = make_story(world, story_seed(77, "test", index), seconds=SECONDS)
+        facts = facts_of(ground_truth(story, [step * INTERVAL for step in range(round(SECONDS / INTERVAL))]))
+        questions = questions_of(facts, SECONDS, index)
+        assert len({question.kind for question in questions}) == 12
+        marks += marks_of(questions, of_truth(facts, SECONDS))
+    assert [mark for mark in marks if not mark.proven] == []
+
+
+def test_a_wrong_graph_gets_questions_wrong() -> None:
+    world = next(iter(WORLDS.values()))
+    times = [step * INTERVAL for step in range(round(SECONDS / INTERVAL))]
+    asked, other = (facts_of(ground_truth(make_story(world, story_seed(77, "test", i)), times)) for i in (0, 1))
+    marks = list(marks_of(questions_of(asked, SECONDS, 0), of_truth(other, SECONDS)))
+    assert sum(mark.proven for mark in marks) < len(marks) / 2
+
+
+def test_triplets_without_time_hold_all_the_time() -> None:
+    held = [(1, "holding", 2)]
+    frames = [frame(0, 0.0, THINGS, held), frame(1, 1.0, THINGS)]
+    (relation,) = of_triplets(scene_graph(frames, size=(9, 9)), 0.5).relations
+    assert (relation.predicate, relation.start, relation.end) == ("holding", 0.0, 2.0)
+    assert of_triplets(scene_graph(frames, size=(9, 9)), 0.9).relations == []
+
+
+def test_a_prompt_says_what_words_of_one_line_say() -> None:
+    relations = [
+        Relation(subject=1, predicate=predicate, object=thing, start=start, end=end, score=0.9, relation_score=None)
+        for predicate, thing, start, end in (("holding", 2, 0, 4), ("lying_on", 3, 0, 4), ("drinking_from", 2, 5, 7))
+    ]
+    frames = [frame(index, index, THINGS) for index in range(10)]
+    graph = of_prompt(scene_graph(frames, size=(9, 9), relations=relations, duration=10.0), 0.5)
+    labels = {thing.id: thing.label for thing in graph.frames[0].objects}
+    said = {(one.predicate, labels[one.object], one.start, one.end) for one in graph.relations}
+    assert ("drinking_from", "cup/glass/bottle", 5.0, 7.0) in said
+    assert {("holding", "cup/glass/bottle", 0.0, 4.0), ("lying_on", "bed", 0.0, 4.0)} <= said
+    # Words do not tell what belongs together.
+    assert ("holding", "bed", 0.0, 4.0) in said
+
+
+def test_answers_are_right_by_their_kind() -> None:
+    assert is_right(frozenset({"cup"}), frozenset({"cup"}))
+    assert not is_right(frozenset({"cup", "bed"}), frozenset({"cup"}))
+    assert is_right(4.0, 5.0)
+    assert not is_right(3.0, 5.0)
+    assert is_right(((0.0, 2.0),), ((1.0, 2.0),))
+    assert not is_right(((0.0, 2.0),), ((1.5, 2.0),))
+    with pytest.raises(TypeError):
+        is_right(1.0, frozenset())
+
+
+def test_times_in_common_are_a_share_of_both_together() -> None:
+    assert share_in_common(((0.0, 2.0), (4.0, 6.0)), ((1.0, 5.0),)) == pytest.approx(2 / 6)
+    assert share_in_common((), ()) == 1
