@@ -17,8 +17,8 @@ from service.commands.starting import check_start
 from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
-from tests.support.searched import rows_of
 from tests.support.ports import unused_port
+from tests.support.searched import rows_of
 from tests.support.waiting import until
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
