@@ -88,6 +88,7 @@ def serving(folder: Path, cores: int) -> Iterator[str]:
         keys.write_text(key_line(OWNER, _KEY) + "\n")
         settings = {
             "ARCHIVE": str(folder),
+            "BUNDLES": "arn-compact",
             "DATA": f"{place}/data",
             "ENGINE": "stub",
             "KEYS": str(keys),
