@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -78,7 +77,7 @@ class ArchiveViews:
     """
 
     folder: ArchiveFolder
-    owner: str | None = field(default=None)
+    owner: str | None = None
 
     def videos(self, *, limit: int, offset: int) -> VideoList:
         """A page of the videos."""
@@ -160,7 +159,7 @@ class ArchiveViews:
             if video in (row["graph_id"], row["video"], row["path"]):
                 return self._whole(row)
         for row in rows:
-            if row["path"] is not None and fnmatch.fnmatchcase(row["path"], f"*/{_escaped(video)}"):
+            if row["path"] is not None and row["path"].endswith(f"/{video}"):
                 return self._whole(row)
         raise NotFound(f"there is no video {video[:80]!r}: list_videos names all {len(rows)} that there are")
 
@@ -199,10 +198,6 @@ class ArchiveViews:
 def _name(row: dict[str, Any]) -> str:
     name: str = row["path"] or row["graph_id"] or row["video"]
     return name
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _is_in(row: dict[str, Any], start: float, end: float) -> bool:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -16,6 +17,7 @@ from service.errors import JobCancelled, UnknownModel
 from service.loading import open_pipeline
 from service.options import VideoOptions
 from service.pipeline import Pipeline, Progress, clips
+from service.prompt import KeyFrame, key_moments
 from service.settings import load_settings
 from service.video import FrameChunk, VideoReader
 from service.video.errors import VideoUnreadable
@@ -58,6 +60,40 @@ def test_a_video_becomes_a_graph(pipeline: Pipeline, clip: Path) -> None:
     assert graph.warnings == []
     assert graph.timings.keys() == {"decode", "engine", "graph", "total"}
     assert graph.timings["total"] >= graph.timings["engine"]
+
+
+def test_the_most_telling_frames_are_given_to_be_kept(tiny_bundle: Path, clip: Path) -> None:
+    kept: list[dict[int, KeyFrame]] = []
+    out = BytesIO()
+    settings = load_settings({"keep_frames": 2, "streams": 1, "threads": 1})
+    with closing(open_pipeline(settings, bundles=[tiny_bundle])) as keeping:
+        keeping.write(clip, VideoOptions(), out, keep=lambda frames: kept.append(dict(frames)) or [7])
+    graph = SceneGraph.model_validate_json(out.getvalue())
+    (frames,) = kept
+    assert 1 <= len(frames) <= 2
+    assert sorted(frame.timestamp for frame in frames.values()) == key_moments(graph, 2)
+    assert graph.kept_frames == [7], "the graph names those that are really kept"
+    assert graph.timings["keep"] > 0
+
+
+def test_a_graph_is_made_although_its_frames_cannot_be_read_again(
+    tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / "spoilt.mp4"
+    video.write_bytes(clip.read_bytes())
+
+    def spoil(progress: Progress) -> None:
+        if progress.frames == progress.expected:
+            video.write_bytes(b"no video any more")
+
+    out = BytesIO()
+    settings = load_settings({"keep_frames": 2, "streams": 1, "threads": 1})
+    with closing(open_pipeline(settings, bundles=[tiny_bundle])) as keeping:
+        keeping.write(video, VideoOptions(), out, progress=spoil, keep=lambda frames: list(frames))
+    graph = SceneGraph.model_validate_json(out.getvalue())
+    assert len(graph.frames) == 4
+    assert graph.kept_frames == []
+    assert [warning.code for warning in graph.warnings] == ["frames_not_kept"]
 
 
 def test_boxes_are_pixels_of_the_video_not_of_the_model(pipeline: Pipeline, tmp_path: Path) -> None:

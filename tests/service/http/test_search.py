@@ -77,7 +77,7 @@ def test_a_wrong_query_is_a_problem_that_teaches(
     archived: Server, clip: Path, query: str, column: int, expected: str
 ) -> None:
     archived.post(clip)
-    problem = problem_of(archived.client.get("/search", params={"q": query}), 422, "invalid_query")
+    problem: dict[str, Any] = problem_of(archived.client.get("/search", params={"q": query}), 422, "invalid_query")
     assert (problem["line"], problem["column"]) == (1, column)
     assert any(expected in known for known in cast(list[str], problem["expected"]))
     assert f"column {column}" in problem["detail"]
