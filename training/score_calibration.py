@@ -2,8 +2,8 @@
 
 A likelihood that is fitted on a few videos does not carry over, so recall itself decides, over a small grid: the mean
 of `SOUGHT`. Sharper predicates win recall where rare predicates lose it, so recall and mean recall count alike, and a
-setting is out where one of `MEASURES` falls by more than `TOLERANCE` against the plain product. The model runs once;
-the grid is scored on what it predicted.
+setting is out where one of `MEASURES` falls by more than `TOLERANCE` against the plain product, or where it gains less
+than `LEAST_GAIN`. The model runs once; the grid is scored on what it predicted.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ SOUGHT: Final = tuple(measure for measure in MEASURES if "/P@" not in measure)
 """Figures whose mean decides."""
 TOLERANCE: Final = 0.003
 """Fall of a figure that is taken for chance."""
+LEAST_GAIN: Final = 0.002
+"""Gain of the mean from which a setting is taken for better than the plain product."""
 
 Measures = dict[str, float]
 """Fractions by the names of `MEASURES`."""
@@ -65,8 +67,7 @@ class Calibration:
     """What was tried, and which setting is best.
 
     plain: the product of all factors as they are.
-    best: the setting of the highest `sought` of those that lower no figure; of equal ones the nearest to the plain
-        product.
+    best: the setting of the highest `sought` of those that lower no figure, if it gains enough; else the plain product.
     trials: all settings, in the order of the grid.
     """
 
@@ -110,7 +111,9 @@ def choose(trials: tuple[Trial, ...], start: Scoring = PLAIN) -> Calibration:
     """Returns the best of trials, one of which is the setting to start from."""
     plain = next(trial for trial in trials if trial.scoring == start)
     harmless = [trial for trial in trials if _falls(plain, trial) <= TOLERANCE]
-    best = max(harmless, key=lambda trial: (trial.sought, -_distance(trial.scoring)))
+    best = max(harmless, key=lambda trial: trial.sought)
+    if best.sought < plain.sought + LEAST_GAIN:
+        best = plain
     return Calibration(plain, best, trials)
 
 
@@ -143,8 +146,3 @@ def write_scoring(model: Path, scoring: Scoring) -> None:
 def _falls(plain: Trial, trial: Trial) -> float:
     """Returns the largest fall of a figure."""
     return max(plain.measures[name] - value for name, value in trial.measures.items())
-
-
-def _distance(scoring: Scoring) -> float:
-    """Returns how far a setting lies from the plain product."""
-    return abs(scoring.predicate_temperature - 1) + abs(scoring.relation_exponent - 1)

@@ -17,6 +17,7 @@ from tests.support.networks import make_lively, tiny, tiny_scored, tiny_two_stag
 from training.evaluation import FrameGroundTruth, FramePredictions
 from training.prediction import load_predictor
 from training.score_calibration import (
+    LEAST_GAIN,
     MEASURES,
     SOUGHT,
     TOLERANCE,
@@ -60,10 +61,14 @@ def test_the_setting_with_the_highest_recall_is_chosen() -> None:
     assert found.best.measures == measure([unrelated], found.best.scoring)
 
 
-def test_of_equal_settings_the_plain_product_is_chosen() -> None:
+def test_a_gain_that_may_be_chance_leaves_the_plain_product() -> None:
     found = chosen(frame(hidden_by=0.1, relation_scores=[0.9, 0.1]))
-    assert found.best.scoring == PLAIN
     assert found.best == found.plain
+    plain = found.plain
+    little = Trial(Scoring(predicate_temperature=2), plain.measures | {"no/R@10": plain.measures["no/R@10"] + 0.01})
+    more = Trial(Scoring(predicate_temperature=3), plain.measures | {"no/R@10": plain.measures["no/R@10"] + 0.02})
+    assert choose((plain, little)).best == plain
+    assert choose((plain, little, more)).best == more
 
 
 def test_a_setting_that_lowers_a_figure_is_out() -> None:
@@ -129,10 +134,8 @@ def test_the_command_writes_what_it_chose(checkpoint: Path, puppets: Path) -> No
     assert lines[-1] == (
         f"predicate_temperature {wanted.predicate_temperature:g}, relation_exponent {wanted.relation_exponent:g}"
     )
-    best = max(content["tried"], key=lambda each: sum(each[name] for name in SOUGHT))
-    assert sum(best[name] for name in SOUGHT) == pytest.approx(
-        sum(next(each for each in content["tried"] if wanted == scoring_in(each))[name] for name in SOUGHT)
-    )
+    means = {scoring_in(each): sum(each[name] for name in SOUGHT) / len(SOUGHT) for each in content["tried"]}
+    assert means[wanted] >= max(means[PLAIN], max(means.values()) - LEAST_GAIN) or wanted == PLAIN
 
 
 def scoring_in(tried: dict[str, float]) -> Scoring:

@@ -296,7 +296,8 @@ class PredicateMemory(nn.Module):
     """Mixes each feature with its attention to a memory of the R predicates (TEMPURA's late, joint memory).
 
     features: (R, d), a moving mean of the features of each predicate's pairs; checkpoints keep it.
-    filled: (R,) bool, true for predicates that occurred. Before any has, features stay as they are.
+    filled: (R,) float32, over 0 for predicates that occurred. Before any has, features stay as they are. A moving
+        average of the weights can hold it, as it could not hold booleans.
     """
 
     features: Tensor
@@ -307,14 +308,14 @@ class PredicateMemory(nn.Module):
         super().__init__()
         self.attention = Attention(width, 1)
         self.register_buffer("features", torch.zeros(predicates, width))
-        self.register_buffer("filled", torch.zeros(predicates, dtype=torch.bool))
+        self.register_buffer("filled", torch.zeros(predicates))
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps features (B, T, P, d) to the same shape."""
         flat = features.flatten(1, 2)  # (B, N, d)
         memory = self.features.expand(flat.shape[0], -1, -1)
-        attended = self.attention(flat, memory, memory, self.filled.expand(flat.shape[0], -1)).view_as(features)
-        share = self._SHARE * self.filled.any()
+        attended = self.attention(flat, memory, memory, (self.filled > 0).expand(flat.shape[0], -1)).view_as(features)
+        share = self._SHARE * (self.filled > 0).any()
         mixed: Tensor = (1 - share) * features + share * attended
         return mixed
 
@@ -329,10 +330,10 @@ class PredicateMemory(nn.Module):
         labelled = predicates.flatten(0, 2).T  # (predicates, pairs)
         counts = labelled.sum(-1, keepdim=True)
         mean = labelled @ features.flatten(0, 2) / counts.clamp(min=1)
-        seen, known = counts > 0, self.filled[columns, None]
+        seen, known = counts > 0, self.filled[columns, None] > 0
         moved = torch.where(known, self.features[columns].lerp(mean, self._MOMENTUM), mean)
         self.features[columns] = torch.where(seen, moved, self.features[columns])
-        self.filled[columns] |= seen[:, 0]
+        self.filled[columns] = torch.where(seen[:, 0], 1.0, self.filled[columns])
 
 
 def _all_or_none(tensors: dict[GroupName, Tensor | None]) -> dict[GroupName, Tensor] | None:

@@ -60,7 +60,7 @@ def test_a_memory_changes_nothing_before_it_is_filled_and_recalls_what_it_saw() 
     assert torch.equal(memory(features), features)
     labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])[None, None]
     memory.remember(features, labels, slice(2, 4))
-    assert memory.filled.tolist() == [False, False, True, False]
+    assert memory.filled.tolist() == [0, 0, 1, 0]
     torch.testing.assert_close(memory.features[2], features[0, 0, :2].mean(0))
     assert not torch.allclose(memory(features), features)
     before = memory.features[2].clone()
@@ -91,6 +91,6 @@ def test_mixture_weights_of_each_predicate_give_probabilities() -> None:
 
 def test_the_official_form_is_exported(tmp_path: Path) -> None:
     network = lively(official())
-    network.memory.filled[[0, 4, 12]] = True
+    network.memory.filled[[0, 4, 12]] = 1
     network.memory.features[[0, 4, 12]] = torch.randn(3, network.memory.features.shape[1])
     assert largest_export_difference(network, tmp_path, [(1, 1), (2, 5)]) < 1e-4
