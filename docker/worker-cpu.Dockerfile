@@ -7,7 +7,9 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install them again.
 COPY docker/requirements/worker-cpu.txt requirements.txt
-RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements.txt
+# The list has all that is needed: pip installs nothing else, and checks that nothing is missing.
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --requirement requirements.txt \
+    && /opt/venv/bin/pip check
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY models models
 COPY service service

@@ -16,7 +16,9 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 # Dependencies first, without our packages: changed code then does not install CUDA again.
 COPY docker/requirements/worker.txt requirements.txt
-RUN /opt/venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes --requirement requirements.txt
+# The list has all that is needed: pip installs nothing else, and checks that nothing is missing.
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --requirement requirements.txt \
+    && /opt/venv/bin/pip check
 # For the engines onnxruntime-tensorrt and tensorrt: --build-arg TENSORRT=10.16.1.11. ONNX Runtime 1.31 needs 10, not 11.
 ARG TENSORRT=
 RUN test -z "${TENSORRT}" || /opt/venv/bin/pip install --no-cache-dir "tensorrt-cu13==${TENSORRT}"

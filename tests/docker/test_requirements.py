@@ -65,7 +65,8 @@ def test_a_list_has_what_the_project_and_the_extras_of_the_image_need(image: str
 def test_an_image_installs_its_list_and_nothing_else(image: str) -> None:
     text = (DOCKER / f"{image}.Dockerfile").read_text()
     installs = re.findall(r"pip install (.*?)(?: \\)?\n", text)
-    assert installs[0] == "--no-cache-dir --only-binary :all: --require-hashes --requirement requirements.txt"
+    assert installs[0] == "--no-cache-dir --no-deps --only-binary :all: --require-hashes --requirement requirements.txt"
+    assert "/opt/venv/bin/pip check\n" in text
     assert installs[-1] == "--no-cache-dir --no-build-isolation --no-deps --target /opt/vsg ."
     assert f"COPY docker/requirements/{image}.txt requirements.txt\n" in text
     assert len(installs) == 2 + text.count("tensorrt-cu13=="), "TensorRT comes from NVIDIA's own index"
