@@ -34,7 +34,6 @@ from models.networks.scored import HostConfig, Scored, ScoredConfig
 from models.networks.stages import FRAMES, TIMESTAMPS, NetworkStage, SceneGraphNetwork
 from models.networks.two_stage import RelationNetworkConfig, TwoStage, TwoStageConfig, what_it_gives
 
-
 RELATION_CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     "sttran": (SttranConfig, {"decoder_layers": 1}),
     "tr2": (Tr2Config, {"decoder_layers": 1, "text_width": 16}),
