@@ -29,7 +29,7 @@ async def test_only_one_worker_has_the_turn_however_long_its_sweep_takes(redis_u
 
 async def test_a_worker_that_was_silent_for_too_long_sweeps_no_more(redis_url: str, tmp_path: Path) -> None:
     async with JobQueue(settings_of(tmp_path, redis_url), Metrics()) as queue:
-        turn, other = _Turn(queue, INTERVAL), _Turn(queue, INTERVAL)
+        turn, other = _Turn(queue, INTERVAL), _Turn(queue, timedelta(minutes=5))
         assert await turn.take()
         await asyncio.sleep(1.1)
         assert await other.take()
@@ -41,7 +41,7 @@ async def test_a_worker_that_was_silent_for_too_long_sweeps_no_more(redis_url: s
             finally:
                 ended.set()
 
-        await asyncio.wait_for(turn.keep(sweep()), 20)
+        await asyncio.wait_for(turn.keep(sweep()), 55)
         assert ended.is_set()
         async with queue.docket.redis() as client:
             assert (await client.get(queue.docket.key("sweeping"))) == other._word.encode(), "it is left to the other"
