@@ -145,6 +145,11 @@ class JobQueue:
         async with self.docket.redis() as redis:
             return bool(await redis.set(self.docket.key("storage"), mark, nx=True, px=timedelta(seconds=60)))
 
+    async def is_storage_claimed(self) -> bool:
+        """Whether a process makes the storage now: a claim ends, a storage's mark does not. Raises RedisError."""
+        async with self.docket.redis() as redis:
+            return int(await redis.ttl(self.docket.key("storage"))) > 0
+
     async def take(self, video_id: str) -> TakenJob | None:
         """Takes a job for a worker, as `Records.take` does. Insists."""
 

@@ -20,7 +20,8 @@ from service.storage_errors import remedy_of
 _KNOWN_SECONDS = 2.0  # for which an answer holds
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 30.0
-_MAKING_SECONDS = 1.0
+_MAKING_SECONDS = 20.0  # for another process to make the storage, which may be far away
+_PAUSE_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -97,15 +98,8 @@ class StorageHealth:
         try:
             async with in_time():  # the limit is for the queue only: storage may be far away
                 known = await self._queue.storage_mark(mark)
-            if mark is None and known is None:
-                mark = secrets.token_hex(16)
-                async with in_time():
-                    is_mine = await self._queue.claim_storage(mark)
-                if is_mine:
-                    await asyncio.to_thread(self._storage.make, mark)
-                else:  # another process makes its own now: that is this one, unless VSG_DATA differs
-                    await asyncio.sleep(_MAKING_SECONDS)
-                    mark = await asyncio.to_thread(self._storage.mark)
+            if mark is None:
+                mark = await self._made() if known is None else await self._until_made()
                 async with in_time():
                     known = await self._queue.storage_mark(mark)
         except RedisError as error:
@@ -118,3 +112,24 @@ class StorageHealth:
         if mark != known:
             log.error("the storage is not that of the fleet: VSG_DATA must be the same for all processes")
             raise StorageElsewhere("the storage of this process is not that of the fleet")
+
+    async def _made(self) -> str | None:
+        """Makes a storage that is new, unless another process does. Returns its mark."""
+        mark = secrets.token_hex(16)
+        async with in_time():
+            is_mine = await self._queue.claim_storage(mark)
+        if not is_mine:
+            return await self._until_made()
+        await asyncio.to_thread(self._storage.make, mark)
+        return mark
+
+    async def _until_made(self) -> str | None:
+        """Waits for the mark of a storage that another process makes now; None where none does, or not this one."""
+        end = time.monotonic() + _MAKING_SECONDS
+        while True:
+            async with in_time():  # first: the storage is there before its claim is over
+                is_claimed = await self._queue.is_storage_claimed()
+            mark = await asyncio.to_thread(self._storage.mark)
+            if mark is not None or not is_claimed or time.monotonic() > end:
+                return mark
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import pytest
 from service.commands.starting import check_start
 from service.errors import SettingsError
 from service.http.web_server import listen
+from service.jobs import JobQueue
+from service.metrics import Metrics
 from service.settings import Settings, load_settings
+from service.storage import Storage
 
 
 def fleet(redis_url: str, data: Path | str) -> Settings:
@@ -49,6 +53,18 @@ async def test_a_storage_that_was_claimed_and_never_made_is_forgotten(redis_url:
     await check_start(fleet(redis_url, tmp_path / "data"), waits=False)
     kept = subprocess.run(["redis-cli", "-u", redis_url, "ttl", key], capture_output=True, text=True, check=True)
     assert int(kept.stdout) == -1, "the mark of a storage that is there does not end"
+
+
+async def test_a_storage_that_another_process_makes_slowly_is_waited_for(redis_url: str, tmp_path: Path) -> None:
+    settings = fleet(redis_url, tmp_path / "data")
+    async with JobQueue(settings, Metrics()) as queue:
+        assert await queue.claim_storage("mark")
+        starting = asyncio.create_task(check_start(settings, waits=False))
+        await asyncio.sleep(2.5)
+        assert not starting.done()
+        Storage(str(tmp_path / "data")).make("mark")
+        assert await queue.storage_mark("mark") == "mark"
+        await starting
 
 
 @pytest.mark.parametrize("url", ["nowhere://bucket/prefix", "s4://bucket"])

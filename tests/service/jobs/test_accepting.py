@@ -135,3 +135,16 @@ async def test_the_upload_of_a_job_that_waits_is_never_swept(
         assert [path.name for path in (data / "uploads").iterdir()] == [video_id]
     async with process(tiny_bundle, data, redis_url) as running:
         assert await running.end_of(video_id) == "succeeded"
+
+
+async def test_a_job_that_waits_is_known_without_asking_the_storage(
+    redis_url: str, tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with process(tiny_bundle, data, redis_url):
+        pass
+    async with api(data, redis_url) as lonely:
+        video_id = await lonely.submit(clip)
+        data.rename(tmp_path / "elsewhere")
+        assert await lonely.status(video_id) == "queued"
+        (tmp_path / "elsewhere").rename(data)
