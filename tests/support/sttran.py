@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +40,14 @@ def detector_state(seed: int = 0) -> State:
                     for values in (module.weight, module.bias, module.running_mean, module.running_var):
                         assert values is not None
                         nn.init.uniform_(values, 0.4, 1.2)
-        nn.init.normal_(cast(nn.Linear, parts["RCNN_cls_score"]).weight, std=0.02)
-        nn.init.normal_(cast(nn.Linear, parts["RCNN_bbox_pred"]).weight, std=0.005)
+        # Images are in the hundreds; behind the first norm all is about 1, as in a trained network.
+        assert body.bn1.running_var is not None
+        nn.init.uniform_(body.bn1.running_var, 5e3, 2e4)
+        for name, scale in (
+            ("RCNN_rpn.RPN_cls_score", 0.02), ("RCNN_rpn.RPN_bbox_pred", 0.003), ("RCNN_cls_score", 0.06),
+            ("RCNN_bbox_pred", 0.01),
+        ):  # fmt: skip
+            nn.init.normal_(parts[name].weight, std=scale)  # type: ignore[arg-type]
         return {
             f"{name}.{key}": value.clone() for name, part in parts.items() for key, value in part.state_dict().items()
         }
