@@ -75,12 +75,12 @@ def facts_of(truth: Sequence[Truth]) -> list[Fact]:
 
 
 def questions_of(facts: Sequence[Fact], seconds: float, seed: int) -> list[Question]:
-    """Returns a question of every kind, or none where nobody touches anything.
+    """Returns a question of every kind, or none where nothing that the person does changes.
 
     seconds: length of the video.
     """
     contacts = [fact for fact in facts if fact.predicate in _CONTACTS]
-    if not contacts:
+    if all(fact.end - fact.start >= seconds for fact in contacts):
         return []
     draw = random.Random(seed)
     return [ask(facts, contacts, seconds, draw) for ask in _KINDS]
@@ -117,14 +117,14 @@ def _where(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw
 
 
 def _when(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     found = _times(_fitting(contacts, predicate, label))
     query, text = f'person {predicate} "{label}"', f"When is the person {predicate} the {label}?"
     return Question("when", text, query, query, answers.times, found, found)
 
 
 def _before(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     found = [fact for fact in contacts if any(fact.is_before(mark) for mark in marks)]
     query = f'person a contacting anything b before a {predicate} "{label}"'
@@ -133,7 +133,7 @@ def _before(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, dra
 
 
 def _after(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     found = [fact for fact in contacts if any(mark.is_before(fact) for mark in marks)]
     query = f'person a contacting anything b after a {predicate} "{label}"'
@@ -142,7 +142,7 @@ def _after(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw
 
 
 def _at_the_same_time(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     looks = [fact for fact in facts if fact.predicate == "looking_at"]
     pairs = [(mark, look) for mark in marks for look in looks if max(mark.start, look.start) < min(mark.end, look.end)]
@@ -154,7 +154,7 @@ def _at_the_same_time(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: 
 
 
 def _how_long(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     found = _times(_fitting(contacts, predicate, label))
     query, text = f'person {predicate} "{label}"', f"How long is the person {predicate} the {label}?"
     return Question("how long", text, query, query, answers.seconds, length(found), found)
@@ -175,7 +175,7 @@ def _never(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw
 
 
 def _next(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    predicate, label = _surely(contacts, draw)
+    predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     pairs = [
         (mark, fact) for mark in marks for fact in contacts if mark.is_before(fact) and fact.start - mark.end <= _WITHIN
@@ -196,6 +196,11 @@ def _surely(contacts: Sequence[Fact], draw: random.Random) -> tuple[str, str]:
     """Draws a predicate and a label of which something holds."""
     fact = draw.choice(contacts)
     return fact.predicate, fact.label
+
+
+def _passing(contacts: Sequence[Fact], seconds: float, draw: random.Random) -> tuple[str, str]:
+    """Draws a predicate and a label of which something holds for a time, not throughout."""
+    return _surely([fact for fact in contacts if fact.end - fact.start < seconds], draw)
 
 
 def _maybe(contacts: Sequence[Fact], draw: random.Random) -> tuple[str, str]:

@@ -126,6 +126,11 @@ def find_moments(
 
 def find_in_graph(graph: SceneGraph, query: Query) -> list[Moment]:
     """Finds the moments of one graph. Raises SearchTooSlow."""
+    return find_in_rows(rows_of(graph), query)
+
+
+def rows_of(graph: SceneGraph) -> Rows:
+    """Returns the rows of a graph for `find_in_rows`, which serve many queries."""
     document = BytesIO()
     write_graph(
         document,
@@ -140,7 +145,7 @@ def find_in_graph(graph: SceneGraph, query: Query) -> list[Moment]:
         timings=dict,
         warnings=(),
     )
-    return find_in_rows(graph_rows(GraphReader([document.getvalue()]), Source(video="")), query)
+    return graph_rows(GraphReader([document.getvalue()]), Source(video=""))
 
 
 def find_in_rows(rows: Rows, query: Query, *, seconds: float = MOST_SECONDS) -> list[Moment]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.questions.__main__ import SECONDS, marks_of
+from benchmarks.questions.__main__ import SECONDS, Mark, marks_of
 from benchmarks.questions.answers import is_right, share_in_common
 from benchmarks.questions.asking import INTERVAL, facts_of, questions_of
 from benchmarks.questions.graphs import of_prompt, of_triplets, of_truth
@@ -19,7 +19,7 @@ THINGS = [(1, "person", BOX), (2, "cup/glass/bottle", BOX), (3, "bed", BOX)]
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: world.name)
 def test_the_truths_graph_gets_every_question_of_twelve_kinds(world) -> None:
-    marks = []
+    marks: list[Mark] = []
     for index in range(2):
         story = make_story(world, story_seed(77, "test", index), seconds=SECONDS)
         facts = facts_of(ground_truth(story, [step * INTERVAL for step in range(round(SECONDS / INTERVAL))]))

@@ -18,7 +18,6 @@ from service.errors import SettingsError, Unavailable
 from service.settings import load_settings
 from service.storage import Storage
 from tests.support.ports import unused_port
-from tests.support.searched import rows_of
 from tests.support.waiting import until
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
@@ -179,6 +178,25 @@ def test_a_sweep_is_a_few_listings(storage: Storage, monkeypatch: pytest.MonkeyP
     assert len(asked) <= 2
 
 
+def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="the extra archive is not installed")
+    from service.archive.folder import ArchiveFolder
+    from service.archive.writing import append
+    from service.search import moments
+    from service.search.queries import parse
+    from tests.support.searched import video_rows
+
+    archive = ArchiveFolder("s3://videos/archive")
+    archive.make()
+    append(archive, video_rows("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
+    query = parse("person holding bed", moments.words_of(archive))
+    assert moments.find_moments(archive, query, owner=OWNER).total == 1
+    assert moments.find_moments(archive, query, owner="another").total == 0
+    files.pipe_file("videos/other.csv", b"secret\n1\n")
+    with moments._connection(archive.url) as connection, pytest.raises(duckdb.PermissionException):
+        connection.execute("SELECT * FROM read_csv('s3://videos/other.csv')")
+
+
 def test_an_archive_in_s3_is_written_compacted_read_and_deleted_from(files: Any) -> None:
     pytest.importorskip("pyarrow", reason="the extra archive is not installed")
     from service.archive.compaction import compact, forget
@@ -205,22 +223,3 @@ def test_an_archive_in_s3_is_written_compacted_read_and_deleted_from(files: Any)
     assert (video.path, video.etag) == ("s3://videos/source/one.mp4", "c4ca4238a0b923820dcc509a6f75849b")
     with tempfile.TemporaryDirectory() as place:
         assert Path(fetched(video.path, place)).read_bytes() == b"1"
-
-
-def test_an_archive_is_searched_and_nothing_else_of_the_bucket(files: Any) -> None:
-    import duckdb
-
-    from service.archive.folder import ArchiveFolder
-    from service.archive.writing import append
-    from service.search import moments
-    from service.search.queries import parse
-
-    archive = ArchiveFolder("s3://videos/archive")
-    archive.make()
-    append(archive, rows_of("aaaaaaaaaaaa", OWNER, None, [("holding", "bed", 0.5)]))
-    query = parse("person holding bed", moments.words_of(archive))
-    assert moments.find_moments(archive, query, owner=OWNER).total == 1
-    assert moments.find_moments(archive, query, owner="another").total == 0
-    files.pipe_file("videos/other.csv", b"secret\n1\n")
-    with moments._connection(archive.url) as connection, pytest.raises(duckdb.PermissionException):
-        connection.execute("SELECT * FROM read_csv('s3://videos/other.csv')")

@@ -1,4 +1,4 @@
-"""Rows of archives made by hand."""
+"""Videos to search, made by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.archive.tables import Rows, options_json, table_of
 _OPTIONS = Options(fps=2, start=0, end=None, max_frames=100, min_score=0, top_k=20, constraint="with")
 
 
-def rows_of(
+def video_rows(
     video: str,
     owner: str,
     path: str | None,

@@ -17,7 +17,7 @@ from service.search import moments as searching
 from service.search.errors import QueryError, SearchTooSlow
 from service.search.moments import Moments, find_moments, words_of
 from service.search.queries import parse
-from tests.support.searched import rows_of
+from tests.support.searched import video_rows
 
 SECRET = Vocabulary(objects=("person", "prototype"), groups=(PredicateGroup(name="work", predicates=("soldering",)),))
 
@@ -26,10 +26,10 @@ SECRET = Vocabulary(objects=("person", "prototype"), groups=(PredicateGroup(name
 def archive(tmp_path: Path) -> ArchiveFolder:
     folder = ArchiveFolder(tmp_path / "it's an archive")
     folder.make()
-    append(folder, rows_of("aaaaaaaaaaaa", "ann", "x/a.mp4", [("holding", "bed", 0.5), ("holding", "bag", 0.9)]))
-    append(folder, rows_of("bbbbbbbbbbbb", "ann", None, [("holding", "bag", 0.7)]))
-    append(folder, rows_of("cccccccccccc", "bob", "x/c.mp4", [("holding", "bag", 1.0)]))
-    append(folder, rows_of("dddddddddddd", "bob", "x/d.mp4", [("soldering", "prototype", 1.0)], SECRET))
+    append(folder, video_rows("aaaaaaaaaaaa", "ann", "x/a.mp4", [("holding", "bed", 0.5), ("holding", "bag", 0.9)]))
+    append(folder, video_rows("bbbbbbbbbbbb", "ann", None, [("holding", "bag", 0.7)]))
+    append(folder, video_rows("cccccccccccc", "bob", "x/c.mp4", [("holding", "bag", 1.0)]))
+    append(folder, video_rows("dddddddddddd", "bob", "x/d.mp4", [("soldering", "prototype", 1.0)], SECRET))
     return folder
 
 
@@ -109,7 +109,7 @@ def test_names_of_a_vocabulary_are_no_sql_either(archive: ArchiveFolder) -> None
     name = "x') OR owner = 'bob' OR ('' = '"
     group = PredicateGroup(name="g", predicates=(name,))
     vocabulary = Vocabulary(objects=("person", name), groups=(group,))
-    append(archive, rows_of("eeeeeeeeeeee", "eve", None, [(name, name, 0.4)], vocabulary))
+    append(archive, video_rows("eeeeeeeeeeee", "eve", None, [(name, name, 0.4)], vocabulary))
     for query in (f'person "{name}" "{name}"', f'"{name}"', f'person "{name}" "{name}" b and 1 "{name}"'):
         assert {moment.video for moment in found(archive, query, "eve").moments} == {"eeeeeeeeeeee"}
     assert found(archive, f'person "{name}" "{name}"', "eve").moments[0].objects == {"person": 1, name: 2}
@@ -147,7 +147,7 @@ def test_the_database_of_graphs_in_memory_opens_no_file() -> None:
 
 
 def test_deleted_videos_are_found_no_more(archive: ArchiveFolder) -> None:
-    parts = [rows_of(name * 12, "ann", None, [("holding", "box", 0.9)]) for name in "fg"]
+    parts = [video_rows(name * 12, "ann", None, [("holding", "box", 0.9)]) for name in "fg"]
     append_many(archive, {name: pa.concat_tables(part[name] for part in parts) for name in parts[0]})
     assert found(archive, "person holding box").total == 2
     archive.hide("f" * 12)
@@ -156,7 +156,7 @@ def test_deleted_videos_are_found_no_more(archive: ArchiveFolder) -> None:
 
 
 def test_a_path_is_matched_as_a_whole_or_at_its_end(archive: ArchiveFolder) -> None:
-    def paths(pattern: str) -> list[str | None]:
+    def paths(pattern: str) -> list[str]:
         return sorted(moment.path for moment in found(archive, f'video in video "{pattern}"').moments if moment.path)
 
     assert paths("a.mp4") == paths("x/a.mp4") == ["x/a.mp4"]
@@ -176,7 +176,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_search_that_takes_too_long_is_given_up_and_others_go_on(archive: ArchiveFolder) -> None:
-    append(archive, rows_of("hhhhhhhhhhhh", "ann", None, [("holding", "bag", 0.5)] * 3000))
+    append(archive, video_rows("hhhhhhhhhhhh", "ann", None, [("holding", "bag", 0.5)] * 3000))
     query = parse(" and ".join(["anything related_to anything"] * 6), words_of(archive))
     with ThreadPoolExecutor() as threads:
         slow = threads.submit(find_moments, archive, query, seconds=0.5)
