@@ -201,7 +201,7 @@ def test_two_lines_read_an_archive(
     folder = make_archive(tmp_path / "archive", NAMES)
     compact(folder)
     append(folder, rows_of("late"))
-    lines = re.findall(rf"```python\n(import {library}\n[^\n]+)\n```", (ROOT / "docs" / "archives.md").read_text())
+    lines = re.findall(rf"```python\n(import {library}\n\n[^\n]+)\n```", (ROOT / "docs" / "archives.md").read_text())
     assert len(lines) == 1, "docs/archives.md has two lines for each library"
     monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
