@@ -16,7 +16,7 @@ from service.errors import StorageUnavailable
 from service.search.archive_search import ArchiveSearch
 from service.search.errors import QueryError
 from service.search.moments import find_moments
-from tests.support.searched import rows_of
+from tests.support.searched import video_rows
 
 HELD = [("holding", f"{label}", 0.9 - 0.1 * number) for number, label in enumerate(("bed", "bag", "book"))]
 
@@ -25,7 +25,7 @@ HELD = [("holding", f"{label}", 0.9 - 0.1 * number) for number, label in enumera
 def folder(tmp_path: Path) -> ArchiveFolder:
     archive = ArchiveFolder(tmp_path / "archive")
     archive.make()
-    append(archive, rows_of("aaaaaaaaaaaa", "me", None, HELD))
+    append(archive, video_rows("aaaaaaaaaaaa", "me", None, HELD))
     return archive
 
 
@@ -65,7 +65,7 @@ async def test_what_is_added_or_deleted_is_seen_at_once(folder: ArchiveFolder) -
         return (await search.find("person holding bed", owner, limit=20, offset=0)).total
 
     assert await count("me") == 1
-    append(folder, rows_of("bbbbbbbbbbbb", "me", None, HELD))
+    append(folder, video_rows("bbbbbbbbbbbb", "me", None, HELD))
     assert await count("me") == 2
     folder.hide("aaaaaaaaaaaa")
     assert await count("me") == 1
@@ -73,7 +73,7 @@ async def test_what_is_added_or_deleted_is_seen_at_once(folder: ArchiveFolder) -
 
 async def test_owners_share_nothing(folder: ArchiveFolder) -> None:
     search = ArchiveSearch(folder)
-    append(folder, rows_of("bbbbbbbbbbbb", "you", None, [("holding", "bed", 0.5)]))
+    append(folder, video_rows("bbbbbbbbbbbb", "you", None, [("holding", "bed", 0.5)]))
     mine, yours, of_all = [
         await search.find("person holding bed", owner, limit=20, offset=0) for owner in ("me", "you", None)
     ]
@@ -97,5 +97,5 @@ async def test_a_new_word_is_known_as_soon_as_a_video_has_it(folder: ArchiveFold
     with pytest.raises(QueryError, match="robot"):
         await search.find("robot", "me", limit=20, offset=0)
     wider = replace(ACTION_GENOME, objects=(*ACTION_GENOME.objects, "robot"))
-    append(folder, rows_of("bbbbbbbbbbbb", "me", None, [("holding", "robot", 0.5)], wider))
+    append(folder, video_rows("bbbbbbbbbbbb", "me", None, [("holding", "robot", 0.5)], wider))
     assert (await search.find("robot", "me", limit=20, offset=0)).total == 1
