@@ -35,9 +35,9 @@ class Image:
 
 
 IMAGES = {
-    "api": Image(("captions", "s3", "tracing"), "3.11", ("x86_64", "aarch64")),
-    "worker-cpu": Image(("cpu", "s3", "tracing"), "3.11", ("x86_64", "aarch64")),
-    "worker": Image(("gpu", "s3", "tracing"), "3.12", ("x86_64",)),
+    "api": Image(("agents", "archive", "captions", "s3", "tracing"), "3.11", ("x86_64", "aarch64")),
+    "worker-cpu": Image(("archive", "cpu", "s3", "tracing"), "3.11", ("x86_64", "aarch64")),
+    "worker": Image(("archive", "gpu", "s3", "tracing"), "3.12", ("x86_64",)),
 }
 
 
