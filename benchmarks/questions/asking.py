@@ -15,6 +15,8 @@ from training.data.puppets.video import Truth
 
 INTERVAL: Final = 0.5  # seconds between two samples
 PERSON: Final = 1  # id; puppet videos have one person
+_LEAST_SECONDS: Final = 1.0  # of what is asked for; two samples a second hardly show what is shorter
+_LASTING: Final = f"for {_LEAST_SECONDS:g}s"
 _WITHIN: Final = 3.0  # seconds, of the kind "next"
 _TOLERANCE: Final = INTERVAL + 0.001
 _GROUPS: Final = {group.name: group for group in ACTION_GENOME.groups}
@@ -79,6 +81,7 @@ def questions_of(facts: Sequence[Fact], seconds: float, seed: int) -> list[Quest
 
     seconds: length of the video.
     """
+    facts = [fact for fact in facts if fact.end - fact.start >= _LEAST_SECONDS]
     contacts = [fact for fact in facts if fact.predicate in _CONTACTS]
     if all(fact.end - fact.start >= seconds for fact in contacts):
         return []
@@ -89,7 +92,7 @@ def questions_of(facts: Sequence[Fact], seconds: float, seed: int) -> list[Quest
 def _who(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     predicate, label = _maybe(contacts, draw)
     found = _fitting(contacts, predicate, label)
-    query = f'person {predicate} "{label}"'
+    query = f'person {predicate} "{label}" {_LASTING}'
     answer = frozenset({"person"} if found else ())
     return Question("who", f"Who is {predicate} the {label}?", query, query, answers.subjects, answer, _times(found))
 
@@ -97,7 +100,7 @@ def _who(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: 
 def _what(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     predicate = draw.choice(contacts).predicate
     found = [fact for fact in contacts if fact.predicate == predicate]
-    query = f"person {predicate} anything b"
+    query = f"person {predicate} anything b {_LASTING}"
     text = f"What is the person {predicate}?"
     return Question("what", text, query, query, answers.things, _labels(found), _times(found))
 
@@ -105,21 +108,21 @@ def _what(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw:
 def _which(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     label = draw.choice(contacts).label
     found = [fact for fact in contacts if fact.label == label]
-    query, text = f'person contacting "{label}"', f"What does the person do with the {label}?"
+    query, text = f'person contacting "{label}" {_LASTING}', f"What does the person do with the {label}?"
     return Question("which", text, query, query, answers.predicates, _predicates(found), _times(found))
 
 
 def _where(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     label = draw.choice([fact for fact in facts if fact.predicate in _PLACES]).label
     found = [fact for fact in facts if fact.predicate in _PLACES and fact.label == label]
-    query, text = f'"{label}" spatial person', f"Where is the {label}, seen from the person?"
+    query, text = f'"{label}" spatial person {_LASTING}', f"Where is the {label}, seen from the person?"
     return Question("where", text, query, query, answers.predicates, _predicates(found), _times(found))
 
 
 def _when(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     predicate, label = _passing(contacts, seconds, draw)
     found = _times(_fitting(contacts, predicate, label))
-    query, text = f'person {predicate} "{label}"', f"When is the person {predicate} the {label}?"
+    query, text = f'person {predicate} "{label}" {_LASTING}', f"When is the person {predicate} the {label}?"
     return Question("when", text, query, query, answers.times, found, found)
 
 
@@ -127,7 +130,7 @@ def _before(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, dra
     predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     found = [fact for fact in contacts if any(fact.is_before(mark) for mark in marks)]
-    query = f'person a contacting anything b before a {predicate} "{label}"'
+    query = f'person a contacting anything b {_LASTING} before a {predicate} "{label}" {_LASTING}'
     text = f"What does the person touch before {predicate} the {label}?"
     return Question("before", text, query, _timeless(query), answers.things, _labels(found), _times(found))
 
@@ -136,7 +139,7 @@ def _after(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw
     predicate, label = _passing(contacts, seconds, draw)
     marks = _fitting(contacts, predicate, label)
     found = [fact for fact in contacts if any(mark.is_before(fact) for mark in marks)]
-    query = f'person a contacting anything b after a {predicate} "{label}"'
+    query = f'person a contacting anything b {_LASTING} after a {predicate} "{label}" {_LASTING}'
     text = f"What does the person touch after {predicate} the {label}?"
     return Question("after", text, query, _timeless(query), answers.things, _labels(found), _times(found))
 
@@ -147,7 +150,7 @@ def _at_the_same_time(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: 
     looks = [fact for fact in facts if fact.predicate == "looking_at"]
     pairs = [(mark, look) for mark in marks for look in looks if max(mark.start, look.start) < min(mark.end, look.end)]
     moments = united([(max(mark.start, look.start), min(mark.end, look.end)) for mark, look in pairs])
-    query = f'person a {predicate} "{label}" and a looking_at anything b'
+    query = f'person a {predicate} "{label}" {_LASTING} and a looking_at anything b {_LASTING}'
     text = f"What is the person looking at while {predicate} the {label}?"
     answer = _labels(look for _, look in pairs)
     return Question("at the same time", text, query, query, answers.things, answer, moments)
@@ -156,12 +159,12 @@ def _at_the_same_time(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: 
 def _how_long(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     predicate, label = _passing(contacts, seconds, draw)
     found = _times(_fitting(contacts, predicate, label))
-    query, text = f'person {predicate} "{label}"', f"How long is the person {predicate} the {label}?"
+    query, text = f'person {predicate} "{label}" {_LASTING}', f"How long is the person {predicate} the {label}?"
     return Question("how long", text, query, query, answers.seconds, length(found), found)
 
 
 def _how_many(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
-    query, text = "person contacting anything b", "How many things does the person touch?"
+    query, text = f"person contacting anything b {_LASTING}", "How many things does the person touch?"
     answer = float(len({fact.thing for fact in contacts}))
     return Question("how many", text, query, query, answers.number_of_things, answer, _times(contacts))
 
@@ -169,7 +172,10 @@ def _how_many(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, d
 def _never(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw: random.Random) -> Question:
     predicate, label = _maybe(contacts, draw)
     happens = bool(_fitting(contacts, predicate, label))
-    query, text = f'video without person {predicate} "{label}"', f"Is the person never {predicate} the {label}?"
+    query, text = (
+        f'video without person {predicate} "{label}" {_LASTING}',
+        f"Is the person never {predicate} the {label}?",
+    )
     answer = frozenset({"no" if happens else "yes"})
     return Question("never", text, query, query, answers.is_so, answer, () if happens else ((0.0, seconds),))
 
@@ -180,7 +186,7 @@ def _next(facts: Sequence[Fact], contacts: Sequence[Fact], seconds: float, draw:
     pairs = [
         (mark, fact) for mark in marks for fact in contacts if mark.is_before(fact) and fact.start - mark.end <= _WITHIN
     ]
-    query = f'person a {predicate} "{label}" then within {_WITHIN:g}s a contacting anything b'
+    query = f'person a {predicate} "{label}" {_LASTING} then within {_WITHIN:g}s a contacting anything b {_LASTING}'
     text = f"What does the person touch within {_WITHIN:g} seconds after {predicate} the {label}?"
     moments = united([(mark.start, fact.end) for mark, fact in pairs])
     answer = _labels(fact for _, fact in pairs)

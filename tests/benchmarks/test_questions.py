@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.questions.__main__ import SECONDS, Mark, marks_of
+from benchmarks.questions.__main__ import SECONDS, marks_of
 from benchmarks.questions.answers import is_right, share_in_common
-from benchmarks.questions.asking import INTERVAL, facts_of, questions_of
+from benchmarks.questions.asking import INTERVAL, Fact, facts_of, questions_of
 from benchmarks.questions.graphs import of_prompt, of_triplets, of_truth
 from models.graph.scene_graph import Relation
 from tests.support.graphs import frame, scene_graph
@@ -19,14 +19,26 @@ THINGS = [(1, "person", BOX), (2, "cup/glass/bottle", BOX), (3, "bed", BOX)]
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=lambda world: world.name)
 def test_the_truths_graph_gets_every_question_of_twelve_kinds(world) -> None:
-    marks: list[Mark] = []
-    for index in range(2):
+    asked = 0
+    for index in range(12):
         story = make_story(world, story_seed(77, "test", index), seconds=SECONDS)
+        if len(story.cast.acts) == 1:
+            continue
         facts = facts_of(ground_truth(story, [step * INTERVAL for step in range(round(SECONDS / INTERVAL))]))
         questions = questions_of(facts, SECONDS, index)
-        assert len({question.kind for question in questions}) == 12
-        marks += marks_of(questions, of_truth(facts, SECONDS))
-    assert [mark for mark in marks if not mark.proven] == []
+        assert len({question.kind for question in questions}) in (0, 12)
+        marks = list(marks_of(questions, of_truth(facts, SECONDS)))
+        assert [mark for mark in marks if not mark.proven] == []
+        asked += bool(marks)
+        if asked == 2:
+            return
+    pytest.fail("too few stories change")
+
+
+def test_a_video_in_which_nothing_changes_is_not_asked_about() -> None:
+    assert questions_of([Fact("holding", 2, "bed", 0.0, SECONDS)], SECONDS, 0) == []
+    changing = [Fact("holding", 2, "bed", 0.0, 3.0), Fact("behind", 2, "bed", 0.0, SECONDS)]
+    assert len(questions_of(changing, SECONDS, 0)) == 12
 
 
 def test_a_wrong_graph_gets_questions_wrong() -> None:
@@ -34,7 +46,8 @@ def test_a_wrong_graph_gets_questions_wrong() -> None:
     times = [step * INTERVAL for step in range(round(SECONDS / INTERVAL))]
     asked, other = (facts_of(ground_truth(make_story(world, story_seed(77, "test", i)), times)) for i in (0, 1))
     marks = list(marks_of(questions_of(asked, SECONDS, 0), of_truth(other, SECONDS)))
-    assert sum(mark.proven for mark in marks) < len(marks) / 2
+    assert len(marks) == 12
+    assert sum(mark.proven for mark in marks) < 6
 
 
 def test_triplets_without_time_hold_all_the_time() -> None:
