@@ -45,7 +45,7 @@ DOCUMENT: Final = ROOT / "docs" / "search.md"
 BEGIN, END = "<!-- questions -->\n", "<!-- end of questions -->"
 SECONDS: Final = 60.0
 FRAME_RATE: Final = 4  # of the videos; twice a second is looked at
-LEAST_SCORES: Final = (0.1, 0.2, 0.3, 0.4, 0.5)
+LEAST_SCORES: Final = (0.2, 0.3, 0.4)
 WORDS: Final = Words.of(ACTION_GENOME)
 SYSTEMS: Final[Mapping[str, Callable[[SceneGraph, float], SceneGraph]]] = {
     "model": graphs.of_model,
