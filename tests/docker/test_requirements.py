@@ -72,11 +72,11 @@ def test_an_image_installs_its_list_and_nothing_else(image: str) -> None:
     assert len(installs) == 2 + text.count("tensorrt-cu13=="), "TensorRT comes from NVIDIA's own index"
 
 
-def test_the_images_can_trace_and_that_of_the_api_can_caption() -> None:
+def test_the_images_can_trace_and_write_archives_and_that_of_the_api_can_caption_and_serve_agents() -> None:
     assert {name: set(image.extras) for name, image in HASHES.IMAGES.items()} == {
-        "api": {"captions", "s3", "tracing"},
-        "worker-cpu": {"cpu", "s3", "tracing"},
-        "worker": {"gpu", "s3", "tracing"},
+        "api": {"agents", "archive", "captions", "s3", "tracing"},
+        "worker-cpu": {"archive", "cpu", "s3", "tracing"},
+        "worker": {"archive", "gpu", "s3", "tracing"},
     }
 
 

@@ -95,7 +95,8 @@ def test_the_fusion_and_the_scorer_learn_from_the_predicates(fused: Scored) -> N
         assert any(each is not None and each.abs().sum() > 0 for each in gradients)
 
 
-@pytest.mark.parametrize("name", [pytest.param("arn", marks=pytest.mark.bench), "tr2 over whole videos"])
+@pytest.mark.bench  # exporting takes most of a minute
+@pytest.mark.parametrize("name", ["arn", "tr2 over whole videos"])
 def test_a_bundle_says_what_the_network_says(name: str, tmp_path: Path) -> None:
     network = make_lively(fused_config(HOSTS[name], **LIKE_THE_FIGURES))
     assert network.fusion is not None

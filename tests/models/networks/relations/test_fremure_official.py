@@ -89,6 +89,7 @@ def test_mixture_weights_of_each_predicate_give_probabilities() -> None:
     assert network.heads["spatial"].mixing.out_features == 2 * 6
 
 
+@pytest.mark.bench  # exporting takes most of a minute
 def test_the_official_form_is_exported(tmp_path: Path) -> None:
     network = lively(official())
     network.memory.filled[[0, 4, 12]] = 1
