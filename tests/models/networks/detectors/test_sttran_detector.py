@@ -110,7 +110,7 @@ def test_proposals_are_the_published_ones(detector: SttranDetector) -> None:
     scores, deltas = detector.rpn_scores(hidden), detector.rpn_deltas(hidden)
     for frame in range(2):
         # Channels hold the background of 12 anchors, then the foreground; cells run row by row.
-        probability = scores[frame].view(2, 12, -1).double().softmax(0)[1].T.flatten()
+        probability = scores[frame].view(2, 12, -1).softmax(0)[1].T.flatten()
         moves = deltas[frame].view(12, 4, -1).permute(2, 0, 1).reshape(-1, 4)
         wanted = expected_proposals(detector.anchors, probability, moves, SIZE, 6000, 40)
         assert mask[frame].sum() == len(wanted)
