@@ -3,8 +3,8 @@
     .venv/bin/python docker/hashes.py [IMAGE ...]
 
 An image installs with `pip --no-deps --require-hashes`, so it gets the files that were there when this ran, or none.
-The lists name no address: whatever index pip is set up for must have the same files. Run it again after constraints.txt or the
-dependencies in pyproject.toml have changed; `tests/docker/test_requirements.py` tells when.
+The lists name no address: whatever index pip is set up for must have the same files. Run it again after constraints.txt
+or the dependencies in pyproject.toml have changed; `tests/docker/test_requirements.py` tells when.
 """
 
 from __future__ import annotations
