@@ -1,4 +1,7 @@
-"""Requests that no client should send, made from a seed so that a harmful one can be sent again. `hostile` has more."""
+"""Requests that no client should send, made from a seed so that a harmful one can be sent again.
+
+`hostile` has more of them.
+"""
 
 from __future__ import annotations
 
