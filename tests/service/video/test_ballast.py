@@ -152,6 +152,9 @@ class Peak:
 
     def __enter__(self) -> Peak:
         self.bytes = 0
+        assert FORK_SERVER._process is not None
+        # Other tests of this process may have left servers with children of their own.
+        self._server = psutil.Process(FORK_SERVER._process.pid)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -163,12 +166,11 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(0.003):
-            for server in psutil.Process().children():
-                for decoder in server.children():
-                    try:
-                        self.bytes = max(self.bytes, decoder.memory_info().rss)
-                    except psutil.NoSuchProcess:
-                        continue
+            for decoder in self._server.children():
+                try:
+                    self.bytes = max(self.bytes, decoder.memory_info().rss)
+                except psutil.NoSuchProcess:
+                    continue
 
 
 @pytest.mark.parametrize("name", BURDENS)

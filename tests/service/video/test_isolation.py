@@ -62,7 +62,8 @@ calls.load()
 # The folders of Python may be closed to others, so everything is imported first. Who changes its user may not look
 # into /proc/self any more, until it says that it may.
 AS_NOBODY = """
-import numpy.ma, pyseccomp
+import landlockpy, numpy.ma, pyseccomp
+landlockpy.abi_version()
 child._load_libraries()
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 libc.prctl(4, 1, 0, 0, 0)
