@@ -20,7 +20,7 @@ from service.search.moments import Moments, find_moments, words_of
 from service.search.queries import Query, parse
 from service.search.words import Words
 
-MOST_AT_ONCE: Final = 4
+MOST_AT_ONCE: Final = 2
 """Searches that run at the same time; the others wait. Each uses all cores."""
 _WORDS_SECONDS: Final = 30.0  # for which the words of an owner are remembered
 _MOST_OWNERS: Final = 256  # whose words are remembered
