@@ -5,6 +5,11 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --no-load
 # Unit tests: they start no server, and decode no videos but for the data of training.
 QUICK = tests/test_house.py tests/models tests/training \
 	$(addprefix tests/service/, test_formats.py graph prompt scheduling)
+# They train or export for many seconds each.
+SLOW = $(addprefix --ignore=tests/training/test_, \
+	ablation.py layout_training.py loop.py score_calibration.py two_processes.py) \
+	$(addprefix --ignore=tests/models/networks/, clip/test_text.py detectors/test_efficientdet.py \
+	published/test_torchvision.py relations/test_layout.py relations/test_whole_video.py test_pose.py test_rs_net.py)
 
 .PHONY: help demo serve quick test coverage check page-types format bench pictures clean
 
@@ -25,7 +30,7 @@ serve: .venv/serving ## the API on http://127.0.0.1:8000
 	.venv/bin/vsg serve
 
 quick: .venv/development ## unit tests, under two minutes on two cores
-	$(PYTEST) $(QUICK)
+	$(PYTEST) -m "not bench" $(SLOW) $(QUICK)
 
 test: .venv/development check ## every test and check, about a quarter of an hour on two cores
 	tests/install-system-packages
