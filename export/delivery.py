@@ -8,6 +8,7 @@ from typing import Any
 
 from export.bundle import export_bundle
 from export.check import check_bundle
+from export.errors import DisagreementError
 from export.placing import written_whole
 from models.networks.checkpoint import Complete, save_checkpoint
 
@@ -31,5 +32,11 @@ def deliver(out: Path, network: Complete, origin: dict[str, Any], description: s
         save_checkpoint(checkpoint, network, origin)
         bundle = export_bundle(checkpoint, own, name=out.name, version="1", description=description)
         # Two shapes are enough: the proof over all of them is `vsg check`, and takes minutes for a large network.
-        check_bundle(own, checkpoint, batches=(1, 2), times=(1, 3))
+        try:
+            check_bundle(own, checkpoint, batches=(1, 2), times=(1, 3))
+        except DisagreementError as error:
+            raise DisagreementError(
+                f"{error}; to have the bundle all the same, give OUT a name that ends in {CHECKPOINT_SUFFIX}, and "
+                "export that with `vsg export --no-check`"
+            ) from error
     return [str(out / file) for file in bundle.manifest.sha256]

@@ -324,8 +324,8 @@ class SttranDetector(nn.Module):
         ranks = torch.where(classes[:, None] == columns, scores[:, None], 0.0)  # (N, C, K)
         spread = _to_last_pixel(boxes)[:, None].expand(-1, ranks.shape[1], -1, -1)
         kept = suppress(spread.flatten(0, 1), ranks.flatten(0, 1), self.config.object_iou, 0.0)
-        of_any_class: Tensor = kept.unflatten(0, ranks.shape[:2]).any(1)
-        return of_any_class
+        stays: Tensor = kept.unflatten(0, ranks.shape[:2]).any(1)
+        return stays
 
     def _clip(self, boxes: Tensor) -> Tensor:
         """Clips corner boxes (..., 4) to the frame's first and last pixels."""
