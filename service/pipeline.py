@@ -148,6 +148,7 @@ class Pipeline:
             expected = max(1, reader.expected)
             progress(Progress(0, expected))
             spanned = model.manifest.frame_size.spanned((info.width, info.height))
+            share = spanned[0] / info.width, spanned[1] / info.height  # 1 but where frames are padded
             run = stack.enter_context(VideoRun(model, expected, picture_size=spanned))
             stops.append(run.cancel)
             builder = GraphBuilder(
@@ -168,7 +169,6 @@ class Pipeline:
                 knows_uncertainty = "epistemic" in outputs
                 with stopwatch.measure("graph"):
                     predictions = _predictions(outputs, model.manifest.vocabulary, uncertain=applied.uncertainty)
-                    share = spanned[0] / info.width, spanned[1] / info.height
                     builder.add(predictions.with_boxes_scaled(*share), times)
             with stopwatch.measure("graph"):
                 graph = builder.finish()

@@ -75,8 +75,8 @@ class PoseNetwork(nn.Module):
 
         frames: (B, T, H, W, 3) uint8 RGB.
         persons: (B, T, K, 4) float32 corner boxes in fractions of the frame.
-        picture_size: (B, T, 2) float32, width and height in pixels of the picture as it is displayed. Frames are
-            stretched, so that a square crop of the picture is no square of the frame.
+        picture_size: (B, T, 2) float32, width and height of a whole frame in pixels of the displayed picture. Where
+            frames are stretched, a square crop of the picture is no square of the frame.
         """
         squares = crop_squares(persons, picture_size, self.config.margin)  # (B, T, K, 4)
         slots = squares.flatten(0, 2)

@@ -74,7 +74,7 @@ class Scored(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         return self._host_of_frames.frame_size
 
     @property

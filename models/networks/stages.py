@@ -72,7 +72,7 @@ class SceneGraphNetwork(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         ...
 
     @property

@@ -105,7 +105,7 @@ class TwoStage(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         return self.config.detector.frame_height, self.config.detector.frame_width
 
     @property

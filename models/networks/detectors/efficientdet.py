@@ -91,7 +91,7 @@ class EfficientDet(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         return self.config.frame_height, self.config.frame_width
 
     def with_frame_size(self, height: int, width: int) -> EfficientDet:

@@ -21,7 +21,7 @@ class ObjectDetector(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         ...
 
     def __call__(self, frames: Tensor, /) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ class RegionDetector(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         return self.detector.config.frame_height, self.detector.config.frame_width
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:

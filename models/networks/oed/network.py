@@ -58,7 +58,7 @@ class Oed(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width that frames are stretched to."""
+        """Height and width of the frames."""
         return self.config.frame_height, self.config.frame_width
 
     @property
