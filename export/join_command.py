@@ -67,6 +67,11 @@ class _Numbers(click.ParamType[Any]):
     help="With --keep-classes, embeddings of names (`vsg data names`); those that are shipped by default.",
 )
 @click.option(
+    "--second",
+    metavar="DETECTOR",
+    help="A second detector of the same classes, a checkpoint or torchvision's; boxes that both find count more.",
+)
+@click.option(
     "--pose",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint of a pose network (`vsg import pose`); what it sees of persons then shifts scores.",
@@ -74,7 +79,7 @@ class _Numbers(click.ParamType[Any]):
 @click.option(
     "--settings",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML file of choosing, thresholds, scoring, statements, prior_shifts and figures.",
+    help="YAML file of fit, fusing, choosing, thresholds, scoring, statements, prior_shifts and figures.",
 )
 @click.option("--contract", type=click.Choice(["rows", "queries", "grid"]), help="Contract of an ONNX detector.")
 @click.option(
@@ -109,9 +114,10 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
     is printed; the options correct it.
     """
     from export.detectors.classes import read_class_names, read_table
+    from export.detectors.opening import Flags
     from export.detectors.sources import open_source, published_weights
     from export.errors import ExportError
-    from export.join import ClassOptions, join, match_detector, read_pose, read_relations
+    from export.join import ClassOptions, fuse, join, match_detector, read_pose, read_relations
     from export.join_settings import read_settings
     from models.errors import ModelError
     from models.graph.bundle import Training
@@ -129,17 +135,23 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
         opened = open_source(detector, names, _flags(options), options["origin"], options["licence"])
         for line in opened.said:
             click.echo(line)
+        found, weights, seen = opened.detector, [*opened.weights], opened.data
+        if options["second"] is not None:
+            second = open_source(options["second"], None, Flags())
+            found = fuse(opened.detector, second.detector, settings.fusing)
+            weights += second.weights
+            seen = ", ".join(dict.fromkeys((seen, second.data)))
         network, provenance = read_relations(relations)
         pose, source = (None, {}) if options["pose"] is None else read_pose(options["pose"])
         table = None if options["table"] is None else read_table(options["table"])
         classes = ClassOptions(table, options["keep_classes"], options["subjects"], **given("name_table"))
-        matched = match_detector(opened.detector.names, network, classes)
+        matched = match_detector(found.names, network, classes)
         click.echo("classes: " + ", ".join(_meant(name, label) for name, label in matched.table.items()))
         if matched.dropped:
             click.echo("left out, because the vocabulary has no word for them: " + ", ".join(matched.dropped))
-        data = f"relations: {provenance.get('data', 'unknown')}; detector: {opened.data}"
+        data = f"relations: {provenance.get('data', 'unknown')}; detector: {seen}"
         bundle = join(
-            opened.detector,
+            found,
             matched,
             out,
             name=options["name"] or out.name,
@@ -147,7 +159,7 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
             description=options["description"],
             training=Training(data=data, command=" ".join(["vsg", *sys.argv[1:]]), figures=settings.figures),
             settings=settings,
-            weights=[*opened.weights, *published_weights(source)],
+            weights=[*weights, *published_weights(source)],
             pose=pose,
         )
         for file in bundle.manifest.sha256:

@@ -13,12 +13,14 @@ from models.graph.bundle import Scoring, Statements, Thresholds
 from models.graph.fitting import Fit
 from models.graph.validation import in_words
 from models.networks.detectors.choosing import ChoosingConfig
+from models.networks.detectors.fused import FusingConfig
 
 
 class JoinSettings(BaseModel):
     """Settings of `vsg join --settings`; all may be left out.
 
     fit: how pictures of another shape fill the detector's input.
+    fusing: how the boxes of two detectors become one list, where there is a second one.
     choosing: detections that become pairs.
     thresholds: of the manifest, like `scoring` and `statements`.
     prior_shifts: predicate to a constant that is added to its logit; see `models.networks.relations.prior_shift`.
@@ -28,6 +30,7 @@ class JoinSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fit: Fit = "stretch"
+    fusing: FusingConfig = FusingConfig()
     choosing: ChoosingConfig = ChoosingConfig()
     thresholds: Thresholds = Thresholds()
     scoring: Scoring = Scoring()

