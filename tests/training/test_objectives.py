@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from tests.support.networks import (
 )
 from training.commands.train import train as train_command
 from training.configuration import TrainingConfig
+from training.data.clips import ClipBatch
+from training.data.pair_annotations import PairBatch
 from training.errors import ConfigurationError, EvaluationError
 from training.loop import train
 from training.objectives import make_objective
@@ -286,3 +288,20 @@ def test_resnet_weights_count_as_backbone_in_the_optimizer() -> None:
     with torch.device("meta"):
         names = [name for name, _ in Detector(DetectorConfig()).named_parameters()]
     assert sum(name.startswith("body.backbone.layer") for name in names) > 80
+
+
+def test_a_pair_that_the_detector_missed_does_not_teach_which_pairs_are_related(
+    configure_relations: Configure,
+) -> None:
+    objective = make_objective(configure_relations("sttran", relation_scoring=True, validation_videos=2), CPU)
+    assert isinstance(objective, RelationObjective)
+    detector = objective.network.detector
+    assert isinstance(detector, Detector)
+    batch = objective.collate([objective.dataset[0]])
+    assert isinstance(batch, ClipBatch)
+    pairs = objective._find(batch)
+    own = torch.arange(pairs.mask.shape[-1]) < detector.config.pairs
+    missed = replace(pairs, mask=pairs.mask & ~own)
+    assert missed.mask.any()
+    term = objective.loss_terms(objective.model, PairBatch(missed, batch.targets), CPU)["related"]
+    assert term == 0

@@ -110,6 +110,12 @@ class RelationObjective:
             labels = torch.where(matches.matched, matches.labels, pairs.labels)
             pairs = with_labels(pairs, labels, targets.subjects()[..., None])
         shown = pairs.mask
+        if self.config.task == "sgdet":
+            # What the detector missed lies behind its own slots. A scorer would learn that a certain box is related.
+            detector = self.network.detector
+            assert isinstance(detector, Detector)  # `_network` takes no other
+            slots = torch.arange(shown.shape[-1], device=device)
+            shown = shown & (slots < detector.config.pairs)
         said = model(pairs)
         relations, related = said if isinstance(said, tuple) else (said, None)
         if self._with_unmatched and not self.config.freeze_host:
