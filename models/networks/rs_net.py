@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from models.errors import ConfigurationError
 from models.networks.layers import EncoderLayer, FeedForward, sine_code, split_heads
 from models.networks.ranges import Dropout
+from models.networks.relations.geometry import GEOMETRY, pair_geometry
 from models.networks.relations.temporal import SpatialEncoder
 from models.networks.stages import PAIR_MASK, RELATION_SCORES, REPRESENTATION, NetworkStage
 
@@ -42,6 +43,8 @@ class RsNetConfig:
     attention: `sparse` as above, or `full` between all tokens, with positions on queries and keys only.
     frame_token: lets the decoder read the pair's frame beside the video.
     reads_confidence: adds the detector's confidences in both boxes to the representation.
+    reads_boxes: adds the geometry of both boxes to the representation. Hosts that see pixels hardly represent where a
+        pair is, and without it nothing tells a thing from an equal one elsewhere.
     context: `frame` takes every frame for a video of its own, to see what the rest of the video is worth.
     context_fusion: fuses the video token into the host's predicate classifier, which is then trained together with it.
     """
@@ -57,6 +60,7 @@ class RsNetConfig:
     attention: Literal["sparse", "full"] = "sparse"
     frame_token: bool = True
     reads_confidence: bool = True
+    reads_boxes: bool = False
     context: Literal["video", "frame"] = "video"
     context_fusion: bool = False
 
@@ -77,6 +81,7 @@ class RelationScorer(nn.Module):
         self.input_norm = nn.LayerNorm(config.input_width)
         self.input_projection = nn.Linear(config.input_width, width)
         self.confidence_projection = nn.Linear(2, width, bias=False) if config.reads_confidence else None
+        self.box_projection = nn.Linear(GEOMETRY, width, bias=False) if config.reads_boxes else None
         self.spatial_token = nn.Parameter(torch.randn(width) * 0.02)
         self.spatial_encoder = SpatialEncoder(
             width, config.heads, config.feed_forward, config.dropout, config.spatial_layers
@@ -92,7 +97,9 @@ class RelationScorer(nn.Module):
         self.classifier = nn.Linear(width, 2)
         self.register_buffer("certainly_not", torch.tensor([0.0, -1e4]), persistent=False)
 
-    def forward(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, representation: Tensor, confidence: Tensor, mask: Tensor, boxes: Tensor | None = None
+    ) -> Tensor:
         """Computes the logits of a video's pairs, for any T from 1. Time and memory grow linearly with T.
 
         Returns (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false.
@@ -100,8 +107,10 @@ class RelationScorer(nn.Module):
         representation: (B, T, P, D) float32, the host's. Values in slots without a pair change nothing.
         confidence: (B, T, P, 2) float32, probabilities that the subject and the object are there.
         mask: (B, T, P) bool, true where a slot holds a pair.
+        boxes: (B, T, P, 2, 4) float32, corner boxes of subject and object as fractions of the frame, where the scorer
+            reads them.
         """
-        return self.decode(*self.encode_frames(representation, confidence, mask), mask)[0]
+        return self.decode(*self.encode_frames(representation, confidence, mask, boxes), mask)[0]
 
     def decode(self, pairs: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the temporal context encoder and the decoder.
@@ -123,7 +132,9 @@ class RelationScorer(nn.Module):
         """Returns P(related) of each pair from its logits: (B, T, P) in [0, 1], 0 where there is no pair."""
         return logits.softmax(-1)[..., 1]
 
-    def encode_frames(self, representation: Tensor, confidence: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_frames(
+        self, representation: Tensor, confidence: Tensor, mask: Tensor, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Runs the spatial context encoder: each pair sees the others of its frame.
 
         Returns the pairs (B, T, P, W) and a token for each frame (B, T, W). The parameters are those of `forward`.
@@ -131,6 +142,11 @@ class RelationScorer(nn.Module):
         pairs = self.input_projection(self.input_norm(representation))
         if self.confidence_projection is not None:
             pairs = pairs + self.confidence_projection(scaled_logit(confidence))
+        if self.box_projection is not None:
+            assert boxes is not None
+            # Slots without a pair have boxes without an area, which nothing can be divided by.
+            known = torch.where(mask[..., None, None], boxes, boxes.new_tensor((0.0, 0.0, 1.0, 1.0)))
+            pairs = pairs + self.box_projection(pair_geometry(known[..., 0, :], known[..., 1, :]))
         pairs = pairs.masked_fill(~mask[..., None], 0.0)
         first = self.spatial_token.expand(*mask.shape[:2], 1, -1)
         tokens = torch.cat((first, pairs), 2)  # (B, T, 1 + P, W)
@@ -286,7 +302,9 @@ def context_stage(scorer: RelationScorer) -> NetworkStage:
 
     The host's stages must make `representation` (B, T, P, D) beside the tensors of `PairPredictions`.
     """
-    seen = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
+    seen: tuple[str, ...] = (REPRESENTATION, "subject_scores", "object_scores", PAIR_MASK)
+    if scorer.config.reads_boxes:
+        seen += ("subject_boxes", "object_boxes")
     return NetworkStage("spatial_context", _FrameContext(scorer), seen, CONTEXT_INPUTS[:2])
 
 
@@ -306,10 +324,10 @@ class _FrameContext(nn.Module):
         self.scorer = scorer
 
     def forward(
-        self, representation: Tensor, subject_scores: Tensor, object_scores: Tensor, mask: Tensor
+        self, representation: Tensor, subject_scores: Tensor, object_scores: Tensor, mask: Tensor, *boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
         confidence = torch.stack((subject_scores, object_scores.amax(-1)), -1)
-        return self.scorer.encode_frames(representation, confidence, mask)
+        return self.scorer.encode_frames(representation, confidence, mask, torch.stack(boxes, -2) if boxes else None)
 
 
 class _Scores(nn.Module):

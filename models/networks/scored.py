@@ -68,6 +68,8 @@ class Scored(nn.Module):
                 f"scorer.input_width is {config.scorer.input_width}, but the host represents a pair by "
                 f"{self.host.representation_width} numbers: make them agree"
             )
+        if config.scorer.reads_boxes and isinstance(self.host, Layout):
+            raise ConfigurationError("a layout network represents boxes itself: leave out scorer.reads_boxes")
         self.scorer = RelationScorer(config.scorer)
         self.fusion = _fusion(self.host, config.scorer) if config.scorer.context_fusion else None
         self.host_is_frozen = False
@@ -104,10 +106,10 @@ class Scored(nn.Module):
         if isinstance(seen, Tensor):
             said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
             confidence = torch.stack((said["subject_scores"], said["object_scores"].amax(-1)), -1)
-            mask = said["pair_mask"]
+            mask, sides = said["pair_mask"], (said["subject_boxes"], said["object_boxes"])
         else:
-            confidence, mask = seen.confidence, seen.mask
-        frames = self.scorer.encode_frames(output.representation, confidence, mask)
+            confidence, mask, sides = seen.confidence, seen.mask, (seen.subject_boxes, seen.object_boxes)
+        frames = self.scorer.encode_frames(output.representation, confidence, mask, torch.stack(sides, -2))
         logits, video = self.scorer.decode(*frames, mask)
         if self.fusion is None:
             return output, logits
