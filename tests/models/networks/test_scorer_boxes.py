@@ -1,0 +1,73 @@
+"""A relation scorer that reads the boxes of its pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from export.bundle import export_bundle
+from export.check import check_bundle
+from models.errors import ConfigurationError
+from models.networks.checkpoint import save_checkpoint
+from models.networks.relations.layout import LayoutConfig
+from models.networks.rs_net import RelationScorer
+from models.networks.scored import HostConfig, Scored, ScoredConfig
+from tests.support.networks import make_lively, tiny, tiny_scored, tiny_scorer, tiny_two_stage
+
+
+def scorer() -> RelationScorer:
+    torch.manual_seed(0)
+    return RelationScorer(tiny_scorer(reads_boxes=True)).eval()
+
+
+def twins(scorer: RelationScorer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two frames with three slots: two things that look the same on either side of a person, and no pair."""
+    torch.manual_seed(1)
+    looks = torch.randn(1, 2, 1, scorer.config.input_width).repeat(1, 1, 3, 1)
+    mask = torch.tensor([True, True, False]).expand(1, 2, 3)
+    boxes = torch.zeros(1, 2, 3, 2, 4)
+    boxes[:, :, :2, 0] = torch.tensor([0.4, 0.2, 0.6, 0.9])
+    boxes[:, :, 0, 1] = torch.tensor([0.1, 0.5, 0.2, 0.6])
+    boxes[:, :, 1, 1] = torch.tensor([0.8, 0.5, 0.9, 0.6])
+    return looks, torch.full((1, 2, 3, 2), 0.9), mask, boxes
+
+
+def test_boxes_tell_a_thing_from_one_that_looks_the_same() -> None:
+    reading = scorer()
+    looks, confidence, mask, boxes = twins(reading)
+    logits = reading(looks, confidence, mask, boxes)
+    assert (logits[:, :, 0] - logits[:, :, 1]).abs().min() > 1e-4
+    blind = RelationScorer(tiny_scorer()).eval()
+    logits = blind(looks, confidence, mask, boxes)
+    torch.testing.assert_close(logits[:, :, 0], logits[:, :, 1])
+
+
+def test_slots_without_a_pair_leave_every_gradient_a_number() -> None:
+    reading = scorer().train()
+    looks, confidence, mask, boxes = twins(reading)
+    reading(looks, confidence, mask, boxes)[mask].square().sum().backward()
+    for name, parameter in reading.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("host", [tiny_two_stage(), tiny()], ids=["two-stage", "one-stage"])
+def test_a_bundle_reads_boxes_as_the_network_does(host: HostConfig, tmp_path: Path) -> None:
+    plain = tiny_scored(host)
+    network = make_lively(replace(plain, scorer=replace(plain.scorer, reads_boxes=True)))
+    save_checkpoint(tmp_path / "checkpoint.pt", network, {})
+    bundle = export_bundle(tmp_path / "checkpoint.pt", tmp_path / "bundle", name="x", version="1", description="x")
+    context = next(stage for stage in bundle.manifest.stages if stage.name == "spatial_context")
+    assert {"subject_boxes", "object_boxes"} <= {tensor.name for tensor in context.inputs}
+    agreed = check_bundle(bundle.folder, tmp_path / "checkpoint.pt", batches=(1, 2), times=(1, 3))
+    assert "relation_scores" in {each.output for each in agreed}
+
+
+def test_a_layout_network_needs_no_boxes_twice() -> None:
+    host = LayoutConfig(width=16, name_width=8, heads=2, feed_forward=16, layers=1)
+    with pytest.raises(ConfigurationError, match=r"leave out scorer\.reads_boxes"):
+        Scored(ScoredConfig(host, tiny_scorer(reads_boxes=True, input_width=16)))
