@@ -210,11 +210,13 @@ def _require_fitting(model: nn.Module, state: object) -> None:
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:
     """Copies from a checkpoint every weight whose name and shape fit the network.
 
-    Returns the names of the weights that keep their own values, sorted. Raises WeightsError where none fits.
+    From a host with a relation scorer, a network that is no such takes the host's weights. Returns the names of the weights that keep their own values, sorted. Raises WeightsError where none fits.
 
     only: beginnings of names. If given, other weights are not copied.
     """
     source, _ = load_checkpoint(path)
+    if isinstance(source, Scored) and not isinstance(model, Scored):
+        source = source.host
     known, own = source.state_dict(), model.state_dict()
     fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
     fitting = {name: value for name, value in fitting.items() if not only or name.startswith(only)}

@@ -97,9 +97,7 @@ class RelationScorer(nn.Module):
         self.classifier = nn.Linear(width, 2)
         self.register_buffer("certainly_not", torch.tensor([0.0, -1e4]), persistent=False)
 
-    def forward(
-        self, representation: Tensor, confidence: Tensor, mask: Tensor, boxes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, representation: Tensor, confidence: Tensor, mask: Tensor, boxes: Tensor | None = None) -> Tensor:
         """Computes the logits of a video's pairs, for any T from 1. Time and memory grow linearly with T.
 
         Returns (B, T, P, 2) float32: not related, related; (0, -1e4) where `mask` is false.

@@ -305,3 +305,18 @@ def test_a_pair_that_the_detector_missed_does_not_teach_which_pairs_are_related(
     assert missed.mask.any()
     term = objective.loss_terms(objective.model, PairBatch(missed, batch.targets), CPU)["related"]
     assert term == 0
+
+
+def test_a_scorer_goes_on_from_a_checkpoint_that_has_one(configure_relations: Configure, tmp_path: Path) -> None:
+    trained = make_lively(tiny_scored(tiny_two_stage("sttran")))
+    save_checkpoint(tmp_path / "ranked.pt", trained, {})
+    fusing = asdict(replace(tiny_scorer(), context_fusion=True))
+    config = configure_relations(
+        "sttran", relation_scoring=True, scorer=fusing, initialise_from=tmp_path / "ranked.pt", validation_videos=2
+    )
+    network = make_objective(config, CPU).model
+    assert isinstance(network, Scored)
+    kept = {name: value for name, value in trained.state_dict().items() if not name.endswith("predicate_counts")}
+    assert any(name.startswith("scorer.") for name in kept)
+    assert same_weights(kept, network.state_dict())
+    assert network.fusion is not None
