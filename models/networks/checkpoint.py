@@ -210,7 +210,8 @@ def _require_fitting(model: nn.Module, state: object) -> None:
 def load_matching_weights(model: Network, path: Path, only: tuple[str, ...] = ()) -> list[str]:
     """Copies from a checkpoint every weight whose name and shape fit the network.
 
-    From a host with a relation scorer, a network that is no such takes the host's weights. Returns the names of the weights that keep their own values, sorted. Raises WeightsError where none fits.
+    From a host with a relation scorer, a network that is no such takes the host's weights. Returns the names of the
+    weights that keep their own values, sorted. Raises WeightsError where none fits.
 
     only: beginnings of names. If given, other weights are not copied.
     """
