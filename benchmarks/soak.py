@@ -9,8 +9,8 @@ reads the resident memory, open files and threads of the API and of the workers 
 memory of Redis, and the bytes of storage.
 
 The first part of the time is a warm-up. After it, what the last quarter takes is compared with the quarter after the
-warm-up: the program exits with 1 where memory, files, threads or keys have grown. It needs `redis-server` and a
-checkout: it uses helpers of the tests.
+warm-up: the program exits with 1 where memory, files, threads or keys have grown, or where a post had an answer that it
+should not have. It needs `redis-server` and a checkout: it uses helpers of the tests.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ MOST_GROWTH = {
     "threads": 1.2,
     "keys": 1.2,
 }
+ANSWERS = {"200", "202", "422"}  # that posts may have
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def plot(samples: list[Sample], path: Path) -> None:
         for name in names:
             axis.plot(minutes, [getattr(each, name) for each in samples], label=name.replace("_", " "), linewidth=1)
         axis.set_title(title, fontsize=10)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=0, top=1.15 * max(getattr(each, name) for each in samples for name in names))
         axis.axvspan(0, minutes[-1] * WARM_UP, color="0.92")
         if len(names) > 1:
             axis.legend(fontsize=8, loc="lower right")
@@ -277,6 +278,8 @@ def main() -> None:
     else:
         for name, value in figures.items():
             print(f"{name:42} {value}")
+    if wrong := answers.keys() - ANSWERS:
+        raise SystemExit(f"answers to posts were {dict(answers)}: {sorted(wrong)} are wrong")
     too_much = {name: factor for name, factor in grown.items() if factor > MOST_GROWTH[name]}
     if too_much:
         raise SystemExit(f"grown: {too_much}, where at most {MOST_GROWTH} is right")
