@@ -1,6 +1,6 @@
 """Keeps a fleet at work for a long time and watches whether anything grows.
 
-    .venv/bin/python -m benchmarks.soak [--minutes 60] [--plot docs/images/soak.png] [--json]
+    .venv/bin/python -m benchmarks.soak [--minutes 60] [--pause 0.5] [--plot docs/images/soak.png] [--json]
 
 An API and two workers with the stub engine share a real Redis and a folder. Four clients post videos, most of them new,
 some that are kept already, some that cannot be read; they follow some by events, read graphs, delete some, and hang up
@@ -9,8 +9,8 @@ reads the resident memory, open files and threads of the API and of the workers 
 memory of Redis, and the bytes of storage.
 
 The first part of the time is a warm-up. After it, what the last quarter takes is compared with the quarter after the
-warm-up: the program exits with 1 where memory, files, threads or keys have grown. It needs `redis-server` and a
-checkout: it uses helpers of the tests.
+warm-up: the program exits with 1 where memory, files, threads or keys have grown, or where a post had an answer that it
+should not have. It needs `redis-server` and a checkout: it uses helpers of the tests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from tests.support.waiting import until
 
 WORKERS = 2
 CLIENTS = 4
-POST_SECONDS = 0.5  # between two videos of one client
 MOST_RETENTION = 120.0
 SAMPLES = 240  # over the whole time
 LEAST_SECONDS = 2.0  # between two samples
@@ -54,6 +53,7 @@ MOST_GROWTH = {
     "threads": 1.2,
     "keys": 1.2,
 }
+ANSWERS = {"200", "202", "422"}  # that posts may have
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,16 @@ def _size(path: Path) -> int:
 class Client:
     """A caller that does what callers do, from a seed."""
 
-    def __init__(self, fleet: Fleet, clip: bytes, number: int, answers: Counter[str]) -> None:
+    def __init__(self, fleet: Fleet, clip: bytes, number: int, pause: float, answers: Counter[str]) -> None:
+        """
+        number: of this client, from 0.
+        pause: seconds between two videos.
+        answers: counts the answers to posts by status, and the errors by name.
+        """
         self._url = fleet.url
         self._clip = clip
         self._number = number
+        self._pause = pause
         self._random = Random(f"client {number}")
         self._answers = answers
         self._posted = 0
@@ -121,7 +127,7 @@ class Client:
     def work(self, over: threading.Event) -> None:
         """Posts until it is over."""
         with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
-            while not over.wait(POST_SECONDS):
+            while not over.wait(self._pause):
                 try:
                     self._turn(client)
                 except httpx.HTTPError as error:
@@ -165,8 +171,11 @@ def growth(samples: list[Sample]) -> dict[str, float]:
     return {name: round(mean(used[-quarter:], name) / mean(used[:quarter], name), 3) for name in MOST_GROWTH}
 
 
-def run(folder: Path, minutes: float) -> tuple[list[Sample], Counter[str]]:
-    """Keeps a fleet at work; returns samples, and counts of the answers to posts."""
+def run(folder: Path, minutes: float, pause: float) -> tuple[list[Sample], Counter[str]]:
+    """Keeps a fleet at work; returns samples, and counts of the answers to posts.
+
+    pause: seconds between two videos of one client.
+    """
     clip = make_video(folder / "clip.mp4").read_bytes()
     data = folder / "data"
     fleet = Fleet(
@@ -191,7 +200,7 @@ def run(folder: Path, minutes: float) -> tuple[list[Sample], Counter[str]]:
         redis = stack.enter_context(Redis(port=fleet.redis_port))
         over = threading.Event()
         clients = [
-            threading.Thread(target=Client(fleet, clip, number, answers).work, args=(over,))
+            threading.Thread(target=Client(fleet, clip, number, pause, answers).work, args=(over,))
             for number in range(CLIENTS)
         ]
         for client in clients:
@@ -217,20 +226,23 @@ def plot(samples: list[Sample], path: Path) -> None:
     from matplotlib import pyplot
 
     panels = {
-        "memory in MiB": ("api_memory", "worker_memory", "redis_memory"),
+        "memory of the API in MiB": ("api_memory",),
+        "memory of workers and decoders in MiB": ("worker_memory",),
+        "memory of Redis in MiB": ("redis_memory",),
         "files and threads": ("files", "threads"),
         "keys in Redis": ("keys",),
         "storage in MiB": ("stored",),
     }
     minutes = [each.minutes for each in samples]
-    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6), sharex=True, layout="constrained")
     for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
         for name in names:
             axis.plot(minutes, [getattr(each, name) for each in samples], label=name.replace("_", " "), linewidth=1)
         axis.set_title(title, fontsize=10)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=0, top=1.15 * max(getattr(each, name) for each in samples for name in names))
         axis.axvspan(0, minutes[-1] * WARM_UP, color="0.92")
-        axis.legend(fontsize=8, loc="lower right")
+        if len(names) > 1:
+            axis.legend(fontsize=8, loc="lower right")
     for axis in axes[1]:
         axis.set_xlabel("minutes (grey: warm-up)", fontsize=9)
     figure.savefig(path, dpi=100)
@@ -241,12 +253,13 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="keep a fleet at work for a long time and watch whether it grows")
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two videos of one client")
     parser.add_argument("--plot", type=Path, help="image to write")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="vsg-soak-") as folder:
-        samples, answers = run(Path(folder), arguments.minutes)
+        samples, answers = run(Path(folder), arguments.minutes, arguments.pause)
     if len(samples) < 16:
         raise BenchError(f"--minutes is {arguments.minutes:g}: give at least 1, for samples enough to compare")
     grown = growth(samples)
@@ -265,6 +278,8 @@ def main() -> None:
     else:
         for name, value in figures.items():
             print(f"{name:42} {value}")
+    if wrong := answers.keys() - ANSWERS:
+        raise SystemExit(f"answers to posts were {dict(answers)}: {sorted(wrong)} are wrong")
     too_much = {name: factor for name, factor in grown.items() if factor > MOST_GROWTH[name]}
     if too_much:
         raise SystemExit(f"grown: {too_much}, where at most {MOST_GROWTH} is right")

@@ -376,10 +376,11 @@ class Storage:
 
     def _shared(self, graph_id: str, owner: str, video_id: str) -> StoredResult | None:
         """The graph of a video as that of another one."""
-        for path in (self._places.result(graph_id, owner, failed=False), self._places.left(graph_id, owner)):
+        left = self._places.left(graph_id, owner)
+        for path in (self._places.result(graph_id, owner, failed=False), left):
             if (described := self._described(path)) is not None:
                 age = self._age(described)
-                return StoredResult(self._files, path, described["size"], age, False, video_id, graph_id)
+                return StoredResult(self._files, path, described["size"], age, False, video_id, graph_id, left)
         return None
 
     def _described(self, path: str) -> dict[str, Any] | None:

@@ -79,6 +79,7 @@ class StoredResult:
     failed: whether it is a problem document.
     id: of the video that it answers for, which it then carries.
     own_id: of the video that it was made for, where that is another.
+    left_path: to which it is moved when that other video is deleted.
     """
 
     _files: Any
@@ -88,6 +89,7 @@ class StoredResult:
     failed: bool
     id: str
     own_id: str = ""
+    left_path: str = ""
 
     @property
     def graph_id(self) -> str:
@@ -101,7 +103,7 @@ class StoredResult:
         storage does not answer.
         """
         with answering():
-            file: BinaryIO = self._files.open(self._path, "rb")
+            file = self._open()
         # All ids have the same length, and a graph begins with its own.
         old, new = (f'"id":"{name}"'.encode() for name in (self.graph_id, self.id))
         with file:
@@ -116,6 +118,16 @@ class StoredResult:
     def read(self) -> bytes:
         """Returns the whole content, which should be small. Raises what `blocks` does."""
         return b"".join(self.blocks())
+
+    def _open(self) -> BinaryIO:
+        """Opens the file, wherever it is now. Raises FileNotFoundError."""
+        try:
+            file: BinaryIO = self._files.open(self._path, "rb")
+        except FileNotFoundError:
+            if not self.left_path:
+                raise
+            file = self._files.open(self.left_path, "rb")
+        return file
 
 
 class ResultFile:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from datetime import timedelta
+from typing import Any, Self
 
 from docket import Docket
 from docket._redis import BLOCKING_READ_SOCKET_TIMEOUT, CONNECT_TIMEOUT, RedisConnection
@@ -11,7 +13,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from service.jobs.expired_keys import ExpiredKeys
+from service.jobs.life import end_tasks
+
 _MOST_CONNECTIONS = 64  # at once; who needs another waits for one
+_FREE_INTERVAL = timedelta(seconds=30)
 
 
 def lasting(**settings: Any) -> dict[str, Any]:
@@ -28,11 +34,22 @@ def lasting(**settings: Any) -> dict[str, Any]:
 
 
 class LastingDocket(Docket):
-    """A queue of docket's with connections that last. The URL may name its own `max_connections`."""
+    """A queue of docket's with connections that last. The URL may name its own `max_connections`.
+
+    Whether it is in Redis or in memory, it takes no more memory for keys that have expired.
+    """
 
     def __init__(self, name: str, url: str, **rest: Any) -> None:
         super().__init__(name=name, url=url, **rest)
         self._redis = _Connections(url)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._redis.is_memory:
+            interval = min(_FREE_INTERVAL, self.execution_ttl / 2)  # keys of jobs live for `execution_ttl`
+            freeing = asyncio.create_task(ExpiredKeys(self).free_forever(interval), name="vsg expired keys")
+            self._stack.push_async_callback(end_tasks, freeing)
+        return self
 
 
 class _Connections(RedisConnection):

@@ -182,6 +182,19 @@ def test_a_graph_that_is_left_to_others_answers_for_them_alone(storage: Storage)
     assert files(storage) == []
 
 
+def test_a_graph_that_is_left_to_others_after_it_was_found_is_read_all_the_same(storage: Storage) -> None:
+    own, other = "a" * 32, "b" * 32
+    storage.write_result(own, OWNER, f'{{"id":"{own}"}}'.encode())
+    assert storage.share(own, other, OWNER)
+    found, alone = storage.result(other, OWNER, own), storage.result(own, OWNER)
+    assert found is not None
+    assert alone is not None
+    storage.leave_to_others(own, OWNER)
+    assert found.read() == f'{{"id":"{other}"}}'.encode()
+    with pytest.raises(FileNotFoundError):
+        alone.read()
+
+
 def test_an_upload_and_a_result_are_on_the_disk_before_they_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
