@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.graph.bundle import LONGEST_GAP
 from models.graph.duplicates import box_intersection
+from models.graph.predictions import Array
 from service.graph.detections import Detections, Floats, Integers
 
 Complexes = NDArray[np.complex128]
@@ -18,7 +19,9 @@ _CENTRE = 2  # of a box's points, after its corners
 # With sparse sampling the longest gap is less than a sample; one missed sample must be survived there, too.
 LONGEST_GAP_IN_SAMPLES = 2.5
 SAME_PLACE_IOU = 0.3
-# A detection of another class continues a track only where it clearly covers the same place.
+# A class that scores this share of the best one may be meant as well. A detection of a class that cannot be meant
+# continues a track only where it clearly covers the same place.
+ALIKE = 0.5
 OTHER_CLASS_IOU = 0.5
 OTHER_CLASS_COST = 0.5
 # Small things in a hand move by many times their size between samples: how far, in frame diagonals, that may be.
@@ -46,10 +49,11 @@ class Linker:
     """Links detections over time, a few sampled frames after the other; how they are cut changes nothing.
 
     Detections and live tracks of a frame are assigned by the Hungarian method on overlap, on the distance of centres
-    relative to size (from where the track was and from where it was heading), and on class. Subjects and things never
-    share a track. Tracks live through gaps of about `LONGEST_GAP`, or `longest_gap` for things. A track's class is the
-    vote of all its detections, each with its full class scores, so that a class that flickers neither breaks a track
-    nor renames it. No box is invented in a gap. The sampling interval is the mean of those so far.
+    relative to size (from where the track was and from where it was heading), and on class, of which both tell with
+    their scores what else it may be. Subjects and things never share a track. Tracks live through gaps of about
+    `LONGEST_GAP`, or `longest_gap` for things. A track's class is the vote of all its detections, each with its full
+    class scores, so that a class that flickers neither breaks a track nor renames it. No box is invented in a gap. The
+    sampling interval is the mean of those so far.
     """
 
     def __init__(self, *, diagonal: float, classes: int, longest_gap: float = LONGEST_GAP) -> None:
@@ -88,14 +92,15 @@ class Linker:
             longest_gaps = np.maximum(self._longest_gaps(seen, live), LONGEST_GAP_IN_SAMPLES * interval) + 1e-6
             live = live[now - seen.times[live] <= longest_gaps]
             rows = slice(first, last)
-            found, matched = self._assign(seen, rows, live, now, interval)
+            scores = detections.class_scores[first - carried : last - carried]
+            found, matched = self._assign(seen, rows, scores, live, now, interval)
             new, unseen = np.ones(last - first, dtype=np.bool_), np.ones(len(live), dtype=np.bool_)
             new[found] = unseen[matched] = False
             seen.go_on(first + found, live[matched])
             begun = first + new.nonzero()[0]
             seen.tracks[begun] = range(self._count, self._count + len(begun))
             self._count += len(begun)
-            self._votes[seen.tracks[rows]] += detections.class_scores[first - carried : last - carried]
+            self._votes[seen.tracks[rows]] += scores
             live = np.concatenate([live[unseen], np.arange(first, last)])
         self._tracks.append(seen.tracks[carried:])
         self._live = seen.of(live)
@@ -110,9 +115,12 @@ class Linker:
         return np.where(seen.is_subject[rows], LONGEST_GAP, self._longest_gap)
 
     def _assign(
-        self, seen: _Sightings, rows: slice, live: Integers, now: float, interval: float
+        self, seen: _Sightings, rows: slice, scores: Array, live: Integers, now: float, interval: float
     ) -> tuple[Integers, Integers]:
-        """Detections and the tracks that they continue: positions in `rows` and in `live`, of equal length."""
+        """Detections and the tracks that they continue: positions in `rows` and in `live`, of equal length.
+
+        scores: (D, classes), of the detections.
+        """
         if not len(live):
             return live, live
         unseen = now - seen.times[live]
@@ -132,12 +140,13 @@ class Linker:
         near = (distance <= 1) & (area_ratio <= LARGEST_AREA_RATIO) & (area_ratio >= 1 / LARGEST_AREA_RATIO)
         near |= overlap > SAME_PLACE_IOU
         classes, votes = seen.classes[rows], self._votes[seen.tracks[live]]
-        same_class = classes[:, None] == votes.argmax(axis=1)
-        share = votes[:, classes].T / np.maximum(votes.sum(axis=1), 1e-9)
+        # What a detection's class is to a track, relative to the track's best one; and the other way round.
+        share = votes[:, classes].T / np.maximum(votes.max(axis=1), 1e-9)
+        likeness = scores[:, votes.argmax(axis=1)] / np.maximum(scores.max(axis=1, keepdims=True), 1e-9)
 
-        allowed = np.where(same_class, near, overlap > OTHER_CLASS_IOU)
+        allowed = np.where(np.maximum(share, likeness) >= ALIKE, near, overlap > OTHER_CLASS_IOU)
         allowed &= seen.is_subject[rows, None] == seen.is_subject[live]
-        cost = (1 - overlap + distance) / 2 + np.where(same_class, 0, OTHER_CLASS_COST * (1 - share))
+        cost = (1 - overlap + distance) / 2 + OTHER_CLASS_COST * (1 - share)
         from scipy.optimize import linear_sum_assignment  # the API of a fleet imports this module and has no SciPy
 
         found, matched = linear_sum_assignment(np.where(allowed, cost, FORBIDDEN))

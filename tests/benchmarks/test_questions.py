@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.questions.__main__ import SECONDS, marks_of
+from benchmarks.questions.__main__ import SECONDS, Case, Mark, marks_of, results, table_of_kinds, table_of_models
 from benchmarks.questions.answers import is_right, share_in_common
 from benchmarks.questions.asking import INTERVAL, Fact, facts_of, questions_of
 from benchmarks.questions.graphs import of_prompt, of_triplets, of_truth
@@ -48,6 +48,30 @@ def test_a_wrong_graph_gets_questions_wrong() -> None:
     marks = list(marks_of(questions_of(asked, SECONDS, 0), of_truth(other, SECONDS)))
     assert len(marks) == 12
     assert sum(mark.proven for mark in marks) < 6
+
+
+def test_every_bundle_is_asked_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.questions.__main__.LEAST_SCORES", (0.2,))
+    facts = [Fact("holding", 2, "bed", 0.0, 30.0), Fact("behind", 2, "bed", 0.0, SECONDS)]
+    truth = of_truth(facts, SECONDS)
+    nothing = truth.model_copy(update={"relations": []})
+    case = Case(questions_of(facts, SECONDS, 0), truth, {"sure": truth, "blind": nothing})
+    sure, blind = (results([case], model)["model"] for model in ("sure", "blind"))
+    assert all(mark.proven for mark in sure)
+    assert sum(mark.proven for mark in blind) < 6
+
+
+def test_tables_give_percent_of_right_and_of_proven_answers() -> None:
+    marks = [Mark("who", True, True), Mark("who", True, False), Mark("when", False, False), Mark("when", True, True)]
+    none = [Mark("who", False, False)] * 4
+    of_bundle = {"model": marks, "prompt": none, "triplets": none}
+    assert list(table_of_models({"mine": of_bundle}))[-1] == "| `mine` | 75 / 50 | 0 / 0 | 0 / 0 |"
+    rows = list(table_of_kinds({"model": marks}))[2:]
+    assert rows == [
+        "| who | 100 / 50 |",
+        "| when | 50 / 50 |",
+        "| all | 75 / 50 |",
+    ]
 
 
 def test_triplets_without_time_hold_all_the_time() -> None:

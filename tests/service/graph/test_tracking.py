@@ -110,6 +110,27 @@ def test_the_vote_for_a_label_counts_second_best_classes_too(stage) -> None:
     assert ids(build(stage, [sofa, bed, sofa, bed]), "chair") == [[2]] * 4
 
 
+def test_a_class_that_flickers_on_a_moving_thing_keeps_id_and_label(stage) -> None:
+    """Boxes of two frames do not overlap; the second best class tells that they are of one thing."""
+    said = [("cup/glass/bottle", "food"), ("food", "cup/glass/bottle"), ("cup/glass/bottle", "food")] * 2
+    script = [
+        [stage.say(best, stage.moved(CUP_BOX, 0.06 * (t % 2)), score=0.6, also={second: 0.4})]
+        for t, (best, second) in enumerate(said)
+    ]
+    assert ids(build(stage, script), "cup/glass/bottle") == [[2]] * 6
+
+
+def test_a_moving_thing_of_quite_another_class_is_another_thing(stage) -> None:
+    said = [("cup/glass/bottle", "dish")] * 3 + [("shoe", "clothes")] * 3
+    script = [
+        [stage.say(best, stage.moved(CUP_BOX, right), score=0.6, also={second: 0.4})]
+        for right, (best, second) in zip((0, 0.06, 0, 0.06, 0.12, 0.18), said, strict=True)
+    ]
+    frames = build(stage, script)
+    assert ids(frames, "cup/glass/bottle") == [[2]] * 3 + [[]] * 3
+    assert ids(frames, "shoe") == [[]] * 3 + [[3]] * 3
+
+
 def test_two_people_keep_their_ids(stage) -> None:
     script = [
         [stage.say("chair", CHAIR_BOX, stage.moved(LEFT, 0.01 * t)), stage.say("chair", CHAIR_BOX, RIGHT)][:: (-1) ** t]
