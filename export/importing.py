@@ -18,7 +18,7 @@ _SERVED = click.argument("out", type=click.Path(path_type=Path))
 _ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
 
 
-class _FrameSize(click.ParamType[tuple[int, int]]):
+class FrameSize(click.ParamType[tuple[int, int]]):
     """A width and a height in pixels, such as 512x384."""
 
     name = "WIDTHxHEIGHT"
@@ -41,7 +41,7 @@ def import_() -> None:
 @import_.command()
 @_FILE
 @_OUT
-@click.option("--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
+@click.option("--frame-size", type=FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
 @_ANY_VERSION
 def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
     """Make a detector of COCO's classes from EfficientDet-Lite0's TensorFlow Lite file."""
@@ -70,7 +70,7 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
 @import_.command()
 @click.argument("source", metavar="FILE")
 @_OUT
-@click.option("--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size of the frames.")
+@click.option("--frame-size", type=FrameSize(), default="640x480", show_default=True, help="Size of the frames.")
 def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
     """Make a detector of COCO's classes from torchvision's weights.
 
@@ -136,7 +136,7 @@ def pose(source: Path, out: Path, margin: float, any_version: bool) -> None:
 @_FILE
 @_SERVED
 @click.option(
-    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
 )
 @click.option(
     "--clip-length",
@@ -184,7 +184,7 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
     help="The task that FILE was trained for; it does not say so itself.",
 )
 @click.option(
-    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
 )
 def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tuple[int, int]) -> None:
     """Make a scene graph network from STTran's checkpoint and its detector.
@@ -216,7 +216,7 @@ def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tupl
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--subject", "subjects", multiple=True, help="Class that may act; by default those that are persons.")
 @click.option(
-    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
 )
 @click.option("--origin", default="unknown", show_default=True, help="Where FILE comes from, for the manifest.")
 @click.option("--licence", default="unknown", show_default=True, help="Licence of FILE, for the manifest.")

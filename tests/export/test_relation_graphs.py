@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
@@ -30,21 +31,31 @@ RELATIONS = [(0, 1, 1, 0.5, 0.75), (1, 2, 0, 0.4, 0.5), (0, 1, 2, 0.3, 0.4), (3,
 
 
 def network_file(path: Path, *, metadata: dict[str, str] | None = None, columns: int = 5, outputs: int = 2) -> Path:
-    """A network that finds all boxes and relations in a bright frame, and nothing in a dark one."""
-    names = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(PREDICATES)}
+    """A network that finds all boxes and relations in a bright frame, and nothing in a dark one.
+
+    Inputs, outputs and metadata are those that the exporter of REACT++ (Maelic/SGG-Benchmark) writes: a batch of any
+    size, opset 17, and the background among the predicates, whose numbers begin at 1.
+    """
+    names = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(["__background__", *PREDICATES])}
+    relations = np.array(RELATIONS, np.float32)[:, :columns]
+    relations[:, 2] += 1
     tables = {
         "all_boxes": np.array(BOXES, np.float32),
-        "all_relations": np.array(RELATIONS, np.float32)[:, :columns],
+        "all_rels": relations,
         "dark": np.array(0.3, np.float32),
-        "one": np.array([1], np.int64),
+        "zero": np.array([0], np.int64),
+        "kernel": np.full((4, 3, 3, 3), 1 / 27, np.float32),
     }
     nodes = [
-        helper.make_node("ReduceMean", ["images"], ["brightness"], keepdims=0),
+        # As in its backbones; ONNX Runtime makes operators of its own of them.
+        helper.make_node("Conv", ["input", "kernel"], ["blurred"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["blurred"], ["gate"]),
+        helper.make_node("Mul", ["blurred", "gate"], ["active"]),
+        helper.make_node("ReduceMean", ["active"], ["brightness"], keepdims=0),
         helper.make_node("Greater", ["brightness", "dark"], ["bright"]),
         helper.make_node("Unsqueeze", ["bright", "zero"], ["seen"]),
     ]
-    tables["zero"] = np.array([0], np.int64)
-    for name, rows in (("boxes", len(BOXES)), ("relations", len(RELATIONS))):
+    for name, rows in (("boxes", len(BOXES)), ("rels", len(RELATIONS))):
         tables[f"{name}_rows"] = np.array([rows], np.int64)
         nodes += [
             helper.make_node("Expand", ["seen", f"{name}_rows"], [f"{name}_kept"]),
@@ -52,16 +63,31 @@ def network_file(path: Path, *, metadata: dict[str, str] | None = None, columns:
         ]
     graph = helper.make_graph(
         nodes,
-        "react",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        "main_graph",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch_size", 3, SIDE, SIDE])],
         [
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", 6]),
-            helper.make_tensor_value_info("relations", TensorProto.FLOAT, ["m", columns]),
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["num_objects", 6]),
+            helper.make_tensor_value_info("rels", TensorProto.FLOAT, ["num_rels", columns]),
         ][:outputs],
         [numpy_helper.from_array(value, name) for name, value in tables.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, names if metadata is None else metadata)
+    onnx.save(model, str(path))
+    return path
+
+
+def optimised(path: Path) -> Path:
+    """The file as ONNX Runtime optimises it, with the metadata written again, as that exporter does."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(path.with_suffix(".opt.onnx"))
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(str(path.with_suffix(".opt.onnx")))
+    assert any(node.domain.startswith("com.microsoft") for node in model.graph.node)
+    named = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    helper.set_model_props(model, named)
     onnx.save(model, str(path))
     return path
 
@@ -73,7 +99,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("react")
-    file = network_file(folder / "react.onnx")
+    file = optimised(network_file(folder / "react.onnx"))
     done = run(file, folder / "react", "--frame-size", "64x48", "--licence", "Apache-2.0", "--origin", "a test")
     assert done.exit_code == 0, f"{done.output} {done.exception}"
     assert "4 classes, 3 predicates, subjects: person, woman; licence Apache-2.0" in done.output
@@ -123,6 +149,21 @@ def test_a_video_becomes_a_graph_in_the_networks_own_words(bundle: Bundle, tmp_p
     triplets = {(triplet.predicate, triplet.group) for frame in graph.frames for triplet in frame.triplets}
     assert ("holding", "relation") in triplets
     assert {item.label for frame in graph.frames for item in frame.objects} <= {"person", "woman", "cup", "tv-monitor"}
+
+
+def test_the_background_is_no_predicate(bundle: Bundle) -> None:
+    assert bundle.manifest.vocabulary.predicates == tuple(PREDICATES)
+
+
+def test_predicates_without_a_background_are_numbered_from_0(tmp_path: Path) -> None:
+    named = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(["over", *PREDICATES])}
+    file = network_file(tmp_path / "plain.onnx", metadata=named)
+    done = run(file, tmp_path / "plain", "--frame-size", "64x48")
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    found = predict(Bundle.load(tmp_path / "plain"), 200)
+    first, second = np.flatnonzero(found.pair_mask[0])
+    np.testing.assert_allclose(found.predicate_scores[0, first], [0, 0, 0.75, 0.4])
+    np.testing.assert_allclose(found.predicate_scores[0, second], [0, 0, 0, 0.5])
 
 
 @pytest.mark.parametrize(
