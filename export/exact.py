@@ -25,8 +25,13 @@ def exact_stages(network: SceneGraphNetwork) -> Sequence[FunctionStage]:
 
 def _run(stage: NetworkStage, arrays: Arrays) -> Tensors:
     given = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in arrays.items()}
-    with _Float64():
-        return stage.run(given)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Float64():
+            return stage.run(given)
+    finally:
+        torch.set_default_dtype(before)
 
 
 class _Float64(TorchFunctionMode):

@@ -16,17 +16,19 @@ from models.graph.predictions import prediction_names
 from models.graph.vocabulary import ACTION_GENOME
 from models.networks.published import import_sttran
 from models.networks.relations.sttran import SttranConfig
-from tests.support.sttran import detector_state, published_state
+from tests.support.sttran import detector_state, lively_state
 
 SIZE = (64, 96)
 PICTURE = (480, 320)
 
 
 def test_sttran_becomes_a_bundle_that_gives_what_the_published_weights_give(tmp_path: Path) -> None:
-    state = published_state(SttranConfig(visual_width=8, word_width=4, feed_forward=16))
+    state = lively_state(SttranConfig(visual_width=8, word_width=4, feed_forward=16))
     files = tmp_path / "sttran_sgdet.tar", tmp_path / "faster_rcnn_ag.pth"
     torch.save({"state_dict": state}, files[0])
-    torch.save({"session": 1, "epoch": 6, "model": detector_state(), "pooling_mode": "align"}, files[1])
+    images = torch.from_numpy(sample_frames(np.random.default_rng(1), 1, 2, *SIZE)[0]).permute(0, 3, 1, 2).float() - 110
+    model = detector_state(images=images)
+    torch.save({"session": 1, "epoch": 6, "model": model, "pooling_mode": "align"}, files[1])
     arguments = ["sttran", files[0], tmp_path / "sttran", "--detector", files[1], "--frame-size", "96x64"]
     done = CliRunner().invoke(import_, [*map(str, arguments)])
     assert done.exit_code == 0, f"{done.output} {done.exception}"

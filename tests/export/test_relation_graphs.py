@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.importing import import_
+from export.relation_graphs import ReadRelations, open_relation_graph
 from models.engines import bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import PairPredictions
@@ -157,13 +159,13 @@ def test_the_background_is_no_predicate(bundle: Bundle) -> None:
 
 def test_predicates_without_a_background_are_numbered_from_0(tmp_path: Path) -> None:
     named = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(["over", *PREDICATES])}
-    file = network_file(tmp_path / "plain.onnx", metadata=named)
-    done = run(file, tmp_path / "plain", "--frame-size", "64x48")
-    assert done.exit_code == 0, f"{done.output} {done.exception}"
-    found = predict(Bundle.load(tmp_path / "plain"), 200)
-    first, second = np.flatnonzero(found.pair_mask[0])
-    np.testing.assert_allclose(found.predicate_scores[0, first], [0, 0, 0.75, 0.4])
-    np.testing.assert_allclose(found.predicate_scores[0, second], [0, 0, 0, 0.5])
+    network = open_relation_graph(network_file(tmp_path / "plain.onnx", metadata=named))
+    assert network.vocabulary.predicates == ("over", *PREDICATES)
+    reading = ReadRelations(network.vocabulary, network.first_predicate, (48, 64), (SIDE, SIDE))
+    subject, thing = torch.tensor(BOXES[:2])[:, None, None, None]  # (1, 1, 1, 6) each
+    for number in range(4):
+        scores = reading(torch.tensor([[[[0, 1, number, 0.5, 0.75]]]]), subject, thing)[5]
+        assert scores.flatten().tolist() == [0.75 * (column == number) for column in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_predicates_without_a_background_are_numbered_from_0(tmp_path: Path) -> 
         ({"metadata": {"obj_classes": '["person","b"]', "rel_classes": '["on","on"]'}}, [], "make no vocabulary"),
         ({}, ["--subject", "robot"], "--subject is 'robot', which is none of its classes: person, cup"),
         ({}, ["--frame-size", "80x60"], "--frame-size is 80x60, but the network's input has 64x64 pixels"),
-        ({"columns": 4}, [], "gives outputs of shapes (4, 6) and (5, 4): give a network of boxes (N, 6) and relations"),
+        ({"columns": 4}, [], "gives outputs of shapes (0, 6) and (0, 4): give a network of boxes (N, 6) and relations"),
         ({"outputs": 1}, [], "has the outputs boxes: give a network with two"),
     ],
 )
