@@ -45,10 +45,31 @@ class Agreement:
     rounding: Rounding | None = None
     left_out: float = 0.0
 
+    def __str__(self) -> str:
+        rounding = f"; {self.rounding}" if self.rounding else ""
+        return f"{self.output:16s} agrees within {self.difference:.1e} of its range{rounding}"
+
     @property
     def proves_little(self) -> bool:
         """True where the output hardly reacts to the frames, so that wrong weights might agree as well."""
         return self.reaction < _LITTLE_REACTION
+
+
+def doubts_of(agreements: Sequence[Agreement]) -> list[str]:
+    """Returns in words what a comparison that found no difference leaves open."""
+    doubts = []
+    if left_out := max(agreement.left_out for agreement in agreements):
+        doubts.append(
+            f"{left_out:.1%} of the pairs are others than the checkpoint's and were not compared; near ties, of which "
+            "rounding decides, explain so few"
+        )
+    doubts += [
+        f"{agreement.output} hardly changes from frame to frame ({agreement.reaction:.1e}), so the check says little "
+        "of it; compare the figures of both with `vsg evaluate`"
+        for agreement in agreements
+        if agreement.proves_little
+    ]
+    return doubts
 
 
 def check_bundle(

@@ -149,19 +149,9 @@ def check(bundle: Path, checkpoint: Path | None) -> None:
 
 
 def _print(agreements: list[Agreement]) -> None:
+    from export.check import doubts_of
+
     for agreement in agreements:
-        rounding = f"; {agreement.rounding}" if agreement.rounding else ""
-        click.echo(f"  {agreement.output:16s} agrees within {agreement.difference:.1e} of its range{rounding}")
-    if left_out := max(agreement.left_out for agreement in agreements):
-        click.echo(
-            f"Warning: {left_out:.1%} of the pairs are others than the checkpoint's and were not compared; near ties, "
-            "of which rounding decides, explain so few",
-            err=True,
-        )
-    for agreement in agreements:
-        if agreement.proves_little:
-            click.echo(
-                f"Warning: {agreement.output} hardly changes from frame to frame ({agreement.reaction:.1e}), so the "
-                "check says little of it; compare the figures of both with `vsg evaluate`",
-                err=True,
-            )
+        click.echo(f"  {agreement}")
+    for doubt in doubts_of(agreements):
+        click.echo(f"Warning: {doubt}", err=True)

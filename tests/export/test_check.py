@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export import check as check_module
-from export.check import TOLERANCE, check_bundle, check_network, sample_frames
+from export.check import check_bundle, check_network, sample_frames
 from export.commands import check
 from export.commands import export as export_command
-from export.comparing import in_order_of
+from export.comparing import TOLERANCE, in_order_of
 from export.errors import DisagreementError, ExportError
 from models.graph.bundle import MANIFEST_FILE, Bundle, sha256_of
 from models.networks.arn import Arn, arn_r50
