@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.comparing import MOST_LEFT_OUT, TOLERANCE, Comparison, Pair, Rounding, Run, find_rounding, run_both
+from export.comparing import MOST_LEFT_OUT, TOLERANCE, Arbiter, Comparison, Pair, Rounding, Run, run_both
 from export.errors import DisagreementError, ExportError
 from export.facts import check_facts, check_manifest
 from models.engines import Tensors, bundle_inputs, open_stages
@@ -129,6 +129,7 @@ def check_network(
                     _add(comparisons, run_both(run, stages, engines), run)
     # A network may fill all slots of every frame with one subject's pairs, and learned queries give no subject's score.
     constant = {PAIR_MASK, "subject_classes"} | (set() if ranked else {"subject_scores"})
+    arbiter = Arbiter(network, engines)
     agreements = []
     for name, comparison in comparisons.items():
         if comparison.left_out > MOST_LEFT_OUT:
@@ -144,7 +145,7 @@ def check_network(
             )
         rounding = None
         if not comparison.share <= TOLERANCE:  # a network that gives NaN has no range, and proves nothing either
-            rounding = find_rounding(name, comparison, network, engines)
+            rounding = arbiter.find_rounding(name, comparison)
             if rounding is None or not rounding.explains:
                 raise DisagreementError(
                     f"{name} differs by {comparison.share:.1e} of its range at batch {comparison.batch}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,31 +94,45 @@ def run_both(run: Run, stages: Sequence[NetworkStage], others: Sequence[Runnable
     return Pair(expected, found, same)
 
 
-def find_rounding(
-    name: str, comparison: Comparison, network: SceneGraphNetwork, engines: Sequence[RunnableStage]
-) -> Rounding | None:
-    """Compares both with the network in float64, on the run where the output differs most.
+class Arbiter:
+    """Tells rounding from a difference by the network in float64. Each run is made once, whichever outputs ask."""
 
-    Returns None where that cannot tell: the output is not finite, the network does not run in float64, or it finds
-    other pairs in float64.
-    """
-    run = comparison.worst_run
-    if run is None or not np.isfinite(comparison.share):
-        return None
-    pair = run_both(run, network.stages(), engines)
-    try:
-        exact = run_both(run, network.stages(), exact_stages(network))
-    except RuntimeError:  # code of a network that mixes float32 into float64
-        return None
-    is_counted = counted(name, pair) & counted(name, exact)
-    expected, found, truth = (
-        values[name].astype(np.float64)[is_counted] for values in (pair.expected, pair.found, exact.found)
-    )
-    differ = np.abs(found - expected) > TOLERANCE * comparison.range
-    if not differ.any():
-        return None
-    bundle, own = (float(np.abs(values - truth)[differ].max()) / comparison.range for values in (found, expected))
-    return Rounding(bundle, own)
+    def __init__(self, network: SceneGraphNetwork, engines: Sequence[RunnableStage]) -> None:
+        self._network, self._engines = network, engines
+        self._made: list[tuple[Run, Pair, Pair | None]] = []
+
+    def find_rounding(self, name: str, comparison: Comparison) -> Rounding | None:
+        """Compares network and bundle with float64, on the run where that output differs most.
+
+        Returns None where that cannot tell: the output is not finite, the network does not run in float64, or it finds
+        other pairs in float64.
+        """
+        if comparison.worst_run is None or not np.isfinite(comparison.share):
+            return None
+        pair, exact = self._run(comparison.worst_run)
+        if exact is None:
+            return None
+        is_counted = counted(name, pair) & counted(name, exact)
+        expected, found, truth = (
+            values[name].astype(np.float64)[is_counted] for values in (pair.expected, pair.found, exact.found)
+        )
+        differ = np.abs(found - expected) > TOLERANCE * comparison.range
+        if not differ.any():
+            return None
+        bundle, own = (float(np.abs(values - truth)[differ].max()) / comparison.range for values in (found, expected))
+        return Rounding(bundle, own)
+
+    def _run(self, run: Run) -> tuple[Pair, Pair | None]:
+        """Returns what the bundle and the network in float64 make of a run; None where the latter fails."""
+        for known, pair, exact in self._made:
+            if known is run:
+                return pair, exact
+        stages = self._network.stages()
+        pair, exact = run_both(run, stages, self._engines), None
+        with suppress(RuntimeError):  # of a network whose code mixes float32 into float64
+            exact = run_both(run, stages, exact_stages(self._network))
+        self._made.append((run, pair, exact))
+        return pair, exact
 
 
 def counted(name: str, pair: Pair) -> NDArray[np.bool_]:

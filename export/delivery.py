@@ -9,11 +9,13 @@ from typing import Any
 
 from export.bundle import export_bundle
 from export.check import check_bundle, doubts_of
-from export.errors import DisagreementError
+from export.errors import DisagreementError, ExportError
 from export.placing import written_whole
 from models.networks.checkpoint import Complete, save_checkpoint
 
 CHECKPOINT_SUFFIX = ".pt"
+_FILES = (".pth", ".tar", ".ckpt", ".safetensors", ".onnx", ".zip")
+"""Ends of names that nobody gives to a folder."""
 
 
 def deliver(
@@ -21,8 +23,8 @@ def deliver(
 ) -> list[str]:
     """Writes a checkpoint where `out` ends in `.pt`, or else a bundle that is proven against the network.
 
-    Returns the files that were written. Raises WeightsError or ExportError where they cannot be written, and
-    DisagreementError where the bundle computes something else.
+    Returns the files that were written. Raises WeightsError or ExportError where they cannot be written or `out` is
+    named as another file, and DisagreementError where the bundle computes something else.
 
     origin: what is known of the weights, as `save_checkpoint` takes it.
     description: of the bundle, in a sentence.
@@ -31,6 +33,11 @@ def deliver(
     if out.suffix == CHECKPOINT_SUFFIX:
         save_checkpoint(out, network, origin)
         return [str(out)]
+    if out.suffix in _FILES:
+        raise ExportError(
+            f"OUT is {out}: give a name that ends in {CHECKPOINT_SUFFIX} for a checkpoint, or that of a folder for a "
+            "bundle"
+        )
     with TemporaryDirectory() as folder, written_whole(out) as own:
         checkpoint = Path(folder, "imported.pt")
         save_checkpoint(checkpoint, network, origin)
