@@ -13,8 +13,10 @@ from onnx import helper, numpy_helper
 from export.errors import ExportError
 from export.onnx import OPSET
 
+_OF_ONNX_RUNTIME = ("SimplifiedLayerNormalization",)
+"""Operators of ONNX Runtime in ONNX's own domain."""
 _UNKNOWN = "unknown"
-"""Domain that operators without a definition have while others are converted, which skips other domains."""
+"""Domain that these have while others are converted: the converter skips what is of another domain."""
 
 
 class NodeWriter:
@@ -59,8 +61,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     """Returns a model with another version of the operators. Raises ExportError where it cannot be brought there.
 
-    Operators of ONNX's own domain that ONNX does not know stay as they are: ONNX Runtime puts some of its own there
-    when it optimises a graph.
+    What ONNX Runtime puts into ONNX's own domain when it optimises a graph stays as it is, since ONNX does not know it.
     """
     if opset_of(model) == version:
         return model
@@ -68,7 +69,7 @@ def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     hidden.CopyFrom(model)
     hidden.opset_import.append(helper.make_opsetid(_UNKNOWN, 1))
     for node in _nodes_of(hidden.graph):
-        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type):
+        if node.domain in ("", "ai.onnx") and node.op_type in _OF_ONNX_RUNTIME:
             node.domain = _UNKNOWN
     try:
         converted = onnx.version_converter.convert_version(hidden, version)
