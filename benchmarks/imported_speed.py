@@ -94,8 +94,8 @@ class Table:
                     self._take(left[0])
                     left.pop(0)
         except TimeIsUp:
-            self.notes.append(f"{left.pop(0)}: stopped when the time was up")
-            self.notes += [f"{step}: skipped, no time was left" for step in left]
+            self.notes += [f"{step}: stopped when the time was up" for step in left[:1]]
+            self.notes += [f"{step}: skipped, no time was left" for step in left[1:]]
 
     def _take(self, step: Step) -> None:
         """Measures a step, unless it does not run here or took longer on the last network than there is time."""

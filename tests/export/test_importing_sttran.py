@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from export.check import sample_frames
+from export.commands import export
 from export.importing import import_
 from models.engines import bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
@@ -29,8 +30,11 @@ def test_sttran_becomes_a_bundle_that_gives_what_the_published_weights_give(tmp_
     images = torch.from_numpy(sample_frames(np.random.default_rng(1), 1, 2, *SIZE)[0]).permute(0, 3, 1, 2).float() - 110
     model = detector_state(images=images)
     torch.save({"session": 1, "epoch": 6, "model": model, "pooling_mode": "align"}, files[1])
-    arguments = ["sttran", files[0], tmp_path / "sttran", "--detector", files[1], "--frame-size", "96x64"]
+    own = tmp_path / "sttran.pt"
+    arguments = ["sttran", files[0], own, "--detector", files[1], "--frame-size", "96x64"]
     done = CliRunner().invoke(import_, [*map(str, arguments)])
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    done = CliRunner().invoke(export, [str(own), str(tmp_path / "sttran"), "--no-check"])  # compared below
     assert done.exit_code == 0, f"{done.output} {done.exception}"
 
     bundle = Bundle.load(tmp_path / "sttran")
