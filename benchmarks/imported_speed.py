@@ -243,8 +243,8 @@ def main(
         shape = source.manifest.frame_size
         print(f"- {source.name}: clips of {source.manifest.clip_length} frames of {shape.width}x{shape.height}")
     print(
-        "- everyday: its bundle holds graphs alone, which PyTorch does not run, so no row of it is times eager; in noise "
-        "it finds nobody, so its pose network hardly runs"
+        "- everyday: its bundle holds graphs alone, which PyTorch does not run, so no row of it is times eager; in "
+        "noise it finds nobody, so its pose network hardly runs"
     )
     for note in table.notes:
         print(f"- no row: {note}")
