@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from export.comparing import MOST_LEFT_OUT, TOLERANCE, Arbiter, Comparison, Pair, Rounding, Run, run_both
 from export.errors import DisagreementError, ExportError
 from export.facts import check_facts, check_manifest
-from models.engines import Tensors, bundle_inputs, open_stages, run_stages
+from models.engines import Tensors, bundle_inputs, open_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import prediction_names
 from models.networks.checkpoint import Incomplete, load_checkpoint
@@ -20,15 +20,10 @@ from models.networks.stages import PAIR_MASK, TIMESTAMPS, SceneGraphNetwork
 
 Outputs = Mapping[str, NDArray[np.generic]]
 
-TOLERANCE = 1e-4
-"""Largest difference allowed, as a share of the range that the output takes."""
-
 _LEAST_REACTION = 1e-7
 """An output that changes less than this from frame to frame is constant but for rounding."""
 _LITTLE_REACTION = 1e-4
 """An output that changes less than this from frame to frame says little about the part that makes it."""
-_LEAST_RANGE = 1e-2
-"""A smaller range counts as this one: a share of it would be less than float32 resolves."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,8 @@ class Agreement:
     difference: as a share of the output's range.
     batch, time: the shape at which it occurs.
     reaction: the most that the output changes from frame to frame.
+    rounding: what explains a difference over `TOLERANCE`; None for a smaller one.
+    left_out: share of the pairs that were not compared, because the bundle has others in their place.
     """
 
     output: str
@@ -45,11 +42,34 @@ class Agreement:
     batch: int
     time: int
     reaction: float
+    rounding: Rounding | None = None
+    left_out: float = 0.0
+
+    def __str__(self) -> str:
+        rounding = f"; {self.rounding}" if self.rounding else ""
+        return f"{self.output:16s} agrees within {self.difference:.1e} of its range{rounding}"
 
     @property
     def proves_little(self) -> bool:
         """True where the output hardly reacts to the frames, so that wrong weights might agree as well."""
         return self.reaction < _LITTLE_REACTION
+
+
+def doubts_of(agreements: Sequence[Agreement]) -> list[str]:
+    """Returns in words what a comparison that found no difference leaves open."""
+    doubts = []
+    if left_out := max(agreement.left_out for agreement in agreements):
+        doubts.append(
+            f"{left_out:.1%} of the pairs are others than the checkpoint's and were not compared; near ties, of which "
+            "rounding decides, explain so few"
+        )
+    doubts += [
+        f"{agreement.output} hardly changes from frame to frame ({agreement.reaction:.1e}), so the check says little "
+        "of it; compare the figures of both with `vsg evaluate`"
+        for agreement in agreements
+        if agreement.proves_little
+    ]
+    return doubts
 
 
 def check_bundle(
@@ -63,8 +83,11 @@ def check_bundle(
     """Compares every output of a bundle with its checkpoint on frames of several kinds.
 
     Returns the worst case of each output. Raises DisagreementError naming the first output whose difference is over
-    `TOLERANCE`, or a fact in which the manifest differs; ExportError where an output does not react to its input, so
-    that the comparison would prove nothing.
+    `TOLERANCE` and is not rounding, or a fact in which the manifest differs; ExportError where an output does not react
+    to its input, so that the comparison would prove nothing.
+
+    Whether a larger difference is rounding is seen from the network in float64, on the frames of that output's worst
+    case: the bundle must be as near to it as the network in float32 is there.
     """
     network, _ = load_checkpoint(checkpoint)
     if isinstance(network, Incomplete):
@@ -84,45 +107,58 @@ def check_network(
     runs by itself, for the times that its span allows, on frames with no pair, with one and with all.
     """
     stages, engines = network.stages(), open_stages(bundle, "onnxruntime-cpu")
+    ranked = network.slots_are_ranked
     random = np.random.default_rng(seed)
     asked = prediction_names(network.vocabulary)
     written = [output.name for stage in bundle.manifest.stages for output in stage.outputs]
-    comparisons = {name: _Comparison() for name in written if name in asked}
+    comparisons = {name: Comparison() for name in written if name in asked}
     size, longest = bundle.manifest.frame_size, bundle.manifest.clip_length
     for batch in batches:
         whole: Tensors = {}
         for time in sorted(time for time in times if time <= longest):
             frames = sample_frames(random, batch, time, size.height, size.width)
-            given = bundle_inputs(frames, _moments(batch, time))
-            expected, found = run_stages(stages, given), run_stages(engines, given)
-            _check_shapes(comparisons, expected, found)
-            if network.slots_are_ranked:
-                found = _in_order_of(expected, found)
-            _add(comparisons, expected, found, batch, time)
-            whole = expected
-        for stage, engine in zip(stages, engines, strict=True):
+            run = Run(bundle_inputs(frames, _moments(batch, time)), slice(None), ranked, batch, time)
+            pair = run_both(run, stages, engines)
+            _add(comparisons, pair, run)
+            whole = pair.expected
+        for place, stage in enumerate(stages):
             for time in times if PAIR_MASK in stage.inputs else ():
                 if stage.span == "video" or time <= longest:
                     inputs = _thinned({name: whole[name] for name in stage.inputs}, batch, time)
-                    _add(comparisons, inputs | stage.run(inputs), engine.run(inputs), batch, time)
+                    run = Run(inputs, slice(place, place + 1), False, batch, time)
+                    _add(comparisons, run_both(run, stages, engines), run)
     # A network may fill all slots of every frame with one subject's pairs, and learned queries give no subject's score.
-    constant = {PAIR_MASK, "subject_classes"} | (set() if network.slots_are_ranked else {"subject_scores"})
+    constant = {PAIR_MASK, "subject_classes"} | (set() if ranked else {"subject_scores"})
+    arbiter = Arbiter(network, engines)
+    agreements = []
     for name, comparison in comparisons.items():
+        if comparison.left_out > MOST_LEFT_OUT:
+            raise DisagreementError(
+                f"{name} is of other pairs than the checkpoint's in {comparison.left_out:.0%} of the cases; at most "
+                f"{MOST_LEFT_OUT:.0%} is allowed, for near ties"
+            )
         if comparison.reaction < _LEAST_REACTION and name not in constant:
             raise ExportError(
                 f"{name} does not change from frame to frame ({comparison.reaction:.1e}): the weights do not react to "
                 "the frames that the check makes up; if `vsg evaluate` says that they do react to videos, export with "
                 "--no-check"
             )
+        rounding = None
         if not comparison.share <= TOLERANCE:  # a network that gives NaN has no range, and proves nothing either
-            raise DisagreementError(
-                f"{name} differs by {comparison.share:.1e} of its range at batch {comparison.batch}, "
-                f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
+            rounding = arbiter.find_rounding(name, comparison)
+            if rounding is None or not rounding.explains:
+                raise DisagreementError(
+                    f"{name} differs by {comparison.share:.1e} of its range at batch {comparison.batch}, "
+                    f"{comparison.time} frames; at most {TOLERANCE:.0e} is allowed"
+                    + (f", or the rounding of float32, but {rounding}" if rounding else "")
+                )
+        reaction = np.inf if name in constant else comparison.reaction
+        agreements.append(
+            Agreement(
+                name, comparison.share, comparison.batch, comparison.time, reaction, rounding, comparison.left_out
             )
-    return [
-        Agreement(name, each.share, each.batch, each.time, np.inf if name in constant else each.reaction)
-        for name, each in comparisons.items()
-    ]
+        )
+    return agreements
 
 
 def _moments(batch: int, time: int) -> NDArray[np.float32]:
@@ -143,73 +179,11 @@ def _thinned(tensors: Outputs, batch: int, time: int) -> Tensors:
     return repeated | {PAIR_MASK: mask} | ({TIMESTAMPS: _moments(batch, time)} if TIMESTAMPS in repeated else {})
 
 
-def _check_shapes(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs) -> None:
-    for name in comparisons:
-        if found[name].shape != expected[name].shape:
-            raise DisagreementError(
-                f"{name}: the bundle gives shape {found[name].shape}, the checkpoint {expected[name].shape}"
-            )
-
-
-def _add(comparisons: Mapping[str, _Comparison], expected: Outputs, found: Outputs, batch: int, time: int) -> None:
-    """Adds one run to the comparisons; slots without a pair are not compared."""
-    real = expected[PAIR_MASK].astype(np.bool_)
+def _add(comparisons: Mapping[str, Comparison], pair: Pair, run: Run) -> None:
+    """Adds one run to the comparisons."""
     for name, comparison in comparisons.items():
-        if name in expected and name in found:
-            counted = np.ones_like(real) if name == PAIR_MASK else real
-            if counted.any():
-                comparison.add(expected[name].astype(np.float64), found[name].astype(np.float64), counted, batch, time)
-
-
-@dataclass
-class _Comparison:
-    """The range of one output, how much it changes between frames, and its largest difference so far."""
-
-    lowest: float = np.inf
-    highest: float = -np.inf
-    reaction: float = 0.0
-    worst: float = 0.0
-    batch: int = 0
-    time: int = 0
-
-    def add(
-        self, expected: NDArray[np.float64], found: NDArray[np.float64], real: NDArray[np.bool_], batch: int, time: int
-    ) -> None:
-        """Adds one run: two arrays (B, T, P, …) and the slots that count (B, T, P), at least one."""
-        values = expected[real]
-        self.lowest, self.highest = min(self.lowest, values.min()), max(self.highest, values.max())
-        frames, slots = expected.reshape(-1, *expected.shape[2:]), real.reshape(-1, real.shape[2])
-        first = slots.any(1).argmax()
-        change = np.abs(frames - frames[first])[slots & slots[first]]
-        self.reaction = max(self.reaction, float(change.max()))
-        difference = float(np.nan_to_num(np.abs(found - expected)[real], nan=np.inf).max())
-        if difference >= self.worst:
-            self.worst, self.batch, self.time = difference, batch, time
-
-    @property
-    def share(self) -> float:
-        """The largest difference as a share of the output's range, or of `_LEAST_RANGE` where it is smaller."""
-        return self.worst / max(self.highest - self.lowest, _LEAST_RANGE)
-
-
-def _in_order_of(expected: Outputs, found: Outputs) -> Tensors:
-    """Reorders the slots of each frame of `found`, (B, T, P, …) each, to match those of `expected` best.
-
-    Where two ranked slots score the same but for rounding, two runtimes may order them differently, and all later
-    outputs follow.
-    """
-    wanted, given = (
-        np.concatenate((outputs["object_boxes"], outputs["object_scores"]), -1).astype(np.float64)
-        for outputs in (expected, found)
-    )
-    distances = np.abs(wanted[..., :, None, :] - given[..., None, :, :]).sum(-1)  # (B, T, P, P)
-    order = np.array([[linear_sum_assignment(frame)[1] for frame in clip] for clip in np.nan_to_num(distances)])
-    return {
-        name: np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - 3)), axis=2)
-        if values.shape[:3] == order.shape
-        else values
-        for name, values in found.items()
-    }
+        if name in pair.expected and name in pair.found:
+            comparison.add(name, pair, run)
 
 
 def sample_frames(random: np.random.Generator, batch: int, time: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -149,12 +149,9 @@ def check(bundle: Path, checkpoint: Path | None) -> None:
 
 
 def _print(agreements: list[Agreement]) -> None:
+    from export.check import doubts_of
+
     for agreement in agreements:
-        click.echo(f"  {agreement.output:16s} agrees within {agreement.difference:.1e} of its range")
-    for agreement in agreements:
-        if agreement.proves_little:
-            click.echo(
-                f"Warning: {agreement.output} hardly changes from frame to frame ({agreement.reaction:.1e}), so the "
-                "check says little of it; compare the figures of both with `vsg evaluate`",
-                err=True,
-            )
+        click.echo(f"  {agreement}")
+    for doubt in doubts_of(agreements):
+        click.echo(f"Warning: {doubt}", err=True)

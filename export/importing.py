@@ -18,7 +18,7 @@ _SERVED = click.argument("out", type=click.Path(path_type=Path))
 _ANY_VERSION = click.option("--any-version", is_flag=True, help="Take a file whose sha256 is not the published one's.")
 
 
-class _FrameSize(click.ParamType[tuple[int, int]]):
+class FrameSize(click.ParamType[tuple[int, int]]):
     """A width and a height in pixels, such as 512x384."""
 
     name = "WIDTHxHEIGHT"
@@ -35,13 +35,14 @@ def import_() -> None:
     """Make checkpoints and bundles from published weights.
 
     FILE is the published file or the archive that carries it. It is read without running anything from it.
+    docs/weights.md says where each is published.
     """
 
 
-@import_.command()
+@import_.command(short_help="EfficientDet-Lite0: a detector for CPUs.")
 @_FILE
 @_OUT
-@click.option("--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
+@click.option("--frame-size", type=FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
 @_ANY_VERSION
 def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
     """Make a detector of COCO's classes from EfficientDet-Lite0's TensorFlow Lite file."""
@@ -67,10 +68,10 @@ def efficientdet(source: Path, out: Path, frame_size: tuple[int, int], any_versi
     )
 
 
-@import_.command()
+@import_.command(short_help="SSDLite: a second detector.")
 @_FILE
 @_OUT
-@click.option("--frame-size", type=_FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
+@click.option("--frame-size", type=FrameSize(), default="448x448", show_default=True, help="Size of the frames.")
 @_ANY_VERSION
 def ssdlite(source: Path, out: Path, frame_size: tuple[int, int], any_version: bool) -> None:
     """Make a detector of COCO's classes from TensorFlow.js's coco-ssd, an SSDLite with MobileNetV2.
@@ -100,10 +101,10 @@ def ssdlite(source: Path, out: Path, frame_size: tuple[int, int], any_version: b
     )
 
 
-@import_.command()
+@import_.command(short_help="torchvision: an accurate detector.")
 @click.argument("source", metavar="FILE")
 @_OUT
-@click.option("--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size of the frames.")
+@click.option("--frame-size", type=FrameSize(), default="640x480", show_default=True, help="Size of the frames.")
 def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
     """Make a detector of COCO's classes from torchvision's weights.
 
@@ -140,7 +141,7 @@ def torchvision(source: str, out: Path, frame_size: tuple[int, int]) -> None:
     )
 
 
-@import_.command()
+@import_.command(short_help="BlazePose: keypoints of persons.")
 @_FILE
 @_OUT
 @click.option(
@@ -165,11 +166,11 @@ def pose(source: Path, out: Path, margin: float, any_version: bool) -> None:
     click.echo(f"{out}: {BLAZEPOSE_FULL.title}, {len(KEYPOINTS)} keypoints; {BLAZEPOSE_FULL.licence}")
 
 
-@import_.command()
+@import_.command(short_help="OED: scene graphs in one stage.")
 @_FILE
 @_SERVED
 @click.option(
-    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
 )
 @click.option(
     "--clip-length",
@@ -192,7 +193,9 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
     network = import_oed(source, (frame_size[1], frame_size[0]), clip_length)
     kind = "temporal" if network.config.kept_pairs else "spatial"
     origin = {"title": f"OED, {kind}", "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
-    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"OED ({kind}) for SGDet.")
+    written = deliver(
+        out, network, {"data": "Action Genome", "published": origin}, f"OED ({kind}) for SGDet.", _progress
+    )
     click.echo(
         f"{out}: OED, {kind}, for frames of {frame_size[0]}x{frame_size[1]}, {len(network.state_dict())} weights; "
         f"{LICENCE}"
@@ -200,7 +203,7 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
     _say(written)
 
 
-@import_.command()
+@import_.command(short_help="STTran and its detector: scene graphs in two stages.")
 @_FILE
 @_SERVED
 @click.option(
@@ -217,7 +220,7 @@ def oed(source: Path, out: Path, frame_size: tuple[int, int], clip_length: int) 
     help="The task that FILE was trained for; it does not say so itself.",
 )
 @click.option(
-    "--frame-size", type=_FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="800x600", show_default=True, help="Size that frames are stretched to."
 )
 def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tuple[int, int]) -> None:
     """Make a scene graph network from STTran's checkpoint and its detector.
@@ -237,19 +240,21 @@ def sttran(source: Path, out: Path, detector: Path, task: Task, frame_size: tupl
     network, unused = import_sttran(source, detector, task, (frame_size[1], frame_size[0]))
     title = f"STTran for {task}"
     origin = {"title": title, "origin": ORIGIN, "licence": LICENCE, "sha256": sha256_of(source)}
-    written = deliver(out, network, {"data": "Action Genome", "published": origin}, f"{title}, with its detector.")
+    written = deliver(
+        out, network, {"data": "Action Genome", "published": origin}, f"{title}, with its detector.", _progress
+    )
     click.echo(f"{out}: {title}, for frames of {frame_size[0]}x{frame_size[1]}; {LICENCE}")
     if unused:
         click.echo(f"not read for {task}: {', '.join(unused)}")
     _say(written)
 
 
-@import_.command()
+@import_.command(short_help="REACT++: other vocabularies, frame by frame.")
 @_FILE
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--subject", "subjects", multiple=True, help="Class that may act; by default those that are persons.")
 @click.option(
-    "--frame-size", type=_FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
+    "--frame-size", type=FrameSize(), default="640x480", show_default=True, help="Size that frames are stretched to."
 )
 @click.option("--origin", default="unknown", show_default=True, help="Where FILE comes from, for the manifest.")
 @click.option("--licence", default="unknown", show_default=True, help="Licence of FILE, for the manifest.")
@@ -286,6 +291,10 @@ def _require_frame(size: tuple[int, int]) -> None:
 
     if not all(64 <= side <= 4096 for side in size):
         raise ExportError(f"--frame-size is {size[0]}x{size[1]}: give 64 to 4096 pixels each way")
+
+
+def _progress(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _say(written: list[str]) -> None:

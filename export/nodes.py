@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,11 @@ from onnx import helper, numpy_helper
 
 from export.errors import ExportError
 from export.onnx import OPSET
+
+_OF_ONNX_RUNTIME = ("SimplifiedLayerNormalization",)
+"""Operators of ONNX Runtime in ONNX's own domain."""
+_UNKNOWN = "unknown"
+"""Domain that these have while others are converted: the converter skips what is of another domain."""
 
 
 class NodeWriter:
@@ -54,14 +59,39 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """Returns a model with another version of the operators. Raises ExportError where it cannot be brought there."""
+    """Returns a model with another version of the operators. Raises ExportError where it cannot be brought there.
+
+    What ONNX Runtime puts into ONNX's own domain when it optimises a graph stays as it is, since ONNX does not know it.
+    """
     if opset_of(model) == version:
         return model
+    hidden = onnx.ModelProto()
+    hidden.CopyFrom(model)
+    hidden.opset_import.append(helper.make_opsetid(_UNKNOWN, 1))
+    for node in _nodes_of(hidden.graph):
+        if node.domain in ("", "ai.onnx") and node.op_type in _OF_ONNX_RUNTIME:
+            node.domain = _UNKNOWN
     try:
-        return onnx.version_converter.convert_version(model, version)
+        converted = onnx.version_converter.convert_version(hidden, version)
     except Exception as error:  # the converter's C++ raises RuntimeError, IndexError and its own ConvertError
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(
             f"its operators are of opset {opset_of(model)} and cannot be raised to {version} ({reason}): "
             f"export it again with opset {OPSET} or later"
         ) from error
+    for node in _nodes_of(converted.graph):
+        if node.domain == _UNKNOWN:
+            node.domain = ""
+    kept = [each for each in converted.opset_import if each.domain != _UNKNOWN]
+    del converted.opset_import[:]
+    converted.opset_import.extend(kept)
+    return converted
+
+
+def _nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yields the nodes of a graph and of the graphs within them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes_of(inner)

@@ -2,7 +2,8 @@
 
 Such a network has two outputs, `boxes` (N, 6): left, top, right and bottom in pixels of its input, the number of the
 class from 1 and a score; and `rels` (M, 5): rows of the subject and of the object among the boxes, the number of the
-predicate from 0, the score of the triplet and that of the predicate. Its metadata name the classes.
+predicate, the score of the triplet and that of the predicate. Its metadata name the classes. REACT++'s exporter lists
+the background as the first predicate, which no row has, and leaves it out of the objects.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class RelationGraph:
     """An ONNX network whose outputs are boxes and relations.
 
     boxes, relations: names of its outputs.
+    first_predicate: number of the vocabulary's first predicate.
     """
 
     model: onnx.ModelProto
@@ -65,6 +67,7 @@ class RelationGraph:
     boxes: str
     relations: str
     vocabulary: Vocabulary
+    first_predicate: int
 
 
 class ReadRelations(nn.Module):
@@ -74,12 +77,16 @@ class ReadRelations(nn.Module):
     edges: Tensor
     size: Tensor
 
-    def __init__(self, vocabulary: Vocabulary, frame_size: tuple[int, int], side: tuple[int, int]) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, first_predicate: int, frame_size: tuple[int, int], side: tuple[int, int]
+    ) -> None:
         """
+        first_predicate: number of the vocabulary's first predicate.
         frame_size: height and width of the frames.
         side: height and width of the network's input, in the middle of which a frame lies.
         """
         super().__init__()
+        self.first_predicate = first_predicate
         self.objects, self.predicates = len(vocabulary.objects), len(vocabulary.predicates)
         self.register_buffer("subjects", torch.tensor(vocabulary.subject_indices), persistent=False)
         top, left = (side[0] - frame_size[0]) // 2, (side[1] - frame_size[1]) // 2
@@ -98,12 +105,14 @@ class ReadRelations(nn.Module):
         objects: (B, T, K, 6), the box of each row's object.
         """
         subject_classes, object_classes = subjects[..., 4].long() - 1, objects[..., 4].long() - 1
-        is_pair = (relations[..., 3] > 0) & self._may_act(subject_classes) & ~self._may_act(object_classes)
+        predicates = relations[..., 2].long() - self.first_predicate
+        is_real = (relations[..., 3] > 0) & (predicates >= 0)
+        is_pair = is_real & self._may_act(subject_classes) & ~self._may_act(object_classes)
         pair = relations[..., :2]
         same = (pair[..., :, None, :] == pair[..., None, :, :]).all(-1) & is_pair[..., None, :]  # (B, T, K, K)
         places = torch.arange(pair.shape[-2], device=pair.device)
         is_first = ~(same & (places[None, :] < places[:, None])).any(-1)
-        scores = F.one_hot(relations[..., 2].long(), self.predicates) * relations[..., 4:]  # (B, T, K, R)
+        scores = F.one_hot(predicates.clamp(min=0), self.predicates) * relations[..., 4:]  # (B, T, K, R)
         joined = torch.where(same[..., None], scores[..., None, :, :], 0.0).amax(-2)
         return (
             is_pair & is_first,
@@ -142,7 +151,9 @@ def open_relation_graph(path: Path, subjects: Sequence[str] = ()) -> RelationGra
             f"{path} has the outputs {outputs}: give a network with two, boxes (N, 6) and relations (M, 5); a detector "
             "alone is joined with relations by `vsg join`"
         )
-    vocabulary = _vocabulary({entry.key: entry.value for entry in model.metadata_props}, subjects, path)
+    vocabulary, first_predicate = _vocabulary(
+        {entry.key: entry.value for entry in model.metadata_props}, subjects, path
+    )
     picture, extras = find_inputs(model, (640, 640) if _is_open(model) else None)
     if extras or picture.channels_last or not picture.has_batch or picture.kind != TensorProto.FLOAT:
         raise ExportError(f"{path} takes more or other than pictures (1, 3, height, width) of float32: export it again")
@@ -161,7 +172,7 @@ def open_relation_graph(path: Path, subjects: Sequence[str] = ()) -> RelationGra
             f"{path} gives outputs of shapes {shapes[0]} and {shapes[1]}: give a network of boxes (N, 6) and relations "
             "(M, 5)"
         )
-    return RelationGraph(model, picture, names[0], names[1], vocabulary)
+    return RelationGraph(model, picture, names[0], names[1], vocabulary, first_predicate)
 
 
 def bundle_relation_graph(
@@ -212,7 +223,8 @@ def _is_open(model: onnx.ModelProto) -> bool:
     return any(not axis.dim_value for value in inputs for axis in value.type.tensor_type.shape.dim[2:])
 
 
-def _vocabulary(metadata: Mapping[str, str], subjects: Sequence[str], path: Path) -> Vocabulary:
+def _vocabulary(metadata: Mapping[str, str], subjects: Sequence[str], path: Path) -> tuple[Vocabulary, int]:
+    """Returns the vocabulary that the metadata name, and the number of its first predicate."""
     names = {}
     for key in (_OBJECTS, _PREDICATES):
         try:
@@ -222,7 +234,7 @@ def _vocabulary(metadata: Mapping[str, str], subjects: Sequence[str], path: Path
                 f"{path} does not name its classes: its metadata have no list {key!r} of names; export it again with "
                 f"{_OBJECTS} and {_PREDICATES}"
             ) from error
-    objects, predicates = names[_OBJECTS], names[_PREDICATES]
+    objects, predicates = map(_without_background, names.values())
     if unknown := [name for name in subjects if name not in objects]:
         raise ExportError(f"--subject is {unknown[0]!r}, which is none of its classes: {', '.join(objects[:10])} …")
     chosen = [*subjects] or [name for name in objects if name.lower() in _PERSONS]
@@ -232,13 +244,19 @@ def _vocabulary(metadata: Mapping[str, str], subjects: Sequence[str], path: Path
             "with --subject which ones, and leave some to act upon"
         )
     try:
-        return Vocabulary(
+        vocabulary = Vocabulary(
             objects=tuple(objects),
             subjects=tuple(chosen),
             groups=(PredicateGroup(name=GROUP, predicates=tuple(predicates)),),
         )
     except ValidationError as error:
         raise ExportError(f"{path}: its classes make no vocabulary: {in_words(error)}") from error
+    return vocabulary, len(names[_PREDICATES]) - len(predicates)
+
+
+def _without_background(names: list[str]) -> list[str]:
+    """Returns names without a first one that stands for no class at all."""
+    return names[1:] if names and names[0].strip("_").lower() == "background" else names
 
 
 def _write_stage(network: RelationGraph, frame_size: tuple[int, int], path: Path) -> None:
@@ -305,7 +323,7 @@ def _frame_body(network: RelationGraph, model: onnx.ModelProto, frame_size: tupl
 
 def _export_reading(network: RelationGraph, frame_size: tuple[int, int]) -> onnx.ModelProto:
     """Exports `ReadRelations`, from (B, T, ROWS, …) on."""
-    reading = ReadRelations(network.vocabulary, frame_size, network.picture.size).eval()
+    reading = ReadRelations(network.vocabulary, network.first_predicate, frame_size, network.picture.size).eval()
     names = ("relations", "subjects", "objects")
     arrays = {name: np.ones((2, 3, ROWS, columns), np.float32) for name, columns in zip(names, (5, 6, 6), strict=True)}
     stage = NetworkStage("reading", reading, names, reading.outputs, "frame")

@@ -60,9 +60,9 @@ def speed(
     from benchmarks.speed.source import open_source
 
     asked = Asked(
-        ways=_ways(engines),
+        ways=ways_named(engines),
         precisions=_precisions(precisions),
-        batches=_numbers(batches),
+        batches=numbers(batches),
         threads=threads or usable_cores(),
         seconds=seconds,
     )
@@ -81,7 +81,8 @@ def speed(
         report.print(Console())
 
 
-def _ways(text: str | None) -> list[Way]:
+def ways_named(text: str | None) -> list[Way]:
+    """Returns the engines of a list with commas; None for all. Raises click.UsageError where one is unknown."""
     from benchmarks.speed.measures import WAYS
 
     known = {way.name: way for way in WAYS}
@@ -101,7 +102,8 @@ def _listed(option: str, text: str, known: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _numbers(text: str | None) -> list[int] | None:
+def numbers(text: str | None) -> list[int] | None:
+    """Returns the whole numbers of a list with commas, from 1 up. Raises click.UsageError where it holds others."""
     if text is None:
         return None
     numbers = [int(part) for part in text.split(",") if part.isdecimal()]

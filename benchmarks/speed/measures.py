@@ -105,11 +105,16 @@ class _Contender:
         run_stages(self.stages, tensors)
 
 
-def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
+def measure(
+    source: Source, asked: Asked, say: Callable[[str], None], show: Callable[[Row], None] = lambda row: None
+) -> Report:
     """Measures frames per second of the stages that see frames or clips, for clips of the network's full length.
 
-    Always measures eager PyTorch in fp32 too, on each kind of device that is asked for. `say` takes lines about the
-    progress. Raises ExportError where nothing runs here.
+    Always measures eager PyTorch in fp32 too, on each kind of device that is asked for; its row comes first of each
+    batch. Raises ExportError where nothing runs here.
+
+    say: takes lines about the progress.
+    show: takes each row when it is there.
     """
     rows: list[Row] = []
     missing: list[Missing] = []
@@ -119,7 +124,9 @@ def measure(source: Source, asked: Asked, say: Callable[[str], None]) -> Report:
             if ways := [way for way in asked.ways if way.on_gpu == gpu]:
                 field = _Field(source, asked, gpu, flops, say)
                 field.open(ways)
-                rows += field.measure()
+                for row in field.measure():
+                    rows.append(row)
+                    show(row)
                 missing += field.missing
     if not rows:
         raise ExportError("nothing runs here: " + "; ".join(f"{each.engine}: {each.reason}" for each in missing))

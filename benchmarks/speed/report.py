@@ -84,18 +84,18 @@ class Report:
             cells = [[row.engine, row.precision, str(row.batch), _times(row.ratio)] for row in on_cpu]
             parts.append(f"{self._network()}; CPU, {_threads(self.threads)}:\n\n{_markdown(_CPU_HEADING, cells)}")
         if on_gpu := [row for row in self.rows if row.gpu]:
-            cells = [_gpu_cells(row) for row in on_gpu]
-            parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(_GPU_HEADING, cells)}")
+            cells = [cells_of(row) for row in on_gpu]
+            parts.append(f"{self._network()}; {self.gpu or 'GPU'}:\n\n{_markdown(HEADING, cells)}")
         missing = "\n".join(f"- not here: {each}" for each in self.missing)
         return "\n\n".join([*parts, *filter(None, [missing, say_stolen(self.stolen)])])
 
     def print(self, console: Console) -> None:
         """Prints a table, then what does not run and why."""
         console.print(f"{self._network()}; {_threads(self.threads)}, GPU: {self.gpu or 'none'}", highlight=False)
-        table = Table(*_GPU_HEADING)
+        table = Table(*HEADING)
         table.columns[0].no_wrap = True
         for row in self.rows:
-            table.add_row(*_gpu_cells(row))
+            table.add_row(*cells_of(row))
         console.print(table)
         for each in self.missing:
             console.print(f"not here: {each}", markup=False, highlight=False)
@@ -108,10 +108,12 @@ class Report:
 
 
 _CPU_HEADING = ["engine", "precision", "batch", "times eager"]
-_GPU_HEADING = ["engine", "precision", "batch", "frames/s", "times eager", "of ceiling", "GiB"]
+HEADING = ["engine", "precision", "batch", "frames/s", "times eager", "of ceiling", "GiB"]
+"""Columns of a table for a GPU."""
 
 
-def _gpu_cells(row: Row) -> list[str]:
+def cells_of(row: Row) -> list[str]:
+    """Returns the cells of a row under `HEADING`."""
     return [
         row.engine,
         row.precision,
@@ -132,5 +134,9 @@ def _threads(count: int) -> str:
 
 
 def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(map(markdown_row, [heading, ["---"] * len(heading), *rows]))
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Returns a line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"

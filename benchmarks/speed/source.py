@@ -73,6 +73,7 @@ class Source:
         self._folder = folder
         self._calibration = calibration
         self._graphs: dict[Precision, Bundle] = {} if graphs is None else {"fp32": graphs}
+        self._engines: dict[tuple[Precision, int], Bundle] = {}
 
     def bundle(self, engine: EngineName, precision: Precision, options: EngineOptions) -> Bundle:
         """Returns the bundle that the engine opens to compute in the precision.
@@ -125,11 +126,14 @@ class Source:
         return data
 
     def _build_engines(self, graphs: Bundle, options: EngineOptions) -> Bundle:
-        """Copies the bundle and adds TensorRT engines beside its graphs."""
+        """Copies the bundle and adds TensorRT engines beside its graphs, once for each largest batch."""
         from export.tensorrt import build_engines
 
-        copied = shutil.copytree(graphs.folder, self._folder / f"tensorrt-{graphs.manifest.precision}")
-        return build_engines(Bundle.load(copied), options)
+        key = (graphs.manifest.precision, options.max_batch)
+        if key not in self._engines:
+            copied = shutil.copytree(graphs.folder, self._folder / f"tensorrt-{key[0]}-{key[1]}")
+            self._engines[key] = build_engines(Bundle.load(copied), options)
+        return self._engines[key]
 
 
 def open_source(given: str, folder: Path, *, calibration: Path | None = None) -> Source:

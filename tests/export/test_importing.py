@@ -102,6 +102,12 @@ def test_oed_becomes_a_checkpoint_where_the_name_says_so(oed_file: Path, tmp_pat
     assert training["published"]["title"] == "OED, temporal"
 
 
+def test_the_name_of_another_file_is_no_bundle(oed_file: Path, tmp_path: Path) -> None:
+    done = run("oed", oed_file, tmp_path / "oed.pth", "--frame-size", "100x70")
+    assert "oed.pth: give a name that ends in .pt for a checkpoint, or that of a folder" in str(done.exception)
+    assert not (tmp_path / "oed.pth").exists()
+
+
 def test_sttran_for_given_boxes_becomes_a_checkpoint_only(tmp_path: Path) -> None:
     config = SttranConfig(visual_width=8, word_width=4, feed_forward=16)
     torch.save({"state_dict": published_state(config)}, tmp_path / "predcls.tar")

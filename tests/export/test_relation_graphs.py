@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.importing import import_
+from export.relation_graphs import ReadRelations, open_relation_graph
 from models.engines import bundle_inputs, open_stages, run_stages
 from models.graph.bundle import Bundle
 from models.graph.predictions import PairPredictions
@@ -30,21 +33,40 @@ RELATIONS = [(0, 1, 1, 0.5, 0.75), (1, 2, 0, 0.4, 0.5), (0, 1, 2, 0.3, 0.4), (3,
 
 
 def network_file(path: Path, *, metadata: dict[str, str] | None = None, columns: int = 5, outputs: int = 2) -> Path:
-    """A network that finds all boxes and relations in a bright frame, and nothing in a dark one."""
-    names = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(PREDICATES)}
+    """A network that finds all boxes and relations in a bright frame, and nothing in a dark one.
+
+    Inputs, outputs and metadata are those that the exporter of REACT++ (Maelic/SGG-Benchmark) writes: a batch of any
+    size, opset 17, and the background among the predicates, whose numbers begin at 1.
+    """
+    names = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(["__background__", *PREDICATES])}
+    relations = np.array(RELATIONS, np.float32)[:, :columns]
+    relations[:, 2] += 1
     tables = {
         "all_boxes": np.array(BOXES, np.float32),
-        "all_relations": np.array(RELATIONS, np.float32)[:, :columns],
-        "dark": np.array(0.3, np.float32),
-        "one": np.array([1], np.int64),
+        "all_rels": relations,
+        "dark": np.array(0.6, np.float32),
+        "two": np.array(2, np.float32),
+        "little": np.array(1e-6, np.float32),
+        "scale": np.ones(SIDE, np.float32),
+        "zero": np.array([0], np.int64),
+        "kernel": np.full((4, 3, 3, 3), 1 / 27, np.float32),
     }
     nodes = [
-        helper.make_node("ReduceMean", ["images"], ["brightness"], keepdims=0),
+        # As in its networks; ONNX Runtime makes operators of its own of them.
+        helper.make_node("Conv", ["input", "kernel"], ["blurred"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["blurred"], ["gate"]),
+        helper.make_node("Mul", ["blurred", "gate"], ["active"]),
+        helper.make_node("Pow", ["active", "two"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["mean"], axes=[-1]),
+        helper.make_node("Add", ["mean", "little"], ["positive"]),
+        helper.make_node("Sqrt", ["positive"], ["root"]),
+        helper.make_node("Div", ["active", "root"], ["normed"]),
+        helper.make_node("Mul", ["normed", "scale"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled"], ["brightness"], keepdims=0),
         helper.make_node("Greater", ["brightness", "dark"], ["bright"]),
         helper.make_node("Unsqueeze", ["bright", "zero"], ["seen"]),
     ]
-    tables["zero"] = np.array([0], np.int64)
-    for name, rows in (("boxes", len(BOXES)), ("relations", len(RELATIONS))):
+    for name, rows in (("boxes", len(BOXES)), ("rels", len(RELATIONS))):
         tables[f"{name}_rows"] = np.array([rows], np.int64)
         nodes += [
             helper.make_node("Expand", ["seen", f"{name}_rows"], [f"{name}_kept"]),
@@ -52,16 +74,32 @@ def network_file(path: Path, *, metadata: dict[str, str] | None = None, columns:
         ]
     graph = helper.make_graph(
         nodes,
-        "react",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        "main_graph",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch_size", 3, SIDE, SIDE])],
         [
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", 6]),
-            helper.make_tensor_value_info("relations", TensorProto.FLOAT, ["m", columns]),
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["num_objects", 6]),
+            helper.make_tensor_value_info("rels", TensorProto.FLOAT, ["num_rels", columns]),
         ][:outputs],
         [numpy_helper.from_array(value, name) for name, value in tables.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, names if metadata is None else metadata)
+    onnx.save(model, str(path))
+    return path
+
+
+def optimised(path: Path) -> Path:
+    """The file as ONNX Runtime optimises it, with the metadata written again, as that exporter does."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(path.with_suffix(".opt.onnx"))
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(str(path.with_suffix(".opt.onnx")))
+    operators = {node.op_type for node in model.graph.node}
+    assert {"QuickGelu", "SimplifiedLayerNormalization"} <= operators, "as in a file of that exporter"
+    named = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    helper.set_model_props(model, named)
     onnx.save(model, str(path))
     return path
 
@@ -73,7 +111,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("react")
-    file = network_file(folder / "react.onnx")
+    file = optimised(network_file(folder / "react.onnx"))
     done = run(file, folder / "react", "--frame-size", "64x48", "--licence", "Apache-2.0", "--origin", "a test")
     assert done.exit_code == 0, f"{done.output} {done.exception}"
     assert "4 classes, 3 predicates, subjects: person, woman; licence Apache-2.0" in done.output
@@ -123,6 +161,21 @@ def test_a_video_becomes_a_graph_in_the_networks_own_words(bundle: Bundle, tmp_p
     triplets = {(triplet.predicate, triplet.group) for frame in graph.frames for triplet in frame.triplets}
     assert ("holding", "relation") in triplets
     assert {item.label for frame in graph.frames for item in frame.objects} <= {"person", "woman", "cup", "tv-monitor"}
+
+
+def test_the_background_is_no_predicate(bundle: Bundle) -> None:
+    assert bundle.manifest.vocabulary.predicates == tuple(PREDICATES)
+
+
+def test_predicates_without_a_background_are_numbered_from_0(tmp_path: Path) -> None:
+    named = {"obj_classes": json.dumps(CLASSES), "rel_classes": json.dumps(["over", *PREDICATES])}
+    network = open_relation_graph(network_file(tmp_path / "plain.onnx", metadata=named))
+    assert network.vocabulary.predicates == ("over", *PREDICATES)
+    reading = ReadRelations(network.vocabulary, network.first_predicate, (48, 64), (SIDE, SIDE))
+    subject, thing = torch.tensor(BOXES[:2])[:, None, None, None]  # (1, 1, 1, 6) each
+    for number in range(4):
+        scores = reading(torch.tensor([[[[0, 1, number, 0.5, 0.75]]]]), subject, thing)[5]
+        assert scores.flatten().tolist() == [0.75 * (column == number) for column in range(4)]
 
 
 @pytest.mark.parametrize(

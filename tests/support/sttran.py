@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,11 @@ BLOCKS = (1, 1, 1, 1)
 GROUP_WIDTH = 4
 
 
-def detector_state(seed: int = 0) -> State:
-    """A random detector of few layers under the names of `faster_rcnn_ag.pth`; no norm is the identity."""
+def detector_state(seed: int = 0, images: Tensor | None = None) -> State:
+    """A random detector of few layers under the names of `faster_rcnn_ag.pth`; no norm is the identity.
+
+    images: (N, 3, H, W) in the hundreds, by which the norms are calibrated, so that the features of regions differ.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = ResNet(Bottleneck, list(BLOCKS), width_per_group=GROUP_WIDTH)
@@ -48,8 +52,15 @@ def detector_state(seed: int = 0) -> State:
             ("RCNN_bbox_pred", 0.01),
         ):  # fmt: skip
             nn.init.normal_(parts[name].weight, std=scale)  # type: ignore[arg-type]
+        if images is not None:
+            for module in body.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = 1.0
+            parts["RCNN_top"].train()(parts["RCNN_base"].train()(images))
         return {
-            f"{name}.{key}": value.clone() for name, part in parts.items() for key, value in part.state_dict().items()
+            f"{name}.{key}": value.detach().clone()
+            for name, part in parts.items()
+            for key, value in part.state_dict().items()
         }
 
 
@@ -103,9 +114,33 @@ def published_state(config: SttranConfig, device: str = "cpu") -> dict[str, Tens
     """Random weights under the published names."""
     torch.manual_seed(0)
     state = {name: torch.rand(shape, device=device) for name, shape in published_shapes(config).items()}
+    return state | _counters(state, device)
+
+
+def lively_state(config: SttranConfig, seed: int = 0) -> State:
+    """Random weights under the published names that react to what they see; no norm is the identity.
+
+    Of the three layers of the temporal decoder there is one.
+    """
+    random = torch.Generator().manual_seed(seed)
+    state: State = {}
+    for name, shape in published_shapes(config).items():
+        if re.search(r"global_attention\.layers\.[12]\.", name):
+            continue
+        values = torch.randn(shape, generator=random)
+        if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
+            state[name] = 1 + values.abs() / 4
+        elif len(shape) == 1:
+            state[name] = values / 5
+        else:
+            state[name] = 1.5 * values / values[0].numel() ** 0.5
+    return state | _counters(state)
+
+
+def _counters(state: State, device: str = "cpu") -> State:
+    """What batch norms count in training, for each mean in the state."""
     means = [name for name in state if name.endswith("running_mean")]
-    counters = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7, device=device) for name in means}
-    return state | counters
+    return {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7, device=device) for name in means}
 
 
 @dataclass(frozen=True)

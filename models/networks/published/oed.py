@@ -44,6 +44,19 @@ _NAMES = (
     ),
 )
 """Beginnings of our names and of the published ones."""
+OPTION_OF_FIELD = {
+    "backbone": "backbone",
+    "width": "hidden_dim",
+    "heads": "nheads",
+    "feed_forward": "dim_feedforward",
+    "encoder_layers": "enc_layers",
+    "instance_layers": "dec_layers_hopd",
+    "interaction_layers": "dec_layers_interaction",
+    "queries": "num_queries",
+    "reference_frames": "num_ref_frames",
+    "reference_distance": "interval2",
+}
+"""Fields of `OedConfig` to the options of the official code that a file names."""
 _OPTIONS: dict[str, Any] = {
     "dsgg_task": "sgdet",
     "position_embedding": "sine",
@@ -97,19 +110,7 @@ def published_name(name: str) -> str:
 def _config(
     options: Mapping[str, Any], state: Mapping[str, Tensor], frame_size: tuple[int, int], clip_length: int
 ) -> OedConfig:
-    fields = {
-        "backbone": "backbone",
-        "width": "hidden_dim",
-        "heads": "nheads",
-        "feed_forward": "dim_feedforward",
-        "encoder_layers": "enc_layers",
-        "instance_layers": "dec_layers_hopd",
-        "interaction_layers": "dec_layers_interaction",
-        "queries": "num_queries",
-        "reference_frames": "num_ref_frames",
-        "reference_distance": "interval2",
-    }
-    known = {field: options[option] for field, option in fields.items() if option in options}
+    known = {field: options[option] for field, option in OPTION_OF_FIELD.items() if option in options}
     is_temporal = any(name.startswith("transformer.temporal_query_layer") for name in state)
     return OedConfig(
         frame_height=frame_size[0],

@@ -26,13 +26,13 @@ LICENCE = "BSD-3-Clause (torchvision); trained on COCO"
 
 def download_torchvision(architecture: Architecture) -> Mapping[str, Tensor]:
     """Downloads torchvision's COCO weights, once. Raises WeightsError where they cannot be had."""
+    weights = get_model_weights(architecture)["DEFAULT"]
     try:
-        state: Mapping[str, Tensor] = get_model_weights(architecture)["DEFAULT"].get_state_dict(
-            progress=True, check_hash=True
-        )
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"the weights of {architecture} cannot be downloaded: {error}; download them elsewhere and give the file"
+            f"the weights of {architecture} cannot be downloaded: {error}; download {weights.url} elsewhere and give "
+            "the file"
         ) from error
     return state
 
