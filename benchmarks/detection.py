@@ -286,8 +286,8 @@ def main() -> None:
         agreement = compare(detectors[0], arguments.tflite, photographs)
         print(json.dumps(asdict(agreement)) if arguments.as_json else agreement, flush=True)
     for size in arguments.frame_size or [detectors[0].frame_size]:
-        sized = [each.with_frame_size(*size) for each in detectors]
-        detector = Fused(*sized, FusingConfig()).eval() if arguments.second else sized[0]
+        first, *others = (each.with_frame_size(*size) for each in detectors)
+        detector = Fused(first, others[0], FusingConfig()).eval() if others else first
         row = measure(detector, photographs, arguments.letterbox)
         print(json.dumps(asdict(row)) if arguments.as_json else row, flush=True)
 

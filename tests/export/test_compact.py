@@ -75,7 +75,8 @@ def test_weights_come_back_bit_for_bit_from_a_smaller_file(
     assert kind in kinds_of(path)
     assert path.stat().st_size < share * before
     (found,) = run(path)
-    assert (found.dtype, found.shape) == (np.float32, weights.shape)
+    assert found.dtype == np.float32
+    assert found.shape == weights.shape
     assert np.array_equal(found, weights)
 
 

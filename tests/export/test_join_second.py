@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto
 
+from export import onnx as onnx_export
 from export.check import sample_frames
 from export.detectors.opening import Flags
 from export.detectors.sources import open_source
@@ -62,8 +64,10 @@ def run(folder: Path, first: str, second: str, out: Path, *arguments: str) -> An
 
 
 @pytest.fixture(scope="module")
-def bundle(folder: Path) -> Bundle:
-    result = run(folder, "first.pt", "second.pt", folder / "both")
+def bundle(folder: Path, relations_once: Callable[..., None]) -> Bundle:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_write", relations_once)
+        result = run(folder, "first.pt", "second.pt", folder / "both")
     assert result.exit_code == 0, result.output
     return Bundle.load(folder / "both")
 
