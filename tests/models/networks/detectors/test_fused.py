@@ -115,6 +115,13 @@ def test_only_the_best_boxes_of_each_detector_count() -> None:
     assert sorted(scores[scores > 0].tolist()) == pytest.approx([0.8, 0.9])
 
 
+def test_many_boxes_on_one_thing_push_no_other_thing_out() -> None:
+    """Detectors give what they found before suppression."""
+    same = [((0.1, 0.1, 0.5, 0.5 + number / 5000), 0, 0.9 - number / 1000) for number in range(150)]
+    found = fuse([*same, ((0.7, 0.7, 0.9, 0.9), 1, 0.4)], [((0.7, 0.7, 0.9, 0.9), 1, 0.4)])
+    assert [kind for _, kind, _ in found] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [
