@@ -1,11 +1,13 @@
 """Measures an object detector on photographs whose boxes are known: average precision, and time on one thread.
 
     .venv/bin/python -m benchmarks.detection CHECKPOINT ../shared/real/coco_256 [--frame-size 512x384 ...]
-        [--letterbox] [--tflite FILE] [--json]
+        [--second CHECKPOINT] [--letterbox] [--tflite FILE] [--json]
 
-CHECKPOINT is a file of `vsg import`. The folder holds `images/…/NAME.jpg` and `labels/…/NAME.txt`, a line for each box:
-class, centre x, centre y, width and height, as fractions. Frames are stretched to each size, as the service does it,
-or letterboxed. The detector runs on ONNX Runtime; the time is that of the processor, for one frame at a time.
+CHECKPOINT is a file of `vsg import efficientdet` or `vsg import ssdlite`. `--second` fuses it with another one, with
+the numbers that `vsg join --second` takes by default. The folder holds `images/…/NAME.jpg` and `labels/…/NAME.txt`, a
+line for each box: class, centre x, centre y, width and height, as fractions. Frames are stretched to each size, as the
+service does it, or letterboxed. The detector runs on ONNX Runtime; the time is that of the processor, for one frame at
+a time.
 
 `--tflite` compares EfficientDet at 320x320 with LiteRT on the file that it was made from. That needs `ai-edge-litert`.
 """
@@ -36,6 +38,9 @@ from models.engines.onnxruntime import open_session
 from models.networks.checkpoint import load_part
 from models.networks.detectors import coco
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig, decode_boxes, place_anchors
+from models.networks.detectors.fused import Fused, FusingConfig
+from models.networks.detectors.object_detector import ObjectDetector
+from models.networks.detectors.ssdlite import SsdLite
 from models.networks.stages import FRAMES, NetworkStage
 
 SIDE = 320
@@ -96,7 +101,7 @@ class Agreement:
 class _Clips(nn.Module):
     """A detector of frames (N, …) that takes clips (B, T, …), as exported stages do."""
 
-    def __init__(self, detector: EfficientDet) -> None:
+    def __init__(self, detector: ObjectDetector) -> None:
         super().__init__()
         self.detector = detector
 
@@ -144,7 +149,7 @@ def suppress(boxes: Array, scores: Array, least: float) -> tuple[Array, Array, A
     return chosen[kept], values[kept], classes[kept]
 
 
-def measure(detector: EfficientDet, photographs: Sequence[Photograph], letterbox: bool) -> Row:
+def measure(detector: ObjectDetector, photographs: Sequence[Photograph], letterbox: bool) -> Row:
     """Measures a detector at its frame size."""
     height, width = detector.frame_size
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +170,7 @@ def measure(detector: EfficientDet, photographs: Sequence[Photograph], letterbox
     return Row(f"{width}x{height}", fitted, ap, ap50, 1000 * min(times), difference)
 
 
-def _exported(detector: EfficientDet, folder: Path) -> Detect:
+def _exported(detector: ObjectDetector, folder: Path) -> Detect:
     stage = NetworkStage("detector", _Clips(detector).eval(), (FRAMES,), ("boxes", "scores"), "frame")
     export_stages([stage], sample_inputs(detector.frame_size, 2), {"boxes", "scores"}, 2, folder)
     session = open_session(folder / "detector.onnx", threads=1)
@@ -249,6 +254,13 @@ def _lite_runtime(tflite: Path) -> Detect:
     return detect
 
 
+def _read(checkpoint: Path) -> EfficientDet | SsdLite:
+    network, _ = load_part(checkpoint)
+    if not isinstance(network, EfficientDet | SsdLite):
+        raise BenchError(f"{checkpoint} holds a {type(network).__name__}: give EfficientDet or SSDLite")
+    return network
+
+
 def _size(text: str) -> tuple[int, int]:
     width, height = text.split("x")
     return int(height), int(width)
@@ -260,20 +272,23 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--frame-size", type=_size, action="append", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--second", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--letterbox", action="store_true")
     parser.add_argument("--tflite", type=Path)
     parser.add_argument("--json", action="store_true", dest="as_json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    detector, _ = load_part(arguments.checkpoint)
-    if not isinstance(detector, EfficientDet):
-        raise BenchError(f"{arguments.checkpoint} holds a {type(detector).__name__}, not a detector")
+    detectors = [_read(path) for path in (arguments.checkpoint, arguments.second) if path is not None]
     photographs = read_photographs(arguments.data)
     if arguments.tflite:
-        agreement = compare(detector, arguments.tflite, photographs)
+        if not isinstance(detectors[0], EfficientDet):
+            raise BenchError(f"--tflite compares EfficientDet only, and {arguments.checkpoint} holds another network")
+        agreement = compare(detectors[0], arguments.tflite, photographs)
         print(json.dumps(asdict(agreement)) if arguments.as_json else agreement, flush=True)
-    for size in arguments.frame_size or [detector.frame_size]:
-        row = measure(detector.with_frame_size(*size), photographs, arguments.letterbox)
+    for size in arguments.frame_size or [detectors[0].frame_size]:
+        first, *others = (each.with_frame_size(*size) for each in detectors)
+        detector = Fused(first, others[0], FusingConfig()).eval() if others else first
+        row = measure(detector, photographs, arguments.letterbox)
         print(json.dumps(asdict(row)) if arguments.as_json else row, flush=True)
 
 

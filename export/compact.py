@@ -57,6 +57,8 @@ def _float16(name: str, values: NDArray[np.float32]) -> _Stored | None:
 
 def _int8(name: str, values: NDArray[np.float32]) -> _Stored | None:
     rows = values.reshape(len(values), -1)
+    if rows.shape[1] == 1:
+        return None  # a step for each number takes more than the number
     largest = np.abs(rows).max(1)
     steps = np.ones(len(rows), np.float32)
     found = largest == 0

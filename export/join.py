@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from export.bundle import write_bundle
 from export.compact import store_compactly
 from export.detectors.classes import match_classes, vocabulary_of_classes
-from export.detectors.opening import OnnxDetector
+from export.detectors.opening import Flags, OnnxDetector
+from export.detectors.sources import Opened, open_source
 from export.detectors.surgery import write_detector_stage
 from export.errors import ExportError
 from export.join_settings import JoinSettings
@@ -91,16 +92,26 @@ def read_relations(path: Path) -> tuple[Layout | Scored, dict[str, Any]]:
     )
 
 
-def fuse(first: OnnxDetector | ObjectDetector, second: OnnxDetector | ObjectDetector, config: FusingConfig) -> Fused:
-    """Returns one detector of two. Raises ExportError where one is an ONNX file, or where they do not fit together."""
-    if isinstance(first, OnnxDetector) or isinstance(second, OnnxDetector):
+def fuse(first: Opened, source: str, config: FusingConfig) -> Opened:
+    """Returns an opened detector and the one that a source names as one detector, with the weights of both.
+
+    Raises ExportError where one is an ONNX file, is not there, or where they do not fit together.
+
+    source: as for `open_source`.
+    """
+    if isinstance(first.detector, OnnxDetector) or Path(source).suffix == ".onnx":
         raise ExportError(
-            "--second fuses checkpoints and torchvision's detectors only, and one of the two is an ONNX file"
+            f"{'DETECTOR' if isinstance(first.detector, OnnxDetector) else source} is an ONNX file, and --second fuses "
+            "detectors in torch only: give a checkpoint (`vsg import`) or torchvision:NAME for both, or leave it out"
         )
+    second = open_source(source, None, Flags())
+    assert not isinstance(second.detector, OnnxDetector)
     try:
-        return Fused(first, second, config).eval()
+        fused = Fused(first.detector, second.detector, config).eval()
     except ConfigurationError as error:
         raise ExportError(str(error)) from error
+    data = ", ".join(dict.fromkeys((first.data, second.data)))
+    return Opened(fused, [*first.weights, *second.weights], data, first.said)
 
 
 def read_pose(path: Path) -> tuple[PoseNetwork, dict[str, Any]]:

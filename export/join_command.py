@@ -69,7 +69,7 @@ class _Numbers(click.ParamType[Any]):
 @click.option(
     "--second",
     metavar="DETECTOR",
-    help="A second detector of the same classes, a checkpoint or torchvision's; boxes that both find count more.",
+    help="A second detector of the same classes and frames, no .onnx file; boxes that both find count more.",
 )
 @click.option(
     "--pose",
@@ -114,7 +114,6 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
     is printed; the options correct it.
     """
     from export.detectors.classes import read_class_names, read_table
-    from export.detectors.opening import Flags
     from export.detectors.sources import open_source, published_weights
     from export.errors import ExportError
     from export.join import ClassOptions, fuse, join, match_detector, read_pose, read_relations
@@ -135,23 +134,19 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
         opened = open_source(detector, names, _flags(options), options["origin"], options["licence"])
         for line in opened.said:
             click.echo(line)
-        found, weights, seen = opened.detector, [*opened.weights], opened.data
         if options["second"] is not None:
-            second = open_source(options["second"], None, Flags())
-            found = fuse(opened.detector, second.detector, settings.fusing)
-            weights += second.weights
-            seen = ", ".join(dict.fromkeys((seen, second.data)))
+            opened = fuse(opened, options["second"], settings.fusing)
         network, provenance = read_relations(relations)
         pose, source = (None, {}) if options["pose"] is None else read_pose(options["pose"])
         table = None if options["table"] is None else read_table(options["table"])
         classes = ClassOptions(table, options["keep_classes"], options["subjects"], **given("name_table"))
-        matched = match_detector(found.names, network, classes)
+        matched = match_detector(opened.detector.names, network, classes)
         click.echo("classes: " + ", ".join(_meant(name, label) for name, label in matched.table.items()))
         if matched.dropped:
             click.echo("left out, because the vocabulary has no word for them: " + ", ".join(matched.dropped))
-        data = f"relations: {provenance.get('data', 'unknown')}; detector: {seen}"
+        data = f"relations: {provenance.get('data', 'unknown')}; detector: {opened.data}"
         bundle = join(
-            found,
+            opened.detector,
             matched,
             out,
             name=options["name"] or out.name,
@@ -159,7 +154,7 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
             description=options["description"],
             training=Training(data=data, command=" ".join(["vsg", *sys.argv[1:]]), figures=settings.figures),
             settings=settings,
-            weights=[*weights, *published_weights(source)],
+            weights=[*opened.weights, *published_weights(source)],
             pose=pose,
         )
         for file in bundle.manifest.sha256:

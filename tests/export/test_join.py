@@ -88,22 +88,12 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Joined]:
-    """Joins a detector of `ONNX`, one of torchvision's or the `crowd` when it is first asked for.
-
-    The relation network is exported once for most.
-    """
+def bundle_of(
+    layout: Path, relations_once: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Joined]:
+    """Joins a detector of `ONNX`, one of torchvision's or the `crowd` when it is first asked for."""
     folder = tmp_path_factory.mktemp("joined")
     (folder / "names.txt").write_text("\n".join(("N/A", *NAMES)))
-    write, known = onnx_export._write, folder / "relations.onnx"
-
-    def write_once(module: Any, stage: Any, tensors: Any, outputs: Any, most: Any, path: Path) -> None:
-        if stage.name == "relations" and known.exists():
-            shutil.copy(known, path)
-        else:
-            write(module, stage, tensors, outputs, most, path)
-            if stage.name == "relations":
-                shutil.copy(path, known)
 
     @cache
     def make(name: str) -> Joined:
@@ -111,7 +101,7 @@ def bundle_of(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             numbers = ("--persons", "10", "--things", "20", "--pairs", "60")
             return joined(write_crowd(folder / "crowd.onnx"), layout, folder / name, "--keep-classes", *numbers)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(onnx_export, "_write", write_once)
+            patch.setattr(onnx_export, "_write", relations_once)
             if name == TORCHVISION:
                 source = f"torchvision:{name}={write_lively(folder / 'weights.pt')}"
                 return joined(source, layout, folder / "torchvision", "--input-size", "96x64", "--licence", "none")

@@ -25,14 +25,15 @@ class FusingConfig:
 
     weight: of the second detector's scores; the first one's have the rest of 1.
     iou: IoU over which boxes of one class, one of each detector, are the same thing.
-    detections: K, most boxes of each detector.
+    detections: K, most boxes of each detector, with one class each. They are chosen before suppression, where many
+        of them lie on one another.
     least_score: score below which a detector's boxes are dropped, before they are fused.
     object_iou: IoU over which a detector's box is dropped beside a better one of its class.
     """
 
     weight: Share = 1 / 3
     iou: Share = 0.55
-    detections: Annotated[int, Field(ge=1)] = 100
+    detections: Annotated[int, Field(ge=1)] = 300
     least_score: Share = 0.03
     object_iou: Share = 0.5
 

@@ -5,6 +5,7 @@ Batch norm is folded into the convolutions; `models.networks.published` reads th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -92,6 +93,12 @@ class SsdLite(nn.Module):
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.config.frame_height, self.config.frame_width
+
+    def with_frame_size(self, height: int, width: int) -> SsdLite:
+        """Returns a detector with the same weights for frames of another size."""
+        other = SsdLite(replace(self.config, frame_height=height, frame_width=width))
+        other.load_state_dict(self.state_dict())
+        return other.train(self.training)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the Q candidates of each frame, before suppression, the best first.

