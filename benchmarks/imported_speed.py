@@ -41,6 +41,7 @@ from models.networks.oed import Oed, OedConfig
 from models.networks.published.oed import KEPT_PAIRS, OPTION_OF_FIELD, import_oed, published_name
 from service.cores import usable_cores
 
+NETWORKS = ("oed-spatial", "oed-temporal", "everyday")
 EVERYDAY = Path(__file__).parents[1] / "bundles" / "everyday"
 SMALL: dict[str, Any] = {
     "backbone": "resnet18", "width": 32, "heads": 4, "feed_forward": 32,
@@ -168,14 +169,15 @@ def make_oed(folder: Path, frame_size: tuple[int, int], clip_length: int, *, tem
         network = Oed(OedConfig(kept_pairs=KEPT_PAIRS if temporal else (), **sizes))
     args = argparse.Namespace(**{OPTION_OF_FIELD[field]: value for field, value in sizes.items()})
     name = "oed-temporal" if temporal else "oed-spatial"
-    published, own = folder / f"{name}.pth", folder / f"{name}.pt"
+    made = folder / f"{name}-{frame_size[1]}x{frame_size[0]}-{clip_length}{'-small' if small else ''}"
+    made.mkdir(exist_ok=True)
+    published, own = made / "published.pth", made / "checkpoint.pt"
     torch.save(
         {"model": {published_name(key): value for key, value in network.state_dict().items()}, "args": args}, published
     )
     save_checkpoint(own, import_oed(published, frame_size, clip_length), {"data": "none: random weights"})
     published.unlink()
-    (folder / name).mkdir()
-    source = open_source(str(own), folder / name)
+    source = open_source(str(own), made)
     source.name = name
     return source
 
@@ -210,32 +212,46 @@ def default_ways() -> list[Way]:
 @click.command(help=(__doc__ or "").partition("\n\n    ")[0])
 @click.option("--seconds", type=click.FloatRange(1), default=540, show_default=True, help="Time for everything.")
 @click.option("--each", type=click.FloatRange(0), default=2, show_default=True, help="Seconds for each measurement.")
+@click.option("--networks", metavar="NAME,…", default=",".join(NETWORKS), show_default=True, help="What is measured.")
 @click.option("--engines", metavar="NAME,…", help="As for `vsg speed`; by default all that may run here.")
 @click.option("--batches", metavar="N,…", help="Clips at once; by default 1 on a CPU and 1,4,16 on a GPU.")
 @click.option("--frame-size", type=FrameSize(), default="800x600", show_default=True, help="Frames of OED.")
 @click.option("--clip-length", type=click.IntRange(2, 256), default=8, show_default=True, help="Frames of OED's clips.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of an engine on the CPU; by default one a core.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep networks and graphs here, so that the next run exports nothing again.",
+)
 @click.option("--small", is_flag=True, help="Give OED few layers, to rehearse on a CPU.")
 def main(
     seconds: float,
     each: float,
+    networks: str,
     engines: str | None,
     batches: str | None,
     frame_size: tuple[int, int],
     clip_length: int,
     threads: int | None,
+    folder: Path | None,
     small: bool,
 ) -> None:
     """Runs the command line."""
     deadline = time.monotonic() + seconds
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"PyTorch {torch.__version__}, GPU: {gpu}, {usable_cores()} CPU cores\n", flush=True)
+    if unknown := set(networks.split(",")) - set(NETWORKS):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: take some of {', '.join(NETWORKS)}")
     with TemporaryDirectory(prefix="vsg-speed-") as name:
-        folder = Path(name)
-        (folder / "everyday").mkdir()
+        kept = folder or Path(name)
+        (kept / "everyday").mkdir(parents=True, exist_ok=True)
         size = (frame_size[1], frame_size[0])
-        sources = [make_oed(folder, size, clip_length, temporal=temporal, small=small) for temporal in (False, True)]
-        sources.append(open_source(str(EVERYDAY), folder / "everyday"))
+        sources = [
+            open_source(str(EVERYDAY), kept / "everyday")
+            if network == "everyday"
+            else make_oed(kept, size, clip_length, temporal=network == "oed-temporal", small=small)
+            for network in networks.split(",")
+        ]
         table = Table(numbers(batches), threads or usable_cores(), each, deadline)
         table.fill(steps_of(sources, ways_named(engines) if engines else default_ways()))
     print()

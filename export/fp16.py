@@ -17,6 +17,8 @@ _KEPT = [
     "Softmax", "Sigmoid",
     # Coordinates in pixels, which fp16 rounds above 2,048.
     "Resize", "GridSample",
+    # Sums into places, which ONNX Runtime's CPU provider has no fp16 for.
+    "ScatterElements", "ScatterND",
 ]  # fmt: skip
 
 

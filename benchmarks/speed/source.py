@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from export.errors import ExportError
 from models.engines import EngineName, EngineOptions, bundle_inputs, run_stages
 from models.graph.bundle import (
+    MANIFEST_FILE,
     Bundle,
     FrameSize,
     Manifest,
@@ -60,7 +61,7 @@ class Source:
     ) -> None:
         """Takes what is known of the network.
 
-        folder: where bundles are written.
+        folder: where bundles are written, and found again by a later run.
         network: None where a bundle does not say which network it holds.
         checkpoint: the weights, where there are any.
         graphs: the fp32 bundle, where there is one.
@@ -83,15 +84,23 @@ class Source:
         if engine in ("torch-cpu", "torch-cuda"):
             return Bundle(self._folder, self.manifest.model_copy(update={"precision": precision}))
         try:
-            if precision not in self._graphs:
-                self._graphs[precision] = self._export() if precision == "fp32" else self._convert(precision)
-            graphs = self._graphs[precision]
+            graphs = self._graphs_in(precision)
             return graphs if engine != "tensorrt" else self._build_engines(graphs, options)
         except ModuleNotFoundError as error:
             raise ExportError(
                 f"its graphs in {precision} cannot be written without {error.name}, which is not installed; "
                 "install it with: pip install 'video-scene-graph[training,cpu]'"
             ) from error
+
+    def _graphs_in(self, precision: Precision) -> Bundle:
+        """Returns graphs that were made before, in this run or in an earlier one with the same folder; or makes them."""
+        if precision not in self._graphs:
+            made = self._folder / precision
+            if (made / MANIFEST_FILE).is_file():
+                self._graphs[precision] = Bundle.load(made)
+            else:
+                self._graphs[precision] = self._export() if precision == "fp32" else self._convert(precision)
+        return self._graphs[precision]
 
     def _export(self) -> Bundle:
         from export.bundle import export_bundle
@@ -106,10 +115,8 @@ class Source:
     def _convert(self, precision: Precision) -> Bundle:
         from export.precision import convert
 
-        if "fp32" not in self._graphs:
-            self._graphs["fp32"] = self._export()
         data = self._calibration or self._random_frames()
-        return convert(self._graphs["fp32"], self._folder / precision, precision, data)
+        return convert(self._graphs_in("fp32"), self._folder / precision, precision, data)
 
     def _random_frames(self) -> Path:
         """Writes a data folder of noise: the ranges of activations decide how exact int8 is, not how fast."""

@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.imported_speed import EVERYDAY, Step, Table, make_oed, steps_of
+from benchmarks.imported_speed import EVERYDAY, Step, Table, main, make_oed, steps_of
 from benchmarks.speed.measures import Way
 from benchmarks.speed.source import Source, open_source
+from models.engines import EngineOptions
 from models.networks.oed import Oed
 
 EAGER, GRAPHS = Way("torch-cpu"), Way("onnxruntime-cpu")
@@ -25,6 +27,22 @@ def test_oed_comes_through_the_reader_of_published_files(oed: Source) -> None:
     assert oed.network.config.kept_pairs == (80, 50, 30)
     assert oed.network.config.backbone == "resnet18"
     assert (oed.network.frame_size, oed.network.clip_length) == ((64, 96), 2)
+
+
+def test_graphs_that_a_folder_holds_are_not_made_again(tmp_path: Path) -> None:
+    options = EngineOptions(threads=1, max_batch=1)
+    made = make_oed(tmp_path, (64, 96), 2, temporal=True, small=True).bundle("onnxruntime-cpu", "fp32", options)
+    graph = made.path_of(made.manifest.stages[0])
+    before = graph.stat().st_mtime_ns
+    again = make_oed(tmp_path, (64, 96), 2, temporal=True, small=True).bundle("onnxruntime-cpu", "fp32", options)
+    assert again.folder == made.folder
+    assert graph.stat().st_mtime_ns == before
+
+
+def test_an_unknown_network_is_refused_with_those_there_are() -> None:
+    result = CliRunner().invoke(main, ["--networks", "oed-temporal,eod"])
+    assert result.exit_code == 2
+    assert "eod: take some of oed-spatial, oed-temporal, everyday" in result.output
 
 
 def test_each_row_is_printed_when_it_is_there(oed: Source, capsys: pytest.CaptureFixture[str]) -> None:

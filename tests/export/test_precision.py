@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -131,6 +132,27 @@ def test_fp16_keeps_the_inputs_and_outputs_of_the_graph(scored_sttran: Exported,
     half = Bundle(tmp_path, bundle.manifest)
     wanted, found = (run(each, "onnxruntime-cpu", frames(bundle)) for each in (bundle, half))
     np.testing.assert_allclose(found["object_scores"], wanted["object_scores"], atol=0.02)
+
+
+def test_fp16_leaves_sums_into_places_in_fp32_which_cpus_have_no_fp16_for(tmp_path: Path) -> None:
+    floats = onnx.TensorProto.FLOAT
+    node = onnx.helper.make_node("ScatterElements", ["start", "places", "added"], ["sums"], axis=0, reduction="add")
+    graph = onnx.helper.make_graph(
+        [node],
+        "sums",
+        [
+            onnx.helper.make_tensor_value_info("start", floats, (3,)),
+            onnx.helper.make_tensor_value_info("places", onnx.TensorProto.INT64, (2,)),
+            onnx.helper.make_tensor_value_info("added", floats, (2,)),
+        ],
+        [onnx.helper.make_tensor_value_info("sums", floats, (3,))],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, str(tmp_path / "fp32.onnx"))
+    to_half(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "fp16.onnx"), providers=["CPUExecutionProvider"])
+    inputs = {"start": np.zeros(3, np.float32), "places": np.array([1, 1]), "added": np.array([2.0, 3.0], np.float32)}
+    assert session.run(None, inputs)[0].tolist() == [0, 5, 0]
 
 
 def test_another_precision_needs_data_to_measure_it_on(small: Exported, tmp_path: Path) -> None:
