@@ -93,7 +93,7 @@ class Source:
             ) from error
 
     def _graphs_in(self, precision: Precision) -> Bundle:
-        """Returns graphs that were made before, in this run or in an earlier one with the same folder; or makes them."""
+        """Returns graphs that this run or an earlier one with the same folder made; makes them where there are none."""
         if precision not in self._graphs:
             made = self._folder / precision
             if (made / MANIFEST_FILE).is_file():
