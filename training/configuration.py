@@ -39,7 +39,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "word_vectors": _RELATIONS,
     "detector": _RELATIONS,
     "task": _RELATIONS,
-    "cache_pairs": _RELATIONS,
+    "cache_pairs": (*_RELATIONS, "arn"),
     "whole_videos": _RELATIONS,
     "relation_scoring": ("arn", "layout", *_RELATIONS),
     "relations": ("layout",),
@@ -97,7 +97,7 @@ class TrainingConfig:
     detector: checkpoint of the detector whose pairs a two-stage network reads; it is not trained any further.
     task: the task that a two-stage network is trained for.
     cache_pairs: keeps the detector's pairs on disk, beside the data, for all epochs and runs; then frames are not
-        augmented.
+        augmented. With `freeze_host`, what the host says of them is kept too, also of ARN's queries.
     relation_scoring: attaches RS-Net.
     scorer: shape of RS-Net; its `input_width` is set to the host's.
     freeze_host: trains the relation scorer alone, on a host that is taken from `initialise_from` as it is.

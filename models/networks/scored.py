@@ -6,11 +6,12 @@ two-stage network's `classify`, or ARN's classifiers of the last layer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as validated_dataclass
 from torch import Tensor, nn
 
 from models.errors import ConfigurationError
@@ -38,13 +39,29 @@ Host = Arn | TwoStage | Layout
 HostConfig = Annotated[ArnConfig | TwoStageConfig | LayoutConfig, Field(discriminator="network")]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScoredConfig:
     """Configurations of a host and its scorer."""
 
     host: HostConfig
     scorer: RsNetConfig
     network: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True)
+class DescribedPairs:
+    """Pairs of B clips, as a scorer reads them.
+
+    representation: (B, T, P, D) float32, the host's.
+    confidence: (B, T, P, 2) float32, probabilities that the subject and the object are there.
+    mask: (B, T, P) bool, true where a slot holds a pair.
+    boxes: (B, T, P, 2, 4) float32, corner boxes of subject and object as fractions of the frame.
+    """
+
+    representation: Tensor
+    confidence: Tensor
+    mask: Tensor
+    boxes: Tensor
 
 
 class Scored(nn.Module):
@@ -100,17 +117,36 @@ class Scored(nn.Module):
         self.host.train(mode and not self.host_is_frozen)
         return self
 
-    def forward(self, seen: Tensor | Pairs | LayoutPairs) -> tuple[ArnOutput | Relations, Tensor]:
-        """Returns the host's output for its input (frames or pairs), and the scorer's logits (B, T, P, 2)."""
-        output: ArnOutput | Relations = self.host(seen)
+    def describe(self, seen: Tensor | Pairs | LayoutPairs, output: ArnOutput | Relations) -> DescribedPairs:
+        """Returns what the scorer reads, from the host's input and output."""
         if isinstance(seen, Tensor):
             said: dict[str, Tensor] = self.host.describe(output)  # type: ignore[arg-type, operator]
             confidence = torch.stack((said["subject_scores"], said["object_scores"].amax(-1)), -1)
             mask, sides = said["pair_mask"], (said["subject_boxes"], said["object_boxes"])
         else:
             confidence, mask, sides = seen.confidence, seen.mask, (seen.subject_boxes, seen.object_boxes)
-        frames = self.scorer.encode_frames(output.representation, confidence, mask, torch.stack(sides, -2))
-        logits, video = self.scorer.decode(*frames, mask)
+        return DescribedPairs(output.representation, confidence, mask, torch.stack(sides, -2))
+
+    def score(self, pairs: DescribedPairs) -> tuple[Tensor, Tensor]:
+        """Returns the scorer's logits (B, T, P, 2), and the video's token as each frame knows it (B, T, W)."""
+        frames = self.scorer.encode_frames(pairs.representation, pairs.confidence, pairs.mask, pairs.boxes)
+        return self.scorer.decode(*frames, pairs.mask)
+
+    def forward(
+        self, seen: Tensor | Pairs | LayoutPairs | DescribedPairs, shown: Tensor | None = None
+    ) -> tuple[ArnOutput | Relations | None, Tensor]:
+        """Returns the host's output, and the scorer's logits (B, T, P, 2).
+
+        seen: the host's input (frames or pairs); or what it said before, then there is no output.
+        shown: (B, T, P) bool, the pairs that the scorer sees; by default all that the host does.
+        """
+        if isinstance(seen, DescribedPairs):
+            return None, self.score(seen)[0]
+        output: ArnOutput | Relations = self.host(seen)
+        described = self.describe(seen, output)
+        if shown is not None:
+            described = replace(described, mask=described.mask & shown)
+        logits, video = self.score(described)
         if self.fusion is None:
             return output, logits
         if isinstance(output, ArnOutput):

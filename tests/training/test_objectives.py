@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,30 @@ def test_a_scorer_learns_on_arns_queries(
     assert network.config.scorer.input_width == host.representation_width, "set to the host's"
     assert same_weights(host.state_dict(), network.state_dict(), "host.")
     assert_figures(evaluate_model(puppets, checkpoint))
+
+
+@pytest.mark.parametrize("name", ["sttran", "arn"])
+def test_a_frozen_host_is_asked_once_and_the_scorer_learns_as_beside_it(
+    configure: Configure, configure_relations: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level("INFO", "vsg.train")
+    host = make_lively(tiny() if name == "arn" else tiny_two_stage(name))
+    save_checkpoint(tmp_path / "host.pt", host, {})
+    changes: dict[str, Any] = {
+        "relation_scoring": True, "freeze_host": True, "scorer": asdict(tiny_scorer(reads_boxes=True)),
+        "initialise_from": tmp_path / "host.pt", "clip_length": 3, "validation_videos": 3,
+    }  # fmt: skip
+    make = configure if name == "arn" else partial(configure_relations, name)
+    beside, kept, again = (make_objective(make(**changes, cache_pairs=cached), CPU) for cached in (False, True, True))
+    assert caplog.text.count("the host describes") == 1, "the second time it is read"
+    again.model.load_state_dict(beside.model.state_dict())
+    terms = [
+        each.loss_terms(again.model.eval(), each.collate([each.dataset[0], each.dataset[4]]), CPU)
+        for each in (beside, again)
+    ]
+    assert [set(each) for each in terms] == [{"related"}] * 2
+    torch.testing.assert_close(terms[0]["related"], terms[1]["related"], rtol=1e-3, atol=1e-4)
+    assert len(kept.dataset) == len(beside.dataset)  # type: ignore[arg-type]
 
 
 def test_annotated_pairs_are_related_whatever_class_the_detector_gives(configure_relations: Configure) -> None:

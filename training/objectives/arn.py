@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from models.graph.bundle import sha256_of
 from models.networks.arn import Arn, ArnConfig
+from models.networks.arn.network import ArnOutput
 from models.networks.arn.weights import load_detr_weights
 from models.networks.checkpoint import load_matching_weights, save_checkpoint
 from models.networks.clip.image import ClipImageEncoder
@@ -20,13 +24,15 @@ from training.configuration import TrainingConfig
 from training.data.action_genome import read_vocabulary
 from training.data.caches import annotation_key
 from training.data.clips import ClipBatch, ClipDataset, collate
+from training.data.described_pairs import DescribedDataset, ScorerBatch, collate_described
 from training.evaluation import Figures
 from training.losses import arn_loss
 from training.objectives.parameters import rated_groups
-from training.objectives.scoring import scored
+from training.objectives.scoring import described_terms, scored
 from training.objectives.videos import frame_cache, split_videos
 from training.prediction import evaluate_videos, network_predictor
 from training.relation_losses import match_slots, related_term
+from training.targets import Targets
 
 log = logging.getLogger("vsg.train")
 
@@ -53,26 +59,31 @@ class ArnObjective:
             self.model = scored(self.network, config)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.imitated = ClipImageEncoder().to(device) if shape.mimicry else None
-        self.dataset = ClipDataset(
+        clips = ClipDataset(
             videos, self.vocabulary, height=shape.frame_height, width=shape.frame_width,
             clip_length=config.clip_length, cache=frame_cache(config),
         )  # fmt: skip
+        self.items_per_epoch = clips.items_per_epoch
+        self.dataset: Dataset[Any] = clips
+        if config.freeze_host and config.cache_pairs:
+            self.model.to(device)
+            key = f"{clips.picture_key()} {clips.annotation_key} {config.clip_length} {asdict(shape)}"
+            key += f" {sha256_of(cast(Path, config.initialise_from))}"
+            describe = partial(self._describe, device)
+            self.dataset = DescribedDataset(clips, list(map(len, clips.clips)), describe, config.data / "cache", key)
 
-    @property
-    def items_per_epoch(self) -> float:
-        """Number of items that together show the training data once."""
-        return self.dataset.items_per_epoch
-
-    def collate(self, items: list[Any]) -> ClipBatch:
+    def collate(self, items: list[Any]) -> ClipBatch | ScorerBatch:
         """Items of the data set as one batch."""
-        return collate(items, self.vocabulary)
+        return collate_described(items) if isinstance(self.dataset, DescribedDataset) else self._collate_clips(items)
 
-    def prepare(self, batch: ClipBatch, generator: torch.Generator) -> ClipBatch:
-        """The batch, augmented."""
-        return self.config.augmentation(batch, generator)
+    def prepare(self, batch: ClipBatch | ScorerBatch, generator: torch.Generator) -> ClipBatch | ScorerBatch:
+        """The frames, augmented; what a host says of them is as it is."""
+        return self.config.augmentation(batch, generator) if isinstance(batch, ClipBatch) else batch
 
-    def loss_terms(self, model: nn.Module, batch: ClipBatch, device: torch.device) -> dict[str, Tensor]:
+    def loss_terms(self, model: nn.Module, batch: ClipBatch | ScorerBatch, device: torch.device) -> dict[str, Tensor]:
         """Terms of eq 14 by name, and `related`."""
+        if isinstance(batch, ScorerBatch):
+            return described_terms(model, batch.to(device), self.config.relation_loss)
         frames, targets = batch.frames.to(device, non_blocking=True), batch.targets.to(device)
         said = model(frames)
         output, logits = said if isinstance(said, tuple) else (said, None)
@@ -82,12 +93,8 @@ class ArnObjective:
                 image_embeddings = None if self.imitated is None else self.imitated(frames)
                 terms |= arn_loss(output, targets, self.config.loss, image_embeddings)
             if logits is not None:
-                found = self.network.describe(output)
-                matches = match_slots(
-                    found["pair_mask"], found["subject_boxes"], found["object_boxes"],
-                    found["object_scores"].argmax(-1), targets,
-                )  # fmt: skip
-                terms["related"] = related_term(logits, matches.related, found["pair_mask"], self.config.relation_loss)
+                related, mask = self._related(output, targets)
+                terms["related"] = related_term(logits, related, mask, self.config.relation_loss)
         return terms
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -111,3 +118,21 @@ class ArnObjective:
         """Writes a checkpoint."""
         assert isinstance(model, Arn | Scored)
         save_checkpoint(path, model, provenance)
+
+    def _collate_clips(self, items: list[Any]) -> ClipBatch:
+        return collate(items, self.vocabulary)
+
+    def _related(self, output: ArnOutput, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Returns which queries are annotated pairs, and which are pairs at all: (B, T, P) bool each."""
+        found = self.network.describe(output)
+        mask, labels = found["pair_mask"], found["object_scores"].argmax(-1)
+        return match_slots(mask, found["subject_boxes"], found["object_boxes"], labels, targets).related, mask
+
+    @torch.no_grad()
+    def _describe(self, device: torch.device, items: list[Any]) -> ScorerBatch:
+        assert isinstance(self.model, Scored)
+        batch = self._collate_clips(items)
+        frames = batch.frames.to(device)
+        output = self.network.eval()(frames)
+        related, _ = self._related(output, batch.targets.to(device))
+        return ScorerBatch(self.model.describe(frames, output), related)

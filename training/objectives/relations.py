@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,15 +30,16 @@ from training.configuration import TrainingConfig
 from training.data.action_genome import read_vocabulary
 from training.data.caches import annotation_key
 from training.data.clips import ClipBatch, ClipDataset, collate
+from training.data.described_pairs import DescribedDataset, ScorerBatch, collate_described
 from training.data.pair_annotations import PairBatch, PairDataset, collate_pairs
 from training.errors import ConfigurationError
 from training.evaluation import Figures
 from training.objectives.parameters import rated_groups
-from training.objectives.scoring import scored
+from training.objectives.scoring import described_terms, scored
 from training.objectives.videos import frame_cache, split_videos
 from training.prediction import evaluate_videos, network_predictor
-from training.relation_losses import given_matches, match_slots, related_term, relation_terms
-from training.targets import annotated_boxes
+from training.relation_losses import Matches, given_matches, match_slots, related_term, relation_terms
+from training.targets import Targets, annotated_boxes
 
 _FRAMES_AT_ONCE = 32
 """Frames that the detector takes at once in training."""
@@ -75,49 +76,51 @@ class RelationObjective:
             found_by = f"by slot {config.task} {sha256_of(cast(Path, config.detector))} {shape.clip_features}"
             found_by += " with unmatched detections" if self._with_unmatched else ""
             self.dataset = PairDataset(clips, self._find, config.data / "cache", found_by)
+            if config.freeze_host:
+                self.dataset = self._described(self.dataset, found_by)
 
     @property
     def items_per_epoch(self) -> float:
         """Number of items that together show the training data once."""
         return self._clips.items_per_epoch
 
-    def collate(self, items: list[Any]) -> ClipBatch | PairBatch:
+    def collate(self, items: list[Any]) -> ClipBatch | PairBatch | ScorerBatch:
         """Items of the data set as one batch."""
-        gather = collate_pairs if isinstance(self.dataset, PairDataset) else collate
-        return gather(items, self.vocabulary)
+        if isinstance(self.dataset, DescribedDataset):
+            return collate_described(items)
+        return self._collate_pairs(items)
 
-    def prepare(self, batch: ClipBatch | PairBatch, generator: torch.Generator) -> ClipBatch | PairBatch:
+    def prepare(
+        self, batch: ClipBatch | PairBatch | ScorerBatch, generator: torch.Generator
+    ) -> ClipBatch | PairBatch | ScorerBatch:
         """Frames are augmented; pairs that lie ready are what they are."""
         return self.config.augmentation(batch, generator) if isinstance(batch, ClipBatch) else batch
 
-    def loss_terms(self, model: nn.Module, batch: ClipBatch | PairBatch, device: torch.device) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: nn.Module, batch: ClipBatch | PairBatch | ScorerBatch, device: torch.device
+    ) -> dict[str, Tensor]:
         """Terms by name: the predicate groups, what the network adds of its own, `related` and `object`."""
+        config = self.config.relation_loss
+        if isinstance(batch, ScorerBatch):
+            return described_terms(model, batch.to(device), config)
         if isinstance(batch, ClipBatch):
             batch = PairBatch(self._find(batch), batch.targets)
         pairs, targets = batch.pairs.to(device), batch.targets.to(device)
-        config = self.config.relation_loss
         terms: dict[str, Tensor] = {}
-        if self.config.task == "sgdet":
-            matches = match_slots(pairs.mask, pairs.subject_boxes, pairs.object_boxes, pairs.labels, targets)
-        else:
-            matches = given_matches(pairs.mask, targets)
+        matches = self._matches(pairs, targets)
         if self.config.task == "sgcls":
             logits = self.network.classify(pairs)
             wrong = F.cross_entropy(logits.flatten(0, 2), matches.labels.flatten(), reduction="none")
             objects = mean_over_processes(matches.matched.sum()).clamp(min=1)
             terms["object"] = config.object * (wrong * matches.matched.flatten()).sum() / objects
-        if self.config.task != "sgdet":
-            labels = torch.where(matches.matched, matches.labels, pairs.labels)
-            pairs = with_labels(pairs, labels, targets.subjects()[..., None])
-        shown = pairs.mask
-        if self.config.task == "sgdet":
-            # What the detector missed lies behind its own slots. A scorer would learn that a certain box is related.
-            detector = self.network.detector
-            assert isinstance(detector, Detector)  # `_network` takes no other
-            slots = torch.arange(shown.shape[-1], device=device)
-            shown = shown & (slots < detector.config.pairs)
-        said = model(pairs)
-        relations, related = said if isinstance(said, tuple) else (said, None)
+        pairs, shown = self._labelled(pairs, matches, targets), self._shown(pairs)
+        if self.config.freeze_host:  # it sees what the scorer does, as in evaluation
+            pairs = replace(pairs, mask=shown)
+        related = None
+        if isinstance(self.model, Scored):
+            relations, related = model(pairs, shown)
+        else:
+            relations = model(pairs)
         if self._with_unmatched and not self.config.freeze_host:
             # Detections that nobody annotated are for the scorer: in evaluation the host sees annotated pairs alone.
             pairs = replace(pairs, mask=matches.matched)
@@ -148,6 +151,54 @@ class RelationObjective:
         """Writes a checkpoint, with the detector in it."""
         assert isinstance(model, TwoStage | Scored)
         save_checkpoint(path, model, provenance)
+
+    def _collate_pairs(self, items: list[Any]) -> ClipBatch | PairBatch:
+        gather = collate_pairs if self.config.cache_pairs else collate
+        return gather(items, self.vocabulary)
+
+    def _matches(self, pairs: Pairs, targets: Targets) -> Matches:
+        if self.config.task == "sgdet":
+            return match_slots(pairs.mask, pairs.subject_boxes, pairs.object_boxes, pairs.labels, targets)
+        return given_matches(pairs.mask, targets)
+
+    def _labelled(self, pairs: Pairs, matches: Matches, targets: Targets) -> Pairs:
+        """The pairs with the classes that the task gives, or that are learned from."""
+        if self.config.task == "sgdet":
+            return pairs
+        labels = torch.where(matches.matched, matches.labels, pairs.labels)
+        return with_labels(pairs, labels, targets.subjects()[..., None])
+
+    def _shown(self, pairs: Pairs) -> Tensor:
+        """The pairs that a scorer sees.
+
+        In SGDet, what the detector missed lies behind its own slots. A scorer would learn that a certain box is
+        related, and find such a box in other frames.
+        """
+        if self.config.task != "sgdet":
+            return pairs.mask
+        detector = self.network.detector
+        assert isinstance(detector, Detector)  # `_network` takes no other
+        slots = torch.arange(pairs.mask.shape[-1], device=pairs.mask.device)
+        return pairs.mask & (slots < detector.config.pairs)
+
+    def _described(self, pairs: PairDataset, found_by: str) -> DescribedDataset:
+        """What the frozen host says of all clips."""
+        clips, config = self._clips, self.config
+        key = f"{clips.picture_key()} {clips.annotation_key} {found_by} {sha256_of(cast(Path, config.initialise_from))}"
+        key += f" {config.clip_length} {config.whole_videos} {asdict(config.model)}"
+        return DescribedDataset(pairs, list(map(len, clips.clips)), self._describe, config.data / "cache", key)
+
+    @torch.no_grad()
+    def _describe(self, items: list[Any]) -> ScorerBatch:
+        assert isinstance(self.model, Scored)
+        batch = self._collate_pairs(items)
+        assert isinstance(batch, PairBatch)
+        pairs, targets = batch.pairs.to(self.device), batch.targets.to(self.device)
+        matches = self._matches(pairs, targets)
+        shown = self._shown(pairs)
+        pairs = replace(self._labelled(pairs, matches, targets), mask=shown)
+        self.model.to(self.device).eval()
+        return ScorerBatch(self.model.describe(pairs, self.model.host(pairs)), matches.related & shown)
 
     @torch.no_grad()
     def _find(self, batch: ClipBatch) -> Pairs:

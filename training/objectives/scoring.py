@@ -1,12 +1,16 @@
-"""Attaching RS-Net to a host."""
+"""Attaching RS-Net to a host, and its loss where the host has spoken before."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import Tensor, nn
+
 from models.networks.checkpoint import load_checkpoint, load_matching_weights
 from models.networks.scored import Host, Scored, ScoredConfig
 from training.configuration import TrainingConfig
+from training.data.described_pairs import ScorerBatch
+from training.relation_losses import RelationLossConfig, related_term
 
 
 def scored(host: Host, config: TrainingConfig) -> Scored:
@@ -22,3 +26,9 @@ def scored(host: Host, config: TrainingConfig) -> Scored:
     if config.freeze_host:
         network.freeze_host()
     return network
+
+
+def described_terms(model: nn.Module, batch: ScorerBatch, config: RelationLossConfig) -> dict[str, Tensor]:
+    """Returns `related`, the scorer's loss, on pairs that a frozen host has described."""
+    _, logits = model(batch.pairs)
+    return {"related": related_term(logits, batch.related, batch.pairs.mask, config)}

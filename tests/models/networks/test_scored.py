@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,22 @@ def test_with_an_unfrozen_host_all_but_the_detector_learns(scored: Scored) -> No
     assert not any(changed for name, changed in moved.items() if name.startswith("host.detector."))
     scored.eval()
     assert not any(module.training for module in scored.modules())
+
+
+def test_a_scorer_sees_only_the_pairs_that_are_shown(scored: Scored) -> None:
+    frames, timestamps = video(1, 3)
+    seen = seen_by(scored.host, frames, timestamps)
+    with torch.no_grad():
+        output, _ = scored.eval()(seen)
+        described = scored.describe(seen, output)
+        shown = described.mask & (torch.arange(described.mask.shape[-1]) < 2)
+        said, logits = scored(seen, shown)
+        alone, wanted = scored(replace(described, mask=shown))
+    assert alone is None, "the host was not asked"
+    torch.testing.assert_close(logits, wanted)
+    torch.testing.assert_close(said.representation, output.representation)
+    assert (logits[~shown][:, 1] < -1e3).all()
+    assert (logits[shown][:, 1] > -1e3).all()
 
 
 def test_a_given_host_network_is_used_without_copying() -> None:
