@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ConfigurationError
+from models.networks.boxes import to_centres
 from models.networks.layers import EncoderLayer, FeedForward, sine_code, split_heads
 from models.networks.ranges import Dropout
 from models.networks.relations.geometry import GEOMETRY, pair_geometry
@@ -43,8 +44,8 @@ class RsNetConfig:
     attention: `sparse` as above, or `full` between all tokens, with positions on queries and keys only.
     frame_token: lets the decoder read the pair's frame beside the video.
     reads_confidence: adds the detector's confidences in both boxes to the representation.
-    reads_boxes: adds the geometry of both boxes to the representation. Hosts that see pixels hardly represent where a
-        pair is, and without it nothing tells a thing from an equal one elsewhere.
+    reads_boxes: adds the geometry of both boxes, and where they are in the picture, to the representation. Hosts that
+        see pixels hardly represent where a pair is, and without it nothing tells a thing from an equal one elsewhere.
     context: `frame` takes every frame for a video of its own, to see what the rest of the video is worth.
     context_fusion: fuses the video token into the host's predicate classifier, which is then trained together with it.
     """
@@ -81,7 +82,7 @@ class RelationScorer(nn.Module):
         self.input_norm = nn.LayerNorm(config.input_width)
         self.input_projection = nn.Linear(config.input_width, width)
         self.confidence_projection = nn.Linear(2, width, bias=False) if config.reads_confidence else None
-        self.box_projection = nn.Linear(GEOMETRY, width, bias=False) if config.reads_boxes else None
+        self.box_projection = nn.Linear(GEOMETRY + 2 * 4, width, bias=False) if config.reads_boxes else None
         self.spatial_token = nn.Parameter(torch.randn(width) * 0.02)
         self.spatial_encoder = SpatialEncoder(
             width, config.heads, config.feed_forward, config.dropout, config.spatial_layers
@@ -144,7 +145,9 @@ class RelationScorer(nn.Module):
             assert boxes is not None
             # Slots without a pair have boxes without an area, which nothing can be divided by.
             known = torch.where(mask[..., None, None], boxes, boxes.new_tensor((0.0, 0.0, 1.0, 1.0)))
-            pairs = pairs + self.box_projection(pair_geometry(known[..., 0, :], known[..., 1, :]))
+            geometry = pair_geometry(known[..., 0, :], known[..., 1, :])
+            placed = to_centres(known).flatten(-2)  # (B, T, P, 8)
+            pairs = pairs + self.box_projection(torch.cat((geometry, placed), -1))
         pairs = pairs.masked_fill(~mask[..., None], 0.0)
         first = self.spatial_token.expand(*mask.shape[:2], 1, -1)
         tokens = torch.cat((first, pairs), 2)  # (B, T, 1 + P, W)
