@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from export.bundle import write_bundle
 from export.compact import store_compactly
-from export.detectors.classes import match_classes, vocabulary_of_classes
+from export.detectors.classes import match_classes, vocabulary_of_classes, vocabulary_with
 from export.detectors.opening import Flags, OnnxDetector
 from export.detectors.sources import Opened, open_source
 from export.detectors.surgery import write_detector_stage
@@ -56,12 +56,14 @@ class ClassOptions:
     table: class to object, before names and synonyms are tried; None drops a class.
     keep: whether the classes become the vocabulary's objects as they are.
     subjects: with `keep`, the classes that may be subjects; the vocabulary's subjects by default.
-    name_table: with `keep`, the file with the embeddings of their names.
+    further: classes that become objects of the vocabulary beside those that it has.
+    name_table: with `keep` or `further`, the file with the embeddings of their names.
     """
 
     table: Mapping[str, str | None] | None = None
     keep: bool = False
     subjects: Sequence[str] = ()
+    further: Sequence[str] = ()
     name_table: Path = SHIPPED_TABLE
 
 
@@ -133,12 +135,16 @@ def with_objects(relations: Layout | Scored, vocabulary: Vocabulary, names: Name
     Raises WeightsError where the table has no embedding of an object's name.
     """
     network = type(relations)(relations.config, vocabulary)  # type: ignore[arg-type]
+    known = relations.vocabulary.object_index
     state = relations.state_dict()
-    for name in state:
+    for name, value in state.items():
         if name.endswith("object_embeddings"):
             state[name] = names.embeddings(vocabulary.objects)
-        elif name.endswith("affordances"):
-            state[name] = torch.ones(len(vocabulary.objects), len(vocabulary.predicates))
+        elif name.endswith("affordances"):  # of a new object, everything can be said
+            everything = torch.ones_like(value[0])
+            state[name] = torch.stack(
+                [value[known[each]] if each in known else everything for each in vocabulary.objects]
+            )
     network.load_state_dict(state)
     return network.eval()
 
@@ -149,13 +155,18 @@ def match_detector(names: Sequence[str], relations: Layout | Scored, classes: Cl
     Raises ExportError where the table does not fit, or where no class means a subject or a thing, WeightsError where
     a class that is kept has no embedding.
     """
-    if classes.keep:
-        vocabulary = vocabulary_of_classes(names, classes.subjects, relations.vocabulary)
+    if classes.keep or classes.further:
+        known = relations.vocabulary
+        vocabulary = (
+            vocabulary_of_classes(names, classes.subjects, known)
+            if classes.keep
+            else vocabulary_with(names, classes.further, known)
+        )
         relations = with_objects(relations, vocabulary, NameTable(classes.name_table))
     table = match_classes(names, relations.vocabulary, classes.table)
-    known, dropped = set(table.values()), [name for name in dict.fromkeys(names) if name and name not in table]
+    meant, dropped = set(table.values()), [name for name in dict.fromkeys(names) if name and name not in table]
     for kind, wanted in (("subjects", relations.vocabulary.subjects), ("things", relations.vocabulary.things)):
-        if known.isdisjoint(wanted):
+        if meant.isdisjoint(wanted):
             raise ExportError(
                 f"none of the detector's classes ({', '.join(dropped[:8])} …) means one of the vocabulary's {kind} "
                 f"({', '.join(wanted[:8])} …): say with --table which do, or use --keep-classes"

@@ -139,7 +139,9 @@ def join(detector: str, relations: Path, out: Path, **options: Any) -> None:
         network, provenance = read_relations(relations)
         pose, source = (None, {}) if options["pose"] is None else read_pose(options["pose"])
         table = None if options["table"] is None else read_table(options["table"])
-        classes = ClassOptions(table, options["keep_classes"], options["subjects"], **given("name_table"))
+        classes = ClassOptions(
+            table, options["keep_classes"], options["subjects"], settings.further_objects, **given("name_table")
+        )
         matched = match_detector(opened.detector.names, network, classes)
         click.echo("classes: " + ", ".join(_meant(name, label) for name, label in matched.table.items()))
         if matched.dropped:

@@ -20,6 +20,7 @@ class JoinSettings(BaseModel):
     """Settings of `vsg join --settings`; all may be left out.
 
     fit: how pictures of another shape fill the detector's input.
+    further_objects: classes of the detector that become objects of the vocabulary beside its own.
     fusing: how the boxes of two detectors become one list, where there is a second one.
     choosing: detections that become pairs.
     thresholds: of the manifest, like `scoring` and `statements`.
@@ -30,6 +31,7 @@ class JoinSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fit: Fit = "stretch"
+    further_objects: tuple[str, ...] = ()
     fusing: FusingConfig = FusingConfig()
     choosing: ChoosingConfig = ChoosingConfig()
     thresholds: Thresholds = Thresholds()

@@ -160,6 +160,19 @@ def vocabulary_of_classes(names: Sequence[str], subjects: Sequence[str], vocabul
     return replace(vocabulary, objects=objects, subjects=known, nouns=nouns)
 
 
+def vocabulary_with(names: Sequence[str], further: Sequence[str], vocabulary: Vocabulary) -> Vocabulary:
+    """Returns the vocabulary with some of a detector's classes behind its own objects.
+
+    Raises ExportError where one is not the detector's, or an object already.
+    """
+    for name in further:
+        if name not in names:
+            raise ExportError(f"further_objects has {name!r}, which the detector does not know: {_some(names)}")
+        if name in vocabulary.object_index:
+            raise ExportError(f"further_objects has {name!r}, which the vocabulary has already: leave it out")
+    return replace(vocabulary, objects=(*vocabulary.objects, *further))
+
+
 @cache
 def _synonyms() -> dict[str, list[str]]:
     """Returns the table of synonyms, class to words."""
