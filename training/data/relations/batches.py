@@ -100,7 +100,7 @@ class RelationAugmentation:
 
     flip: float = 0.5
     jitter: float = 0.03
-    shake: float = 0.02
+    shake: float = 0.03
     other_name: float = 0.05
     still: float = 0.2
 
