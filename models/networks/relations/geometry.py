@@ -16,6 +16,10 @@ MOTION = 14
 _LEAST = 1e-6
 _FARTHEST = 8.0
 """Offsets are cut here, in heights of the subject: farther away is just far."""
+_FASTEST = 2.0
+"""Motion is cut here, in heights of the subject: what moves farther in half a second is another thing."""
+_LARGEST_MOTION = 4.0
+"""Scaled motion is cut here, so that a fast thing does not drown what else is known of a pair."""
 
 
 def pair_geometry(subjects: Tensor, objects: Tensor) -> Tensor:
@@ -60,10 +64,10 @@ def places(subjects: Tensor, objects: Tensor, size: Tensor, known: Tensor) -> Te
     return torch.cat((torch.where(known, fractions, 0.0), known.float()), -1)
 
 
-def pair_motion(subjects: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
+def pair_motion(subjects: Tensor, objects: Tensor, seen: Tensor, scale: float = 1.0) -> Tensor:
     """Returns the pair's motion from half a second before, and to half a second after: (..., 14) float32.
 
-    Lengths are in heights of the subject now.
+    Lengths are in heights of the subject now, times `scale`.
 
     subjects: (..., 3, 4) before, now and after, like `objects`.
     seen: (..., 2) bool, whether the pair is there before and after; where it is not, its part is zero.
@@ -75,7 +79,8 @@ def pair_motion(subjects: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
         sign = 1 if other else -1
         of_subject = sign * (subject_centres[..., other, :] - subject_centres[..., 1, :]) / height
         of_object = sign * (object_centres[..., other, :] - object_centres[..., 1, :]) / height
-        moved = torch.cat((of_subject, of_object, of_object - of_subject), -1).clamp(-2, 2)  # (..., 6)
+        moved = torch.cat((of_subject, of_object, of_object - of_subject), -1)  # (..., 6)
+        moved = (scale * moved.clamp(-_FASTEST, _FASTEST)).clamp(-_LARGEST_MOTION, _LARGEST_MOTION)
         there = seen[..., side : side + 1]
         parts += [torch.where(there, moved, 0.0), there.float()]
     return torch.cat(parts, -1)

@@ -33,6 +33,8 @@ class LayoutConfig:
 
     width: D, width of a pair.
     name_width: width that the embedding of a name is projected to.
+    motion_scale: factor on the motion. A thing in a hand moves a few hundredths of a person's height in half a second,
+        so at 1 the network learns little from it.
     complements: a predicate that no data set asks, to the one whose opposite it is.
     """
 
@@ -43,6 +45,7 @@ class LayoutConfig:
     feed_forward: Count = 256
     layers: Annotated[int, Field(ge=0)] = 2
     dropout: Share = 0.1
+    motion_scale: Annotated[float, Field(gt=0)] = 1.0
     complements: dict[str, str] = Field(default_factory=lambda: {"not_looking_at": "looking_at"})
 
     def __post_init__(self) -> None:
@@ -160,7 +163,7 @@ class Layout(nn.Module):
         parts = (
             pair_geometry(subjects, objects),
             places(subjects, objects, size, known),
-            pair_motion(of_subject, of_object, pairs.seen),
+            pair_motion(of_subject, of_object, pairs.seen, self.config.motion_scale),
             self.subject_name(pairs.subject_names),
             self.object_name(pairs.object_names),
         )

@@ -93,12 +93,14 @@ class RelationAugmentation:
 
     flip: share of the batch's sequences that are mirrored.
     jitter: standard deviation by which edges of boxes move, as a share of the box's side.
+    shake: the same for the boxes before and after alone, as a detector's boxes tremble where nothing moves.
     other_name: share of the pairs whose thing bears a name of another pair of the batch.
     still: share of the moments that lose their motion.
     """
 
     flip: float = 0.5
     jitter: float = 0.03
+    shake: float = 0.03
     other_name: float = 0.05
     still: float = 0.2
 
@@ -113,8 +115,10 @@ class RelationAugmentation:
         # (B, T, P, 3, 2, 4): before, now and after; subject and object
         boxes = torch.stack((pairs.before, torch.stack((pairs.subject_boxes, pairs.object_boxes), -2), pairs.after), -3)
         sides = boxes[..., 2:] - boxes[..., :2]
-        noise = torch.randn(*shape, 1, 2, 4, generator=generator).clamp(-3, 3) * self.jitter
-        boxes = boxes + noise * torch.cat((sides, sides), -1)
+        scale = torch.cat((sides, sides), -1)
+        boxes = boxes + scale * self.jitter * _noise(*shape, 1, 2, 4, generator=generator)
+        trembling = _noise(*shape, 3, 2, 4, generator=generator) * torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+        boxes = boxes + scale * self.shake * trembling
         # Any width mirrors a picture whose size is unknown: its places are not read.
         width = torch.where(pairs.size_known, pairs.size[..., :1], 0.0)[..., None, None, None]  # (B, T, 1, 1, 1, 1)
         left, top, right, bottom = boxes.unbind(-1)
@@ -137,3 +141,8 @@ class RelationAugmentation:
             object_scores=torch.rand(shape, generator=generator),
         )
         return replace(batch, pairs=changed)
+
+
+def _noise(*shape: int, generator: torch.Generator) -> Tensor:
+    """Returns normal noise without outliers."""
+    return torch.randn(*shape, generator=generator).clamp(-3, 3)

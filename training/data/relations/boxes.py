@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from training.data.relations.record import Box, Pair, Record
-from training.data.relations.words import in_order
+from training.data.relations.words import in_order, uncontradicted
 
 SAME_BOX = 0.7
 """IoU from which on two boxes of one class are one thing, where a set draws a box for every pair."""
@@ -42,9 +42,15 @@ class Scene:
         self._pairs[subject, thing] = (holds | set(predicates), was_asked | set(asked), known)
 
     def pairs(self) -> tuple[Pair, ...]:
-        """In the order in which they came."""
+        """In the order in which they came. A pair that was said to touch and not to touch touches."""
         return tuple(
-            Pair(subject=subject, object=thing, predicates=in_order(holds), asked=in_order(asked), related=related)
+            Pair(
+                subject=subject,
+                object=thing,
+                predicates=uncontradicted(holds),
+                asked=in_order(asked),
+                related=related,
+            )
             for (subject, thing), (holds, asked, related) in self._pairs.items()
         )
 

@@ -19,6 +19,12 @@ from training.data.relations.words import object_name, plain, ridden, without_do
 from training.errors import DataError
 
 IDLE = "no_interaction"
+_REDRAWN = 0.5
+"""IoU from which on two boxes of a class are one thing, as in the set's own evaluation.
+
+Annotators drew a box anew for many verbs. Left apart, the copies of a pair contradict each other: one is held, the
+other is not. V-COCO, whose boxes are drawn once, has a twentieth as many boxes of a class that overlap so much.
+"""
 _VERBS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("touch", "push", "pull", "move", "operate", "adjust", "open", "assemble"), ("touching",)),
     **dict.fromkeys(("cut", "control", "make", "repair", "pack", "scratch", "set", "zip", "tie"), ("touching",)),
@@ -72,7 +78,7 @@ def read_hico_det(files: Sequence[Path]) -> Iterator[Record]:
         for label, verbs in verbs_of.items()
     }
     for picture in pictures:
-        scene = Scene()
+        scene = Scene(same=_REDRAWN)
         for instance in picture.instances:
             if not has_area(instance.person) or not has_area(instance.thing):
                 continue

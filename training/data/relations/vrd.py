@@ -58,7 +58,7 @@ def _record(
     image: str, boxes: list[list[float]], classes: list[str], relations: list[tuple[int, int, list[str]]]
 ) -> Record | None:
     names = [plain(name) for name in classes]
-    scene = Scene(same=1.0)  # a box is drawn once
+    scene = Scene()
     places = {
         index: scene.find(box, object_name(name))
         for index, (box, name) in enumerate(zip(boxes, names, strict=True))

@@ -94,6 +94,12 @@ def in_order(predicates: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(predicates)))
 
 
+def uncontradicted(predicates: Iterable[str]) -> tuple[str, ...]:
+    """`predicates` without `not_contacting` where one of them is a contact."""
+    holds = set(predicates)
+    return in_order(holds - {"not_contacting"} if holds & CONTACTS else holds)
+
+
 def without_doubt(asked: Iterable[str], predicates: Iterable[str]) -> tuple[str, ...]:
     """`asked` without `not_contacting` where an interaction that is no contact leaves open whether they touch."""
     holds = set(predicates)

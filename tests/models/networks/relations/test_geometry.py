@@ -47,3 +47,12 @@ def test_motion_is_zero_on_the_side_that_was_not_seen() -> None:
     # Of the subject, of the object, and of the object as seen from the subject; 10 px are a tenth of the height.
     torch.testing.assert_close(motion[:7], torch.tensor([0.0, 0.0, 0.1, 0.1, 0.1, 0.1, 1.0]))
     assert not motion[7:].any()
+
+
+def test_scaled_motion_is_larger_up_to_a_limit() -> None:
+    still = PERSON.expand(3, 4)
+    moving = torch.stack((CUP - 10, CUP, CUP + 80))  # a tenth of the height, then eight tenths
+    motion = pair_motion(still, moving, torch.tensor([True, True]), 10)
+    torch.testing.assert_close(motion[2:4], torch.ones(2))
+    assert motion[6] == motion[13] == 1, "whether a side was seen is not scaled"
+    assert motion[9:11].tolist() == [4, 4]

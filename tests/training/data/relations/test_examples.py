@@ -105,7 +105,9 @@ def test_a_batch_is_padded_and_its_mask_says_where() -> None:
 
 def test_mirroring_turns_left_into_right_within_the_picture() -> None:
     batch = batch_of(PHOTO)
-    mirrored = RelationAugmentation(flip=1, jitter=0, other_name=0, still=0)(batch, torch.Generator().manual_seed(0))
+    mirrored = RelationAugmentation(flip=1, jitter=0, shake=0, other_name=0, still=0)(
+        batch, torch.Generator().manual_seed(0)
+    )
     assert mirrored.pairs.object_boxes[0, 0, 0].tolist() == [140, 40, 160, 50]
     assert mirrored.pairs.subject_boxes[0, 0, 0].tolist() == [150, 10, 190, 90]
     assert torch.equal(mirrored.holds, batch.holds)
@@ -113,7 +115,9 @@ def test_mirroring_turns_left_into_right_within_the_picture() -> None:
 
 def test_without_changes_only_the_scores_are_drawn() -> None:
     batch = batch_of(PHOTO, replace_size(PHOTO))
-    same = RelationAugmentation(flip=0, jitter=0, other_name=0, still=0)(batch, torch.Generator().manual_seed(0))
+    same = RelationAugmentation(flip=0, jitter=0, shake=0, other_name=0, still=0)(
+        batch, torch.Generator().manual_seed(0)
+    )
     assert torch.equal(same.pairs.subject_boxes, batch.pairs.subject_boxes)
     assert torch.equal(same.pairs.object_names, batch.pairs.object_names)
     assert same.pairs.subject_scores.unique().numel() > 1
@@ -121,3 +125,13 @@ def test_without_changes_only_the_scores_are_drawn() -> None:
 
 def replace_size(record: Record) -> Record:
     return record.model_copy(update={"width": None, "height": None})
+
+
+def test_boxes_before_and_after_tremble_where_those_of_the_moment_stay() -> None:
+    batch = batch_of(moment("v", 0, 10), moment("v", 0.5, 10), moment("v", 1, 10))
+    augmentation = RelationAugmentation(flip=0, jitter=0, shake=0.1, other_name=0, still=0)
+    shaken = augmentation(batch, torch.Generator().manual_seed(0)).pairs
+    assert torch.equal(shaken.object_boxes, batch.pairs.object_boxes)
+    for now, before in ((shaken.before, batch.pairs.before), (shaken.after, batch.pairs.after)):
+        assert (now != before).all()
+        assert (now[..., 1, :] - before[..., 1, :]).abs().max() < 3.1, "the cup is 10 wide"

@@ -120,6 +120,32 @@ class TestHicoDet:
             list(read_hico_det([write(tmp_path / "a.json", {"annotation": []})]))
 
 
+def drawn_again(*verbs: str) -> list[object]:
+    """HICO-DET's lines of a picture whose annotators drew both boxes anew, with an IoU of 0.6, for the second verb."""
+    boxes = (PERSON, CUP), ([10, 25, 60, 125], [43, 53, 55, 65])
+    pairs = [[*both, "cup", [verb], []] for both, verb in zip(boxes, verbs, strict=True)]
+    # Another picture, so that both verbs are asked of cups.
+    other = [[PERSON, CUP, "cup", [verb], []] for verb in ("hold", "sip", "no_interaction")]
+    return [
+        {"image": "a.jpg", "w": 100, "h": 130, "pairs": pairs},
+        {"image": "b.jpg", "w": 100, "h": 130, "pairs": other},
+    ]
+
+
+def test_hico_det_joins_the_verbs_of_boxes_that_were_drawn_again(tmp_path: Path) -> None:
+    record, _ = read_hico_det([write(tmp_path / "train.jsonl", drawn_again("hold", "sip"))])
+    assert record.labels == ("person", "cup/glass/bottle")
+    assert [set(pair.predicates) for pair in record.pairs] == [{"holding", "drinking_from"}]
+
+
+def test_a_pair_that_was_drawn_again_as_idle_is_what_it_does(tmp_path: Path) -> None:
+    record, _ = read_hico_det([write(tmp_path / "train.jsonl", drawn_again("no_interaction", "hold"))])
+    (pair,) = record.pairs
+    assert pair.predicates == ("holding",)
+    assert "not_contacting" in pair.asked
+    assert pair.related
+
+
 def test_v_coco_asks_each_class_the_verbs_that_it_can_have(tmp_path: Path) -> None:
     content = {
         "classes": ["hold obj", "eat obj", "ride instr", "look obj"], "objects": ["cup", "skateboard", "wine glass"],
@@ -151,6 +177,17 @@ def test_vrd_says_where_the_thing_is_as_seen_from_the_person(tmp_path: Path) -> 
     assert found["person", "light"][0] == {"above"}
     assert found["person", "cup/glass/bottle"][0] == {"holding"}
     assert "looking_at" not in found["person", "table"][1]
+
+
+def test_vrd_joins_boxes_that_were_drawn_again(tmp_path: Path) -> None:
+    again = [corner + 1 for corner in PERSON]
+    picture = {
+        "image": "a.jpg", "boxes": [PERSON, CUP, again], "classes": ["person", "cup", "person"],
+        "rels": [[0, 1, ["behind"]], [2, 1, ["next to"]]],
+    }  # fmt: skip
+    (record,) = read_vrd([write(tmp_path / "vrd.jsonl", picture)])
+    (pair,) = record.pairs
+    assert set(pair.predicates) == {"in_front_of", "on_the_side_of"}
 
 
 def test_cad120_gives_six_moments_a_second_and_asks_what_an_affordance_tells(tmp_path: Path) -> None:
