@@ -138,6 +138,8 @@ class Statements(_Part):
     least_seconds: seconds for which frames must show an object, all of them together, but never more than half of the
         video. It is `least_sightings` for any number of frames a second.
     least_best_score: score that an object must have in one frame at least.
+    sure_subject_score: score that makes up for sightings and seconds: a subject that two frames show so surely is
+        shown, however short it is there. None makes no exception.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
     contained_subject_share: the same for two subjects. 1 keeps a child in front of an adult, and parts of people too.
@@ -154,6 +156,7 @@ class Statements(_Part):
     least_sightings: Positive = 1
     least_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     least_best_score: Score = 0.0
+    sure_subject_score: Score | None = None
     rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
     contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     contained_subject_share: Annotated[float, Field(gt=0, le=1)] = SAME_SUBJECT_CONTAINMENT

@@ -109,7 +109,9 @@ def _rest(
     named = {entity for event in told for entity in (event.subject, event.thing)}
     named_labels = {entity.label for entity in named}
     others: dict[str, list[Entity]] = {}
-    for entity in sorted(set(entities.values()) - named, key=lambda entity: entity.number):
+    for entity in dict.fromkeys(entities.values()):
+        if entity in named:
+            continue
         if entity.label in vocabulary.subjects or entity.label not in named_labels:
             others.setdefault(entity.label, []).append(entity)
     spans = spans_of(appearances, entities)

@@ -91,7 +91,6 @@ def test_a_tensor_that_does_not_fit_the_vocabulary_is_named(name: str) -> None:
         ("relation_scores", (2, 5)),
         ("aleatoric", (2, 4, 4)),
         ("person_boxes", (2, 4, 4)),
-        ("person_scores", (2,)),
         ("person_classes", (1, 3)),
         ("pair_mask", (2,)),
     ],

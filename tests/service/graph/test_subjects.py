@@ -121,6 +121,19 @@ def test_a_lone_person_must_be_seen_as_often_as_the_bundle_says(stage) -> None:
     assert not any(shown(stage, predictions, statements=Statements(least_sightings=3)))
 
 
+def test_a_person_who_passes_by_is_shown_where_two_frames_are_sure(stage) -> None:
+    frames = [[(RIGHT, 0.9)] if index in (3, 4) else [] for index in range(10)]
+    predictions = with_persons(stage.predict([[]] * 10), *frames)
+    strict = Statements(least_sightings=3, least_seconds=2)
+    assert not any(shown(stage, predictions, statements=strict))
+    sure = strict.model_copy(update={"sure_subject_score": 0.8})
+    assert [bool(objects) for objects in shown(stage, predictions, statements=sure)] == [
+        index in (3, 4) for index in range(10)
+    ]
+    surer = strict.model_copy(update={"sure_subject_score": 0.95})
+    assert not any(shown(stage, predictions, statements=surer))
+
+
 def test_how_a_video_is_cut_changes_nothing(stage) -> None:
     rng = np.random.default_rng(3)
     script = [[stage.say("cup/glass/bottle", CUP, holding=0.9)] * int(rng.integers(0, 2)) for _ in range(70)]

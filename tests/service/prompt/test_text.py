@@ -122,7 +122,8 @@ def test_the_prompt_of_a_person_alone_says_when_they_are_there() -> None:
 def test_people_who_are_there_at_different_times_are_told_apart() -> None:
     frames = [walk(index, *[1] * (index < 12), *[2] * (index >= 8)) for index in range(20)]
     assert prompt_of(frames).endswith("\nThere are: two people (the first until 6 s, the second from 4 s on).")
-    assert prompt_of(frames, max_tokens=MIN_TOKENS).endswith("\nThere are: two people.")
+    crowd = [walk(index, *range(1, 2 + index // 2)) for index in range(20)]
+    assert prompt_of(crowd, max_tokens=MIN_TOKENS).endswith("\nThere are: ten people.")
 
 
 def test_people_whom_no_event_names_are_told_beside_those_who_do_something() -> None:
