@@ -11,12 +11,12 @@ import numpy as np
 
 from models.engines.engine import Arrays, Tensors
 from models.graph.bundle import FRAMES, Manifest, Span, Stage, Tensor
-from models.graph.predictions import prediction_depths
+from models.graph.predictions import PERSON_FIELDS, prediction_depths
 from models.graph.vocabulary import Vocabulary
 
 _PAIRS = 4
 _DTYPES: Final[Mapping[str, Literal["bool", "int64"]]] = {"pair_mask": "bool", "subject_classes": "int64"}
-_NOT_MADE = ("relation_scores", "epistemic", "aleatoric")
+_NOT_MADE = ("relation_scores", "epistemic", "aleatoric", *PERSON_FIELDS)
 
 
 def stub_manifest(manifest: Manifest) -> Manifest:

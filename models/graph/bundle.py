@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.errors import BundleError
 from models.graph.duplicates import DUPLICATE_IOU, RIVAL_CLASS_IOU, SAME_SUBJECT_CONTAINMENT
 from models.graph.fitting import Fit, Size, spanned
-from models.graph.predictions import FIELD_NAMES, prediction_depths
+from models.graph.predictions import FIELD_NAMES, PERSON_FIELDS, prediction_depths
 from models.graph.validation import in_words
 from models.graph.vocabulary import ACTION_GENOME, Vocabulary
 
@@ -109,12 +109,14 @@ class Thresholds(_Part):
     relation_score: relation score below which a pair's triplets are not shown, where the model has a relation scorer.
         Its subject and its thing are shown all the same.
     duplicate_iou: IoU over which two boxes of one class are one thing.
+    lone_subject_score: score below which a subject that no shown pair has is not shown, where the model tells of such.
     """
 
     object_score: Score = 0.3
     predicate_score: Score = 0.2
     relation_score: Score = 0.0
     duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
+    lone_subject_score: Score = 0.5
 
 
 class Scoring(_Part):
@@ -136,6 +138,8 @@ class Statements(_Part):
     least_seconds: seconds for which frames must show an object, all of them together, but never more than half of the
         video. It is `least_sightings` for any number of frames a second.
     least_best_score: score that an object must have in one frame at least.
+    sure_subject_score: score that makes up for sightings and seconds: a subject that two frames show so surely is
+        shown, however short it is there. None makes no exception.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
     contained_subject_share: the same for two subjects. 1 keeps a child in front of an adult, and parts of people too.
@@ -152,6 +156,7 @@ class Statements(_Part):
     least_sightings: Positive = 1
     least_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     least_best_score: Score = 0.0
+    sure_subject_score: Score | None = None
     rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
     contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     contained_subject_share: Annotated[float, Field(gt=0, le=1)] = SAME_SUBJECT_CONTAINMENT
@@ -279,13 +284,13 @@ class Manifest(_Part):
             if name in outputs and not _fits(outputs[name].shape, depth):
                 raise ValueError(
                     f"a stage makes {name} of shape {list(outputs[name].shape)}, but by the vocabulary its last axes "
-                    f"after batch, time and pairs are {list(depth)}"
+                    f"after batch, time and {'persons' if name in PERSON_FIELDS else 'pairs'} are {list(depth)}"
                 )
         return self
 
 
 def _fits(shape: tuple[int | str, ...], depth: tuple[int, ...]) -> bool:
-    """Whether the fixed axes after batch, time and pairs have these lengths."""
+    """Whether the fixed axes after batch, time and pairs or persons have these lengths."""
     return all(isinstance(axis, str) or axis == count for axis, count in zip(shape[3:], depth, strict=False))
 
 

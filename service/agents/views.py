@@ -235,13 +235,14 @@ def _relation_line(relation: dict[str, Any]) -> str:
 
 def _appearances(row: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Appearances:
     """The appearances of a video's objects, in sampled frames, of which the archive has only the times."""
-    appearances = Appearances(frame_count=row["frames"])
     interval = row["interval"] or 1.0
+    appearances = Appearances(frame_count=row["frames"], sampled=(0.0, interval * (row["frames"] - 1)))
     for thing in objects:
         identity, label = thing["id"], thing["label"]
         appearances.labels[identity] = label
         appearances.first[identity] = round(thing["first"] / interval)
         appearances.last[identity] = max(round(thing["last"] / interval) - 1, appearances.first[identity])
+        appearances.seen[identity] = thing["first"], max(thing["last"] - interval, thing["first"])
         appearances.scores[label] = appearances.scores.get(label, 0.0) + thing["score"] * thing["frames"]
     return appearances
 

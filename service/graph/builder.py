@@ -23,6 +23,8 @@ from service.graph.video_graph import Objects, VideoGraph, merge_relations, samp
 # surer than this is a false alarm.
 SHORT_VIDEO = 4  # frames
 FALSE_ALARM_SCORE = 0.4
+# So many frames that show a subject surely are enough, where the bundle says what is sure.
+SURE_SIGHTINGS = 2
 # One pass over this many frames costs little more than one over the few of a clip.
 FRAMES_AT_ONCE = 32
 
@@ -176,13 +178,22 @@ def _identify(detections: Detections, tracks: Tracks, statements: Statements, ti
     best = np.zeros(count)
     np.maximum.at(best, tracks.of_detection, detections.scores)
     seen_again = (lengths > 1) | (best >= FALSE_ALARM_SCORE)
-    seen_again &= lengths >= _least_sightings(statements, timestamps)
+    seen_again &= (lengths >= _least_sightings(statements, timestamps)) | _sure_subjects(detections, tracks, statements)
     real = np.flatnonzero((seen_again | (len(timestamps) <= SHORT_VIDEO)) & (best >= statements.least_best_score))
     first_rows = first_rows[real]
     order = np.lexsort((real, ~detections.is_subject[first_rows], detections.frames[first_rows]))
     ids = np.zeros(count, dtype=np.intp)
     ids[real[order]] = np.arange(1, len(real) + 1)
     return ids[tracks.of_detection]
+
+
+def _sure_subjects(detections: Detections, tracks: Tracks, statements: Statements) -> NDArray[np.bool_]:
+    """Whether each track, (K,), is of a subject that enough frames show surely."""
+    count = len(tracks.classes)
+    if statements.sure_subject_score is None:
+        return np.zeros(count, dtype=np.bool_)
+    is_sure = detections.is_subject & (detections.scores >= statements.sure_subject_score)
+    return np.bincount(tracks.of_detection[is_sure], minlength=count) >= SURE_SIGHTINGS
 
 
 def _least_sightings(statements: Statements, timestamps: Floats) -> int:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from models.graph.bundle import Statements, Thresholds
 from models.graph.duplicates import (
-    RIVAL_CLASS_IOU,
     SAME_SUBJECT_IOU,
     box_containment,
     box_iou,
@@ -20,6 +19,7 @@ from models.graph.duplicates import (
 )
 from models.graph.predictions import Array, PairPredictions
 from models.graph.vocabulary import Vocabulary
+from service.graph.subjects import classes_or_default, find_lone_subjects, subject_leaders
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -30,7 +30,8 @@ SMALLEST_SIDE = 1.0  # px
 
 @dataclass(frozen=True)
 class Detections:
-    """N subjects and things, in order of frame and within a frame subjects before things, then best first.
+    """N subjects and things, in order of frame. Within a frame subjects of pairs come first, then lone subjects, then
+    things, each best first.
 
     frames: (N,) int32, index of the sampled frame.
     is_subject: (N,) bool.
@@ -88,13 +89,16 @@ def find_pairs(
     that overlap by more than `thresholds.duplicate_iou`, or lie within each other by more than
     `statements.contained_share`, become one thing with the best of these boxes, whoever relates to it. Of two classes
     on the same box, by `statements.rival_iou`, only the better one is kept. A pair is described by its best slot.
+
+    A subject that no pair has is found too, where the model tells of such and its score is at least
+    `thresholds.lone_subject_score`. A box that shows the subject of a pair, or a part of it, is none.
     """
     visible = _visible(predictions, vocabulary, width, height, thresholds)
     predictions = suppress_duplicates(visible, thresholds.duplicate_iou)
     scale = np.array([width, height, width, height], dtype=np.float64)
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)
 
-    leaders = _subject_leaders(predictions, statements)
+    leaders = subject_leaders(predictions, statements)
     subject_frames, subject_slots, subject_rows = _rows(leaders, detected)
     subject_scores = _best(subject_rows, predictions.subject_scores, len(subject_frames))
     leading_boxes = np.take_along_axis(predictions.subject_boxes, np.maximum(leaders, 0)[..., None], axis=1)
@@ -106,21 +110,23 @@ def find_pairs(
         _thing_leaders(predictions, thresholds.duplicate_iou, statements), object_scores
     )
     thing_scores = _best(thing_rows, object_scores, len(thing_frames))
+    lone = find_lone_subjects(visible, vocabulary, statements)
 
-    count = len(subject_frames)
-    frames = np.concatenate([subject_frames, thing_frames])
+    kinds = classes_or_default(predictions.subject_classes, leaders.shape, vocabulary)[subject_frames, subject_slots]
+    count = len(subject_frames) + len(lone)
+    frames = np.concatenate([subject_frames, lone.frames, thing_frames])
     is_subject = np.arange(len(frames)) < count
+    scores = np.concatenate([subject_scores, lone.scores, thing_scores])
     class_scores = np.zeros((len(frames), len(vocabulary.objects)), dtype=np.float32)
-    class_scores[np.arange(count), _subject_classes(predictions, vocabulary)[subject_frames, subject_slots]] = (
-        subject_scores
-    )
+    class_scores[np.arange(count), np.concatenate([kinds, lone.classes])] = scores[:count]
     class_scores[count:] = predictions.object_scores[thing_frames, slots]
+    boxes = np.concatenate([subject_boxes, lone.boxes, predictions.object_boxes[thing_frames, slots]])
     order = np.lexsort((~is_subject, frames))
     detections = Detections(
         frames=frames[order].astype(np.int32),
         is_subject=is_subject[order],
-        boxes=np.concatenate([subject_boxes, predictions.object_boxes[thing_frames, slots]])[order] * scale,
-        scores=np.concatenate([subject_scores, thing_scores])[order],
+        boxes=boxes[order] * scale,
+        scores=scores[order],
         class_scores=class_scores[order],
     )
     row = np.argsort(order)
@@ -128,55 +134,46 @@ def find_pairs(
     return detections, replace(pairs, subjects=row[pairs.subjects], things=row[count + pairs.things])
 
 
-def _subject_classes(predictions: PairPredictions, vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """(T, P), indices into the vocabulary's objects."""
-    if predictions.subject_classes is not None:
-        return predictions.subject_classes
-    return np.full(predictions.pair_mask.shape, vocabulary.subject_indices[0], dtype=np.int64)
-
-
 def _visible(
     predictions: PairPredictions, vocabulary: Vocabulary, width: int, height: int, thresholds: Thresholds
 ) -> PairPredictions:
-    """Clips scores and boxes to their ranges. Masks slots that are unsure, not finite, outside the picture, or whose
-    subject is of a class that may be none.
+    """Clips scores and boxes to their ranges. Masks pairs, and gives subjects the score 0, that are unsure, not finite,
+    outside the picture, or whose subject is of a class that may be none.
     """
-
-    def clip(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.clip(values, 0, 1).astype(np.float32)
-
     clipped = replace(
         predictions,
-        subject_boxes=clip(predictions.subject_boxes),
-        object_boxes=clip(predictions.object_boxes),
-        subject_scores=clip(predictions.subject_scores),
-        object_scores=clip(predictions.object_scores),
-        predicate_scores=clip(predictions.predicate_scores),
-        relation_scores=None if predictions.relation_scores is None else clip(predictions.relation_scores),
+        subject_boxes=_clip(predictions.subject_boxes),
+        object_boxes=_clip(predictions.object_boxes),
+        subject_scores=_clip(predictions.subject_scores),
+        object_scores=_clip(predictions.object_scores),
+        predicate_scores=_clip(predictions.predicate_scores),
+        relation_scores=None if predictions.relation_scores is None else _clip(predictions.relation_scores),
     )
     # NaN survives clipping and fails every comparison, so that a slot that is not finite is masked here, too.
     mask = clipped.pair_mask & (pair_scores(clipped) >= thresholds.object_score)
     for boxes in (clipped.subject_boxes, clipped.object_boxes):
-        mask = mask & ((boxes[..., 2] - boxes[..., 0]) * width >= SMALLEST_SIDE)
-        mask = mask & ((boxes[..., 3] - boxes[..., 1]) * height >= SMALLEST_SIDE)
+        mask &= _spans_a_pixel(boxes, width, height)
     if predictions.subject_classes is not None:
-        mask = mask & np.isin(predictions.subject_classes, vocabulary.subject_indices)
-    return replace(clipped, pair_mask=mask)
+        mask &= np.isin(predictions.subject_classes, vocabulary.subject_indices)
+    clipped = replace(clipped, pair_mask=mask)
+    if predictions.person_boxes is None or predictions.person_scores is None:
+        return clipped
+    boxes, scores = _clip(predictions.person_boxes), _clip(predictions.person_scores)
+    seen = (scores >= thresholds.lone_subject_score) & _spans_a_pixel(boxes, width, height)
+    seen &= np.isfinite(predictions.person_boxes).all(axis=-1)
+    if predictions.person_classes is not None:
+        seen &= np.isin(predictions.person_classes, vocabulary.subject_indices)
+    return replace(clipped, person_boxes=boxes, person_scores=np.where(seen, scores, np.float32(0)))
 
 
-def _subject_leaders(predictions: PairPredictions, statements: Statements) -> Integers:
-    boxes, classes = predictions.subject_boxes, predictions.subject_classes
+def _clip(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(values, 0, 1).astype(np.float32)
 
-    def same(rows: Integers, leaders: Integers) -> NDArray[np.bool_]:
-        others, leader = boxes[rows], boxes[rows, leaders, None]
-        iou = box_iou(others, leader)
-        is_part = box_containment(others, leader) > statements.contained_subject_share
-        one: NDArray[np.bool_] = (iou > SAME_SUBJECT_IOU) | is_part
-        if classes is not None:
-            one &= (classes[rows] == classes[rows, leaders, None]) | (iou > RIVAL_CLASS_IOU)
-        return one
 
-    return find_leaders(predictions.pair_mask, pair_scores(predictions), same)
+def _spans_a_pixel(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.bool_]:
+    wide = (boxes[..., 2] - boxes[..., 0]) * width >= SMALLEST_SIDE
+    high: NDArray[np.bool_] = (boxes[..., 3] - boxes[..., 1]) * height >= SMALLEST_SIDE
+    return wide & high
 
 
 def _thing_leaders(predictions: PairPredictions, iou: float, statements: Statements) -> Integers:

@@ -41,7 +41,8 @@ export class Timeline {
       );
       return html("section", { class: "pair", "aria-label": name }, html("h4", {}, name), ...lanes);
     });
-    const nothing = html("p", { class: "quiet" }, "No relations to show; lower the least score or show more predicates.");
+    const hint = "No relations to show; lower the least score or show more predicates.";
+    const nothing = html("p", { class: "quiet" }, this.#scene.graph.relations.length ? hint : "No relations were found.");
     this.#place.replaceChildren(...(pairs.length ? [this.#axis(), ...pairs] : [nothing]));
   }
 

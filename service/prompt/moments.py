@@ -28,15 +28,19 @@ class Appearances:
     labels: by id.
     first: position of the first frame that shows it, by id.
     last: position of the last frame that shows it, by id.
+    seen: seconds of the first and of the last frame that show it, by id.
     scores: sum over all frames, by label.
     frame_count: frames so far.
+    sampled: seconds of the first and of the last frame so far.
     """
 
     labels: dict[int, str] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     last: dict[int, int] = field(default_factory=dict)
+    seen: dict[int, tuple[float, float]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     frame_count: int = 0
+    sampled: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, frames: Iterable[Frame]) -> Appearances:
@@ -52,8 +56,15 @@ class Appearances:
             self.labels[thing.id] = thing.label
             self.first.setdefault(thing.id, self.frame_count)
             self.last[thing.id] = self.frame_count
+            self.seen[thing.id] = self.seen.get(thing.id, (frame.timestamp,))[0], frame.timestamp
             self.scores[thing.label] = self.scores.get(thing.label, 0.0) + thing.score
+        self.sampled = self.sampled[0] if self.frame_count else frame.timestamp, frame.timestamp
         self.frame_count += 1
+
+    @property
+    def interval(self) -> float:
+        """Mean seconds from one frame to the next, 0 where there are fewer than two."""
+        return (self.sampled[1] - self.sampled[0]) / max(1, self.frame_count - 1)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,20 @@ def entities_of(appearances: Appearances) -> dict[int, Entity]:
         ends[number : number + 1] = [last[identity]]
         entities[identity] = Entity(label, number + 1)
     return entities
+
+
+def spans_of(appearances: Appearances, entities: Mapping[int, Entity]) -> dict[Entity, list[tuple[float, float]]]:
+    """The times at which each entity is there, from and to in seconds, in order. Short gaps are bridged.
+
+    An entity is there for one interval of frames after the last frame that shows it.
+    """
+    spans: dict[Entity, list[tuple[float, float]]] = {}
+    for identity, (start, last) in sorted(appearances.seen.items(), key=lambda seen: seen[1]):
+        known = spans.setdefault(entities[identity], [])
+        if known and start - known[-1][1] <= _BRIDGED_SECONDS:
+            start, _ = known.pop()
+        known.append((start, last + appearances.interval))
+    return spans
 
 
 @dataclass(frozen=True)

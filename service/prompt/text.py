@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from models.graph.phrases import listed
 from models.graph.scene_graph import Relation
 from models.graph.vocabulary import Vocabulary
-from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of
-from service.prompt.words import Name, amount_of, clause_of, count_labels, length_of, names_of, time_of
+from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of, spans_of
+from service.prompt.words import Name, amount_of, clause_of, length_of, names_of, presence_of, time_of
 
 FormName = Literal["by_time", "by_relevance", "by_person"]
 DEFAULT_FORM: Final[FormName] = "by_person"
@@ -57,8 +57,9 @@ def tell(
     """The prompt, and the events that it states.
 
     The most telling events are told first, until `max_tokens` (by `count_tokens`) are used up; what room is left names
-    the things that no event is about. Nothing is ever cut in the middle. Two things of one label are told apart ("the
-    first chair") when they are there at the same time. `duration` is in seconds; None where unknown.
+    the subjects and things that no event is about, subjects with their times. Nothing is ever cut in the middle. Two
+    things of one label are told apart ("the first chair") when they are there at the same time. `duration` is in
+    seconds; None where unknown.
 
     Raises ValueError when `max_tokens` is under 60, in which not even the request for a caption and one event fit.
     """
@@ -88,29 +89,43 @@ def tell(
         if cost := story.add(event, room):
             room -= cost
             told.append(event)
-    rest = _rest(entities.values(), told, appearances.scores, vocabulary, room - count_tokens("\n"))
+    rest = _rest(told, appearances, entities, vocabulary, duration, room - count_tokens("\n"))
     text = "\n".join([request, heading, *story.lines(), *rest])
     return Telling(text, tuple(told))
 
 
 def _rest(
-    entities: Collection[Entity],
     told: Sequence[Event],
-    scores: dict[str, float],
+    appearances: Appearances,
+    entities: Mapping[int, Entity],
     vocabulary: Vocabulary,
+    duration: float | None,
     max_tokens: int,
 ) -> list[str]:
-    """A line with as many of the labels that no event names as fit, subjects and the best seen first; or no line."""
-    named = {entity.label for event in told for entity in (event.subject, event.thing)}
-    counts = {label: count for label, count in count_labels(entities).items() if label not in named}
-    line = ""
-    amounts: list[str] = []
-    for label in sorted(counts, key=lambda label: (label not in vocabulary.subjects, -scores[label])):
-        amounts.append(amount_of(label, counts[label], vocabulary))
-        longer = f"{'Also there' if told else 'There are'}: {', '.join(amounts)}."
-        if count_tokens(longer) > max_tokens:
+    """A line with as many as fit of those that no event names, subjects and the best seen first; or no line.
+
+    Subjects are told with their times where these fit. Of a label of things that an event names, no others are told.
+    """
+    named = {entity for event in told for entity in (event.subject, event.thing)}
+    named_labels = {entity.label for entity in named}
+    others: dict[str, list[Entity]] = {}
+    for entity in dict.fromkeys(entities.values()):
+        if entity in named:
+            continue
+        if entity.label in vocabulary.subjects or entity.label not in named_labels:
+            others.setdefault(entity.label, []).append(entity)
+    spans = spans_of(appearances, entities)
+    line, amounts = "", list[str]()
+    for label in sorted(others, key=lambda label: (label not in vocabulary.subjects, -appearances.scores[label])):
+        amount = amount_of(label, len(others[label]), vocabulary, more=label in named_labels)
+        times = presence_of({entity: spans[entity] for entity in others[label]}, duration)
+        choices = [f"{amount} ({times})", amount] if label in vocabulary.subjects else [amount]
+        lines = [f"{'Also there' if told else 'There are'}: {', '.join([*amounts, choice])}." for choice in choices]
+        fitting = next((place for place, longer in enumerate(lines) if count_tokens(longer) <= max_tokens), None)
+        if fitting is None:
             break
-        line = longer
+        amounts.append(choices[fitting])
+        line = lines[fitting]
     return [line] if line else []
 
 

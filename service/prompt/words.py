@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.graph.phrases import listed, with_article
@@ -16,6 +16,8 @@ _LONG = 120.0  # seconds, from which on times are told in minutes and seconds
 _VERY_LONG = 3600.0  # from which on they are told in minutes
 _BRIEF = 5.0  # seconds, up to which they are told to a tenth
 _INSTANT = 0.05  # seconds, below which a tenth says nothing
+_THROUGHOUT = "throughout"
+_MOST_SPANS = 3  # of one entity that are told one by one
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,42 @@ def _name(entity: Entity, count: int, vocabulary: Vocabulary) -> Name:
     return Name(f"the {_ORDINALS[entity.number - 1]} {counted}")
 
 
-def amount_of(label: str, count: int, vocabulary: Vocabulary) -> str:
-    """ "a chair", "two chairs", "some food"."""
+def amount_of(label: str, count: int, vocabulary: Vocabulary, *, more: bool = False) -> str:
+    """ "a chair", "two chairs", "some food".
+
+    more: whether others were told before: "another chair", "two more chairs".
+    """
     noun = vocabulary.noun(label)
+    if count == 1 and more:
+        return f"another {noun.counted or noun.singular}"
     if count == 1:
         return f"some {noun.singular}" if noun.counted else with_article(noun.singular)
     number = _NUMBERS[count - 2] if count - 2 < len(_NUMBERS) else str(count)
-    return f"{number} {noun.plural}"
+    return f"{number} more {noun.plural}" if more else f"{number} {noun.plural}"
+
+
+def presence_of(spans: Mapping[Entity, Sequence[tuple[float, float]]], duration: float | None) -> str:
+    """The times at which entities of one label are there: "throughout", "the first until 4 s, the second 3 to 5 s".
+
+    spans: from and to in seconds, in order. Of more than a few, only the whole time is told.
+    """
+    times = {entity: _spans_in_words(each, duration) for entity, each in spans.items()}
+    if len(set(times.values())) == 1:
+        return next(iter(times.values()))
+    return ", ".join(f"{_ordinal(entity.number)} {when}" for entity, when in times.items())
+
+
+def _spans_in_words(spans: Sequence[tuple[float, float]], duration: float | None) -> str:
+    if duration is not None:
+        spans = [(start, max(start, min(end, duration))) for start, end in spans]
+    if len(spans) > _MOST_SPANS:
+        whole = time_of(spans[0][0], spans[-1][1], duration)
+        return "now and then" if whole == _THROUGHOUT else f"now and then, {whole}"
+    return ", ".join(dict.fromkeys(time_of(start, end, duration) for start, end in spans))
+
+
+def _ordinal(number: int) -> str:
+    return f"the {_ORDINALS[number - 1]}" if number <= len(_ORDINALS) else f"number {number}"
 
 
 def clause_of(thing: Name, predicates: Sequence[str], vocabulary: Vocabulary, *, is_known: bool = False) -> str:
@@ -103,7 +134,7 @@ def time_of(start: float, end: float, duration: float | None) -> str:
     lasts = duration is not None and last == _moment(duration, duration)
     begins = first == _moment(0.0, duration)
     if begins and lasts:
-        return "throughout"
+        return _THROUGHOUT
     if first == last:
         return f"at {last}{unit}"
     if begins:

@@ -190,6 +190,17 @@ def test_a_posted_video_becomes_a_graph_of_what_the_detector_sees(service: Serve
     assert "person" in graph.prompt
 
 
+def test_a_person_without_a_thing_is_in_the_graph(bundle_of: Callable[[str], Joined], tmp_path: Path) -> None:
+    frames = [paint({"person": (20, 8, 36, 60)} if index < 8 else {}, across=2) for index in range(12)]
+    with open_model(bundle_of("grid").bundle.folder) as model:
+        graph = model(write_frames(tmp_path / "walker.mp4", frames), fps=4)
+    shown = [boxes_of(frame) for frame in graph.frames]
+    assert [list(boxes) for boxes in shown] == [["person"]] * 8 + [[]] * 4
+    assert all(boxes["person"] == pytest.approx((40, 8, 72, 60), abs=3) for boxes in shown[:8])
+    assert graph.relations == []
+    assert graph.prompt.endswith("\nThere are: a person (until 2 s).")
+
+
 def test_boxes_of_padded_frames_are_pixels_of_the_video(
     bundle_of: Callable[[str], Joined], video: Path, tmp_path: Path
 ) -> None:

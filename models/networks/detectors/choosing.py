@@ -103,9 +103,9 @@ class Choosing(nn.Module):
         """Names of the tensors that `forward` returns, in order."""
         names = (
             PAIR_MASK, "subject_boxes", "subject_scores", "object_boxes", "object_scores", "person_boxes",
-            "person_of_pair",
+            "person_scores", "person_of_pair",
         )  # fmt: skip
-        return (*names, "subject_classes") if self.has_kinds else names
+        return (*names, "subject_classes", "person_classes") if self.has_kinds else names
 
     def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
         """Returns the tensors that `outputs` names. Slots without a pair are 0 in all of them.
@@ -114,9 +114,11 @@ class Choosing(nn.Module):
         - subject_boxes, object_boxes: (N, P, 4) corner boxes as fractions of the frame.
         - subject_scores: (N, P).
         - object_scores: (N, P, C'), where classes that are likelier than the slot's own are 0.
-        - person_boxes: (N, K, 4) of the frame's subjects, the best first; 0 where there is none.
+        - person_boxes: (N, K, 4) of the frame's subjects, the best first, in a pair or not; 0 where there is none.
+        - person_scores: (N, K).
         - person_of_pair: (N, P) int64, the place of a pair's subject among them.
         - subject_classes: (N, P) int64, indices into the vocabulary's objects.
+        - person_classes: (N, K) int64, likewise.
 
         boxes: (N, Q, 4) corner boxes as fractions of the frame.
         scores: (N, Q, C) of the detector's classes.
@@ -134,9 +136,12 @@ class Choosing(nn.Module):
             _pick(things, which) * mask[..., None],
             _pick(thing_scores, which) * mask[..., None],
             persons * found[..., None],
+            person_scores * found,
             whose * mask,
         )
-        return (*tensors, person_classes.gather(1, whose) * mask) if self.has_kinds else tensors
+        if not self.has_kinds:
+            return tensors
+        return (*tensors, person_classes.gather(1, whose) * mask, person_classes * found)
 
     def _candidates(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the boxes (N, S, 4) with the highest scores, and these by the vocabulary's objects (N, S, C')."""

@@ -86,7 +86,7 @@ def test_detectors_of_any_opset_become_the_same_stage(tmp_path: Path, opset: int
     assert {value.name for value in session.get_outputs()} == needed
     frames = np.zeros((2, 1, HEIGHT, WIDTH, 3), np.uint8)
     frames[0, 0, ..., 0], frames[1, 0, ..., 0] = 255, 102
-    names = ["pair_mask", "subject_boxes", "object_boxes", "object_scores", "subject_scores"]
+    names = ["pair_mask", "subject_boxes", "object_boxes", "object_scores", "subject_scores", "person_scores"]
     found = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
     assert found["pair_mask"].sum(-1).tolist() == [[1], [1]], "a row below the least score is no pair"
     for clip, share in ((0, 1.0), (1, 0.4)):
@@ -97,6 +97,7 @@ def test_detectors_of_any_opset_become_the_same_stage(tmp_path: Path, opset: int
             [6 / WIDTH, 6 / HEIGHT, share, 12 / HEIGHT], abs=1e-5
         )
     assert found["subject_scores"][:, 0, 0].tolist() == pytest.approx([0.9, 0.9])
+    assert found["person_scores"][:, 0].tolist() == [pytest.approx([0.9, 0.0])] * 2
     assert found["object_scores"][:, 0, 0].max(-1).tolist() == pytest.approx([0.8, 0.8])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.predictions import PairPredictions, prediction_depths, prediction_names
+from models.graph.predictions import PERSON_FIELDS, PairPredictions, prediction_depths, prediction_names
 from models.graph.vocabulary import PredicateGroup, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -21,21 +21,29 @@ VOCABULARY = Vocabulary(
 UNCERTAINTY = ("epistemic", "aleatoric")
 
 
+PERSONS = 3
+"""Slots for subjects of a frame."""
+
+
 def outputs(batch: int, time: int, pairs: int, *, left_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """All tensors of a bundle but those left out; every value its own."""
     random = np.random.default_rng(0)
-    depths = {name: depth for name, depth in prediction_depths(VOCABULARY).items() if name not in left_out}
+    slots = {name: PERSONS if name in PERSON_FIELDS else pairs for name in prediction_names(VOCABULARY)}
     arrays: dict[str, Any] = {
-        name: random.random((batch, time, pairs, *depth)).astype(np.float32) for name, depth in depths.items()
+        name: random.random((batch, time, slots[name], *depth)).astype(np.float32)
+        for name, depth in prediction_depths(VOCABULARY).items()
     }
-    shape = (batch, time, pairs)
-    return arrays | {"pair_mask": np.ones(shape, np.bool_), "subject_classes": np.zeros(shape, np.int64)}
+    arrays["pair_mask"] = np.ones((batch, time, pairs), np.bool_)
+    arrays["subject_classes"] = np.zeros((batch, time, pairs), np.int64)
+    arrays["person_classes"] = np.ones((batch, time, PERSONS), np.int64)
+    return {name: array for name, array in arrays.items() if name not in left_out}
 
 
 def test_the_names_and_depths_are_those_of_the_vocabulary() -> None:
     assert prediction_names(VOCABULARY) == {
         "pair_mask", "subject_boxes", "subject_scores", "subject_classes", "object_boxes", "object_scores",
-        "handling", "placing", "relation_scores", "epistemic", "aleatoric",
+        "handling", "placing", "relation_scores", "epistemic", "aleatoric", "person_boxes", "person_scores",
+        "person_classes",
     }  # fmt: skip
     depths = prediction_depths(VOCABULARY)
     assert depths.keys() == prediction_names(VOCABULARY)
@@ -58,7 +66,7 @@ def test_groups_are_joined_in_the_order_of_the_vocabulary() -> None:
     np.testing.assert_array_equal(clip.predicate_scores[..., 2:], batch["placing"][0])
 
 
-@pytest.mark.parametrize("name", ["placing", "object_boxes", "subject_classes"])
+@pytest.mark.parametrize("name", ["placing", "object_boxes", "subject_classes", "person_boxes", "person_classes"])
 def test_a_missing_tensor_is_named(name: str) -> None:
     batch = outputs(1, 2, 4)
     del batch[name]
@@ -82,6 +90,8 @@ def test_a_tensor_that_does_not_fit_the_vocabulary_is_named(name: str) -> None:
         ("subject_classes", (2, 5)),
         ("relation_scores", (2, 5)),
         ("aleatoric", (2, 4, 4)),
+        ("person_boxes", (2, 4, 4)),
+        ("person_classes", (1, 3)),
         ("pair_mask", (2,)),
     ],
 )
@@ -98,13 +108,28 @@ def test_one_kind_of_uncertainty_alone_is_refused(kind: str) -> None:
         PairPredictions.from_outputs(outputs(1, 2, 4, left_out=(kind,)), VOCABULARY)
 
 
-@pytest.mark.parametrize("left_out", [(), ("relation_scores", *UNCERTAINTY)])
+def test_boxes_of_subjects_without_scores_are_ignored() -> None:
+    batch = outputs(1, 2, 4, left_out=("person_scores", "person_classes"))
+    assert PairPredictions.from_outputs(batch, VOCABULARY).person_boxes is None, "older bundles make them for pose"
+    said = vars(PairPredictions.from_outputs(batch, VOCABULARY))
+    with pytest.raises(ValueError, match="person_boxes and person_scores go together"):
+        PairPredictions(**said | {"person_boxes": batch["person_boxes"][0]})
+
+
+def test_all_boxes_are_scaled() -> None:
+    clip = PairPredictions.from_outputs(outputs(1, 2, 4), VOCABULARY)
+    scaled = clip.with_boxes_scaled(2, 1)
+    for name in ("subject_boxes", "object_boxes", "person_boxes"):
+        np.testing.assert_allclose(getattr(scaled, name), getattr(clip, name) * [2, 1, 2, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("left_out", [(), ("relation_scores", *UNCERTAINTY, *PERSON_FIELDS)])
 def test_clips_are_joined_along_time_in_order(left_out: tuple[str, ...]) -> None:
     batch = outputs(2, 3, 4, left_out=left_out)
     clips = [PairPredictions.from_outputs(batch, VOCABULARY, index) for index in range(2)]
     joined = PairPredictions.concatenate(clips)
     assert len(joined) == 6
-    for name in ("object_boxes", "subject_classes", "relation_scores", "epistemic", "aleatoric"):
+    for name in ("object_boxes", "subject_classes", "relation_scores", *UNCERTAINTY, *PERSON_FIELDS):
         if name in left_out:
             assert getattr(joined, name) is None
         else:

@@ -9,7 +9,7 @@ import pytest
 from models.graph.scene_graph import Frame, Relation, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import key_moments
-from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of
+from service.prompt.moments import Appearances, Entity, Event, entities_of, events_of, spans_of
 from tests.support.graphs import scene_graph
 from tests.support.relations import frame, holds
 
@@ -172,9 +172,19 @@ def test_labels_times_and_scores_are_gathered_frame_by_frame() -> None:
         labels={1: "person", 2: "bag"},
         first={1: 0, 2: 2},
         last={1: 2, 2: 2},
+        seen={1: (0.0, 1.0), 2: (1.0, 1.0)},
         scores={"person": 1.8, "bag": 0.9},
         frame_count=3,
+        sampled=(0.0, 1.0),
     )
+
+
+def test_an_entity_is_there_until_the_frame_after_the_last_that_shows_it() -> None:
+    shown = {0: 1, 1: 1, 3: 2, 9: 3}
+    frames = [frame(*["person"] * (index in shown), index=index, first_id=shown.get(index, 0)) for index in range(12)]
+    appearances = Appearances.of(frames)
+    spans = spans_of(appearances, entities_of(appearances))
+    assert spans == {Entity("person", 1): [(0.0, 2.0), (4.5, 5.0)]}, "a gap of half a second is bridged"
 
 
 def test_objects_of_one_label_that_never_appear_together_are_one_entity() -> None:

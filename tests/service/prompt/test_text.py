@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.graph.scene_graph import Frame, Relation
+from models.graph.scene_graph import Frame, Relation, SceneObject
 from models.graph.vocabulary import ACTION_GENOME, PredicateGroup, Vocabulary
 from service.prompt import FORMS, MIN_TOKENS, Appearances, FormName, build_messages, build_prompt, count_tokens, tell
 from tests.support.relations import frame, holds
@@ -102,7 +102,35 @@ def test_a_video_without_objects_gives_a_prompt_that_says_so() -> None:
 
 def test_objects_without_relations_are_named_and_the_prompt_says_that_there_are_none() -> None:
     assert prompt_of([frame("person", "person", "bed")]).endswith(
-        "No relations between people and things were found.\nThere are: two people, a bed."
+        "No relations between people and things were found.\nThere are: two people (at 0 s), a bed."
+    )
+
+
+def walk(index: int, *people: int) -> Frame:
+    """A frame at `index` / 2 seconds with the people of these ids."""
+    things = [SceneObject(id=identity, label="person", score=0.9, box=(0, 0, 9, 9)) for identity in people]
+    return Frame(index=index, timestamp=index / 2, objects=things, triplets=[])
+
+
+def test_the_prompt_of_a_person_alone_says_when_they_are_there() -> None:
+    frames = [walk(index, *[1] * (6 <= index < 9), *[2] * (index >= 18)) for index in range(20)]
+    assert prompt_of(frames) == (
+        f"{HEAD}No relations between people and things were found.\nThere are: a person (3 to 5 s, from 9 s on)."
+    )
+
+
+def test_people_who_are_there_at_different_times_are_told_apart() -> None:
+    frames = [walk(index, *[1] * (index < 12), *[2] * (index >= 8)) for index in range(20)]
+    assert prompt_of(frames).endswith("\nThere are: two people (the first until 6 s, the second from 4 s on).")
+    crowd = [walk(index, *range(1, 2 + index // 2)) for index in range(20)]
+    assert prompt_of(crowd, max_tokens=MIN_TOKENS).endswith("\nThere are: ten people.")
+
+
+def test_people_whom_no_event_names_are_told_beside_those_who_do_something() -> None:
+    frames = [frame("person", "cup/glass/bottle", "person", "cup/glass/bottle", index=index) for index in range(20)]
+    prompt = prompt_of(frames, holds("holding"))
+    assert prompt.endswith(
+        "The first person holds the first cup or bottle (until 4 s).\nAlso there: another person (throughout)."
     )
 
 
@@ -215,5 +243,5 @@ def test_subjects_are_named_by_their_own_nouns() -> None:
 
     assert prompt().startswith("No robots, people or relations were found in this video")
     assert prompt("crate", "person").endswith(
-        "No relations between robots, people and things were found.\nThere are: a person, a crate."
+        "No relations between robots, people and things were found.\nThere are: a person (at 0:00), a crate."
     )

@@ -6,7 +6,7 @@ import pytest
 
 from models.graph.vocabulary import ACTION_GENOME, Noun, PredicateGroup, Vocabulary
 from service.prompt.moments import Entity
-from service.prompt.words import amount_of, clause_of, length_of, names_of, time_of
+from service.prompt.words import amount_of, clause_of, length_of, names_of, presence_of, time_of
 
 PHRASES = {
     "looking_at": "looks at the cup or bottle",
@@ -177,3 +177,26 @@ def test_things_of_another_vocabulary_are_counted_in_english() -> None:
     assert amounts == [
         "a wooden crate", "two wooden crates", "an apple or pear", "two apples or pears", "a robot", "two robots",
     ]  # fmt: skip
+
+
+def test_more_of_what_was_told_before_is_counted_in_english() -> None:
+    amounts = [amount_of(label, count, ACTION_GENOME, more=True) for label in ("person", "clothes") for count in (1, 2)]
+    assert amounts == ["another person", "two more people", "another set of clothes", "two more sets of clothes"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([[(0.0, 10.0)]], "throughout"),
+        ([[(3.0, 5.0), (9.0, 10.2)]], "3 to 5 s, from 9 s on"),
+        ([[(0.0, 4.0)], [(6.0, 8.0)]], "the first until 4 s, the second 6 to 8 s"),
+        ([[(0.0, 4.0)], [(0.0, 4.0)]], "until 4 s"),
+        ([[(1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0)]], "now and then, 1 to 8 s"),
+        ([[(0.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 10.0)]], "now and then"),
+    ],
+)
+def test_the_times_at_which_people_are_there_are_said_as_people_do(
+    spans: list[list[tuple[float, float]]], said: str
+) -> None:
+    people = {Entity("person", number): each for number, each in enumerate(spans, start=1)}
+    assert presence_of(people, 10.0) == said

@@ -103,6 +103,14 @@ def test_distances_are_measured_on_the_frame() -> None:
     assert pairs_of(choose(make(frame_size=(100, 300)), *frame)) == {(0.1, 0.21)}
 
 
+def test_a_person_without_a_thing_has_a_box_and_a_score() -> None:
+    frame = detections((LEFT, {"man": 0.8}), (RIGHT, {"woman": 0.9}), ((0.5, 0.5, 0.6, 0.6), {"kite": 0.9}))
+    chosen = choose(make(), *frame)
+    assert not chosen["pair_mask"].any()
+    assert chosen["person_boxes"][0].flatten().tolist() == pytest.approx([*RIGHT, *LEFT, 0, 0, 0, 0])
+    assert chosen["person_scores"][0].tolist() == pytest.approx([0.9, 0.8, 0.0])
+
+
 @pytest.mark.parametrize("rows", [[], [((0.2, 0.5, 0.3, 0.6), {"cup": 0.9})], [(LEFT, {"man": 0.05})]])
 def test_a_frame_with_nobody_has_no_pairs(rows: Any) -> None:
     chosen = choose(make(), *detections(*rows))
@@ -146,6 +154,8 @@ def test_with_several_kinds_of_subjects_each_pair_says_its_own() -> None:
     mask = chosen["pair_mask"][0]
     kinds = [SMALL_WORLD.objects[index] for index in chosen["subject_classes"][0][mask].tolist()]
     assert kinds == ["person", "robot"]
+    person, robot = (SMALL_WORLD.object_index[name] for name in ("person", "robot"))
+    assert chosen["person_classes"][0].tolist() == [person, robot, 0]
 
 
 def test_the_best_candidates_are_kept() -> None:
