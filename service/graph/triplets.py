@@ -99,6 +99,9 @@ def find_candidates(pairs: Pairs, rules: Rules) -> Candidates:
     scores = np.where(little, scores * rules.statements.little_weight, scores)
     chosen = _allowed(predicates, rules) & (predicates >= rules.thresholds.predicate_score)
     chosen &= scores >= rules.min_score
+    doubtful = scores < rules.thresholds.triplet_score
+    doubtful[:, list(rules.vocabulary.predicates_that_say_little)] = False
+    chosen &= ~doubtful
     if relations is not None:
         chosen &= relations >= rules.thresholds.relation_score
     rows, columns = np.nonzero(chosen)

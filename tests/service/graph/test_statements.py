@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.graph.bundle import Statements
+from models.graph.bundle import Statements, Thresholds
 from models.graph.scene_graph import Frame, Relation
 
 CUP, CHAIR, FAR_CHAIR = (0.45, 0.4, 0.5, 0.5), (0.6, 0.5, 0.8, 0.95), (0.02, 0.5, 0.2, 0.95)
@@ -17,7 +17,9 @@ LEFT, RIGHT = (0.05, 0.1, 0.3, 0.95), (0.65, 0.1, 0.95, 0.95)
 
 def build(stage, script, interval: float = 0.2, **settings: Any) -> tuple[list[Frame], list[Relation]]:
     """The graph of a script, one fifth of a second from frame to frame, by these settings."""
-    options = {name: settings.pop(name) for name in ("constraint", "top_k", "min_score") if name in settings}
+    options = {
+        name: settings.pop(name) for name in ("constraint", "top_k", "min_score", "thresholds") if name in settings
+    }
     return stage.build(stage.predict(script), interval=interval, statements=Statements(**settings), **options)
 
 
@@ -211,6 +213,16 @@ def test_a_least_score_holds_for_what_says_little_too(stage) -> None:
     script = [[stage.say("table", CHAIR, **SEEN_AND_LEFT_ALONE)]] * 6
     (frame, *_), _ = build(stage, script, little_weight=0.25, min_score=0.3)
     assert [each.predicate for each in frame.triplets] == ["on_the_side_of"]
+
+
+def test_a_doubtful_triplet_is_left_out_unless_its_predicate_says_little(stage) -> None:
+    script = [[stage.say("table", CHAIR, **SEEN_AND_LEFT_ALONE), stage.say("book", CUP, holding=0.35)]] * 6
+    before = {each.predicate for each in build(stage, script, little_weight=0.25)[0][0].triplets}
+    assert {"holding", "not_contacting", "not_looking_at"} <= before
+    thresholds = Thresholds(object_score=0.2, predicate_score=0.2, duplicate_iou=0.6, triplet_score=0.4)
+    (frame, *_), _ = build(stage, script, little_weight=0.25, thresholds=thresholds)
+    left = {each.predicate for each in frame.triplets}
+    assert left == {"on_the_side_of", "not_contacting", "not_looking_at"}, "these are hardly worth telling, but sure"
 
 
 ALL = Statements(
