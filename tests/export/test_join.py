@@ -20,11 +20,8 @@ from export import onnx as onnx_export
 from export.check import sample_frames
 from export.detectors.opening import Flags
 from export.detectors.sources import open_source
-from export.errors import ExportError
-from export.join import ClassOptions, match_detector, read_relations
 from export.join_command import join
 from models.engines import open_stages
-from models.errors import WeightsError
 from models.graph.bundle import Bundle, sha256_of
 from models.graph.scene_graph import Frame, SceneGraph
 from models.graph.vocabulary import ACTION_GENOME
@@ -32,8 +29,6 @@ from models.networks.checkpoint import save_checkpoint
 from models.networks.detectors.efficientdet import EfficientDet, EfficientDetConfig
 from models.networks.detectors.torchvision_detectors import Architecture, make_model
 from models.networks.pose import PoseConfig, PoseNetwork
-from models.networks.relations.layout import Layout
-from models.networks.relations.names import SHIPPED_TABLE, NameTable
 from tests.conftest import Server, serve
 from tests.export.conftest import save
 from tests.support.detectors import (
@@ -302,46 +297,11 @@ def test_kept_classes_become_the_vocabulary(bundle_of: Callable[[str], Joined]) 
     assert vocabulary.groups == bundle_of("queries").bundle.manifest.vocabulary.groups
 
 
-def test_the_names_of_kept_classes_are_read(layout: Path) -> None:
-    network, _ = read_relations(layout)
-    matched = match_detector(("person", "couch", "kite"), network, ClassOptions(keep=True))
-    embeddings = matched.relations.state_dict()["object_embeddings"]
-    known = network.state_dict()["object_embeddings"]
-    assert torch.equal(embeddings[0], known[ACTION_GENOME.object_index["person"]])
-    assert not torch.equal(embeddings[1], embeddings[2])
-    weights = network.state_dict().keys() - {"object_embeddings", "affordances"}
-    assert (matched.relations.state_dict()["affordances"] == 1).all(), "nobody knows what is done with a kite"
-    assert all(torch.equal(matched.relations.state_dict()[name], network.state_dict()[name]) for name in weights)
-    with pytest.raises(WeightsError, match="qwxz"):
-        match_detector(("person", "qwxz"), network, ClassOptions(keep=True))
-
-
 def refused(*arguments: str | Path) -> str:
     result = run(*arguments)
     assert result.exit_code in (1, 2), result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     return str(result.output)
-
-
-def test_further_classes_join_the_vocabulary_behind_its_own(layout: Path) -> None:
-    network, _ = read_relations(layout)
-    assert isinstance(network, Layout)
-    seldom = network.affordances
-    seldom[ACTION_GENOME.object_index["bed"], 3] = 0
-    names = ("person", "couch", "kite", "dog")
-    matched = match_detector(names, network, ClassOptions(further=("dog",)))
-    assert matched.relations.vocabulary.objects == (*ACTION_GENOME.objects, "dog")
-    assert matched.table == {"person": "person", "couch": "sofa/couch", "dog": "dog"}
-    assert list(matched.dropped) == ["kite"]
-    host = matched.relations
-    assert isinstance(host, Layout)
-    torch.testing.assert_close(host.object_embeddings[-1], NameTable(SHIPPED_TABLE).embeddings(("dog",))[0])
-    assert torch.equal(host.affordances[:-1], seldom), "what is seldom said of the others stays so"
-    assert host.affordances[-1].min() == 1
-    with pytest.raises(ExportError, match="further_objects has 'cat', which the detector does not know"):
-        match_detector(names, network, ClassOptions(further=("cat",)))
-    with pytest.raises(ExportError, match="further_objects has 'person', which the vocabulary has already"):
-        match_detector(names, network, ClassOptions(further=("person",)))
 
 
 def test_outputs_that_keep_no_contract_are_shown(layout: Path, tmp_path: Path) -> None:
