@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import BundleError, EngineError
 from models.graph.bundle import MANIFEST_FILE, Bundle, Manifest
-from models.graph.predictions import prediction_names
+from models.graph.predictions import PERSON_FIELDS, prediction_names
 from models.graph.vocabulary import ACTION_GENOME
 from service.errors import NoModels
 from service.loading import open_pipeline, open_scheduler
@@ -47,7 +47,7 @@ def test_a_video_goes_through_all_stages_of_a_real_bundle(
     load: Load, video_bundle: Path, engine: str, max_batch: int
 ) -> None:
     model = load(video_bundle, engine=engine, max_batch=max_batch, streams=2)["tiny-video"]
-    names = prediction_names(ACTION_GENOME) - {"subject_classes"}
+    names = prediction_names(ACTION_GENOME) - {"subject_classes", *PERSON_FIELDS}
     with VideoRun(model, 7) as run:
         clips = [outputs for _, outputs in run.outputs([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
         assert clips[0].keys() == names - {"relation_scores"} | {"brightness", "timestamps"}
