@@ -291,27 +291,23 @@ def _run_stages(
     expected: int,
     progress: Callable[[Progress], None],
 ) -> Iterator[tuple[NDArray[np.float64], Tensors]]:
-    """Yields timestamps (T,) and the model's tensors (T, …): clip by clip, or once for the whole video.
+    """Yields timestamps (T,) and the model's tensors (T, …) of consecutive frames, in order.
 
     Raises VideoUnreadable when the video gives no frame.
     """
-    times: list[NDArray[np.float64]] = []
-    done: list[Tensors] = []
-    count = 0
-    for clip_times, outputs in run.outputs(clips(_timed(reader, stopwatch), model.manifest.clip_length)):
-        count += len(clip_times)
-        progress(Progress(count, max(expected, count)))
-        if model.first_video_stage is None:
-            yield clip_times, outputs
-        else:
-            times.append(clip_times)
-            done.append(outputs)
-    if 0 < count < expected:  # the video is damaged
-        progress(Progress(count, count))
-    if done:
-        yield np.concatenate(times), run.finish(done)
-    if not count:
-        raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
+
+    def counted() -> Iterator[tuple[NDArray[np.float64], Tensors]]:
+        count = 0
+        for times, outputs in run.outputs(clips(_timed(reader, stopwatch), model.manifest.clip_length)):
+            count += len(times)
+            progress(Progress(count, max(expected, count)))
+            yield times, outputs
+        if not count:
+            raise VideoUnreadable("no frame of the video lies in the asked range; ask for a wider one or a higher fps")
+        if count < expected:  # the video is damaged
+            progress(Progress(count, count))
+
+    yield from counted() if model.first_video_stage is None else run.finish(counted())
     stopwatch.seconds["engine"] = run.waited
 
 

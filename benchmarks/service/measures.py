@@ -116,7 +116,8 @@ class Bench:
 
         def work() -> None:
             with VideoRun(model, sum(len(clip.timestamps) for clip in found)) as run:
-                run.finish([outputs for _, outputs in run.outputs(found)])
+                for _ in run.finish(run.outputs(found)):
+                    pass
 
         def all_jobs() -> None:
             threads = [threading.Thread(target=work) for _ in range(jobs)]
@@ -155,8 +156,8 @@ class Bench:
 
         def run() -> int:
             with self._reader() as reader, VideoRun(model, self.applied.max_frames) as video:
-                outputs = [each for _, each in video.outputs(clips(reader, model.manifest.clip_length))]
-                return len(video.finish(outputs)["pair_mask"])
+                outputs = video.outputs(clips(reader, model.manifest.clip_length))
+                return sum(len(times) for times, _ in video.finish(outputs))
 
         try:
             run()  # the first run allocates

@@ -13,7 +13,7 @@ import numpy as np
 from models.engines import StageEngine, Tensors
 from models.errors import EngineError
 from models.graph.bundle import FRAMES, PICTURE_SIZE, TIMESTAMPS, Manifest, Stage
-from models.graph.predictions import prediction_names
+from models.graph.predictions import PERSON_FIELDS, prediction_names
 from models.graph.scene_graph import ModelReference
 from service.errors import ClipFailed, EngineDied
 from service.scheduling.batcher import Batch, Batcher, Clip, Share, Turn
@@ -41,6 +41,7 @@ class Scheduler:
     max_batch: most clips in a batch.
     depth: most clips of one video under way: as many as fit into batches, and as many again that wait for the next.
     first_video_stage: number of the first stage of span `video`, or None.
+    waiting_pair_fields: names of the predictions with a slot for each pair that no stage from that one on takes.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class Scheduler:
         self._batchers = [
             Batcher(stage, max_batch=max_batch, job_share=job_share, max_wait=max_wait) for stage in manifest.stages
         ]
-        self._needed = _needed_after(manifest.stages, prediction_names(manifest.vocabulary))
+        names = prediction_names(manifest.vocabulary)
+        self._needed = _needed_after(manifest.stages, names)
+        late = [] if self.first_video_stage is None else manifest.stages[self.first_video_stage :]
+        self.waiting_pair_fields = names - {"pair_mask", *PERSON_FIELDS}.union(*map(_input_names, late))
         self._turns: set[Turn] = set()
         self._changed = threading.Condition()
         self._stopping = False
@@ -156,6 +160,7 @@ class Scheduler:
         try:
             while batch := self._next_batch(finished):
                 self._run(batch, stages, finished)
+                batch.clear()  # while this thread waits, it keeps no clip in memory
         except BaseException as error:  # of any kind: nobody else would notice that this thread is gone
             _deliver(finished)
             log.critical("an engine thread of %s has died", self.manifest.name, exc_info=error)
@@ -310,8 +315,12 @@ def _needed_after(stages: Sequence[Stage], kept: frozenset[str]) -> list[frozens
     """For each stage, the tensors that a later stage or the caller still needs."""
     needed = [kept]
     for stage in reversed(stages[1:]):
-        needed.insert(0, needed[0] | {tensor.name for tensor in stage.inputs})
+        needed.insert(0, needed[0] | _input_names(stage))
     return needed
+
+
+def _input_names(stage: Stage) -> set[str]:
+    return {tensor.name for tensor in stage.inputs}
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from models.engines import Tensors, bundle_inputs
 from service.errors import JobCancelled
 from service.scheduling.batcher import Clip
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.scheduler import FRAMES_AHEAD, Scheduler
+from service.scheduling.whole_video import WholeVideo
 from service.video import FrameChunk
 
 
@@ -34,6 +35,7 @@ class VideoRun:
         """
         self._picture_size = picture_size
         self._scheduler = scheduler
+        self._expected = expected
         self._turn = scheduler.open(expected)
         self.waited = 0.0
 
@@ -66,15 +68,29 @@ class VideoRun:
         for times, clip in waiting:
             yield times, self._result(clip)
 
-    def finish(self, clips: list[Tensors]) -> Tensors:
-        """Joins the outputs of all clips along time and runs the stages from the first of span `video` on.
+    def finish(
+        self, clips: Iterable[tuple[NDArray[np.float64], Tensors]]
+    ) -> Iterator[tuple[NDArray[np.float64], Tensors]]:
+        """Takes all that `outputs` yields, runs the stages from the first of span `video` on, and yields their outputs.
 
-        It empties the dictionaries as it joins them, so that no tensor is in memory twice. Returns the arrays of
-        `models.graph.predictions.PairPredictions` by name, (T of all clips, …) each. Raises what `outputs` raises.
+        clips: at least one.
+
+        Yields the timestamps (T,) of a few frames, in order, and the arrays of
+        `models.graph.predictions.PairPredictions` by name, (T, …) each. Slots that hold no pair are 0. Raises what
+        `outputs` raises.
         """
-        whole = {name: np.concatenate([clip.pop(name) for clip in clips]) for name in list(clips[0])}
-        stage = self._scheduler.first_video_stage
-        return whole if stage is None else self._result(self._submitted(Clip(self._turn, whole, stage=stage)))
+        scheduler = self._scheduler
+        whole = WholeVideo(self._expected, scheduler.waiting_pair_fields)
+        times = []
+        for clip_times, tensors in clips:
+            times.append(clip_times)
+            whole.add(tensors)
+        made = whole.take_frames()
+        if scheduler.first_video_stage is not None:
+            made = self._result(self._submitted(Clip(self._turn, made, stage=scheduler.first_video_stage)))
+        moments = np.concatenate(times)
+        for first, part in whole.parts(made, FRAMES_AHEAD):
+            yield moments[first : first + FRAMES_AHEAD], part
 
     def _submitted(self, clip: Clip) -> Clip:
         self._scheduler.submit(clip)

@@ -113,10 +113,11 @@ def test_the_engine_gives_the_networks_outputs_for_clips_and_whole_videos(
     frames = sample_frames(np.random.default_rng(1), 1, 50, 64, 64)
     moments = np.arange(50, dtype=np.float32)[None] / 2
     with closing(open_scheduler(exported.bundle, load_settings())) as model, VideoRun(model, 50) as run:
-        parts = slice(0, 40), slice(40, 50)
-        clips = [FrameChunk(moments[0, part].astype(np.float64), frames[0, part]) for part in parts]
-        outputs = run.finish([outputs for _, outputs in run.outputs(clips)])
-    served = PairPredictions.from_tensors(outputs, exported.bundle.manifest.vocabulary)
+        places = slice(0, 40), slice(40, 50)
+        clips = [FrameChunk(moments[0, place].astype(np.float64), frames[0, place]) for place in places]
+        parts = [outputs for _, outputs in run.finish(run.outputs(clips))]
+    vocabulary = exported.bundle.manifest.vocabulary
+    served = PairPredictions.concatenate([PairPredictions.from_tensors(part, vocabulary) for part in parts])
     wanted = network_predictor(exported.network)({"frames": frames[0], "timestamps": moments[0]})
     np.testing.assert_array_equal(served.pair_mask, wanted.pair_mask)
     mask = wanted.pair_mask

@@ -49,9 +49,10 @@ def test_a_video_goes_through_all_stages_of_a_real_bundle(
     model = load(video_bundle, engine=engine, max_batch=max_batch, streams=2)["tiny-video"]
     names = prediction_names(ACTION_GENOME) - {"subject_classes", *PERSON_FIELDS}
     with VideoRun(model, 7) as run:
-        clips = [outputs for _, outputs in run.outputs([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)])]
-        assert clips[0].keys() == names - {"relation_scores"} | {"brightness", "timestamps"}
-        whole = run.finish(clips)
+        clips = list(run.outputs([clip(10, 20, 30, 40), clip(50, 200), clip(100, first=8)]))
+        assert clips[0][1].keys() == names - {"relation_scores"} | {"brightness", "timestamps"}
+        [(times, whole)] = run.finish(clips)
+    assert times.tolist() == [0, 1, 2, 3, 0, 1, 8]
     assert whole.keys() == names
     assert whole["relation_scores"][:, 0].tolist() == pytest.approx([n / 200 for n in (10, 20, 30, 40, 50, 200, 100)])
     assert whole["relation_scores"][-1, 1] == pytest.approx(1)
