@@ -72,26 +72,24 @@ def test_a_query_and_a_click_show_the_right_frame_with_its_boxes(
     def has_picture(moment: dict[str, Any]) -> bool:
         return bool(moment["start"] <= graph["frames"][kept_index(moment)]["timestamp"] < moment["end"])
 
-    query = "person a not_contacting anything"
-    moments = archived.client.get("/search", params={"q": query}).json()["moments"]
-    assert {moment["video"] for moment in moments} == {graph["id"]}
-    for number in (list(map(has_picture, moments)).index(True), list(map(has_picture, moments)).index(False)):
+    for predicate, pictured in (("looking_at", True), ("not_looking_at", False)):
+        query = f"person a {predicate} anything"
+        moments = archived.client.get("/search", params={"q": query}).json()["moments"]
+        assert {moment["video"] for moment in moments} == {graph["id"]}
+        number = list(map(has_picture, moments)).index(pictured)
         moment = moments[number]
         visit = open_page(archived)
         ask(visit, query)
         choose(visit, number)
         assert moment["start"] <= visit.seconds() < moment["end"]
         frame = nearest(graph, visit.seconds())
-        said = {
-            "subject": moment["objects"]["a"],
-            "predicate": "not_contacting",
-            "object": moment["relations"][0]["object"],
-        }
+        thing = moment["relations"][0]["object"]
+        said = {"subject": moment["objects"]["a"], "predicate": predicate, "object": thing}
         assert any(said.items() <= triplet.items() for triplet in frame["triplets"])
         assert_drawn(visit.drawn(), boxes_on(visit.drawn(), graph, frame))
         assert not visit.page.locator("#video").is_visible(), "the browser has no video"
         picture = still(visit)
-        if not has_picture(moment):
+        if not pictured:
             assert visit.seconds() == pytest.approx(moment["start"], abs=0.01)
             assert picture is None
             continue
