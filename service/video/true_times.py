@@ -130,7 +130,7 @@ def _best_story(stated: NDArray[np.float64], step: float, longest: float) -> NDA
             paces = jumps / (known[index] - known[begin:index])
             returns = np.abs(paces - step) * (between + 1) <= 1.5 * step
             near = np.where(returns, np.minimum(between, _RETURN + _RETURN_FRAME * between), between)
-            near = near + _UNEVEN * np.minimum(1.0, np.abs(paces - step) / step)
+            near = near + _UNEVEN * np.minimum(step, np.abs(paces - step)) / step
             near = near + lone * ((jumps > long_pause(step)) & (came_from[begin:index] < 0))
             near = np.where((jumps > 0) & (jumps <= longest), near, between + _NEW_RECORDING)
             near += costs[begin:index]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -162,6 +163,7 @@ def test_uneven_times_stay_as_they_are(steps: list[float]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.floats(), st.floats(-100, 100)), min_size=1, max_size=60))
+@example([0.0, sys.float_info.min, -4.0])  # the usual step is so short that nothing may be divided by it
 def test_whatever_a_file_states_times_are_finite_and_ascend_from_zero(stated: list[float]) -> None:
     timing = timing_of_frames(StreamFacts(Container.MPEG_TS, 0.0, 25.0), np.array(stated), last_duration=np.inf)
     assert timing.times[0] == 0
