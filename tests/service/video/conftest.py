@@ -157,7 +157,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """No process but the fork server and no file descriptor outlives a test."""
-    FORK_SERVER.prepare()
+    FORK_SERVER.isolation_gaps()  # waits until the server runs; it tries things in processes of its own before
     this = psutil.Process()
     processes, descriptors = set(this.children(recursive=True)), this.num_fds()
     yield
