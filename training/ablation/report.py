@@ -126,6 +126,7 @@ class _TableReport:
         self.plan = plan
         self.table = table
         self.runs = {row: runs[row] for row in table.rows}
+        self.begun = {row: by_seed for row, by_seed in self.runs.items() if by_seed}
         self.finished = [run for by_seed in self.runs.values() for run in by_seed.values()]
         self.predicates = _predicates(table, self.finished[0]) if self.finished else None
         self.headings = [measure.replace("/", " ") for measure in table.measures]
@@ -135,8 +136,8 @@ class _TableReport:
         parts = [f"## {self.table.title}", f"Claim: {self.table.claim}"]
         if self.finished:
             parts += [*self._figures(), *self._about_predicates(), self._budgets()]
-            if self.table.compare:
-                parts += ["Differences:", self._compared()]
+            if compared := self._compared():
+                parts += ["Differences:", _markdown(["compared", "measure", "difference", ""], compared)]
             if self.table.changed:
                 parts += [_ABOUT_CHANGE, self._compared_by_change()]
         return [*parts, *self._missing(), *([self.table.note.strip()] if self.table.note else [])]
@@ -147,7 +148,7 @@ class _TableReport:
         for first in range(0, len(self.table.measures), _MOST_MEASURES):
             some = slice(first, first + _MOST_MEASURES)
             rows = []
-            for row, by_seed in self.runs.items():
+            for row, by_seed in self.begun.items():
                 cells = []
                 for measure in self.table.measures[some]:
                     found = estimate([self._value(run.whole, measure) for run in by_seed.values()])
@@ -166,8 +167,8 @@ class _TableReport:
 
     def _budgets(self) -> str:
         rows = []
-        for row, by_seed in self.runs.items():
-            cells = [_NOTHING, _NOTHING, _NOTHING]
+        for row, by_seed in self.begun.items():
+            cells: list[str] = []
             for run in by_seed.values():
                 cells = [f"{run.steps:,} x {run.batch_size} x {run.clip_length}", f"{run.trained_parameters:,}"]
                 cells.append(", ".join(dict.fromkeys(map(_joined, by_seed.values()))))
@@ -177,13 +178,12 @@ class _TableReport:
         heads = ["row", "starts from", "steps x batch x clip length", "trained parameters", "temperature / exponent"]
         return _markdown(heads, rows)
 
-    def _compared(self) -> str:
-        rows = [
+    def _compared(self) -> list[list[str]]:
+        return [
             [f"{second} against {first}", *cells]
             for first, second in self.table.compare
             for cells in self._differences(first, second, lambda run: run.whole)
         ]
-        return _markdown(["compared", "measure", "difference", ""], rows)
 
     def _compared_by_change(self) -> str:
         rows = []
@@ -194,7 +194,10 @@ class _TableReport:
         return _markdown(["compared", "change", "videos", "measure", "difference", ""], rows)
 
     def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[list[str]]:
-        """Returns for each measure its name, the second row minus the first over the seeds of both, and the verdict."""
+        """Returns for each measure its name, the second row minus the first over the seeds of both, and the verdict.
+
+        Leaves out what no seed of both rows has.
+        """
         one, other = self.runs[first], self.runs[second]
         cells = []
         for heading, measure in zip(self.headings, self.table.measures, strict=True):
@@ -204,7 +207,8 @@ class _TableReport:
                     for seed in sorted(one.keys() & other.keys())
                 ]
             )
-            cells.append([heading, *((_NOTHING, "") if found is None else (found.text(signed=True), found.verdict))])
+            if found is not None:
+                cells.append([heading, found.text(signed=True), found.verdict])
         return cells
 
     def _value(self, scores: Scores, measure: str) -> float:
