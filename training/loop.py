@@ -147,6 +147,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator, run: RunFolder, *, 
                 run.save_state(accelerator, step)
     if accelerator.is_main_process:
         objective.save(checkpoint, best.eval(), provenance)
+    accelerator.wait_for_everyone()  # a process that leaves while another still saves may wait for it for ever
     accelerator.end_training()
     return checkpoint
 
