@@ -143,7 +143,10 @@ class Statements(_Part):
     least_best_score: score that an object must have in one frame at least.
     sure_subject_score: score that makes up for sightings and seconds: a subject that two frames show so surely is
         shown, however short it is there. None makes no exception.
+    sure_thing_score: score that makes up for seconds: a thing that `least_sightings` frames show so surely is shown.
     rival_iou: IoU over which boxes of two classes are one object, of the surer class.
+    rival_subject_iou: IoU over which the box of a thing and that of a surer subject show the subject alone. 1 keeps all
+        things.
     contained_share: share of the smaller of two boxes of one class within the other, over which both are one object.
     contained_subject_share: the same for two subjects. 1 keeps a child in front of an adult, and parts of people too.
     longest_gap: seconds without a thing, after which it comes back with a new id. One missed frame is always allowed.
@@ -160,7 +163,9 @@ class Statements(_Part):
     least_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     least_best_score: Score = 0.0
     sure_subject_score: Score | None = None
+    sure_thing_score: Score | None = None
     rival_iou: Annotated[float, Field(gt=0, le=1)] = RIVAL_CLASS_IOU
+    rival_subject_iou: Annotated[float, Field(gt=0, le=1)] = 1.0
     contained_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     contained_subject_share: Annotated[float, Field(gt=0, le=1)] = SAME_SUBJECT_CONTAINMENT
     longest_gap: Annotated[float, Field(ge=0, le=60)] = LONGEST_GAP

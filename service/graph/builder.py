@@ -178,7 +178,7 @@ def _identify(detections: Detections, tracks: Tracks, statements: Statements, ti
     best = np.zeros(count)
     np.maximum.at(best, tracks.of_detection, detections.scores)
     seen_again = (lengths > 1) | (best >= FALSE_ALARM_SCORE)
-    seen_again &= (lengths >= _least_sightings(statements, timestamps)) | _sure_subjects(detections, tracks, statements)
+    seen_again &= (lengths >= _least_sightings(statements, timestamps)) | _are_sure(detections, tracks, statements)
     real = np.flatnonzero((seen_again | (len(timestamps) <= SHORT_VIDEO)) & (best >= statements.least_best_score))
     first_rows = first_rows[real]
     order = np.lexsort((real, ~detections.is_subject[first_rows], detections.frames[first_rows]))
@@ -187,13 +187,18 @@ def _identify(detections: Detections, tracks: Tracks, statements: Statements, ti
     return ids[tracks.of_detection]
 
 
-def _sure_subjects(detections: Detections, tracks: Tracks, statements: Statements) -> NDArray[np.bool_]:
-    """Whether each track, (K,), is of a subject that enough frames show surely."""
+def _are_sure(detections: Detections, tracks: Tracks, statements: Statements) -> NDArray[np.bool_]:
+    """Whether enough frames show each track surely, (K,)."""
     count = len(tracks.classes)
-    if statements.sure_subject_score is None:
-        return np.zeros(count, dtype=np.bool_)
-    is_sure = detections.is_subject & (detections.scores >= statements.sure_subject_score)
-    return np.bincount(tracks.of_detection[is_sure], minlength=count) >= SURE_SIGHTINGS
+    sure = np.zeros(count, dtype=np.bool_)
+    for of_kind, score, sightings in (
+        (detections.is_subject, statements.sure_subject_score, SURE_SIGHTINGS),
+        (~detections.is_subject, statements.sure_thing_score, max(SURE_SIGHTINGS, statements.least_sightings)),
+    ):
+        if score is not None:
+            is_sure = of_kind & (detections.scores >= score)
+            sure |= np.bincount(tracks.of_detection[is_sure], minlength=count) >= sightings
+    return sure
 
 
 def _least_sightings(statements: Statements, timestamps: Floats) -> int:

@@ -19,7 +19,7 @@ from models.graph.duplicates import (
 )
 from models.graph.predictions import Array, PairPredictions
 from models.graph.vocabulary import Vocabulary
-from service.graph.subjects import classes_or_default, find_lone_subjects, subject_leaders
+from service.graph.subjects import classes_or_default, find_lone_subjects, shows_subject, subject_leaders
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -88,12 +88,15 @@ def find_pairs(
     boxes of one class that overlap become one subject with their score-weighted mean box. Object boxes of one class
     that overlap by more than `thresholds.duplicate_iou`, or lie within each other by more than
     `statements.contained_share`, become one thing with the best of these boxes, whoever relates to it. Of two classes
-    on the same box, by `statements.rival_iou`, only the better one is kept. A pair is described by its best slot.
+    on the same box, by `statements.rival_iou`, only the better one is kept; a thing on the box of a surer subject, by
+    `statements.rival_subject_iou`, is that subject. A pair is described by its best slot.
 
     A subject that no pair has is found too, where the model tells of such and its score is at least
     `thresholds.lone_subject_score`. A box that shows the subject of a pair, or a part of it, is none.
     """
     visible = _visible(predictions, vocabulary, width, height, thresholds)
+    if statements.rival_subject_iou < 1:
+        visible = replace(visible, pair_mask=visible.pair_mask & ~shows_subject(visible, statements.rival_subject_iou))
     predictions = suppress_duplicates(visible, thresholds.duplicate_iou)
     scale = np.array([width, height, width, height], dtype=np.float64)
     detected, object_scores = pair_scores(predictions), predictions.object_scores.max(axis=-1)

@@ -59,6 +59,19 @@ def subject_leaders(predictions: PairPredictions, statements: Statements) -> Row
     )
 
 
+def shows_subject(predictions: PairPredictions, iou: float) -> NDArray[np.bool_]:
+    """Returns whether the thing of every pair slot, (T, P), has the box of a subject that is at least as sure.
+
+    iou: over which two boxes are one. Subjects are those of pairs of `pair_mask`.
+    """
+    boxes, subjects = predictions.object_boxes, predictions.subject_boxes
+    # (T, things, subjects)
+    rivals: NDArray[np.bool_] = box_iou(boxes[:, :, None], subjects[:, None]) > iou
+    rivals &= predictions.subject_scores[:, None] >= predictions.object_scores.max(axis=-1)[:, :, None]
+    rivals &= predictions.pair_mask[:, None]
+    return np.logical_or.reduce(rivals, axis=-1)  # type: ignore[no-any-return]
+
+
 def find_lone_subjects(predictions: PairPredictions, vocabulary: Vocabulary, statements: Statements) -> LoneSubjects:
     """Returns the subjects with a score over 0 that show none of those in a pair of `pair_mask`.
 

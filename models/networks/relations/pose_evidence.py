@@ -1,8 +1,8 @@
 """Pose as evidence: hands, mouth, head and torso of a person shift the scores of the predicates that they bear on.
 
-Boxes do not tell a cup in a hand from a cup beside it, or a person who sits on a bed from one who lies on it. Four
-signs, each from -1 to 1, are read off the points of the pose network, and `SHIFTS` adds them to the logits of
-predicates. A sign is 0 where the points are not visible, so that a hidden hand says nothing.
+Boxes do not tell a cup in a hand from a cup beside it, or a person who sits on a bed from one who lies on it or stands
+in front of it. Six signs, each from -1 to 1, are read off the points of the pose network, and `SHIFTS` adds them to the
+logits of predicates. A sign is 0 where the points are not visible, so that a hidden hand says nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from models.graph.vocabulary import Vocabulary
 from models.networks.relations.prior_shift import shift_logits
 
-Sign = Literal["hand", "mouth", "head", "lying"]
-SIGNS: Final[tuple[Sign, ...]] = ("hand", "mouth", "head", "lying")
+Sign = Literal["hand", "mouth", "head", "lying", "away", "standing"]
+SIGNS: Final[tuple[Sign, ...]] = ("hand", "mouth", "head", "lying", "away", "standing")
 """Signs of a pair.
 
 hand: 1 where a hand touches the thing's box, -1 where both are far from it.
 mouth: likewise for the mouth.
 head: cosine between the direction of the head and that of the thing, less where the face looks at the camera.
 lying: 1 for a torso that lies, -1 for one that is upright, whatever the thing.
+away: 1 where the hips are far from the thing's box, 0 where they are in it.
+standing: 1 for a person who stands straight, 0 for any other, whatever the thing.
 """
 SHIFTS: Final[Mapping[str, Mapping[Sign, float]]] = {
     "holding": {"hand": 1.5},
@@ -36,18 +38,22 @@ SHIFTS: Final[Mapping[str, Mapping[Sign, float]]] = {
     "not_contacting": {"hand": -0.5},
     "looking_at": {"head": 0.7},
     "not_looking_at": {"head": -0.7},
-    "lying_on": {"lying": 1.5},
-    "sitting_on": {"lying": -1.0},
+    "lying_on": {"lying": 1.5, "away": -4.0, "standing": -3.0},
+    "sitting_on": {"lying": -1.0, "away": -4.0, "standing": -3.0},
 }
 """Shift of a predicate's logit by each sign."""
 
-_NOSE, _EARS, _MOUTH, _SHOULDERS, _HIPS = 0, (7, 8), (9, 10), (11, 12), (23, 24)
+_NOSE, _EARS, _MOUTH, _SHOULDERS, _HIPS, _KNEES = 0, (7, 8), (9, 10), (11, 12), (23, 24), (25, 26)
 _HANDS = (15, 16, 19, 20)
 """Wrists and the tips of the index fingers."""
 _NEAR = 0.08
 """Distance at which a sign of nearness has fallen to 0, in heights of the person's box."""
 _UPRIGHT = 0.7
 """Sine of the torso's angle to the vertical at which a person neither lies nor is upright."""
+_STRAIGHT = (0.6, 0.8)
+"""How far the knees are below the hips, in lengths of the torso, where a person begins to stand and where one does."""
+_VERTICAL = (0.7, 0.9)
+"""Cosine of the torso's angle to the vertical, likewise."""
 _LEAST = 1e-6
 
 
@@ -86,6 +92,8 @@ class PoseEvidence(nn.Module):
                 _nearness(points[..., _MOUTH, :], subject_boxes, object_boxes),
                 _direction(points, object_boxes),
                 _lying(points),
+                _away(points, subject_boxes, object_boxes),
+                _standing(points),
             ),
             -1,
         )  # (B, T, P, S)
@@ -94,14 +102,19 @@ class PoseEvidence(nn.Module):
 
 def _nearness(points: Tensor, subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:
     """Returns the nearness of the nearest of M points (..., M, 3) to the objects' boxes (..., 4): (...,) in [-1, 1]."""
-    places, visible = points[..., :2], points[..., 2]
-    beyond = torch.maximum(object_boxes[..., None, :2] - places, places - object_boxes[..., None, 2:]).clamp(min=0)
-    height = (subject_boxes[..., 3] - subject_boxes[..., 1]).clamp(min=_LEAST)
-    distance = beyond.square().sum(-1).sqrt() / height[..., None]  # (..., M)
+    visible = points[..., 2]
+    distance = _distance(points[..., :2], subject_boxes, object_boxes)  # (..., M)
     near = 1 - 2 * (distance / (2 * _NEAR)).clamp(max=1)
     seen = visible.amax(-1)
     best = torch.where(visible > 0, near * visible, -1.0).amax(-1)
     return torch.where(best > 0, best, best.clamp(min=-1.0) * seen)
+
+
+def _distance(places: Tensor, subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:
+    """Returns the distances of M places (..., M, 2) to the objects' boxes, in heights of the subjects: (..., M)."""
+    beyond = torch.maximum(object_boxes[..., None, :2] - places, places - object_boxes[..., None, 2:]).clamp(min=0)
+    height = (subject_boxes[..., 3] - subject_boxes[..., 1]).clamp(min=_LEAST)
+    return beyond.square().sum(-1).sqrt() / height[..., None]
 
 
 def _direction(points: Tensor, object_boxes: Tensor) -> Tensor:
@@ -124,3 +137,27 @@ def _lying(points: Tensor) -> Tensor:
     sine = torso[..., 0].abs() / torso.square().sum(-1).sqrt().clamp(min=_LEAST)
     seen = torch.minimum(shoulders[..., 2].amin(-1), hips[..., 2].amin(-1))
     return ((sine - _UPRIGHT) / (1 - _UPRIGHT)).clamp(-1, 1) * seen
+
+
+def _away(points: Tensor, subject_boxes: Tensor, object_boxes: Tensor) -> Tensor:
+    """Returns how far the hips are from the objects' boxes: (...,) in [0, 1]."""
+    hips = points[..., _HIPS, :]
+    middle = hips[..., :2].mean(-2, keepdim=True)
+    distance = _distance(middle, subject_boxes, object_boxes)[..., 0]
+    return (distance / (2 * _NEAR)).clamp(max=1) * hips[..., 2].amin(-1)
+
+
+def _standing(points: Tensor) -> Tensor:
+    """Returns whether the torso and both thighs are upright: (...,) in [0, 1]."""
+    shoulders, hips, knees = points[..., _SHOULDERS, :], points[..., _HIPS, :], points[..., _KNEES, :]
+    torso = hips[..., :2].mean(-2) - shoulders[..., :2].mean(-2)
+    length = torso.square().sum(-1).sqrt().clamp(min=_LEAST)
+    drop = (knees[..., 1] - hips[..., 1]).amin(-1) / length
+    seen = torch.minimum(hips[..., 2].amin(-1), knees[..., 2].amin(-1))
+    return _ramp(drop, _STRAIGHT) * _ramp(torso[..., 1] / length, _VERTICAL) * seen
+
+
+def _ramp(values: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Returns 0 below the bounds, 1 above them, and between them what lies between."""
+    low, high = bounds
+    return ((values - low) / (high - low)).clamp(0, 1)

@@ -50,6 +50,19 @@ def test_a_thing_must_be_seen_for_as_long_as_the_bundle_says(stage, interval: fl
     assert [len(things) for things in shown(frames)].count(2) == shown_books
 
 
+def test_a_sure_thing_need_not_be_seen_for_long(stage) -> None:
+    chair = stage.say("chair", CHAIR)
+    passing = [chair, stage.say("book", CUP, score=0.5, touching=0.9)]
+    script = [passing if t in (3, 4, 5) else [chair] for t in range(20)]
+    strict = {"least_sightings": 3, "least_seconds": 2.0}
+    assert not any("book" in things for things in shown(build(stage, script, **strict)[0]))
+    frames, _ = build(stage, script, **strict, sure_thing_score=0.45)
+    assert ["book" in things for things in shown(frames)] == [t in (3, 4, 5) for t in range(20)]
+    assert not any("book" in things for things in shown(build(stage, script, **strict, sure_thing_score=0.6)[0]))
+    twice = [passing if t in (3, 4) else [chair] for t in range(20)]
+    assert not any("book" in things for things in shown(build(stage, twice, **strict, sure_thing_score=0.45)[0]))
+
+
 def test_no_thing_needs_to_be_seen_in_more_than_half_of_the_frames(stage) -> None:
     chair, book = stage.say("chair", CHAIR), stage.say("book", CUP, holding=0.9)
     script = [[chair, book] if t < 4 else [chair] for t in range(8)]
@@ -74,6 +87,21 @@ def test_two_classes_on_nearly_one_box_are_the_surer_one(stage) -> None:
     script = [[stage.say("sofa/couch", CHAIR, score=0.6), stage.say("chair", wider)]] * 6
     assert shown(build(stage, script)[0]) == [["chair", "sofa/couch"]] * 6
     assert shown(build(stage, script, rival_iou=0.7)[0]) == [["chair"]] * 6
+
+
+def test_a_thing_on_the_box_of_a_surer_subject_is_that_subject(stage) -> None:
+    person = (0.3, 0.2, 0.6, 0.95)
+    taken_for = stage.say("television", (0.31, 0.22, 0.6, 0.95), person, score=0.4, touching=0.9)  # IoU 0.94
+    script = [[taken_for, stage.say("chair", CHAIR, person, sitting_on=0.9)]] * 6
+    assert shown(build(stage, script)[0]) == [["chair", "television"]] * 6
+    assert shown(build(stage, script, rival_subject_iou=0.7)[0]) == [["chair"]] * 6
+    assert shown(build(stage, script, rival_subject_iou=0.95)[0]) == [["chair", "television"]] * 6
+
+
+def test_a_thing_that_is_surer_than_the_subject_on_its_box_stays(stage) -> None:
+    bed, sleeper = (0.3, 0.2, 0.6, 0.95), (0.31, 0.22, 0.6, 0.95)
+    script = [[stage.say("bed", bed, sleeper, score=0.9, person_score=0.8, lying_on=0.9)]] * 6
+    assert shown(build(stage, script, rival_subject_iou=0.7)[0]) == [["bed"]] * 6
 
 
 def test_a_part_of_a_thing_of_its_class_is_no_second_thing(stage) -> None:

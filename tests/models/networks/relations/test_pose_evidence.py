@@ -1,4 +1,4 @@
-"""Hands, mouth, head and torso that shift the scores of predicates."""
+"""Hands, mouth, head, torso, hips and legs that shift the scores of predicates."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from models.networks.relations.pose_evidence import PoseEvidence
 COLUMNS = ACTION_GENOME.predicate_index
 PERSON = torch.tensor([0.0, 0.0, 100.0, 200.0]).view(1, 1, 1, 4)
 CUP = torch.tensor([120.0, 90.0, 140.0, 110.0]).view(1, 1, 1, 4)
-STANDING = {
+SEAT = torch.tensor([20.0, 100.0, 90.0, 180.0]).view(1, 1, 1, 4)
+UPRIGHT = {
     "nose": (60.0, 20.0), "left_ear": (50.0, 20.0), "right_ear": (50.0, 21.0),  # looks to the right
     "left_shoulder": (40.0, 50.0), "right_shoulder": (60.0, 50.0), 
     "left_hip": (40.0, 110.0), "right_hip": (60.0, 110.0),
@@ -22,14 +23,14 @@ STANDING = {
 
 def pose(**moved: tuple[float, float]) -> Tensor:
     keypoints = torch.zeros(1, 1, 1, len(KEYPOINTS), 3)
-    for name, place in (STANDING | moved).items():
+    for name, place in (UPRIGHT | moved).items():
         keypoints[..., KEYPOINTS.index(name), :] = torch.tensor([*place, 1.0])
     return keypoints
 
 
-def shifted(keypoints: Tensor, level: float = 0.5) -> dict[str, float]:
+def shifted(keypoints: Tensor, level: float = 0.5, thing: Tensor = CUP) -> dict[str, float]:
     scores = torch.full((1, 1, 1, len(COLUMNS)), level)
-    found = PoseEvidence(ACTION_GENOME)(scores, keypoints, torch.zeros(1, 1, 1, dtype=torch.int64), PERSON, CUP)
+    found = PoseEvidence(ACTION_GENOME)(scores, keypoints, torch.zeros(1, 1, 1, dtype=torch.int64), PERSON, thing)
     return dict(zip(COLUMNS, found.flatten().tolist(), strict=True))
 
 
@@ -59,10 +60,28 @@ def test_a_face_turned_to_the_camera_says_little_of_where_it_looks() -> None:
 
 
 def test_a_lying_torso_splits_lying_from_sitting() -> None:
-    lying = shifted(pose(left_hip=(110.0, 52.0), right_hip=(110.0, 52.0)))
-    upright = shifted(pose())
+    bed = torch.tensor([0.0, 40.0, 150.0, 200.0]).view(1, 1, 1, 4)
+    lying = shifted(pose(left_hip=(110.0, 52.0), right_hip=(110.0, 52.0)), thing=bed)
+    upright = shifted(pose(), thing=bed)
     assert lying["lying_on"] > 0.7 > 0.4 > lying["sitting_on"]
     assert upright["lying_on"] < 0.3 < 0.6 < upright["sitting_on"]
+
+
+def test_nobody_sits_on_what_the_hips_are_far_from() -> None:
+    beside = torch.tensor([150.0, 100.0, 220.0, 180.0]).view(1, 1, 1, 4)
+    on_it, away = shifted(pose(), thing=SEAT), shifted(pose(), thing=beside)
+    assert on_it["sitting_on"] > 0.6 > 0.1 > away["sitting_on"]
+    assert away["lying_on"] < 0.05
+    assert away["leaning_on"] == on_it["leaning_on"]
+
+
+def test_who_stands_before_a_seat_does_not_sit_on_it() -> None:
+    straight = shifted(pose(left_knee=(40.0, 160.0), right_knee=(60.0, 160.0)), thing=SEAT)
+    bent = shifted(pose(left_knee=(40.0, 120.0), right_knee=(60.0, 120.0)), thing=SEAT)
+    one_bent = shifted(pose(left_knee=(40.0, 120.0), right_knee=(60.0, 160.0)), thing=SEAT)
+    assert straight["sitting_on"] < 0.2
+    assert bent["sitting_on"] > 0.6
+    assert one_bent["sitting_on"] == bent["sitting_on"]
 
 
 def test_points_that_are_not_visible_change_nothing() -> None:
