@@ -73,10 +73,11 @@ def wait_until_ready(address: str, server: subprocess.Popen[str]) -> None:
 
 
 def show(graph: SceneGraph) -> None:
-    """Prints the first frames' triplets and the prompt."""
+    """Prints the triplets of the first frames that have any, and the prompt."""
     model = graph.model
     print(f"{len(graph.frames)} frames by {model.name} {model.version} on {model.engine}\n")
-    for frame in graph.frames[:SHOWN_FRAMES]:
+    telling = [frame for frame in graph.frames if frame.triplets]
+    for frame in telling[:SHOWN_FRAMES]:
         names = {thing.id: f"{thing.label} {thing.id}" for thing in frame.objects}
         print(f"{frame.timestamp:.2f} s")
         for triplet in frame.triplets[:SHOWN_TRIPLETS]:
