@@ -79,6 +79,13 @@ class Matched:
     table: Mapping[str, str]
     dropped: Sequence[str]
 
+    @property
+    def layout(self) -> Layout:
+        """The relation network without its relation scorer."""
+        host = self.relations.host if isinstance(self.relations, Scored) else self.relations
+        assert isinstance(host, Layout)  # `read_relations` takes no other
+        return host
+
 
 def read_relations(path: Path) -> tuple[Layout | Scored, dict[str, Any]]:
     """Returns a relation network that needs no pixels, and the origin of its weights.
@@ -203,6 +210,7 @@ def join(
     evidence = None if pose is None else PoseEvidence(vocabulary)
     try:
         shift = PriorShift(vocabulary, settings.prior_shifts) if settings.prior_shifts else None
+        matched.layout.never_say(settings.never_said)
     except ConfigurationError as error:
         raise ExportError(str(error)) from error
     rest = [] if pose is None else [pose_stage(pose)]

@@ -79,7 +79,7 @@ class _Numbers(click.ParamType[Any]):
 @click.option(
     "--settings",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML file of fit, fusing, choosing, thresholds, scoring, statements, prior_shifts and figures.",
+    help="YAML file of fit, fusing, choosing, thresholds, scoring, statements, prior_shifts, never_said and figures.",
 )
 @click.option("--contract", type=click.Choice(["rows", "queries", "grid"]), help="Contract of an ONNX detector.")
 @click.option(

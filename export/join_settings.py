@@ -25,6 +25,7 @@ class JoinSettings(BaseModel):
     choosing: detections that become pairs.
     thresholds: of the manifest, like `scoring` and `statements`.
     prior_shifts: predicate to a constant that is added to its logit; see `models.networks.relations.prior_shift`.
+    never_said: predicate to the objects of the vocabulary that it is never said of.
     figures: of the manifest's `training`: what was measured, by the name of the data.
     """
 
@@ -38,6 +39,7 @@ class JoinSettings(BaseModel):
     scoring: Scoring = Scoring()
     statements: Statements = Statements()
     prior_shifts: dict[str, Annotated[float, Field(ge=-10, le=10)]] = Field(default_factory=dict)
+    never_said: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     figures: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ numbered, so that any detector's names can be used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -149,6 +150,23 @@ class Layout(nn.Module):
         scores = torch.stack(columns, -1)  # (B, T, P, R)
         groups = self.vocabulary.group_slices
         return Relations({name: scores[..., columns] for name, columns in groups.items()}, represented, decoded)
+
+    def never_say(self, objects: Mapping[str, Sequence[str]]) -> None:
+        """Sets the affordances of a predicate's objects to 0, for what a detector's boxes and the data do not tell.
+
+        Raises ConfigurationError where the vocabulary lacks a predicate or an object.
+
+        objects: predicate to the objects that it is never said of.
+        """
+        columns, rows = self.vocabulary.predicate_index, self.vocabulary.object_index
+        for predicate, names in objects.items():
+            if predicate not in columns:
+                raise ConfigurationError(f"never_said has {predicate!r}, which is no predicate of the vocabulary")
+            if unknown := set(names) - rows.keys():
+                raise ConfigurationError(
+                    f"never_said: {predicate} has {min(unknown)!r}, which is no object of the vocabulary"
+                )
+            self.affordances[[rows[name] for name in names], columns[predicate]] = 0
 
     def represent(self, pairs: LayoutPairs) -> Tensor:
         """Returns each pair before it sees the others of its frame: (B, T, P, D) float32, zeros in empty slots."""

@@ -167,6 +167,25 @@ def test_boxes_reach_the_network_in_pixels_of_the_displayed_picture(layout: Layo
     torch.testing.assert_close(seen.pairs[0].subject_boxes[0, 0, 0], torch.tensor([192.0, 96.0, 320.0, 480.0]))
 
 
+def test_what_is_never_said_of_an_object_scores_nothing(layout: Layout) -> None:
+    holding, touching = (ACTION_GENOME.groups[2].predicates.index(name) for name in ("holding", "touching"))
+    before = layout_stage(layout).run(detections())["contacting"]
+    layout.never_say({"holding": ["cup/glass/bottle", "bed"]})
+    after = layout_stage(layout).run(detections())["contacting"]
+    assert before[0, :, :2, holding].min() > 0
+    assert not after[0, :, :2, holding].any()
+    np.testing.assert_array_equal(after[..., touching], before[..., touching])
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [({"juggling": ["bed"]}, "'juggling', which is no predicate"), ({"holding": ["ball"]}, "holding has 'ball'")],
+)
+def test_what_is_never_said_must_be_of_the_vocabulary(layout: Layout, objects: dict[str, list[str]], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        layout.never_say(objects)
+
+
 @pytest.mark.parametrize("with_pose", [False, True])
 def test_the_exported_stage_says_what_torch_says_for_clips_of_any_length(
     layout: Layout, with_pose: bool, tmp_path: Path
