@@ -334,6 +334,13 @@ def test_options_that_do_not_fit_are_refused(
     assert said in refused(detector, layout, tmp_path / "out", *given)
 
 
+def test_what_is_never_said_is_of_the_vocabulary(layout: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("never_said: {holding: [ball]}\n")
+    said = refused(write_crowd(tmp_path / "crowd.onnx"), layout, tmp_path / "out", "--settings", str(settings))
+    assert "never_said: holding has 'ball'" in said
+
+
 @pytest.mark.parametrize("source", ["nothing.onnx", "torchvision:nothing", "."])
 def test_a_detector_that_is_not_there_is_refused(layout: Path, tmp_path: Path, source: str) -> None:
     assert "torchvision:NAME" in refused(source, layout, tmp_path / "out")
