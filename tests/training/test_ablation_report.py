@@ -141,6 +141,15 @@ def test_a_table_of_many_measures_is_cut_into_narrow_ones(make: Callable[..., Pl
     assert "| row | no R@50 | no R@100 |\n" in text
 
 
+def test_a_difference_of_one_seed_among_several_is_left_out(make: Callable[..., Plan]) -> None:
+    plan = make()
+    write_run(plan, "A", 1, 0.2)
+    write_run(plan, "B + x", 1, 0.4)
+    text = report(plan, "vsg ablate plan.yaml")
+    assert "Differences" not in text
+    assert "incomplete. Missing runs: A (seed 2); B + x (seed 2)." in text
+
+
 def test_with_one_seed_there_are_no_standard_errors(make: Callable[..., Plan]) -> None:
     plan = make((2,), compare=(("A", "B + x"),))
     write_run(plan, "A", 2, 0.2)

@@ -196,7 +196,7 @@ class _TableReport:
     def _differences(self, first: str, second: str, part: Callable[[RunFigures], Scores]) -> list[list[str]]:
         """Returns for each measure its name, the second row minus the first over the seeds of both, and the verdict.
 
-        Leaves out what no seed of both rows has.
+        Leaves out what no seed of both rows has, and of a plan with several seeds what only one has: it says little.
         """
         one, other = self.runs[first], self.runs[second]
         cells = []
@@ -207,7 +207,7 @@ class _TableReport:
                     for seed in sorted(one.keys() & other.keys())
                 ]
             )
-            if found is not None:
+            if found is not None and (found.error is not None or len(self.plan.seeds) == 1):
                 cells.append([heading, found.text(signed=True), found.verdict])
         return cells
 
