@@ -2,7 +2,8 @@
 
 JSON lines `{image, boxes, classes, rels: [[subject, object, [predicates]]]}`. Its spatial predicates are said of the
 subject; Action Genome says them of the thing to the person, so the subject of a spatial relation becomes the object of
-its pair here, or the predicate its inverse where the subject is a person.
+its pair here, or the predicate its inverse where the subject is a person. Both say `in` of the subject: somebody is in
+a shirt, a bed, a bus.
 """
 
 from __future__ import annotations
@@ -76,9 +77,11 @@ def _add(scene: Scene, first: int, second: int, word: str, first_name: str, seco
     """One relation `<first, word, second>`."""
     if word in _SPATIAL:
         said = _SPATIAL[word]
-        if first_name != "person":
+        if said == "in":
+            scene.add(first, second, (said,), SPATIAL, related=True)
+        elif first_name != "person":
             scene.add(second, first, (said,), SPATIAL, related=True)
-        elif said in INVERSE:
+        else:
             scene.add(first, second, (INVERSE[said],), SPATIAL, related=True)
         return
     if first_name != "person":

@@ -64,7 +64,7 @@ INVERSE: Final = {
     "in_front_of": "behind",
     "on_the_side_of": "on_the_side_of",
 }
-"""The same said from the other side; nothing says `in` that way."""
+"""The same said from the other side. `in` has no inverse: Action Genome says it of the person who is in a thing."""
 
 
 def plain(name: str) -> str:

@@ -179,6 +179,17 @@ def test_vrd_says_where_the_thing_is_as_seen_from_the_person(tmp_path: Path) -> 
     assert "looking_at" not in found["person", "table"][1]
 
 
+def test_vrd_says_of_a_person_what_they_are_in(tmp_path: Path) -> None:
+    picture = {
+        "image": "a.jpg", "boxes": [PERSON, BOARD, CUP], "classes": ["person", "bed", "plate"],
+        "rels": [[0, 1, ["in"]], [2, 1, ["inside"]]],
+    }  # fmt: skip
+    (record,) = read_vrd([write(tmp_path / "vrd.jsonl", picture)])
+    found = said(record)
+    assert found["person", "bed"][0] == {"in"}
+    assert found["dish", "bed"][0] == {"in"}
+
+
 def test_vrd_joins_boxes_that_were_drawn_again(tmp_path: Path) -> None:
     again = [corner + 1 for corner in PERSON]
     picture = {
