@@ -81,7 +81,7 @@ def test_documented_commands_run(place: Path) -> None:
     for command in commands:
         done = run_in(place, command)
         assert done.exit_code == 0, done.output
-    assert (place / "clips" / "puppets_0-6.5s.mp4").exists()
+    assert (place / "clips" / "puppets_0-9.5s.mp4").exists()
 
 
 def test_the_documented_error_is_the_one_that_comes(place: Path) -> None:
