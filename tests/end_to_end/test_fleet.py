@@ -112,9 +112,16 @@ def test_a_worker_reports_health_and_metrics(start: Start, client: httpx.Client,
     until(lambda: _status(f"{place}/health/ready") == 200)
     assert _status(f"{place}/health/live") == 200
     assert post(client, clip, "wait=60").status_code == 200
-    assert 'vsg_jobs_total{status="succeeded"} 1.0' in httpx.get(f"{place}/metrics", trust_env=False).text
+    assert 'vsg_jobs_total{status="succeeded"} 1.0' in _metrics(port)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
+
+
+def _metrics(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    except httpx.TransportError:  # it does not listen yet
+        return ""
 
 
 def _status(url: str) -> int | None:
@@ -142,10 +149,13 @@ def test_a_job_is_blamed_for_a_crashed_worker_but_not_for_a_killed_one(
             return int(records.hget(key, name) or 0)
 
         for attempt, dies in enumerate(("parent", "worker", "worker", "worker"), 1):
-            parent = start("worker", VSG_STUB_SECONDS="3600")
+            port = unused_port()
+            parent = start("worker", "--metrics-port", str(port), VSG_STUB_SECONDS="3600")
             until(lambda: client.get("/models").status_code == 200, 120)
             place = place or post(client, long_clip).headers["location"]
-            until(lambda attempt=attempt: counted("begun") == attempt, 120)
+            # A job is counted as begun a moment before its worker tells the parent that it is under way.
+            until(lambda port=port: "vsg_jobs_running 1.0" in _metrics(port), 120)
+            assert counted("begun") == attempt
             (worker,) = psutil.Process(parent.pid).children()
             (parent if dies == "parent" else worker).send_signal(signal.SIGKILL)
             assert parent.wait(60) == (-9 if dies == "parent" else 128 + 9)
