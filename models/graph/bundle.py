@@ -155,6 +155,8 @@ class Statements(_Part):
         pair are averaged, along the tracks of its subject and its thing.
     bridged_seconds: most seconds between two frames that show a relation which goes on between them. One missed frame
         is always bridged.
+    least_stated_seconds: seconds for which a predicate must hold of a subject and an object, in all frames together,
+        but never more than half of the video.
     little_weight: factor of the score of a triplet whose predicate says little, or scores less than one of its group
         that does.
     """
@@ -171,6 +173,7 @@ class Statements(_Part):
     longest_gap: Annotated[float, Field(ge=0, le=60)] = LONGEST_GAP
     smoothing_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     bridged_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    least_stated_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
     little_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 

@@ -16,7 +16,7 @@ from service.graph.columns import joined
 from service.graph.detections import Detections, Floats, Integers, find_pairs
 from service.graph.smoothing import PairSmoother
 from service.graph.tracking import Linker, Tracks
-from service.graph.triplets import Candidates, Rules, choose_triplets, find_candidates
+from service.graph.triplets import Candidates, Rules, choose_triplets, find_candidates, keep_lasting
 from service.graph.video_graph import Objects, VideoGraph, merge_relations, sampling_interval
 
 # In a longer video an object must be seen as often as the bundle says, and a detection of one frame only that is no
@@ -114,6 +114,7 @@ class GraphBuilder:
         ids = _identify(detections, tracks, self._rules.statements, timestamps)
         # Part by part, as sorting a long video's candidates at once would take several times their memory.
         triplets = joined([choose_triplets(part, detections, ids, self._rules) for part in self._candidates])
+        triplets = keep_lasting(triplets, _least_frames(self._rules.statements.least_stated_seconds, timestamps))
         relations = merge_relations(
             triplets,
             self._vocabulary,
@@ -203,9 +204,14 @@ def _are_sure(detections: Detections, tracks: Tracks, statements: Statements) ->
 
 def _least_sightings(statements: Statements, timestamps: Floats) -> int:
     """The number of frames that must show an object."""
+    return _least_frames(statements.least_seconds, timestamps, at_least=statements.least_sightings)
+
+
+def _least_frames(seconds: float, timestamps: Floats, *, at_least: int = 0) -> int:
+    """The number of frames that cover so many seconds, but never more than half of them."""
     interval = sampling_interval(timestamps)
-    lasting = int(np.ceil(statements.least_seconds / interval - 1e-6)) if interval else 0
-    return min(max(statements.least_sightings, lasting), len(timestamps) // 2)
+    lasting = int(np.ceil(seconds / interval - 1e-6)) if interval else 0
+    return min(max(at_least, lasting), len(timestamps) // 2)
 
 
 def _objects(detections: Detections, tracks: Tracks, ids: Integers) -> Objects:

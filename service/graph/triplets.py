@@ -12,6 +12,7 @@ from models.graph.predictions import Array
 from models.graph.scene_graph import Constraint
 from models.graph.scoring import join_scores
 from models.graph.vocabulary import Vocabulary
+from service.graph.columns import rows_of
 from service.graph.detections import Detections, Floats, Integers, Pairs
 
 # In the "semi" mode every predicate over this holds, unless those of its group exclude each other.
@@ -145,6 +146,17 @@ def choose_triplets(candidates: Candidates, detections: Detections, ids: Integer
         scores=scores[rows].astype(np.float64),
         uncertainties=None if candidates.uncertainties is None else candidates.uncertainties[rows],
     )
+
+
+def keep_lasting(triplets: Triplets, least_frames: int) -> Triplets:
+    """Those whose subject, predicate and object so many frames show at least."""
+    if least_frames < 2 or not len(triplets):
+        return triplets
+    numbers = triplets.objects.max() + 1
+    predicates = int(triplets.predicates.max()) + 1
+    statements = (triplets.subjects * numbers + triplets.objects) * predicates + triplets.predicates
+    _, which, counts = np.unique(statements, return_inverse=True, return_counts=True)
+    return rows_of(triplets, counts[which] >= least_frames)
 
 
 def _says_little(predicates: Floats, vocabulary: Vocabulary) -> NDArray[np.bool_]:

@@ -215,6 +215,24 @@ def test_gaps_up_to_the_bridged_seconds_do_not_end_a_relation(stage) -> None:
     assert spans(bridged_seconds=0.8) == [(0.0, 1.0), (2.2, 2.4)]
 
 
+def test_what_is_not_stated_for_long_enough_is_not_stated_at_all(stage) -> None:
+    script = [[stage.say("chair", CHAIR, **{"touching" if t in (4, 9) else "sitting_on": 0.8})] for t in range(12)]
+    for settings, expected in (
+        ({}, {"sitting_on", "touching"}),
+        ({"least_stated_seconds": 0.4}, {"sitting_on", "touching"}),  # both frames together
+        ({"least_stated_seconds": 0.6}, {"sitting_on"}),
+    ):
+        frames, relations = build(stage, script, **settings)
+        assert {each.predicate for frame in frames for each in frame.triplets} == expected
+        assert {each.predicate for each in relations} == expected
+
+
+def test_what_holds_for_half_of_a_short_video_is_stated(stage) -> None:
+    script = [[stage.say("chair", CHAIR, touching=0.8)]] * 2 + [[stage.say("chair", CHAIR, sitting_on=0.8)]] * 3
+    _, relations = build(stage, script, least_stated_seconds=30)
+    assert {each.predicate for each in relations} == {"touching", "sitting_on"}
+
+
 SEEN_AND_LEFT_ALONE = {"not_contacting": 0.9, "not_looking_at": 0.8, "on_the_side_of": 0.5}
 
 
@@ -261,6 +279,7 @@ ALL = Statements(
     longest_gap=3,
     smoothing_seconds=1.1,
     bridged_seconds=1,
+    least_stated_seconds=0.6,
     little_weight=0.3,
 )
 
