@@ -208,9 +208,10 @@ def _least_sightings(statements: Statements, timestamps: Floats) -> int:
 
 
 def _least_frames(seconds: float, timestamps: Floats, *, at_least: int = 0) -> int:
-    """The number of frames that cover so many seconds, but never more than half of them."""
+    """The number of frames that cover about so many seconds, but never more than half of them."""
     interval = sampling_interval(timestamps)
-    lasting = int(np.ceil(seconds / interval - 1e-6)) if interval else 0
+    # Not rounded up: a video's own frames lie a little off, 0.48 s instead of 0.5 s.
+    lasting = round(seconds / interval) if interval else 0
     return min(max(at_least, lasting), len(timestamps) // 2)
 
 

@@ -227,6 +227,13 @@ def test_what_is_not_stated_for_long_enough_is_not_stated_at_all(stage) -> None:
         assert {each.predicate for each in relations} == expected
 
 
+def test_frames_that_lie_a_little_closer_than_asked_state_as_much(stage) -> None:
+    script = [[stage.say("chair", CHAIR, **{"touching" if t in (4, 5) else "sitting_on": 0.8})] for t in range(12)]
+    for interval, expected in ((0.48, {"touching", "sitting_on"}), (0.3, {"sitting_on"})):
+        _, relations = build(stage, script, interval=interval, least_stated_seconds=1.0)
+        assert {each.predicate for each in relations} == expected
+
+
 def test_what_holds_for_half_of_a_short_video_is_stated(stage) -> None:
     script = [[stage.say("chair", CHAIR, touching=0.8)]] * 2 + [[stage.say("chair", CHAIR, sitting_on=0.8)]] * 3
     _, relations = build(stage, script, least_stated_seconds=30)
