@@ -95,16 +95,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="session")
 def scored_arn(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """ARN with a dense head, as in the compact preset, and RS-Net on its queries."""
+    """ARN with a dense head, as in the compact preset, and RS-Net on its queries and boxes."""
     host = tiny(dense_proposals=True, region_grid=2, sigmoid_classes=True, entity_layers=1, predicate_layers=1)
-    config = ScoredConfig(host, tiny_scorer(input_width=5 * host.width, temporal_layers=1))
+    config = ScoredConfig(host, tiny_scorer(input_width=5 * host.width, temporal_layers=1, reads_boxes=True))
     return export(config, tmp_path_factory.mktemp("scored-arn"), "scored-arn")
 
 
 @pytest.fixture(scope="session")
 def scored_sttran(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """STTran on the tiny detector, and RS-Net."""
-    config = ScoredConfig(tiny_two_stage("sttran"), tiny_scorer(temporal_layers=1))
+    """STTran on the tiny detector, and RS-Net, which reads boxes."""
+    config = ScoredConfig(tiny_two_stage("sttran"), tiny_scorer(temporal_layers=1, reads_boxes=True))
     return export(config, tmp_path_factory.mktemp("scored-sttran"), "scored-sttran")
 
 

@@ -74,6 +74,13 @@ def test_an_arn_with_a_scorer_keeps_the_one_stage_family(scored_arn: Exported) -
     assert "representation" in {each.name for each in manifest.stages[0].outputs}, "the scorer reads it"
 
 
+@pytest.mark.parametrize("name", ["scored_sttran", "scored_arn"])
+def test_a_scorer_that_reads_boxes_is_given_them(name: str, request: pytest.FixtureRequest) -> None:
+    exported: Exported = request.getfixturevalue(name)
+    (context,) = [stage for stage in exported.bundle.manifest.stages if stage.name == "spatial_context"]
+    assert {"subject_boxes", "object_boxes"} <= {each.name for each in context.inputs}
+
+
 def test_only_networks_that_know_uncertainty_give_it(other: Exported) -> None:
     manifest = other.bundle.manifest
     assert (manifest.family, manifest.relation_scoring) == ("two_stage", False)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
-from export.bundle import export_bundle
-from export.check import check_bundle
 from models.errors import ConfigurationError
-from models.networks.checkpoint import save_checkpoint
 from models.networks.relations.layout import LayoutConfig
 from models.networks.rs_net import RelationScorer
-from models.networks.scored import HostConfig, Scored, ScoredConfig
-from tests.support.networks import make_lively, tiny, tiny_scored, tiny_scorer, tiny_two_stage
+from models.networks.scored import Scored, ScoredConfig
+from tests.support.networks import tiny_scorer
 
 
 def scorer() -> RelationScorer:
@@ -53,25 +47,6 @@ def test_slots_without_a_pair_leave_every_gradient_a_number() -> None:
     for name, parameter in reading.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-
-
-SMALL_ARN = tiny(
-    entity_layers=1, predicate_layers=1, predicate_association=False, hierarchical_attention=False,
-    temporal_attention=False,
-)  # fmt: skip
-"""An export takes the longer the more layers there are."""
-
-
-@pytest.mark.parametrize("host", [tiny_two_stage(), SMALL_ARN], ids=["two-stage", "one-stage"])
-def test_a_bundle_reads_boxes_as_the_network_does(host: HostConfig, tmp_path: Path) -> None:
-    plain = tiny_scored(host)
-    network = make_lively(replace(plain, scorer=replace(plain.scorer, reads_boxes=True, temporal_layers=1)))
-    save_checkpoint(tmp_path / "checkpoint.pt", network, {})
-    bundle = export_bundle(tmp_path / "checkpoint.pt", tmp_path / "bundle", name="x", version="1", description="x")
-    context = next(stage for stage in bundle.manifest.stages if stage.name == "spatial_context")
-    assert {"subject_boxes", "object_boxes"} <= {tensor.name for tensor in context.inputs}
-    agreed = check_bundle(bundle.folder, tmp_path / "checkpoint.pt", batches=(1, 2), times=(1, 3))
-    assert "relation_scores" in {each.output for each in agreed}
 
 
 def test_a_layout_network_needs_no_boxes_twice() -> None:
